@@ -1,0 +1,112 @@
+//! Aggregate functions over columns: many groups at once, in arrays.
+//!
+//! An [`Accumulator`] holds one function's state for all groups of an operator, indexed by dense group number. Unlike
+//! DataFusion's `GroupsAccumulator` its state can be read without being consumed, group by group, which is what
+//! checkpoints, early results and retraction need.
+//!
+//! File map: `count`, `sum`, `min_max`, `avg` and `distinct` hold one function each.
+
+mod avg;
+mod count;
+mod distinct;
+mod min_max;
+mod sum;
+
+pub use avg::Avg;
+pub use count::Count;
+pub use distinct::CountDistinct;
+pub use min_max::{Max, Min};
+pub use sum::Sum;
+
+use crate::error::Result;
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::datatypes::DataType;
+use std::fmt;
+use std::sync::Arc;
+
+/// An aggregate function for given argument types.
+pub trait AggregateFunction: Send + Sync + fmt::Debug {
+    /// Returns the function's name, for plans and messages.
+    fn name(&self) -> &str;
+
+    /// Returns the type of the result.
+    fn return_type(&self) -> DataType;
+
+    /// Returns the types of the state's columns; [`Accumulator::state`] gives them and [`Accumulator::merge`] takes
+    /// them. They are stored in checkpoints, so they are durable. Empty when the state is not made of one value per
+    /// group and column (a set); such a function is not aggregated before the exchange.
+    fn state_types(&self) -> Vec<DataType>;
+
+    /// Makes an accumulator without groups.
+    fn accumulator(&self) -> Box<dyn Accumulator>;
+}
+
+/// One function's state for all groups of an operator.
+///
+/// `groups[i]` is the dense group number of row `i`; every number is below the last [`Accumulator::resize`].
+pub trait Accumulator {
+    /// Grows to `groups` groups; new ones are empty.
+    fn resize(&mut self, groups: usize);
+
+    /// Adds rows. Rows where `filter` is false or null are left out; null arguments are treated as SQL says.
+    ///
+    /// # Errors
+    /// On overflow and on argument types other than those the function was made for.
+    fn update(&mut self, arguments: &[ArrayRef], groups: &[u32], filter: Option<&BooleanArray>) -> Result<()>;
+
+    /// Adds states, as [`Accumulator::state`] gives them, one per row.
+    ///
+    /// # Errors
+    /// On overflow and on states of another function.
+    fn merge(&mut self, state: &[ArrayRef], groups: &[u32]) -> Result<()>;
+
+    /// Reads the states of some groups, without consuming them: one array per state column, one row per group.
+    ///
+    /// # Errors
+    /// When the state has no columns: use [`Accumulator::encode`].
+    fn state(&self, groups: &[u32]) -> Result<Vec<ArrayRef>>;
+
+    /// Reads the results of some groups, without consuming them.
+    ///
+    /// # Errors
+    /// When a result does not fit its type.
+    fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef>;
+
+    /// Encodes the states of some groups for a checkpoint: columns as in [`Accumulator::state`], or for a set one row
+    /// per member with the position within `groups` it belongs to.
+    ///
+    /// # Errors
+    /// When the state cannot be encoded.
+    fn encode(&self, groups: &[u32]) -> Result<EncodedState>;
+
+    /// Adds what [`Accumulator::encode`] gave; `groups[i]` is the group that position `i` stands for.
+    ///
+    /// # Errors
+    /// When the state is not of this function.
+    fn decode(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()>;
+
+    /// Returns about how many bytes the state takes.
+    fn size(&self) -> usize;
+}
+
+/// An accumulator's state of some groups, for a checkpoint.
+#[derive(Clone, Debug)]
+pub struct EncodedState {
+    /// For sets, the position within the encoded groups that each row belongs to; `None` when row `i` is group `i`.
+    pub owners: Option<Vec<u32>>,
+    /// The state's columns.
+    pub columns: Vec<ArrayRef>,
+}
+
+/// A function applied to columns of an operator's input.
+#[derive(Clone, Debug)]
+pub struct AggregateCall {
+    /// The function.
+    pub function: Arc<dyn AggregateFunction>,
+    /// The input columns that are its arguments.
+    pub arguments: Vec<usize>,
+    /// A boolean input column: only rows where it is true count.
+    pub filter: Option<usize>,
+    /// The name of the result column.
+    pub name: String,
+}

@@ -1,0 +1,466 @@
+//! The job graph: what SQL plans into and what a Rust job builds.
+//!
+//! ```text
+//!  source ─▶ calc ─▶ window aggregate ─▶ calc ─▶ sink
+//!            (stateless)   (keyed: exchanged by key hash)
+//! ```
+//! A graph is built with [`JobGraph`]'s methods, each of which returns the [`StreamId`] of what it produces. Every
+//! stream knows its schema and its watermark expression. A graph is only a description: [`crate::job::start`] runs it.
+//!
+//! A typed API for Rust is to be a thin layer over this one.
+
+use crate::aggregate::AggregateCall;
+use crate::error::{Error, Result};
+use crate::expr::Expr;
+use crate::operator::OperatorFactory;
+use crate::sink::Sink;
+use crate::source::Source;
+use crate::time::Watermark;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A stream of the graph: the output of one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub(crate) usize);
+
+/// How rows reach the workers of an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Distribution {
+    /// Rows stay on their worker, in order.
+    Local,
+    /// Rows go to the worker that owns the key group of the hash of these columns.
+    Hash(Vec<usize>),
+}
+
+/// A projection with an optional filter: the stateless operator.
+#[derive(Clone, Debug)]
+pub struct Calc {
+    /// Only rows for which this is true go on; null counts as false.
+    pub predicate: Option<Expr>,
+    /// The output columns.
+    pub outputs: Vec<(Field, Expr)>,
+}
+
+impl Calc {
+    /// Returns the schema of the output.
+    #[must_use]
+    pub fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(self.outputs.iter().map(|(field, _)| field.clone()).collect::<Vec<_>>()))
+    }
+}
+
+/// The event time of a table: `WATERMARK FOR column AS column - delay`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventTime {
+    /// The index of the timestamp column in the table's rows (after the table's computed columns).
+    pub column: usize,
+    /// How far rows may be out of order, in milliseconds, at least 0.
+    pub delay_ms: i64,
+    /// After this time without a row a split no longer holds the watermark back; `None`: never, as in Flink.
+    pub idle_timeout: Option<Duration>,
+    /// How far a split may run ahead of the table's watermark, in milliseconds; `None`: any distance.
+    pub max_drift_ms: Option<i64>,
+}
+
+/// A table that the job reads.
+#[derive(Clone)]
+pub struct SourceNode {
+    /// The table's name, unique within the job: a job reads each table once.
+    pub table: String,
+    /// The rows that the connector gives.
+    pub physical_schema: SchemaRef,
+    /// The connector.
+    pub source: Arc<dyn Source>,
+    /// Computed columns; `None` when the table has just the physical ones.
+    pub computed: Option<Calc>,
+    /// The event time; `None` for a table without watermark.
+    pub event_time: Option<EventTime>,
+}
+
+/// How rows get their window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WindowAssigner {
+    /// Tumbling windows of `size_ms`, aligned to the epoch plus `offset_ms`, over a timestamp column.
+    Tumble {
+        /// The timestamp column.
+        time: usize,
+        /// The windows' length in milliseconds, above 0.
+        size_ms: i64,
+        /// The windows' shift against the epoch in milliseconds.
+        offset_ms: i64,
+    },
+    /// The rows carry their window, in two timestamp columns.
+    Attached {
+        /// The column of the window's start.
+        start: usize,
+        /// The column of the window's end (exclusive).
+        end: usize,
+    },
+}
+
+/// An aggregation per key and window that emits each window once, when the watermark passes its end.
+///
+/// Output columns: the keys, `window_start`, `window_end`, then one column per aggregate. Rows of a window that has
+/// fired are dropped and counted as late.
+#[derive(Clone, Debug)]
+pub struct WindowAggregate {
+    /// The input columns that make the key; may be empty.
+    pub keys: Vec<usize>,
+    /// How rows get their window.
+    pub window: WindowAssigner,
+    /// The aggregates.
+    pub aggregates: Vec<AggregateCall>,
+    /// The names of the output's window columns (start, end).
+    pub window_names: (String, String),
+}
+
+/// An operator of the caller's own.
+#[derive(Clone)]
+pub struct CustomOperator {
+    /// The operator's name, for plans and the job's status.
+    pub name: String,
+    /// How the rows of each input reach the operator's workers.
+    pub distributions: Vec<Distribution>,
+    /// The rows it emits.
+    pub schema: SchemaRef,
+    /// Builds it on each worker.
+    pub factory: OperatorFactory,
+    /// How much later than its inputs the rows it emits may be, in milliseconds: added to the watermark's delay.
+    pub watermark_delay_ms: i64,
+}
+
+/// A table that the job writes.
+#[derive(Clone)]
+pub struct SinkNode {
+    /// The table's name, for messages and the job's status.
+    pub name: String,
+    /// The connector.
+    pub sink: Arc<dyn Sink>,
+}
+
+/// What a node does.
+#[derive(Clone)]
+pub enum NodeKind {
+    /// Reads a table.
+    Source(SourceNode),
+    /// Projects and filters.
+    Calc(Calc),
+    /// Puts several streams of one schema together.
+    Union,
+    /// Aggregates per key and window.
+    WindowAggregate(WindowAggregate),
+    /// Runs an operator of the caller's own.
+    Custom(CustomOperator),
+    /// Writes a table.
+    Sink(SinkNode),
+}
+
+/// The watermark of a stream: the minimum over (table, delay in milliseconds).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WatermarkExpr(pub(crate) BTreeMap<usize, i64>);
+
+impl WatermarkExpr {
+    /// Evaluates the expression over the watermarks of all tables, by source index. A stream of no table has ended.
+    #[must_use]
+    pub fn evaluate(&self, tables: &[Watermark]) -> Watermark {
+        self.0.iter().map(|(&table, &delay)| tables[table].delayed_by(delay)).min().unwrap_or(Watermark::END)
+    }
+
+    fn merge(&mut self, other: &WatermarkExpr, extra_ms: i64) {
+        for (&table, &delay) in &other.0 {
+            let slot = self.0.entry(table).or_insert(0);
+            *slot = (*slot).max(delay + extra_ms);
+        }
+    }
+}
+
+/// A node of the graph.
+#[derive(Clone)]
+pub struct Node {
+    /// What state of this node is stored under: the same across restarts and, where the planner can, changed queries.
+    pub uid: String,
+    /// What it does.
+    pub kind: NodeKind,
+    /// The streams it reads.
+    pub inputs: Vec<StreamId>,
+    /// The rows it produces; a sink's are those it takes.
+    pub schema: SchemaRef,
+    /// The watermark of what it produces.
+    pub watermark: WatermarkExpr,
+}
+
+impl Node {
+    /// Returns a short name for people.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.kind {
+            NodeKind::Source(source) => format!("source {}", source.table),
+            NodeKind::Calc(calc) => if calc.predicate.is_some() { "filter" } else { "project" }.to_owned(),
+            NodeKind::Union => "union".to_owned(),
+            NodeKind::WindowAggregate(_) => "window aggregate".to_owned(),
+            NodeKind::Custom(custom) => custom.name.clone(),
+            NodeKind::Sink(sink) => format!("sink {}", sink.name),
+        }
+    }
+}
+
+/// A job's dataflow, as a description.
+#[derive(Clone, Default)]
+pub struct JobGraph {
+    nodes: Vec<Node>,
+    sources: usize,
+    uids: HashSet<String>,
+}
+
+impl JobGraph {
+    /// Makes an empty graph.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Returns the nodes; every node comes after its inputs.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Returns the schema of a stream.
+    #[must_use]
+    pub fn schema(&self, stream: StreamId) -> &SchemaRef {
+        &self.nodes[stream.0].schema
+    }
+
+    /// Returns the watermark expression of a stream.
+    #[must_use]
+    pub fn watermark(&self, stream: StreamId) -> &WatermarkExpr {
+        &self.nodes[stream.0].watermark
+    }
+
+    /// Adds a table to read. Its splits' positions are stored under the table's name.
+    ///
+    /// # Errors
+    /// When the table is read already, or its event time is not a timestamp column.
+    pub fn source(&mut self, source: SourceNode) -> Result<StreamId> {
+        let schema = source.computed.as_ref().map_or_else(|| Arc::clone(&source.physical_schema), Calc::schema);
+        if let Some(time) = &source.event_time {
+            check_timestamp(&schema, time.column, &format!("the event time of table {}", source.table))?;
+            if time.delay_ms < 0 {
+                return Err(Error::Graph(format!("the watermark delay of table {} is negative", source.table)));
+            }
+        }
+        let uid = format!("source:{}", source.table);
+        let watermark = WatermarkExpr(BTreeMap::from([(self.sources, 0)]));
+        let stream = self.push(uid, NodeKind::Source(source), Vec::new(), schema, watermark)?;
+        self.sources += 1;
+        Ok(stream)
+    }
+
+    /// Adds a projection with an optional filter.
+    ///
+    /// # Errors
+    /// When the uid is taken or an expression does not fit the input.
+    pub fn calc(&mut self, uid: impl Into<String>, input: StreamId, calc: Calc) -> Result<StreamId> {
+        let schema = Arc::clone(self.schema(input));
+        if let Some(predicate) = &calc.predicate {
+            let found = predicate.data_type(&schema)?;
+            if found != DataType::Boolean {
+                return Err(Error::Graph(format!("a filter must be a boolean, and this one is {found}")));
+            }
+        }
+        for (field, expr) in &calc.outputs {
+            let found = expr.data_type(&schema)?;
+            if &found != field.data_type() {
+                let expected = field.data_type();
+                return Err(Error::Graph(format!("column {} is declared {expected} and is {found}", field.name())));
+            }
+        }
+        let output = calc.schema();
+        let watermark = self.watermark(input).clone();
+        self.push(uid.into(), NodeKind::Calc(calc), vec![input], output, watermark)
+    }
+
+    /// Puts streams of the same column types together; the first one's names count.
+    ///
+    /// # Errors
+    /// When there is no input, or their types differ.
+    pub fn union(&mut self, uid: impl Into<String>, inputs: Vec<StreamId>) -> Result<StreamId> {
+        let Some(&first) = inputs.first() else {
+            return Err(Error::Graph("a union needs an input".into()));
+        };
+        let types = |s: &Schema| s.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
+        let expected = types(self.schema(first));
+        let mut watermark = WatermarkExpr::default();
+        let mut fields: Vec<Field> = self.schema(first).fields().iter().map(|f| f.as_ref().clone()).collect();
+        for &input in &inputs {
+            let found = types(self.schema(input));
+            if found != expected {
+                return Err(Error::Graph(format!("the inputs of a union differ: {expected:?} and {found:?}")));
+            }
+            for (field, other) in fields.iter_mut().zip(self.schema(input).fields()) {
+                field.set_nullable(field.is_nullable() || other.is_nullable());
+            }
+            watermark.merge(self.watermark(input), 0);
+        }
+        self.push(uid.into(), NodeKind::Union, inputs, Arc::new(Schema::new(fields)), watermark)
+    }
+
+    /// Adds an aggregation per key and window.
+    ///
+    /// # Errors
+    /// When a column does not exist or has the wrong type, or the window's size is not above 0.
+    pub fn window_aggregate(&mut self, uid: impl Into<String>, input: StreamId, spec: WindowAggregate) -> Result<StreamId> {
+        let schema = Arc::clone(self.schema(input));
+        let window_type = match &spec.window {
+            WindowAssigner::Tumble { time, size_ms, .. } => {
+                if *size_ms <= 0 {
+                    return Err(Error::Graph(format!("a window of {size_ms} ms cannot be; make its size at least 1 ms")));
+                }
+                check_timestamp(&schema, *time, "the window's time")?
+            }
+            WindowAssigner::Attached { start, end } => {
+                check_timestamp(&schema, *start, "the window's start")?;
+                check_timestamp(&schema, *end, "the window's end")?
+            }
+        };
+        let mut fields = Vec::new();
+        for &key in &spec.keys {
+            let field = field_at(&schema, key)?;
+            if !crate::key::supports_key_type(field.data_type()) {
+                let found = field.data_type();
+                return Err(Error::Graph(format!("column {} of {found} cannot be a grouping key", field.name())));
+            }
+            fields.push(field.clone());
+        }
+        fields.push(Field::new(&spec.window_names.0, window_type.clone(), false));
+        fields.push(Field::new(&spec.window_names.1, window_type, false));
+        for call in &spec.aggregates {
+            for &argument in call.arguments.iter().chain(&call.filter) {
+                field_at(&schema, argument)?;
+            }
+            fields.push(Field::new(&call.name, call.function.return_type(), true));
+        }
+        let watermark = self.watermark(input).clone();
+        let output = Arc::new(Schema::new(fields));
+        self.push(uid.into(), NodeKind::WindowAggregate(spec), vec![input], output, watermark)
+    }
+
+    /// Adds an operator of the caller's own.
+    ///
+    /// # Errors
+    /// When the number of distributions differs from that of the inputs, or a key column cannot be a key.
+    pub fn operator(&mut self, uid: impl Into<String>, inputs: Vec<StreamId>, custom: CustomOperator) -> Result<StreamId> {
+        if inputs.len() != custom.distributions.len() || inputs.is_empty() {
+            return Err(Error::Graph(format!("operator {} needs one distribution for each of its inputs", custom.name)));
+        }
+        let mut watermark = WatermarkExpr::default();
+        for (&input, distribution) in inputs.iter().zip(&custom.distributions) {
+            if let Distribution::Hash(columns) = distribution {
+                for &column in columns {
+                    let field = field_at(self.schema(input), column)?;
+                    if !crate::key::supports_key_type(field.data_type()) {
+                        let found = field.data_type();
+                        return Err(Error::Graph(format!("column {} of {found} cannot be a key", field.name())));
+                    }
+                }
+            }
+            watermark.merge(self.watermark(input), custom.watermark_delay_ms);
+        }
+        let schema = Arc::clone(&custom.schema);
+        self.push(uid.into(), NodeKind::Custom(custom), inputs, schema, watermark)
+    }
+
+    /// Adds a table to write.
+    ///
+    /// # Errors
+    /// When the uid is taken.
+    pub fn sink(&mut self, uid: impl Into<String>, input: StreamId, sink: SinkNode) -> Result<()> {
+        let schema = Arc::clone(self.schema(input));
+        let watermark = self.watermark(input).clone();
+        self.push(uid.into(), NodeKind::Sink(sink), vec![input], schema, watermark)?;
+        Ok(())
+    }
+
+    /// Checks that the graph can run.
+    ///
+    /// # Errors
+    /// When it has no source or no sink, or a stream leads nowhere.
+    pub fn validate(&self) -> Result<()> {
+        if self.sources == 0 {
+            return Err(Error::Graph("the job reads no table".into()));
+        }
+        if !self.nodes.iter().any(|node| matches!(node.kind, NodeKind::Sink(_))) {
+            return Err(Error::Graph("the job writes no table; add an INSERT INTO or a sink".into()));
+        }
+        let read: HashSet<usize> = self.nodes.iter().flat_map(|node| node.inputs.iter().map(|input| input.0)).collect();
+        for (index, node) in self.nodes.iter().enumerate() {
+            if !matches!(node.kind, NodeKind::Sink(_)) && !read.contains(&index) {
+                return Err(Error::Graph(format!("nothing reads what {} ({}) produces", node.name(), node.uid)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the graph as text, one line per node, for `EXPLAIN`.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let mut text = String::new();
+        for (index, node) in self.nodes.iter().enumerate() {
+            let inputs: Vec<String> = node.inputs.iter().map(|input| format!("#{}", input.0)).collect();
+            let _ = write!(text, "#{index} {}", node.name());
+            if !inputs.is_empty() {
+                let _ = write!(text, " <- {}", inputs.join(", "));
+            }
+            let columns: Vec<String> =
+                node.schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect();
+            let _ = write!(text, " ({})", columns.join(", "));
+            match &node.kind {
+                NodeKind::Calc(calc) => {
+                    if let Some(predicate) = &calc.predicate {
+                        let _ = write!(text, " where {predicate:?}");
+                    }
+                }
+                NodeKind::WindowAggregate(spec) => {
+                    let _ = write!(text, " keys {:?} window {:?}", spec.keys, spec.window);
+                }
+                _ => {}
+            }
+            let _ = writeln!(text, " [uid {}]", node.uid);
+        }
+        text
+    }
+
+    fn push(
+        &mut self,
+        uid: String,
+        kind: NodeKind,
+        inputs: Vec<StreamId>,
+        schema: SchemaRef,
+        watermark: WatermarkExpr,
+    ) -> Result<StreamId> {
+        if uid.is_empty() || !self.uids.insert(uid.clone()) {
+            return Err(Error::Graph(format!("the uid {uid:?} is empty or used twice; give every operator its own")));
+        }
+        self.nodes.push(Node { uid, kind, inputs, schema, watermark });
+        Ok(StreamId(self.nodes.len() - 1))
+    }
+}
+
+fn field_at(schema: &Schema, index: usize) -> Result<&Field> {
+    match schema.fields().get(index) {
+        Some(field) => Ok(field),
+        None => Err(Error::Graph(format!("column {index} does not exist in a row of {}", schema.fields().len()))),
+    }
+}
+
+fn check_timestamp(schema: &Schema, index: usize, what: &str) -> Result<DataType> {
+    match field_at(schema, index)?.data_type() {
+        found @ DataType::Timestamp(TimeUnit::Millisecond | TimeUnit::Microsecond | TimeUnit::Nanosecond | TimeUnit::Second, _) => {
+            Ok(found.clone())
+        }
+        found => Err(Error::Graph(format!("{what} must be a timestamp, and column {index} is {found}"))),
+    }
+}

@@ -1,0 +1,172 @@
+//! What an operator is: a state machine over record batches that knows no threads, no clock and no dataflow library.
+//!
+//! The adapter (`runtime::adapter`) calls an operator strictly by tick: all batches of tick *t*, then the close of *t*,
+//! then the batches of *t + 1*. Between two calls nothing else touches it, so it needs no locks. State is captured and
+//! restored between ticks, in sections by key group.
+
+use crate::error::Result;
+use crate::key::KeyGroupRange;
+use crate::metrics::OperatorMetrics;
+use crate::time::{Tick, Watermark};
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Whether an operator has finished a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// The call is complete.
+    Done,
+    /// There is more to emit: call again with the same arguments once what follows has run.
+    More,
+}
+
+/// What an operator is told when it is built.
+#[derive(Clone, Debug)]
+pub struct OperatorContext {
+    /// The operator's stable identity, under which its state is stored.
+    pub uid: String,
+    /// This worker's index, `0..workers`.
+    pub worker: usize,
+    /// The job's parallelism.
+    pub workers: usize,
+    /// The key groups whose state lives on this worker.
+    pub key_groups: KeyGroupRange,
+    /// Counters shown in the job's status.
+    pub metrics: Arc<OperatorMetrics>,
+}
+
+/// The close of a tick, as one operator sees it.
+#[derive(Clone, Debug)]
+pub struct TickClose {
+    /// The tick that is closed: no more input of it will come.
+    pub tick: Tick,
+    /// The tick's wall time in milliseconds since the epoch.
+    pub wall_time_ms: i64,
+    /// The watermark of each input at this close, by the input's watermark expression.
+    pub watermarks: Vec<Watermark>,
+    /// True for the last tick of a bounded job: no more ticks follow.
+    pub is_last: bool,
+}
+
+impl TickClose {
+    /// Returns the least watermark of all inputs.
+    #[must_use]
+    pub fn watermark(&self) -> Watermark {
+        self.watermarks.iter().copied().min().unwrap_or(Watermark::NONE)
+    }
+}
+
+/// The open tick, as one operator sees it while batches arrive.
+#[derive(Clone, Debug)]
+pub struct OpenTick {
+    /// The tick the batch belongs to.
+    pub tick: Tick,
+    /// The tick's wall time in milliseconds since the epoch.
+    pub wall_time_ms: i64,
+    /// The watermark of each input at the close of the tick before: a row at or before it is late.
+    pub watermarks: Vec<Watermark>,
+}
+
+/// Collects what an operator emits, within a budget of rows per call.
+#[derive(Debug)]
+pub struct Output {
+    batches: Vec<RecordBatch>,
+    rows: usize,
+    budget_rows: usize,
+}
+
+impl Output {
+    /// Makes an output with a budget of rows per call.
+    #[must_use]
+    pub fn with_budget(budget_rows: usize) -> Self {
+        Self { batches: Vec::new(), rows: 0, budget_rows }
+    }
+
+    /// Emits a batch in the operator's tick; empty batches are dropped.
+    pub fn emit(&mut self, batch: RecordBatch) {
+        if batch.num_rows() > 0 {
+            self.rows += batch.num_rows();
+            self.batches.push(batch);
+        }
+    }
+
+    /// Says how many more rows fit in the budget of this call.
+    #[must_use]
+    pub fn budget_left(&self) -> usize {
+        self.budget_rows.saturating_sub(self.rows)
+    }
+
+    /// Says whether the budget is used up; an operator then answers [`Progress::More`].
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.budget_left() == 0
+    }
+
+    /// Takes what was emitted, and makes room for the next call.
+    pub fn take(&mut self) -> Vec<RecordBatch> {
+        self.rows = 0;
+        std::mem::take(&mut self.batches)
+    }
+}
+
+/// One section of an operator's state.
+#[derive(Clone, Debug)]
+pub struct StateSection {
+    /// The section's name, unique within the operator for one key-group range.
+    pub name: String,
+    /// The key groups the section holds; `None` for state that is not keyed.
+    pub key_groups: Option<KeyGroupRange>,
+    /// The encoded state.
+    pub bytes: Bytes,
+}
+
+/// A pure operator: batches in, batches out, state between ticks.
+pub trait Operator {
+    /// Takes a batch of the open tick from an input.
+    ///
+    /// # Errors
+    /// Any error fails the job.
+    fn on_batch(&mut self, input: usize, batch: &RecordBatch, tick: &OpenTick, out: &mut Output) -> Result<Progress>;
+
+    /// Learns that a tick is closed.
+    ///
+    /// # Errors
+    /// Any error fails the job.
+    fn on_close(&mut self, close: &TickClose, out: &mut Output) -> Result<Progress>;
+
+    /// Captures the state after the last closed tick; called only between ticks.
+    ///
+    /// # Errors
+    /// When the state cannot be encoded.
+    fn capture(&mut self) -> Result<Vec<StateSection>> {
+        Ok(Vec::new())
+    }
+
+    /// Restores state before the first tick. `sections` are all sections of this operator whose key groups intersect
+    /// this worker's; rows of other key groups must be left out. State that is not keyed arrives on every worker.
+    ///
+    /// # Errors
+    /// When the state cannot be decoded or does not fit the operator.
+    fn restore(&mut self, sections: &[StateSection]) -> Result<()> {
+        if sections.is_empty() {
+            Ok(())
+        } else {
+            Err(crate::Error::Checkpoint("the checkpoint holds state for an operator that keeps none".into()))
+        }
+    }
+
+    /// Returns the wall time (milliseconds) at which the operator wants a tick to be closed even if nothing arrives.
+    fn next_timer_ms(&self) -> Option<i64> {
+        None
+    }
+
+    /// Says whether the operator keeps state or timers; a stateless one holds no capability between batches.
+    fn is_stateless(&self) -> bool {
+        false
+    }
+}
+
+/// Builds an operator for one worker.
+pub type OperatorFactory = Arc<dyn Fn(&OperatorContext) -> Result<Box<dyn Operator>> + Send + Sync>;

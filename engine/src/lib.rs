@@ -31,6 +31,8 @@ pub mod job;
 pub mod key;
 pub mod metrics;
 pub mod operator;
+mod operators;
+mod runtime;
 pub mod sink;
 pub mod source;
 pub mod status;

@@ -143,7 +143,9 @@ pub struct JobHandle {
 
 impl std::fmt::Debug for JobHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("JobHandle").field("ended", &*self.ended.borrow()).finish_non_exhaustive()
+        f.debug_struct("JobHandle")
+            .field("ended", &*self.ended.borrow())
+            .finish_non_exhaustive()
     }
 }
 
@@ -165,7 +167,9 @@ pub fn start(graph: JobGraph, config: JobConfig, runtime: &tokio::runtime::Handl
             }
             Err(error) => {
                 for_thread.fail(error);
-                Err(for_thread.error().unwrap_or_else(|| Error::Internal("an error got lost".into())))
+                Err(for_thread
+                    .error()
+                    .unwrap_or_else(|| Error::Internal("an error got lost".into())))
             }
         };
         for_thread.answer_all(&Error::Checkpoint("the job has ended".into()));
@@ -191,7 +195,10 @@ fn check(config: &JobConfig) -> Result<()> {
         return refused("an operator must be allowed to emit at least 1 row per call");
     }
     if config.key_groups == 0 || config.key_groups > KEY_GROUPS_MAX {
-        return Err(Error::Graph(format!("key groups must be 1 to {KEY_GROUPS_MAX}, not {}", config.key_groups)));
+        return Err(Error::Graph(format!(
+            "key groups must be 1 to {KEY_GROUPS_MAX}, not {}",
+            config.key_groups
+        )));
     }
     Ok(())
 }
@@ -225,7 +232,9 @@ impl JobHandle {
         if self.ended.borrow().is_some() {
             return Err(Error::Checkpoint("the job has ended".into()));
         }
-        answered.await.unwrap_or_else(|_| Err(Error::Checkpoint("the job has ended".into())))
+        answered
+            .await
+            .unwrap_or_else(|_| Err(Error::Checkpoint("the job has ended".into())))
     }
 
     /// Asks the job to stop; [`JobHandle::wait`] tells when and how it ended.
@@ -235,9 +244,13 @@ impl JobHandle {
     pub fn stop(&self, mode: StopMode) -> Result<()> {
         self.shared.update_status(|status| status.phase = JobPhase::Stopping);
         match mode {
-            StopMode::Checkpoint => self.shared.ask(Request::StopAfter { kind: SnapshotKind::Final }),
+            StopMode::Checkpoint => self.shared.ask(Request::StopAfter {
+                kind: SnapshotKind::Final,
+            }),
             StopMode::Savepoint(name) => {
-                self.shared.ask(Request::StopAfter { kind: SnapshotKind::Savepoint(savepoint_name(&name)?) });
+                self.shared.ask(Request::StopAfter {
+                    kind: SnapshotKind::Savepoint(savepoint_name(&name)?),
+                });
             }
             StopMode::Now => self.shared.ask(Request::StopNow),
         }

@@ -36,6 +36,7 @@ mod runtime;
 pub mod sink;
 pub mod source;
 pub mod status;
+pub mod testing;
 pub mod time;
 
 pub use error::{Error, Result};

@@ -51,7 +51,11 @@ impl CalcOperator {
             columns.push(column);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(RecordBatch::try_new_with_options(SchemaRef::clone(&self.schema), columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(
+            SchemaRef::clone(&self.schema),
+            columns,
+            &options,
+        )?)
     }
 }
 
@@ -72,10 +76,15 @@ mod tests {
     fn null_in_the_filter_drops_the_row() {
         let predicate = from_fn("a > 1", DataType::Boolean, |batch, _| {
             let values = batch.column(0).as_primitive::<Int64Type>();
-            Ok(Arc::new(BooleanArray::from_iter(values.iter().map(|value| value.map(|value| value > 1)))))
+            Ok(Arc::new(BooleanArray::from_iter(
+                values.iter().map(|value| value.map(|value| value > 1)),
+            )))
         });
         let outputs = vec![(Field::new("b", DataType::Int64, false), column(0))];
-        let calc = CalcOperator::new(Calc { predicate: Some(predicate), outputs });
+        let calc = CalcOperator::new(Calc {
+            predicate: Some(predicate),
+            outputs,
+        });
         let result = calc.apply(&batch(vec![Some(1), None, Some(3)]), 0).unwrap();
         assert_eq!(result.column(0).as_primitive::<Int64Type>().values(), &[3]);
     }
@@ -83,14 +92,20 @@ mod tests {
     #[test]
     fn null_in_a_not_null_column_is_an_error() {
         let outputs = vec![(Field::new("b", DataType::Int64, false), column(0))];
-        let calc = CalcOperator::new(Calc { predicate: None, outputs });
+        let calc = CalcOperator::new(Calc {
+            predicate: None,
+            outputs,
+        });
         let error = calc.apply(&batch(vec![None]), 0).unwrap_err();
         assert!(error.to_string().contains("column b is NOT NULL"), "{error}");
     }
 
     #[test]
     fn no_columns_keep_the_number_of_rows() {
-        let calc = CalcOperator::new(Calc { predicate: None, outputs: Vec::new() });
+        let calc = CalcOperator::new(Calc {
+            predicate: None,
+            outputs: Vec::new(),
+        });
         assert_eq!(calc.apply(&batch(vec![None, Some(1)]), 0).unwrap().num_rows(), 2);
     }
 }

@@ -29,7 +29,8 @@ impl GroupTable {
             return group;
         }
         let group = self.hashes.len() as u32;
-        self.table.insert_unique(spread(hash), group, |&group| spread(hashes[group as usize]));
+        self.table
+            .insert_unique(spread(hash), group, |&group| spread(hashes[group as usize]));
         self.hashes.push(hash);
         self.bytes.extend_from_slice(key);
         self.ends.push(self.bytes.len());

@@ -17,10 +17,8 @@ mod state;
 use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
 use crate::graph::{WindowAggregate, WindowAssigner};
-use crate::key::{EncodedKeys, KeyDecoder, encode_keys, hash_columns, key_hash};
-use crate::operator::{
-    OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose,
-};
+use crate::key::{EncodedKeys, KeyDecoder, encode_keys, key_hash};
+use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
 use crate::time::Watermark;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
@@ -53,7 +51,9 @@ pub(crate) enum Stage {
 
 /// Says whether an aggregation can be done in two stages: every function's state is made of columns.
 pub(crate) fn has_partial_stage(spec: &WindowAggregate) -> bool {
-    spec.aggregates.iter().all(|call| !call.function.state_types().is_empty())
+    spec.aggregates
+        .iter()
+        .all(|call| !call.function.state_types().is_empty())
 }
 
 /// Returns the schema of the states that go from `Partial` to `Final`: keys, start and end of the window in
@@ -108,11 +108,21 @@ impl WindowAggregateOperator {
         let (keys, windows) = match stage {
             Stage::Final => {
                 let keys = spec.keys.len();
-                ((0..keys).collect(), Windows::new(&WindowAssigner::Attached { start: keys, end: keys + 1 }))
+                (
+                    (0..keys).collect(),
+                    Windows::new(&WindowAssigner::Attached {
+                        start: keys,
+                        end: keys + 1,
+                    }),
+                )
             }
             _ => (spec.keys.clone(), Windows::new(&spec.window)),
         };
-        let schema = if stage == Stage::Partial { partial_schema(spec, input) } else { output };
+        let schema = if stage == Stage::Partial {
+            partial_schema(spec, input)
+        } else {
+            output
+        };
         Ok(Self {
             stage,
             keys,
@@ -142,10 +152,15 @@ impl WindowAggregateOperator {
             hashes.clear();
             hashes.extend((0..rows).map(|row| key_hash(keys.key(row))));
         }
-        let state = self.open.entry(window).or_insert_with(|| WindowState::new(&self.aggregates));
+        let state = self
+            .open
+            .entry(window)
+            .or_insert_with(|| WindowState::new(&self.aggregates));
         state.groups_of(hashes, keys, groups);
         let input = match self.stage {
-            Stage::Final => Input::States { first: self.keys.len() + 2 },
+            Stage::Final => Input::States {
+                first: self.keys.len() + 2,
+            },
             _ => Input::Rows,
         };
         state.add(&self.aggregates, input, batch, groups)
@@ -173,10 +188,16 @@ impl WindowAggregateOperator {
             columns.push(Arc::new(Int64Array::from_value(window.start_ms, groups.len())));
             columns.push(Arc::new(Int64Array::from_value(window.end_ms, groups.len())));
             columns.extend(state.states(groups)?);
-            columns.push(Arc::new(UInt64Array::from_iter_values(groups.iter().map(|&group| state.hash(group)))));
+            columns.push(Arc::new(UInt64Array::from_iter_values(
+                groups.iter().map(|&group| state.hash(group)),
+            )));
         } else {
             for (ms, index) in [(window.start_ms, self.keys.len()), (window.end_ms, self.keys.len() + 1)] {
-                columns.push(rows::timestamps(ms, groups.len(), self.schema.field(index).data_type())?);
+                columns.push(rows::timestamps(
+                    ms,
+                    groups.len(),
+                    self.schema.field(index).data_type(),
+                )?);
             }
             columns.extend(state.results(groups)?);
         }
@@ -244,14 +265,26 @@ impl Operator for WindowAggregateOperator {
         }
         let size: usize = self.open.values().map(WindowState::size).sum();
         self.context.metrics.state_bytes.set(size as u64);
-        snapshot::capture(&self.open, &self.key_fields, &self.decoder, &self.aggregates, self.context.key_groups)
+        snapshot::capture(
+            &self.open,
+            &self.key_fields,
+            &self.decoder,
+            &self.aggregates,
+            self.context.key_groups,
+        )
     }
 
     fn restore(&mut self, sections: &[StateSection]) -> Result<()> {
         if self.stage == Stage::Partial && !sections.is_empty() {
             return Err(Error::Internal("a partial aggregation has no state".into()));
         }
-        snapshot::restore(sections, &mut self.open, &self.key_fields, &self.aggregates, self.context.key_groups)
+        snapshot::restore(
+            sections,
+            &mut self.open,
+            &self.key_fields,
+            &self.aggregates,
+            self.context.key_groups,
+        )
     }
 }
 
@@ -261,7 +294,11 @@ fn filter_column<'a>(batch: &'a RecordBatch, call: &AggregateCall) -> Result<Opt
     let column = batch.column(index);
     match column.as_boolean_opt() {
         Some(filter) => Ok(Some(filter)),
-        None => Err(Error::operator(format!("the filter of {} is {}, not a boolean", call.name, column.data_type()))),
+        None => Err(Error::operator(format!(
+            "the filter of {} is {}, not a boolean",
+            call.name,
+            column.data_type()
+        ))),
     }
 }
 

@@ -88,9 +88,10 @@ pub(super) fn attach_calc<'scope>(
 /// Puts the operator's name into an error that has none.
 fn named(error: Error, name: &str) -> Error {
     match error {
-        Error::Operator { operator, message } if operator.is_empty() => {
-            Error::Operator { operator: name.to_owned(), message }
-        }
+        Error::Operator { operator, message } if operator.is_empty() => Error::Operator {
+            operator: name.to_owned(),
+            message,
+        },
         other => other,
     }
 }
@@ -115,8 +116,7 @@ pub(super) fn attach<'scope>(
                 let key_groups = context.key_groups;
                 let shared = Arc::clone(&context.shared);
                 let on_error = Box::new(move |error| shared.fail(error));
-                let pact =
-                    DistributorPact(move |workers| KeyDistributor::new(routing, key_groups, workers, on_error));
+                let pact = DistributorPact(move |workers| KeyDistributor::new(routing, key_groups, workers, on_error));
                 let mut handle = builder.new_input(input.stream, pact);
                 drains.push(Box::new(move |take| {
                     handle.for_each(|capability, batch| {
@@ -149,7 +149,10 @@ pub(super) fn attach<'scope>(
     });
     let operator = make(waker).map_err(|error| named(error, &context.name))?;
     let subscriber = context.board.subscribe(activator.clone());
-    let watermarks = expressions.iter().map(|expression| expression.evaluate(&context.watermarks)).collect();
+    let watermarks = expressions
+        .iter()
+        .map(|expression| expression.evaluate(&context.watermarks))
+        .collect();
     builder.build(move |capabilities| {
         let mut capability = capabilities.into_iter().next();
         if let Some(capability) = &mut capability {
@@ -158,7 +161,11 @@ pub(super) fn attach<'scope>(
         let mut adapter = Adapter {
             operator,
             expressions,
-            open: OpenTick { tick: Tick(context.first_tick), wall_time_ms: 0, watermarks },
+            open: OpenTick {
+                tick: Tick(context.first_tick),
+                wall_time_ms: 0,
+                watermarks,
+            },
             capability,
             queue: VecDeque::new(),
             parked: BTreeMap::new(),
@@ -175,7 +182,10 @@ pub(super) fn attach<'scope>(
             for (input, drain) in drains.iter_mut().enumerate() {
                 drain(&mut |tick, batch| adapter.park(input, tick, batch));
             }
-            let lowest = frontiers.iter().filter_map(|frontier| frontier.frontier().first().copied()).min();
+            let lowest = frontiers
+                .iter()
+                .filter_map(|frontier| frontier.frontier().first().copied())
+                .min();
             if let Err(error) = adapter.run(lowest, &mut output) {
                 let error = named(error, &adapter.context.name);
                 adapter.context.shared.fail(error);
@@ -185,6 +195,9 @@ pub(super) fn attach<'scope>(
     Ok(stream)
 }
 
+/// A batch and its tick's wall time.
+type Arrived = (RecordBatch, i64);
+
 struct Adapter {
     operator: SharedOperator,
     expressions: Vec<WatermarkExpr>,
@@ -192,9 +205,9 @@ struct Adapter {
     open: OpenTick,
     capability: Option<Capability<u64>>,
     /// Batches of the lowest open tick, in the order of their arrival.
-    queue: VecDeque<(usize, Batch)>,
+    queue: VecDeque<(usize, Arrived)>,
     /// Batches of later ticks.
-    parked: BTreeMap<u64, Vec<(usize, Batch)>>,
+    parked: BTreeMap<u64, Vec<(usize, Arrived)>>,
     /// The close that the operator has not finished.
     closing: Option<TickClose>,
     out: Output,
@@ -205,25 +218,31 @@ struct Adapter {
 
 impl Adapter {
     fn park(&mut self, input: usize, tick: u64, batch: Batch) {
-        if let Some(rows) = &batch.rows {
-            self.context.metrics.rows_in.add(rows.num_rows() as u64);
-        }
+        let Some(rows) = batch.rows else { return };
+        self.context.metrics.rows_in.add(rows.num_rows() as u64);
+        let arrived = (input, (rows, batch.wall_time_ms));
         if tick == self.open.tick.0 {
-            self.queue.push_back((input, batch));
+            self.queue.push_back(arrived);
         } else {
-            self.parked.entry(tick).or_default().push((input, batch));
+            self.parked.entry(tick).or_default().push(arrived);
         }
     }
 
     /// Does all that can be done. `lowest` is the least tick that may still come from an input; none when all have ended.
-    fn run(&mut self, lowest: Option<u64>, output: &mut OutputBuilder<u64, CapacityContainerBuilder<Batch>>) -> Result<()> {
+    fn run(
+        &mut self,
+        lowest: Option<u64>,
+        output: &mut OutputBuilder<u64, CapacityContainerBuilder<Batch>>,
+    ) -> Result<()> {
         while self.capability.is_some() {
             let tick = self.open.tick.0;
             let progress = if let Some((input, batch)) = self.queue.front() {
-                let (input, wall_time_ms) = (*input, batch.wall_time_ms);
-                let rows: RecordBatch = batch.rows.clone().unwrap_or_else(|| RecordBatch::new_empty(Arc::default()));
+                let (input, rows, wall_time_ms) = (*input, batch.0.clone(), batch.1);
                 self.open.wall_time_ms = wall_time_ms;
-                let progress = self.operator.borrow_mut().on_batch(input, &rows, &self.open, &mut self.out)?;
+                let progress = self
+                    .operator
+                    .borrow_mut()
+                    .on_batch(input, &rows, &self.open, &mut self.out)?;
                 if progress == Progress::Done {
                     self.queue.pop_front();
                 }
@@ -235,7 +254,11 @@ impl Adapter {
                 let close = self.closing.take().unwrap_or_else(|| TickClose {
                     tick: Tick(tick),
                     wall_time_ms: closed.wall_time_ms,
-                    watermarks: self.expressions.iter().map(|e| e.evaluate(&closed.watermarks)).collect(),
+                    watermarks: self
+                        .expressions
+                        .iter()
+                        .map(|e| e.evaluate(&closed.watermarks))
+                        .collect(),
                     is_last: closed.is_last,
                 });
                 let progress = self.operator.borrow_mut().on_close(&close, &mut self.out)?;
@@ -280,7 +303,11 @@ impl Adapter {
         let next = close.tick.next();
         let timer = self.operator.borrow().next_timer_ms();
         self.context.board.set_timer(self.subscriber, timer);
-        self.open = OpenTick { tick: next, wall_time_ms: close.wall_time_ms, watermarks: close.watermarks };
+        self.open = OpenTick {
+            tick: next,
+            wall_time_ms: close.wall_time_ms,
+            watermarks: close.watermarks,
+        };
         if let Some(capability) = &mut self.capability {
             capability.downgrade(&next.0);
         }

@@ -16,7 +16,10 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) fn new(rows: RecordBatch, wall_time_ms: i64) -> Self {
-        Self { rows: Some(rows), wall_time_ms }
+        Self {
+            rows: Some(rows),
+            wall_time_ms,
+        }
     }
 }
 
@@ -40,9 +43,15 @@ impl ContainerBytes for Batch {
         let length = u64::from_le_bytes(word(8)) as usize;
         let rows = (length > 0).then(|| {
             let mut reader = StreamReader::try_new(&bytes[16..16 + length], None).expect("a batch frame is Arrow IPC");
-            reader.next().expect("a batch frame holds a batch").expect("a batch frame is Arrow IPC")
+            reader
+                .next()
+                .expect("a batch frame holds a batch")
+                .expect("a batch frame is Arrow IPC")
         });
-        Self { rows, wall_time_ms: i64::from_le_bytes(word(0)) }
+        Self {
+            rows,
+            wall_time_ms: i64::from_le_bytes(word(0)),
+        }
     }
 
     fn length_in_bytes(&self) -> usize {
@@ -52,10 +61,16 @@ impl ContainerBytes for Batch {
     fn into_bytes<W: std::io::Write>(&self, writer: &mut W) {
         let stream = self.stream();
         let padding = stream.len().next_multiple_of(8) - stream.len();
-        let parts: [&[u8]; 4] =
-            [&self.wall_time_ms.to_le_bytes(), &(stream.len() as u64).to_le_bytes(), &stream, &[0u8; 8][..padding]];
+        let parts: [&[u8]; 4] = [
+            &self.wall_time_ms.to_le_bytes(),
+            &(stream.len() as u64).to_le_bytes(),
+            &stream,
+            &[0u8; 8][..padding],
+        ];
         for part in parts {
-            writer.write_all(part).expect("timely's buffers take what they were sized for");
+            writer
+                .write_all(part)
+                .expect("timely's buffers take what they were sized for");
         }
     }
 }
@@ -78,12 +93,22 @@ mod tests {
 
     #[test]
     fn batches_survive_the_way_between_processes() {
-        let schema =
-            Schema::new(vec![Field::new("a", DataType::Int64, true), Field::new("b", DataType::Utf8View, false)]);
-        let columns: Vec<arrow::array::ArrayRef> =
-            vec![Arc::new(Int64Array::from(vec![Some(1), None])), Arc::new(StringViewArray::from(vec!["x", "yy"]))];
+        let schema = Schema::new(vec![
+            Field::new("a", DataType::Int64, true),
+            Field::new("b", DataType::Utf8View, false),
+        ]);
+        let columns: Vec<arrow::array::ArrayRef> = vec![
+            Arc::new(Int64Array::from(vec![Some(1), None])),
+            Arc::new(StringViewArray::from(vec!["x", "yy"])),
+        ];
         let rows = RecordBatch::try_new(Arc::new(schema), columns).unwrap();
-        for batch in [Batch::new(rows, -7), Batch { rows: None, wall_time_ms: 3 }] {
+        for batch in [
+            Batch::new(rows, -7),
+            Batch {
+                rows: None,
+                wall_time_ms: 3,
+            },
+        ] {
             let mut bytes = Vec::new();
             batch.into_bytes(&mut bytes);
             assert_eq!(bytes.len(), batch.length_in_bytes());

@@ -78,7 +78,10 @@ impl Board {
     /// Returns the hold if every tick before it is through: `frontier` is the worker's own probe.
     pub(super) fn take_hold(&self, frontier: Option<u64>) -> Option<Hold> {
         let mut hold = self.hold.borrow_mut();
-        if hold.as_ref().is_some_and(|hold| frontier.is_none_or(|frontier| frontier >= hold.tick)) {
+        if hold
+            .as_ref()
+            .is_some_and(|hold| frontier.is_none_or(|frontier| frontier >= hold.tick))
+        {
             hold.take()
         } else {
             None

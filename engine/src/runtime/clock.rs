@@ -31,7 +31,11 @@ pub(super) enum Event {
     /// A worker's report.
     Report(Report),
     /// New splits of a table; `complete` when there will never be others.
-    Discovered { table: usize, splits: Vec<Split>, complete: bool },
+    Discovered {
+        table: usize,
+        splits: Vec<Split>,
+        complete: bool,
+    },
     /// Somebody wants a checkpoint.
     CheckpointWanted(SnapshotKind),
     /// The coordinator has begun an attempt.
@@ -58,7 +62,11 @@ pub(super) enum Action {
     /// Ask the coordinator to begin an attempt.
     BeginAttempt(SnapshotKind),
     /// All workers have captured: this is the rest of the snapshot.
-    Captured { attempt: Attempt, cut: Cut, pause: Duration },
+    Captured {
+        attempt: Attempt,
+        cut: Cut,
+        pause: Duration,
+    },
     /// The job is over: close the inputs.
     Shutdown,
 }
@@ -198,7 +206,13 @@ impl Clock {
     }
 
     /// Takes one turn. `frontier` is the least tick that is not yet through worker 0's probe; none when all are.
-    pub(super) fn turn(&mut self, now: Duration, wall_ms: i64, frontier: Option<u64>, events: Vec<Event>) -> Vec<Action> {
+    pub(super) fn turn(
+        &mut self,
+        now: Duration,
+        wall_ms: i64,
+        frontier: Option<u64>,
+        events: Vec<Event>,
+    ) -> Vec<Action> {
         let mut actions = Vec::new();
         for event in events {
             self.observe(event, now);
@@ -249,8 +263,13 @@ impl Clock {
     fn observe(&mut self, event: Event, now: Duration) {
         match event {
             Event::Report(report) => self.observe_report(report),
-            Event::Discovered { table, splits, complete } => {
-                self.tables.discovered(table, splits, complete, self.workers, now, &mut self.assignments);
+            Event::Discovered {
+                table,
+                splits,
+                complete,
+            } => {
+                self.tables
+                    .discovered(table, splits, complete, self.workers, now, &mut self.assignments);
                 // A table may have ended by this: a tick tells the operators.
                 self.ready |= complete;
             }
@@ -335,7 +354,12 @@ impl Clock {
             self.ready |= self.tables.take_unblocked();
             let watermarks = self.tables.watermarks().to_vec();
             let is_last = closing.is_last;
-            actions.push(Action::Close(TickClosed { tick, wall_time_ms: closing.wall_time_ms, watermarks, is_last }));
+            actions.push(Action::Close(TickClosed {
+                tick,
+                wall_time_ms: closing.wall_time_ms,
+                watermarks,
+                is_last,
+            }));
         }
     }
 
@@ -382,12 +406,23 @@ impl Clock {
         self.last_full = open.full;
         if let Some(attempt) = open.hold {
             let cut = self.tables.cut(open.tick, self.wall_time_ms);
-            actions.push(Action::Captured { attempt, cut, pause: now.saturating_sub(open.opened_at) });
+            actions.push(Action::Captured {
+                attempt,
+                cut,
+                pause: now.saturating_sub(open.opened_at),
+            });
             self.checkpointing = Checkpointing::Deciding;
         }
-        let closing = ClosingTick { wall_time_ms: open.wall_time_ms, is_last: open.is_last, reports: Vec::new() };
+        let closing = ClosingTick {
+            wall_time_ms: open.wall_time_ms,
+            is_last: open.is_last,
+            reports: Vec::new(),
+        };
         self.closing.insert(open.tick, closing);
-        actions.push(Action::Send { tick: open.tick, command: Command::Close { tick: open.tick } });
+        actions.push(Action::Send {
+            tick: open.tick,
+            command: Command::Close { tick: open.tick },
+        });
         actions.push(Action::AdvanceCommands(open.tick + 1));
     }
 
@@ -401,7 +436,9 @@ impl Clock {
         if self.blocked {
             return false;
         }
-        let rested = self.last_opened.is_none_or(|last| now >= last + self.options.interval_min);
+        let rested = self
+            .last_opened
+            .is_none_or(|last| now >= last + self.options.interval_min);
         let mut hold = None;
         let mut is_last = false;
         if let Checkpointing::Begun(attempt) = &self.checkpointing {
@@ -442,7 +479,11 @@ impl Clock {
             captured: 0,
             is_last,
         };
-        let assignments = if hold.is_some() { Vec::new() } else { std::mem::take(&mut self.assignments) };
+        let assignments = if hold.is_some() {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.assignments)
+        };
         let command = Command::Open {
             tick: self.next,
             wall_time_ms: self.wall_time_ms,
@@ -450,7 +491,10 @@ impl Clock {
             ceilings: self.tables.ceilings(),
             assignments,
         };
-        actions.push(Action::Send { tick: self.next, command });
+        actions.push(Action::Send {
+            tick: self.next,
+            command,
+        });
         self.open = Some(open);
         self.next += 1;
         true

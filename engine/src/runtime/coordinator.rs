@@ -17,7 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_checkpoints as checkpoints;
 use tidemill_checkpoints::{
-    Attempt, AttemptId, CheckpointId, Committable, ErrorKind, Generation, OperatorUid, Snapshot, SnapshotKind, StateObject,
+    Attempt, AttemptId, CheckpointId, Committable, ErrorKind, Generation, OperatorUid, Snapshot, SnapshotKind,
+    StateObject,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -34,7 +35,11 @@ pub(super) enum Message {
     /// A worker's part.
     Worker(WorkerCapture),
     /// The clock's part; all workers have captured.
-    Cut { attempt: Attempt, cut: Cut, pause: Duration },
+    Cut {
+        attempt: Attempt,
+        cut: Cut,
+        pause: Duration,
+    },
 }
 
 /// One worker's state at a hold.
@@ -72,7 +77,7 @@ pub(super) struct Coordinator {
 /// A failure of an attempt.
 enum Failure {
     /// This attempt failed; the job goes on.
-    Attempt { error: checkpoints::Error, retry: bool },
+    Attempt { error: String, retry: bool },
     /// The job cannot go on.
     Job(Error),
 }
@@ -85,10 +90,18 @@ impl From<Error> for Failure {
 
 impl From<checkpoints::Error> for Failure {
     fn from(error: checkpoints::Error) -> Self {
-        match error.kind() {
-            ErrorKind::Fenced => Failure::Job(Error::Fenced),
-            ErrorKind::User => Failure::Attempt { error, retry: false },
-            _ => Failure::Attempt { error, retry: true },
+        let retry = match (error.kind(), &error) {
+            // Its answer was lost, and with it what we know of our sinks: the successor restores it.
+            (_, checkpoints::Error::DecidedEarlier { .. }) => {
+                return Failure::Job(Error::Checkpoint(error.to_string()));
+            }
+            (ErrorKind::Fenced, _) => return Failure::Job(Error::Fenced),
+            (ErrorKind::User, _) => false,
+            _ => true,
+        };
+        Failure::Attempt {
+            error: error.to_string(),
+            retry,
         }
     }
 }
@@ -111,9 +124,9 @@ impl Coordinator {
                     return;
                 }
                 Err(Failure::Attempt { error, retry }) => {
-                    tracing::warn!(%error, "a checkpoint attempt failed");
+                    tracing::warn!(error, "a checkpoint attempt failed");
                     self.failures += 1;
-                    let text = error.to_string();
+                    let text = error;
                     self.shared.update_status(|status| {
                         status.checkpoints_failed += 1;
                         status.checkpoint_error = Some(text.clone());
@@ -122,7 +135,9 @@ impl Coordinator {
                     let most = self.protocol.as_ref().map_or(0, |(_, options)| options.failures_max);
                     if retry && self.failures > most {
                         let failures = self.failures;
-                        self.shared.fail(Error::Checkpoint(format!("{failures} attempts in a row failed, the last: {text}")));
+                        self.shared.fail(Error::Checkpoint(format!(
+                            "{failures} attempts in a row failed, the last: {text}"
+                        )));
                         return;
                     }
                     tokio::time::sleep(RETRY_PAUSE).await;
@@ -135,16 +150,21 @@ impl Coordinator {
     async fn attempt(&mut self, kind: &SnapshotKind) -> Result<u64, Failure> {
         let began = self.shared.time.monotonic();
         let attempt = match &self.protocol {
-            Some((protocol, options)) => {
+            Some((protocol, _)) => {
+                // A taken name is refused before the stream is held for it.
                 if let SnapshotKind::Savepoint(name) = kind {
-                    check_savepoint_is_new(options, protocol, name).await?;
+                    protocol.check_savepoint_name(name).await?;
                 }
                 protocol.begin().await?
             }
             None => {
                 self.unstored += 1;
                 let id = self.unstored;
-                Attempt { checkpoint: CheckpointId(id), attempt: AttemptId(1), generation: Generation(0) }
+                Attempt {
+                    checkpoint: CheckpointId(id),
+                    attempt: AttemptId(1),
+                    generation: Generation(0),
+                }
             }
         };
         self.shared.send(Event::AttemptBegun(attempt.clone()));
@@ -194,9 +214,17 @@ impl Coordinator {
             }
             match self.messages.recv().await {
                 Some(Message::Worker(capture)) if &capture.attempt == attempt => captures.push(capture),
-                Some(Message::Cut { attempt: of, cut, pause }) if &of == attempt => from_clock = Some((cut, pause)),
+                Some(Message::Cut {
+                    attempt: of,
+                    cut,
+                    pause,
+                }) if &of == attempt => from_clock = Some((cut, pause)),
                 Some(_) => {}
-                None => return Err(Failure::Job(Error::Checkpoint("the job ended during a checkpoint".into()))),
+                None => {
+                    return Err(Failure::Job(Error::Checkpoint(
+                        "the job ended during a checkpoint".into(),
+                    )));
+                }
             }
         }
     }
@@ -209,7 +237,10 @@ impl Coordinator {
         captures: Vec<WorkerCapture>,
         cut: &Cut,
     ) -> Result<BTreeMap<OperatorUid, Vec<Committable>>, Failure> {
-        let timeout = self.protocol.as_ref().map_or(Duration::MAX, |(_, options)| options.timeout);
+        let timeout = self
+            .protocol
+            .as_ref()
+            .map_or(Duration::MAX, |(_, options)| options.timeout);
         let mut uploads = Vec::new();
         let mut pre_commits = Vec::new();
         for capture in captures {
@@ -219,24 +250,32 @@ impl Coordinator {
             }
             pre_commits.extend(capture.pre_commits);
         }
-        let pre_commits = futures::future::try_join_all(pre_commits.into_iter().map(|(uid, pre_commit)| async move {
-            pre_commit.await.map(|committable| (uid, committable))
-        }));
+        let pre_commits = futures::future::try_join_all(
+            pre_commits
+                .into_iter()
+                .map(|(uid, pre_commit)| async move { pre_commit.await.map(|committable| (uid, committable)) }),
+        );
         // A sink that does not become durable in time leaves nothing to continue from: the job restarts.
         let committables = match tokio::time::timeout(timeout, pre_commits).await {
             Ok(committables) => committables?,
-            Err(_) => return Err(Failure::Job(Error::Checkpoint(format!("the sinks were not durable within {timeout:?}")))),
+            Err(_) => {
+                return Err(Failure::Job(Error::Checkpoint(format!(
+                    "the sinks were not durable within {timeout:?}"
+                ))));
+            }
         };
         for (uid, committable) in committables {
             if let Some(bytes) = committable {
                 self.carried.entry(uid).or_default().push(Committable(bytes));
             }
         }
-        let Some((protocol, _)) = &self.protocol else { return Ok(BTreeMap::new()) };
+        let Some((protocol, _)) = &self.protocol else {
+            return Ok(BTreeMap::new());
+        };
         let state = match tokio::time::timeout(timeout, futures::future::try_join_all(uploads)).await {
             Ok(state) => state?,
             Err(_) => {
-                let error = checkpoints::Error::Timeout { what: "uploading state".into(), after: timeout };
+                let error = format!("the state was not uploaded within {timeout:?}");
                 return Err(Failure::Attempt { error, retry: true });
             }
         };
@@ -258,25 +297,17 @@ impl Coordinator {
         Ok(std::mem::take(&mut self.carried))
     }
 
-    async fn publish(&self, attempt: &Attempt, committables: BTreeMap<OperatorUid, Vec<Committable>>) -> Result<(), Failure> {
-        let Some((protocol, _)) = &self.protocol else { return Ok(()) };
+    async fn publish(
+        &self,
+        attempt: &Attempt,
+        committables: BTreeMap<OperatorUid, Vec<Committable>>,
+    ) -> Result<(), Failure> {
+        let Some((protocol, _)) = &self.protocol else {
+            return Ok(());
+        };
         publish(protocol, &self.committers, attempt.checkpoint, &committables).await?;
         Ok(())
     }
-}
-
-/// A taken name must be refused before the stream is held for it.
-async fn check_savepoint_is_new(
-    options: &CheckpointOptions,
-    protocol: &checkpoints::Coordinator,
-    name: &checkpoints::SavepointName,
-) -> Result<(), Failure> {
-    let taken = options.store.list_savepoints(protocol.job()).await?;
-    if taken.iter().any(|listed| matches!(&listed.manifest.snapshot.kind, SnapshotKind::Savepoint(found) if found == name)) {
-        let error = checkpoints::Error::SavepointExists { job: protocol.job().clone(), name: name.clone() };
-        return Err(Failure::Attempt { error, retry: false });
-    }
-    Ok(())
 }
 
 /// Publishes a checkpoint to every sink, in the order of their uids, and marks it as published.
@@ -291,9 +322,15 @@ pub(super) async fn publish(
         _ => Error::Checkpoint(error.to_string()),
     };
     let permit = protocol.permit(checkpoint).await.map_err(failed)?;
-    let permit = PublishPermit { checkpoint: permit.checkpoint.0, generation: permit.generation.0 };
+    let permit = PublishPermit {
+        checkpoint: permit.checkpoint.0,
+        generation: permit.generation.0,
+    };
     for (uid, committer) in committers {
-        let bytes: Vec<Vec<u8>> = committables.get(uid).map(|all| all.iter().map(|c| c.0.clone()).collect()).unwrap_or_default();
+        let bytes: Vec<Vec<u8>> = committables
+            .get(uid)
+            .map(|all| all.iter().map(|c| c.0.clone()).collect())
+            .unwrap_or_default();
         let mut tries = 1;
         loop {
             match committer.publish(permit, &bytes).await {

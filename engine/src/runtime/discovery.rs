@@ -20,7 +20,9 @@ pub(super) async fn discover(
             Ok(found) => found,
             Err(error) => {
                 let error = match error {
-                    Error::Operator { operator, message } if operator.is_empty() => Error::Source { table: name, message },
+                    Error::Operator { operator, message } if operator.is_empty() => {
+                        Error::Source { table: name, message }
+                    }
                     other => other,
                 };
                 shared.fail(error);
@@ -30,10 +32,20 @@ pub(super) async fn discover(
         let interval = enumerator.interval();
         let complete = found.complete || interval.is_none();
         for split in &found.new {
-            known.insert(split.id.clone(), SplitState { position: split.position.clone(), ended: false });
+            known.insert(
+                split.id.clone(),
+                SplitState {
+                    position: split.position.clone(),
+                    ended: false,
+                },
+            );
         }
         if complete || !found.new.is_empty() {
-            shared.send(Event::Discovered { table, splits: found.new, complete });
+            shared.send(Event::Discovered {
+                table,
+                splits: found.new,
+                complete,
+            });
         }
         match interval {
             Some(interval) if !complete => tokio::time::sleep(interval).await,

@@ -58,7 +58,8 @@ impl KeyDistributor {
         match &self.routing {
             Routing::HashColumn(column) => {
                 self.hashes.clear();
-                self.hashes.extend_from_slice(rows.column(*column).as_primitive::<UInt64Type>().values());
+                self.hashes
+                    .extend_from_slice(rows.column(*column).as_primitive::<UInt64Type>().values());
             }
             Routing::Keys(columns) => {
                 let columns: Vec<ArrayRef> = columns.iter().map(|&column| Arc::clone(rows.column(column))).collect();
@@ -100,7 +101,12 @@ impl KeyDistributor {
 }
 
 impl Distributor<Batch> for KeyDistributor {
-    fn partition<T: Clone, P: Push<Message<T, Batch>>>(&mut self, batch: &mut Batch, stamp: &Stamp<T>, pushers: &mut [P]) {
+    fn partition<T: Clone, P: Push<Message<T, Batch>>>(
+        &mut self,
+        batch: &mut Batch,
+        stamp: &Stamp<T>,
+        pushers: &mut [P],
+    ) {
         let Some(rows) = batch.rows.take() else { return };
         if let Err(error) = self.split(&rows) {
             // The job ends with this error; nothing of it is published.

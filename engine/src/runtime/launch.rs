@@ -19,7 +19,12 @@ use tidemill_checkpoints::{JobUid, Manifest, Nonce, OperatorUid, StartOptions, S
 use tokio::sync::mpsc;
 
 /// Runs a job on this thread until it ends.
-pub(crate) fn launch(graph: JobGraph, config: JobConfig, runtime: &tokio::runtime::Handle, shared: &Arc<JobShared>) -> Result<JobEnd> {
+pub(crate) fn launch(
+    graph: JobGraph,
+    config: JobConfig,
+    runtime: &tokio::runtime::Handle,
+    shared: &Arc<JobShared>,
+) -> Result<JobEnd> {
     let committers = committers(&graph, &config, runtime)?;
     let (protocol, restored) = match &config.checkpoints {
         Some(options) => {
@@ -29,7 +34,9 @@ pub(crate) fn launch(graph: JobGraph, config: JobConfig, runtime: &tokio::runtim
         None => (None, None),
     };
     let generation = protocol.as_ref().map_or(0, |protocol| protocol.generation().0);
-    let key_groups = restored.as_ref().map_or(config.key_groups, |manifest| manifest.snapshot.key_group_count);
+    let key_groups = restored
+        .as_ref()
+        .map_or(config.key_groups, |manifest| manifest.snapshot.key_group_count);
     if config.parallelism > usize::from(key_groups) {
         let workers = config.parallelism;
         return Err(Error::Limit(format!(
@@ -37,7 +44,13 @@ pub(crate) fn launch(graph: JobGraph, config: JobConfig, runtime: &tokio::runtim
         )));
     }
     let tables: Vec<TableOptions> = table_options(&graph);
-    let start = restored.as_ref().map_or_else(|| ClockStart { tick: 1, ..ClockStart::default() }, |m| clock_start(m, &tables));
+    let start = restored.as_ref().map_or_else(
+        || ClockStart {
+            tick: 1,
+            ..ClockStart::default()
+        },
+        |m| clock_start(m, &tables),
+    );
     shared.update_status(|status| {
         status.generation = generation;
         status.restored_from = restored.as_ref().map(|manifest| manifest.checkpoint.0);
@@ -152,7 +165,11 @@ fn committers(graph: &JobGraph, config: &JobConfig, runtime: &tokio::runtime::Ha
                 sink.name
             )));
         }
-        let context = CommitterContext { uid: node.uid.clone(), job: config.uid.clone(), runtime: runtime.clone() };
+        let context = CommitterContext {
+            uid: node.uid.clone(),
+            job: config.uid.clone(),
+            runtime: runtime.clone(),
+        };
         if let Some(committer) = sink.sink.committer(context)? {
             committers.insert(OperatorUid(node.uid.clone()), committer);
         }
@@ -178,8 +195,12 @@ async fn claim(
         started_ms: config.time.wall_ms(),
         failpoints: config.failpoints.clone(),
     };
-    let (protocol, restore) = checkpoints::Coordinator::start(options.store.clone(), start).await.map_err(failed)?;
-    let Some(restore) = restore else { return Ok((protocol, None)) };
+    let (protocol, restore) = checkpoints::Coordinator::start(options.store.clone(), start)
+        .await
+        .map_err(failed)?;
+    let Some(restore) = restore else {
+        return Ok((protocol, None));
+    };
     if !options.allow_non_restored_state {
         check_everything_is_restored(graph, &restore.manifest)?;
     }
@@ -202,7 +223,12 @@ async fn claim(
 
 fn stateful(graph: &JobGraph) -> BTreeSet<OperatorUid> {
     let is_stateful = |kind: &NodeKind| matches!(kind, NodeKind::WindowAggregate(_) | NodeKind::Custom(_));
-    graph.nodes().iter().filter(|node| is_stateful(&node.kind)).map(|node| OperatorUid(node.uid.clone())).collect()
+    graph
+        .nodes()
+        .iter()
+        .filter(|node| is_stateful(&node.kind))
+        .map(|node| OperatorUid(node.uid.clone()))
+        .collect()
 }
 
 fn check_everything_is_restored(graph: &JobGraph, manifest: &Manifest) -> Result<()> {
@@ -222,7 +248,14 @@ fn check_everything_is_restored(graph: &JobGraph, manifest: &Manifest) -> Result
             _ => None,
         })
         .collect();
-    lost.extend(manifest.snapshot.sources.keys().filter(|t| !tables.contains(t.as_str())).map(|t| format!("table {t}")));
+    lost.extend(
+        manifest
+            .snapshot
+            .sources
+            .keys()
+            .filter(|t| !tables.contains(t.as_str()))
+            .map(|t| format!("table {t}")),
+    );
     if lost.is_empty() {
         return Ok(());
     }
@@ -254,19 +287,32 @@ fn clock_start(manifest: &Manifest, tables: &[TableOptions]) -> ClockStart {
         let splits = snapshot.sources.get(&table.name).into_iter().flatten();
         let restore = |(id, split): (&String, &checkpoints::SplitPosition)| {
             let position = split.position.clone();
-            (SplitId(id.clone()), SplitRestore { position, watermark: watermark(split.watermark_ms), ended: split.ended })
+            (
+                SplitId(id.clone()),
+                SplitRestore {
+                    position,
+                    watermark: watermark(split.watermark_ms),
+                    ended: split.ended,
+                },
+            )
         };
         splits.map(restore).collect()
     };
     ClockStart {
         tick: snapshot.tick + 1,
         wall_time_ms: snapshot.wall_time_ms,
-        watermarks: tables.iter().map(|t| watermark(snapshot.watermarks.get(&t.name).copied().flatten())).collect(),
+        watermarks: tables
+            .iter()
+            .map(|t| watermark(snapshot.watermarks.get(&t.name).copied().flatten()))
+            .collect(),
         splits: tables.iter().map(of_table).collect(),
     }
 }
 
 fn known_splits(splits: &BTreeMap<SplitId, SplitRestore>) -> BTreeMap<SplitId, SplitState> {
-    let state = |split: &SplitRestore| SplitState { position: split.position.clone(), ended: split.ended };
+    let state = |split: &SplitRestore| SplitState {
+        position: split.position.clone(),
+        ended: split.ended,
+    };
     splits.iter().map(|(id, split)| (id.clone(), state(split))).collect()
 }

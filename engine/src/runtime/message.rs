@@ -10,7 +10,13 @@ use tidemill_checkpoints::Attempt;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Command {
     /// The tick is open: take in rows up to the budget. With `hold`, take in nothing: state is captured first.
-    Open { tick: u64, wall_time_ms: i64, hold: Option<Attempt>, ceilings: Vec<Option<i64>>, assignments: Vec<Assignment> },
+    Open {
+        tick: u64,
+        wall_time_ms: i64,
+        hold: Option<Attempt>,
+        ceilings: Vec<Option<i64>>,
+        assignments: Vec<Assignment>,
+    },
     /// The tick is closed: take in nothing more, and report.
     Close { tick: u64 },
 }
@@ -43,7 +49,12 @@ pub(crate) enum Report {
     /// The worker takes in no more rows in this tick: its budget is used up (`full`), or nothing is left.
     Settled { tick: u64, full: bool },
     /// What was taken in during the tick.
-    Closed { tick: u64, worker: usize, splits: Vec<SplitReport>, more: bool },
+    Closed {
+        tick: u64,
+        worker: usize,
+        splits: Vec<SplitReport>,
+        more: bool,
+    },
     /// The worker's state of the hold's tick is captured.
     Captured { tick: u64 },
     /// The earliest processing-time timer of the worker's operators, in wall milliseconds.

@@ -18,7 +18,10 @@ const CHECKPOINTS_SHOWN: usize = 10;
 /// A wish of the job's owner.
 pub(crate) enum Request {
     /// Take a checkpoint; answered once it is published.
-    Checkpoint { kind: SnapshotKind, answer: oneshot::Sender<Result<u64, Error>> },
+    Checkpoint {
+        kind: SnapshotKind,
+        answer: oneshot::Sender<Result<u64, Error>>,
+    },
     /// Stop after a checkpoint of this kind.
     StopAfter { kind: SnapshotKind },
     /// Stop at once.
@@ -73,7 +76,10 @@ impl JobShared {
             threads: Mutex::default(),
             inbox: Mutex::default(),
             answers: Mutex::default(),
-            status: Mutex::new(JobStatus { parallelism, ..JobStatus::default() }),
+            status: Mutex::new(JobStatus {
+                parallelism,
+                ..JobStatus::default()
+            }),
             operators,
             tick: AtomicU64::new(0),
             ticks: AtomicU64::new(0),
@@ -128,7 +134,7 @@ impl JobShared {
     }
 
     /// Sends an event to the clock.
-    pub(crate) fn send(&self, event: Event) {
+    pub(super) fn send(&self, event: Event) {
         lock(&self.inbox).push(event);
         self.wake_clock();
     }
@@ -178,7 +184,11 @@ impl JobShared {
             for metrics in &operator.metrics {
                 counts += &metrics.counts();
             }
-            let watermark = if watermarks.is_empty() { Watermark::NONE } else { operator.watermark.evaluate(&watermarks) };
+            let watermark = if watermarks.is_empty() {
+                Watermark::NONE
+            } else {
+                operator.watermark.evaluate(&watermarks)
+            };
             let known = watermark != Watermark::NONE && watermark != Watermark::END;
             status.operators.push(OperatorStatus {
                 uid: operator.uid.clone(),
@@ -206,7 +216,7 @@ impl JobShared {
     }
 
     /// Tells all who still wait that the job has ended.
-    pub(super) fn answer_all(&self, error: &Error) {
+    pub(crate) fn answer_all(&self, error: &Error) {
         for (_, answer) in lock(&self.answers).drain(..) {
             let _ = answer.send(Err(error.clone()));
         }

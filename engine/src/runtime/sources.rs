@@ -54,7 +54,13 @@ struct OpenSplit {
 impl TableReader {
     pub(super) fn new(node: SourceNode, metrics: Arc<OperatorMetrics>) -> Self {
         let computed = node.computed.clone().map(CalcOperator::new);
-        Self { node, computed, metrics, splits: Vec::new(), next: 0 }
+        Self {
+            node,
+            computed,
+            metrics,
+            splits: Vec::new(),
+            next: 0,
+        }
     }
 
     /// Returns the split to read: among those with rows the one furthest behind in event time, none beyond the ceiling.
@@ -63,13 +69,12 @@ impl TableReader {
         let mut best: Option<usize> = None;
         for offset in 0..count {
             let index = (self.next + offset) % count;
+            let least = best.map(|best| self.splits[best].watermark);
             let split = &mut self.splits[index];
             if split.ended || ceiling.is_some_and(|ceiling| split.watermark.0 > ceiling) {
                 continue;
             }
-            let behind = best.is_none_or(|best| split.watermark < self.splits[best].watermark);
-            let split = &mut self.splits[index];
-            if behind && split.reader.is_ready() {
+            if least.is_none_or(|least| split.watermark < least) && split.reader.is_ready() {
                 best = Some(index);
                 // Without event time all are alike: take them in turn.
                 if self.node.event_time.is_none() {
@@ -116,9 +121,10 @@ impl TableReader {
 
     fn name_error(&self, error: Error) -> Error {
         match error {
-            Error::Operator { operator, message } if operator.is_empty() => {
-                Error::Source { table: self.node.table.clone(), message }
-            }
+            Error::Operator { operator, message } if operator.is_empty() => Error::Source {
+                table: self.node.table.clone(),
+                message,
+            },
             other => other,
         }
     }
@@ -221,7 +227,9 @@ pub(super) fn attach<'scope>(
             input.for_each(|capability, data| {
                 for command in data.drain(..) {
                     let retained = match (&command, capability.least()) {
-                        (Command::Open { .. }, Some(&tick)) => (0..tables).map(|t| capability.delayed(&tick, t)).collect(),
+                        (Command::Open { .. }, Some(&tick)) => {
+                            (0..tables).map(|t| capability.delayed(&tick, t)).collect()
+                        }
                         _ => Vec::new(),
                     };
                     commands.borrow_mut().push((command, retained));
@@ -250,7 +258,13 @@ impl Sources {
 
     fn obey(&mut self, command: Command, outputs: Vec<Capability<u64>>, reports: &mut Reports) {
         match command {
-            Command::Open { tick, wall_time_ms, hold, ceilings, assignments } => {
+            Command::Open {
+                tick,
+                wall_time_ms,
+                hold,
+                ceilings,
+                assignments,
+            } => {
                 for assignment in assignments {
                     if assignment.worker == self.context.worker {
                         self.open_split(assignment);
@@ -262,7 +276,14 @@ impl Sources {
                     self.context.board.set_hold(Hold { tick, attempt });
                 }
                 self.ceilings = ceilings;
-                self.open = Some(OpenTick { tick, wall_time_ms, outputs, rows: 0, bytes: 0, settled });
+                self.open = Some(OpenTick {
+                    tick,
+                    wall_time_ms,
+                    outputs,
+                    rows: 0,
+                    bytes: 0,
+                    settled,
+                });
             }
             Command::Close { tick } => {
                 self.open = None;
@@ -283,7 +304,15 @@ impl Sources {
                     table.splits.retain(|split| !split.ended);
                     more |= table.choose(self.ceilings.get(index).copied().flatten()).is_some();
                 }
-                self.report(Report::Closed { tick, worker: self.context.worker, splits, more }, reports);
+                self.report(
+                    Report::Closed {
+                        tick,
+                        worker: self.context.worker,
+                        splits,
+                        more,
+                    },
+                    reports,
+                );
                 if let Some(capability) = &mut self.reports {
                     capability.downgrade(&(tick + 1));
                 }
@@ -328,7 +357,13 @@ impl Sources {
         let timer = self.context.board.timer();
         if timer != self.timer_sent && self.reports.is_some() {
             self.timer_sent = timer;
-            self.report(Report::Timer { worker: self.context.worker, at_ms: timer }, reports);
+            self.report(
+                Report::Timer {
+                    worker: self.context.worker,
+                    at_ms: timer,
+                },
+                reports,
+            );
         }
         let Some(mut open) = self.open.take() else {
             self.look_for_rows(reports);
@@ -348,12 +383,24 @@ impl Sources {
             let bytes_left = self.context.bytes_max.saturating_sub(open.bytes);
             if rows_left == 0 || bytes_left == 0 {
                 open.settled = true;
-                self.report(Report::Settled { tick: open.tick, full: true }, reports);
+                self.report(
+                    Report::Settled {
+                        tick: open.tick,
+                        full: true,
+                    },
+                    reports,
+                );
                 return Ok(());
             }
             let Some((table, split)) = self.choose() else {
                 open.settled = true;
-                self.report(Report::Settled { tick: open.tick, full: false }, reports);
+                self.report(
+                    Report::Settled {
+                        tick: open.tick,
+                        full: false,
+                    },
+                    reports,
+                );
                 return Ok(());
             };
             let reader = &mut self.tables[table];
@@ -365,7 +412,10 @@ impl Sources {
             {
                 open.rows += rows.num_rows();
                 open.bytes += rows.get_array_memory_size();
-                outputs[table].activate().session(&open.outputs[table]).give_container(&mut batch);
+                outputs[table]
+                    .activate()
+                    .session(&open.outputs[table])
+                    .give_container(&mut batch);
             }
         }
         self.activator.activate();
@@ -401,7 +451,10 @@ impl Sources {
     /// Runs again when a reader that limits its own rate will have rows.
     fn wait_for_rate(&self) {
         let splits = self.tables.iter().flat_map(|table| &table.splits);
-        let wait = splits.filter(|split| !split.ended).filter_map(|split| split.reader.retry_after()).min();
+        let wait = splits
+            .filter(|split| !split.ended)
+            .filter_map(|split| split.reader.retry_after())
+            .min();
         if let Some(wait) = wait {
             self.activator.activate_after(wait.max(Duration::from_micros(100)));
         }

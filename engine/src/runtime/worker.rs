@@ -26,10 +26,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_checkpoints::{KeyGroup, OperatorUid, StateReader, StateWriter};
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::generic::Operator as _;
 use timely::dataflow::operators::probe::Handle as ProbeHandle;
 use timely::dataflow::operators::vec::Broadcast;
 use timely::dataflow::operators::{Concatenate, Input, Probe};
-use timely::dataflow::operators::generic::Operator as _;
 use timely::dataflow::{InputHandleVec, Scope, Stream};
 use timely::scheduling::Activator;
 use timely::worker::Worker;
@@ -93,9 +93,20 @@ fn turn_until_over(worker: &mut Worker, blueprint: &Blueprint, dataflow: &mut Da
     let index = worker.index();
     let first = blueprint.start.tick;
     let mut clock = (index == 0).then(|| {
-        let interval = blueprint.config.checkpoints.as_ref().and_then(|checkpoints| checkpoints.interval);
+        let interval = blueprint
+            .config
+            .checkpoints
+            .as_ref()
+            .and_then(|checkpoints| checkpoints.interval);
         let (ticks, start) = (blueprint.config.ticks.clone(), blueprint.start.clone());
-        Clock::new(ticks, worker.peers(), blueprint.tables.clone(), interval, start, time.monotonic())
+        Clock::new(
+            ticks,
+            worker.peers(),
+            blueprint.tables.clone(),
+            interval,
+            start,
+            time.monotonic(),
+        )
     });
     if let (Some(commands), Some(closings)) = (&mut dataflow.commands, &mut dataflow.closings) {
         commands.advance_to(first);
@@ -137,7 +148,11 @@ fn turn_until_over(worker: &mut Worker, blueprint: &Blueprint, dataflow: &mut Da
             for action in actions {
                 perform(action, clock, blueprint, dataflow);
             }
-            park = if acted { Some(Duration::ZERO) } else { clock.sleep(now, wall_ms).map_or(None, |d| time.park_for(d)) };
+            park = if acted {
+                Some(Duration::ZERO)
+            } else {
+                clock.sleep(now, wall_ms).map_or(None, |d| time.park_for(d))
+            };
         }
         if !worker.step_or_park(park) {
             return clock.is_some_and(|clock| clock.all_tables_ended());
@@ -185,7 +200,10 @@ fn perform(action: Action, clock: &Clock, blueprint: &Blueprint, dataflow: &mut 
 fn capture(worker: usize, attempt: tidemill_checkpoints::Attempt, captured: &[Captured]) -> Result<WorkerCapture> {
     let mut writer = StateWriter::new();
     let mut pre_commits = Vec::new();
-    let id = PreCommitId { checkpoint: attempt.checkpoint.0, attempt: attempt.attempt.0 };
+    let id = PreCommitId {
+        checkpoint: attempt.checkpoint.0,
+        attempt: attempt.attempt.0,
+    };
     for part in captured {
         match part {
             Captured::Operator { uid, operator } => {
@@ -199,13 +217,21 @@ fn capture(worker: usize, attempt: tidemill_checkpoints::Attempt, captured: &[Ca
             Captured::Sink { uid, writer } => pre_commits.push((uid.clone(), writer.borrow_mut().pre_commit(id)?)),
         }
     }
-    Ok(WorkerCapture { worker, attempt, state: writer.finish(), pre_commits })
+    Ok(WorkerCapture {
+        worker,
+        attempt,
+        state: writer.finish(),
+        pre_commits,
+    })
 }
 
 /// A worker without key groups (more workers than groups) stores the empty run as the group behind its start.
 fn to_stored(range: KeyGroupRange) -> Result<tidemill_checkpoints::KeyGroupRange> {
     let last = range.end.max(range.start + 1) - 1;
-    Ok(tidemill_checkpoints::KeyGroupRange::new(KeyGroup(range.start), KeyGroup(last)))
+    Ok(tidemill_checkpoints::KeyGroupRange::new(
+        KeyGroup(range.start),
+        KeyGroup(last),
+    ))
 }
 
 fn build(scope: Scope<'_, u64>, blueprint: &Blueprint) -> Result<Dataflow> {
@@ -215,18 +241,20 @@ fn build(scope: Scope<'_, u64>, blueprint: &Blueprint) -> Result<Dataflow> {
     let probe = ProbeHandle::new();
 
     let for_closings = Rc::clone(&board);
-    let closed = closing_stream.broadcast().unary_frontier::<timely::container::CapacityContainerBuilder<Vec<()>>, _, _, _>(
-        Pipeline,
-        "Closings",
-        move |_, _| {
-            move |(input, frontier), _output| {
-                input.for_each(|_, data| data.drain(..).for_each(|closed| for_closings.close(closed)));
-                if frontier.frontier().is_empty() {
-                    for_closings.end();
+    let closed = closing_stream
+        .broadcast()
+        .unary_frontier::<timely::container::CapacityContainerBuilder<Vec<()>>, _, _, _>(
+            Pipeline,
+            "Closings",
+            move |_, _| {
+                move |(input, frontier), _output| {
+                    input.for_each(|_, data| data.drain(..).for_each(|closed| for_closings.close(closed)));
+                    if frontier.frontier().is_empty() {
+                        for_closings.end();
+                    }
                 }
-            }
-        },
-    );
+            },
+        );
     closed.probe_with(&probe);
 
     let graph = &blueprint.graph;
@@ -234,7 +262,10 @@ fn build(scope: Scope<'_, u64>, blueprint: &Blueprint) -> Result<Dataflow> {
     let mut tables = Vec::new();
     for (index, node) in graph.nodes().iter().enumerate() {
         if let NodeKind::Source(source) = &node.kind {
-            tables.push((index, TableReader::new(source.clone(), blueprint.shared.metrics(index, worker))));
+            tables.push((
+                index,
+                TableReader::new(source.clone(), blueprint.shared.metrics(index, worker)),
+            ));
         }
     }
     let (table_nodes, readers): (Vec<usize>, Vec<TableReader>) = tables.into_iter().unzip();
@@ -262,7 +293,12 @@ fn build(scope: Scope<'_, u64>, blueprint: &Blueprint) -> Result<Dataflow> {
     );
     collected.probe_with(&probe);
 
-    let mut builder = Builder { scope, blueprint, board: Rc::clone(&board), captured: Vec::new() };
+    let mut builder = Builder {
+        scope,
+        blueprint,
+        board: Rc::clone(&board),
+        captured: Vec::new(),
+    };
     let mut outputs: BTreeMap<usize, Stream<'_, u64, Batch>> = table_nodes.into_iter().zip(streams).collect();
     for (index, node) in graph.nodes().iter().enumerate() {
         if matches!(node.kind, NodeKind::Source(_)) {
@@ -278,7 +314,15 @@ fn build(scope: Scope<'_, u64>, blueprint: &Blueprint) -> Result<Dataflow> {
         }
     }
     let captured = builder.captured;
-    Ok(Dataflow { probe, commands: Some(commands), closings: Some(closings), reports, sources, captured, board })
+    Ok(Dataflow {
+        probe,
+        commands: Some(commands),
+        closings: Some(closings),
+        reports,
+        sources,
+        captured,
+        board,
+    })
 }
 
 struct Builder<'a, 'scope> {
@@ -322,7 +366,12 @@ impl<'scope> Builder<'_, 'scope> {
         self.blueprint.graph.watermark(node.inputs[input]).clone()
     }
 
-    fn node(&mut self, index: usize, node: &Node, inputs: Vec<Stream<'scope, u64, Batch>>) -> Result<Stream<'scope, u64, Batch>> {
+    fn node(
+        &mut self,
+        index: usize,
+        node: &Node,
+        inputs: Vec<Stream<'scope, u64, Batch>>,
+    ) -> Result<Stream<'scope, u64, Batch>> {
         let context = self.context(index, node);
         match &node.kind {
             NodeKind::Source(_) => Err(Error::Internal("sources are built first".into())),
@@ -349,7 +398,11 @@ impl<'scope> Builder<'_, 'scope> {
                         Arc::clone(&node.schema),
                         operator_context.clone(),
                     )?;
-                    let from = AdapterInput { stream: input, routing: None, watermark: watermark.clone() };
+                    let from = AdapterInput {
+                        stream: input,
+                        routing: None,
+                        watermark: watermark.clone(),
+                    };
                     input = adapter::attach(self.scope, vec![from], partial, |_| Ok(shared(Box::new(operator))))?;
                     routing = Routing::HashColumn(partial_schema(spec, &schema).fields().len() - 1);
                     stage = Stage::Final;
@@ -357,7 +410,11 @@ impl<'scope> Builder<'_, 'scope> {
                 let output = Arc::clone(&node.schema);
                 let operator = WindowAggregateOperator::new(stage, spec, &schema, output, operator_context.clone())?;
                 let operator = self.restored(&operator_context, Box::new(operator))?;
-                let from = AdapterInput { stream: input, routing: Some(routing), watermark };
+                let from = AdapterInput {
+                    stream: input,
+                    routing: Some(routing),
+                    watermark,
+                };
                 adapter::attach(self.scope, vec![from], context, |_| Ok(operator))
             }
             NodeKind::Custom(custom) => {
@@ -370,14 +427,22 @@ impl<'scope> Builder<'_, 'scope> {
                         Distribution::Local => None,
                         Distribution::Hash(columns) => Some(Routing::Keys(columns.clone())),
                     };
-                    from.push(AdapterInput { stream, routing, watermark: self.watermark(node, number) });
+                    from.push(AdapterInput {
+                        stream,
+                        routing,
+                        watermark: self.watermark(node, number),
+                    });
                 }
                 adapter::attach(self.scope, from, context, |_| Ok(operator))
             }
             NodeKind::Sink(sink) => {
                 let mut context = context;
                 context.runs_again = false;
-                let from = AdapterInput { stream: only(inputs)?, routing: None, watermark: self.watermark(node, 0) };
+                let from = AdapterInput {
+                    stream: only(inputs)?,
+                    routing: None,
+                    watermark: self.watermark(node, 0),
+                };
                 let mut made: Option<SharedWriter> = None;
                 let (blueprint, worker, workers) = (self.blueprint, self.scope.index(), self.scope.peers());
                 let metrics = Arc::clone(&context.metrics);
@@ -398,7 +463,10 @@ impl<'scope> Builder<'_, 'scope> {
                     Ok(shared(Box::new(SinkOperator { name, writer })))
                 })?;
                 if let Some(writer) = made {
-                    self.captured.push(Captured::Sink { uid: OperatorUid(node.uid.clone()), writer });
+                    self.captured.push(Captured::Sink {
+                        uid: OperatorUid(node.uid.clone()),
+                        writer,
+                    });
                 }
                 Ok(stream)
             }
@@ -430,7 +498,10 @@ impl<'scope> Builder<'_, 'scope> {
             }
         }
         let operator = shared(operator);
-        self.captured.push(Captured::Operator { uid, operator: Rc::clone(&operator) });
+        self.captured.push(Captured::Operator {
+            uid,
+            operator: Rc::clone(&operator),
+        });
         Ok(operator)
     }
 }
@@ -456,7 +527,10 @@ struct SinkOperator {
 impl SinkOperator {
     fn named(&self, error: Error) -> Error {
         match error {
-            Error::Operator { operator, message } if operator.is_empty() => Error::Sink { sink: self.name.clone(), message },
+            Error::Operator { operator, message } if operator.is_empty() => Error::Sink {
+                sink: self.name.clone(),
+                message,
+            },
             other => other,
         }
     }
@@ -464,11 +538,17 @@ impl SinkOperator {
 
 impl Operator for SinkOperator {
     fn on_batch(&mut self, _input: usize, batch: &RecordBatch, tick: &OpenTick, _out: &mut Output) -> Result<Progress> {
-        self.writer.borrow_mut().write(batch, tick.wall_time_ms).map_err(|error| self.named(error))?;
+        self.writer
+            .borrow_mut()
+            .write(batch, tick.wall_time_ms)
+            .map_err(|error| self.named(error))?;
         Ok(Progress::Done)
     }
 
     fn on_close(&mut self, close: &TickClose, _out: &mut Output) -> Result<Progress> {
-        self.writer.borrow_mut().tick_closed(close).map_err(|error| self.named(error))
+        self.writer
+            .borrow_mut()
+            .tick_closed(close)
+            .map_err(|error| self.named(error))
     }
 }

@@ -23,24 +23,40 @@ pub(super) enum WindowRows {
 
 impl Windows {
     pub(super) fn new(assigner: &WindowAssigner) -> Self {
-        Self { assigner: assigner.clone() }
+        Self {
+            assigner: assigner.clone(),
+        }
     }
 
     /// Returns the windows of a batch that has rows.
     pub(super) fn of(&self, batch: &RecordBatch) -> Result<WindowRows> {
         match &self.assigner {
-            WindowAssigner::Tumble { time, size_ms, offset_ms } => {
+            WindowAssigner::Tumble {
+                time,
+                size_ms,
+                offset_ms,
+            } => {
                 let times = millis(batch.column(*time))?;
-                Ok(rows_by_window(times.len(), |row| {
-                    let start_ms = tumble_start(times[row], *size_ms, *offset_ms);
-                    Window { end_ms: start_ms.saturating_add(*size_ms), start_ms }
-                }, |row, window| window.start_ms <= times[row] && times[row] < window.end_ms))
+                Ok(rows_by_window(
+                    times.len(),
+                    |row| {
+                        let start_ms = tumble_start(times[row], *size_ms, *offset_ms);
+                        Window {
+                            end_ms: start_ms.saturating_add(*size_ms),
+                            start_ms,
+                        }
+                    },
+                    |row, window| window.start_ms <= times[row] && times[row] < window.end_ms,
+                ))
             }
             WindowAssigner::Attached { start, end } => {
                 let (starts, ends) = (millis(batch.column(*start))?, millis(batch.column(*end))?);
                 Ok(rows_by_window(
                     starts.len(),
-                    |row| Window { end_ms: ends[row], start_ms: starts[row] },
+                    |row| Window {
+                        end_ms: ends[row],
+                        start_ms: starts[row],
+                    },
                     |row, window| window.start_ms == starts[row] && window.end_ms == ends[row],
                 ))
             }
@@ -55,9 +71,15 @@ pub(crate) fn tumble_start(time_ms: i64, size_ms: i64, offset_ms: i64) -> i64 {
 }
 
 /// Sorts rows by window; neighbours mostly share one, so the last window is tried first.
-fn rows_by_window(rows: usize, window_of: impl Fn(usize) -> Window, is_in: impl Fn(usize, Window) -> bool) -> WindowRows {
+fn rows_by_window(
+    rows: usize,
+    window_of: impl Fn(usize) -> Window,
+    is_in: impl Fn(usize, Window) -> bool,
+) -> WindowRows {
     let first = window_of(0);
-    let Some(other) = (1..rows).find(|&row| !is_in(row, first)) else { return WindowRows::One(first) };
+    let Some(other) = (1..rows).find(|&row| !is_in(row, first)) else {
+        return WindowRows::One(first);
+    };
     let mut windows = BTreeMap::new();
     let mut window = first;
     let mut run: Vec<u32> = (0..other as u32).collect();
@@ -81,18 +103,31 @@ pub(crate) fn millis(column: &ArrayRef) -> Result<Cow<'_, [i64]>> {
     }
     let divided = |by: i64| -> Result<Cow<'_, [i64]>> {
         let values = arrow::compute::cast(column, &DataType::Int64)?;
-        Ok(Cow::Owned(values.as_primitive::<Int64Type>().values().iter().map(|value| value.div_euclid(by)).collect()))
+        Ok(Cow::Owned(
+            values
+                .as_primitive::<Int64Type>()
+                .values()
+                .iter()
+                .map(|value| value.div_euclid(by))
+                .collect(),
+        ))
     };
     match column.data_type() {
         DataType::Int64 => Ok(Cow::Borrowed(column.as_primitive::<Int64Type>().values())),
-        DataType::Timestamp(TimeUnit::Millisecond, _) => {
-            Ok(Cow::Borrowed(column.as_primitive::<arrow::datatypes::TimestampMillisecondType>().values()))
-        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) => Ok(Cow::Borrowed(
+            column
+                .as_primitive::<arrow::datatypes::TimestampMillisecondType>()
+                .values(),
+        )),
         DataType::Timestamp(TimeUnit::Microsecond, _) => divided(1_000),
         DataType::Timestamp(TimeUnit::Nanosecond, _) => divided(1_000_000),
         DataType::Timestamp(TimeUnit::Second, _) => {
             let values = arrow::compute::cast(column, &DataType::Int64)?;
-            let values = values.as_primitive::<Int64Type>().values().iter().map(|value| value.saturating_mul(1_000));
+            let values = values
+                .as_primitive::<Int64Type>()
+                .values()
+                .iter()
+                .map(|value| value.saturating_mul(1_000));
             Ok(Cow::Owned(values.collect()))
         }
         other => Err(Error::operator(format!("an event time is a timestamp, not {other}"))),
@@ -108,7 +143,9 @@ pub(super) fn timestamps(ms: i64, rows: usize, data_type: &DataType) -> Result<A
         _ => (Some(ms), data_type),
     };
     let Some(value) = value else {
-        return Err(Error::operator(format!("the window bound {ms} ms does not fit {data_type}")));
+        return Err(Error::operator(format!(
+            "the window bound {ms} ms does not fit {data_type}"
+        )));
     };
     Ok(arrow::compute::cast(&Int64Array::from_value(value, rows), data_type)?)
 }
@@ -132,9 +169,14 @@ mod tests {
         let times = [1, 2, 12, 3, 13, 25];
         let window = |row: usize| {
             let start_ms = tumble_start(times[row], 10, 0);
-            Window { end_ms: start_ms + 10, start_ms }
+            Window {
+                end_ms: start_ms + 10,
+                start_ms,
+            }
         };
-        let WindowRows::Many(windows) = rows_by_window(6, window, |row, w| window(row) == w) else { panic!() };
+        let WindowRows::Many(windows) = rows_by_window(6, window, |row, w| window(row) == w) else {
+            panic!()
+        };
         let rows: Vec<_> = windows.into_values().collect();
         assert_eq!(rows, vec![vec![0, 1, 3], vec![2, 4], vec![5]]);
     }

@@ -78,7 +78,8 @@ pub(super) fn capture(
                         Field::new("value", value.data_type().clone(), true),
                     ]));
                     let owners = UInt32Array::from_iter_values(owners.into_iter().map(|owner| first_row + owner));
-                    let batch = RecordBatch::try_new(Arc::clone(&set_schema), vec![Arc::new(owners), Arc::clone(value)])?;
+                    let batch =
+                        RecordBatch::try_new(Arc::clone(&set_schema), vec![Arc::new(owners), Arc::clone(value)])?;
                     if set.is_none() {
                         *set = Some(StreamWriter::try_new(Vec::new(), &set_schema)?);
                     }
@@ -92,7 +93,11 @@ pub(super) fn capture(
         first_row += groups.len() as u32;
     }
     let section = |name: String, writer: StreamWriter<Vec<u8>>| -> Result<StateSection> {
-        Ok(StateSection { name, key_groups: Some(key_groups), bytes: Bytes::from(writer.into_inner()?) })
+        Ok(StateSection {
+            name,
+            key_groups: Some(key_groups),
+            bytes: Bytes::from(writer.into_inner()?),
+        })
     };
     let mut sections = vec![section("groups".to_owned(), groups_out)?];
     for (call, set) in aggregates.iter().zip(sets) {
@@ -149,7 +154,8 @@ fn restore_groups(
     key_groups: KeyGroupRange,
     placed: &mut Vec<Option<(Window, u32)>>,
 ) -> Result<()> {
-    let wrong = |name: &str| Error::Checkpoint(format!("the window aggregation's state column {name} has a wrong type"));
+    let wrong =
+        |name: &str| Error::Checkpoint(format!("the window aggregation's state column {name} has a wrong type"));
     let keys = key_fields
         .iter()
         .enumerate()
@@ -157,8 +163,12 @@ fn restore_groups(
         .collect::<Result<Vec<_>>>()?;
     let start = named(batch, "__window_start")?;
     let end = named(batch, "__window_end")?;
-    let start = start.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong("__window_start"))?;
-    let end = end.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong("__window_end"))?;
+    let start = start
+        .as_primitive_opt::<Int64Type>()
+        .ok_or_else(|| wrong("__window_start"))?;
+    let end = end
+        .as_primitive_opt::<Int64Type>()
+        .ok_or_else(|| wrong("__window_end"))?;
     let mut encoded = EncodedKeys::default();
     encode_keys(&keys, batch.num_rows(), &mut encoded)?;
     let first = placed.len();
@@ -172,9 +182,14 @@ fn restore_groups(
             placed.push(None);
             continue;
         }
-        let of_row = Window { end_ms: end.value(row), start_ms: start.value(row) };
+        let of_row = Window {
+            end_ms: end.value(row),
+            start_ms: start.value(row),
+        };
         if *window.get_or_insert(of_row) != of_row {
-            return Err(Error::Checkpoint("the window aggregation's state mixes windows in one batch".into()));
+            return Err(Error::Checkpoint(
+                "the window aggregation's state mixes windows in one batch".into(),
+            ));
         }
         let state = open.entry(of_row).or_insert_with(|| WindowState::new(aggregates));
         let group = state.group(hash, encoded.key(row));
@@ -182,7 +197,9 @@ fn restore_groups(
         rows.push((placed.len() - 1 - first) as u32);
         groups.push(group);
     }
-    let Some(state) = window.and_then(|window| open.get_mut(&window)) else { return Ok(()) };
+    let Some(state) = window.and_then(|window| open.get_mut(&window)) else {
+        return Ok(());
+    };
     let rows = UInt32Array::from(rows);
     for (function, call) in aggregates.iter().enumerate() {
         let states = call.function.state_types().len();
@@ -191,7 +208,11 @@ fn restore_groups(
         }
         let mut columns = Vec::with_capacity(states);
         for index in 0..states {
-            columns.push(arrow::compute::take(named(batch, &state_name(call, index))?, &rows, None)?);
+            columns.push(arrow::compute::take(
+                named(batch, &state_name(call, index))?,
+                &rows,
+                None,
+            )?);
         }
         state.decode(function, &EncodedState { owners: None, columns }, &groups)?;
     }
@@ -224,7 +245,14 @@ fn restore_set(
         let column = arrow::compute::take(values, &UInt32Array::from(rows), None)?;
         let owners = (0..groups.len() as u32).collect();
         if let Some(state) = open.get_mut(&window) {
-            state.decode(function, &EncodedState { owners: Some(owners), columns: vec![column] }, &groups)?;
+            state.decode(
+                function,
+                &EncodedState {
+                    owners: Some(owners),
+                    columns: vec![column],
+                },
+                &groups,
+            )?;
         }
     }
     Ok(())

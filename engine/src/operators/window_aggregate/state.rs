@@ -26,13 +26,21 @@ pub(super) struct WindowState {
 impl WindowState {
     pub(super) fn new(aggregates: &[AggregateCall]) -> Self {
         let accumulators = aggregates.iter().map(|call| call.function.accumulator()).collect();
-        Self { groups: GroupTable::default(), accumulators }
+        Self {
+            groups: GroupTable::default(),
+            accumulators,
+        }
     }
 
     /// Finds the group of each key, making new ones, into `groups`.
     pub(super) fn groups_of(&mut self, hashes: &[u64], keys: &EncodedKeys, groups: &mut Vec<u32>) {
         groups.clear();
-        groups.extend(hashes.iter().enumerate().map(|(row, &hash)| self.groups.group(hash, keys.key(row))));
+        groups.extend(
+            hashes
+                .iter()
+                .enumerate()
+                .map(|(row, &hash)| self.groups.group(hash, keys.key(row))),
+        );
         for accumulator in &mut self.accumulators {
             accumulator.resize(self.groups.len());
         }
@@ -48,7 +56,13 @@ impl WindowState {
     }
 
     /// Aggregates rows or merges states.
-    pub(super) fn add(&mut self, aggregates: &[AggregateCall], input: Input, batch: &RecordBatch, groups: &[u32]) -> Result<()> {
+    pub(super) fn add(
+        &mut self,
+        aggregates: &[AggregateCall],
+        input: Input,
+        batch: &RecordBatch,
+        groups: &[u32],
+    ) -> Result<()> {
         let mut next = match input {
             Input::Rows => 0,
             Input::States { first } => first,
@@ -56,7 +70,11 @@ impl WindowState {
         for (call, accumulator) in aggregates.iter().zip(&mut self.accumulators) {
             match input {
                 Input::Rows => {
-                    let arguments: Vec<ArrayRef> = call.arguments.iter().map(|&index| Arc::clone(batch.column(index))).collect();
+                    let arguments: Vec<ArrayRef> = call
+                        .arguments
+                        .iter()
+                        .map(|&index| Arc::clone(batch.column(index)))
+                        .collect();
                     accumulator.update(&arguments, groups, filter_column(batch, call)?)?;
                 }
                 Input::States { .. } => {
@@ -92,7 +110,10 @@ impl WindowState {
 
     /// Returns one result column per function.
     pub(super) fn results(&self, groups: &[u32]) -> Result<Vec<ArrayRef>> {
-        self.accumulators.iter().map(|accumulator| accumulator.evaluate(groups)).collect()
+        self.accumulators
+            .iter()
+            .map(|accumulator| accumulator.evaluate(groups))
+            .collect()
     }
 
     pub(super) fn encode(&self, function: usize, groups: &[u32]) -> Result<EncodedState> {
@@ -104,6 +125,11 @@ impl WindowState {
     }
 
     pub(super) fn size(&self) -> usize {
-        self.groups.size() + self.accumulators.iter().map(|accumulator| accumulator.size()).sum::<usize>()
+        self.groups.size()
+            + self
+                .accumulators
+                .iter()
+                .map(|accumulator| accumulator.size())
+                .sum::<usize>()
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::aggregate::{AggregateFunction, Avg, Count, CountDistinct, Max, Sum};
-use crate::key::KeyGroupRange;
+use crate::key::{KeyGroupRange, hash_columns};
 use crate::time::Tick;
 use arrow::array::{Int32Array, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{Int32Type, Int64Type, TimeUnit};
@@ -29,11 +29,19 @@ fn spec(with_set: bool) -> WindowAggregate {
         call("mean", Arc::new(Avg::try_new(&DataType::Int32).unwrap()), vec![2]),
     ];
     if with_set {
-        aggregates.push(call("kinds", Arc::new(CountDistinct::try_new(&DataType::Int32).unwrap()), vec![2]));
+        aggregates.push(call(
+            "kinds",
+            Arc::new(CountDistinct::try_new(&DataType::Int32).unwrap()),
+            vec![2],
+        ));
     }
     WindowAggregate {
         keys: vec![0],
-        window: WindowAssigner::Tumble { time: 1, size_ms: 10, offset_ms: 0 },
+        window: WindowAssigner::Tumble {
+            time: 1,
+            size_ms: 10,
+            offset_ms: 0,
+        },
         aggregates,
         window_names: ("window_start".into(), "window_end".into()),
     }
@@ -46,7 +54,11 @@ fn output_schema(spec: &WindowAggregate) -> SchemaRef {
         Field::new("window_start", time.clone(), false),
         Field::new("window_end", time, false),
     ];
-    fields.extend(spec.aggregates.iter().map(|call| Field::new(&call.name, call.function.return_type(), true)));
+    fields.extend(
+        spec.aggregates
+            .iter()
+            .map(|call| Field::new(&call.name, call.function.return_type(), true)),
+    );
     Arc::new(Schema::new(fields))
 }
 
@@ -66,18 +78,29 @@ type Row = (Option<&'static str>, i64, Option<i32>);
 fn batch(rows: &[Row]) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from(rows.iter().map(|row| row.0).collect::<Vec<_>>())),
-        Arc::new(TimestampMillisecondArray::from(rows.iter().map(|row| row.1).collect::<Vec<_>>())),
+        Arc::new(TimestampMillisecondArray::from(
+            rows.iter().map(|row| row.1).collect::<Vec<_>>(),
+        )),
         Arc::new(Int32Array::from(rows.iter().map(|row| row.2).collect::<Vec<_>>())),
     ];
     RecordBatch::try_new(input_schema(), columns).unwrap()
 }
 
 fn open_tick(tick: u64, watermark: Watermark) -> OpenTick {
-    OpenTick { tick: Tick(tick), wall_time_ms: 0, watermarks: vec![watermark] }
+    OpenTick {
+        tick: Tick(tick),
+        wall_time_ms: 0,
+        watermarks: vec![watermark],
+    }
 }
 
 fn close_tick(tick: u64, watermark: Watermark) -> TickClose {
-    TickClose { tick: Tick(tick), wall_time_ms: 0, watermarks: vec![watermark], is_last: false }
+    TickClose {
+        tick: Tick(tick),
+        wall_time_ms: 0,
+        watermarks: vec![watermark],
+        is_last: false,
+    }
 }
 
 /// Closes a tick with a tiny output budget, so that firing is interrupted again and again.
@@ -123,7 +146,10 @@ fn millis_of(batch: &RecordBatch, column: usize) -> Vec<i64> {
 fn reference(rows: &[Row], with_set: bool) -> HashMap<(Option<String>, i64), Result4> {
     let mut groups: HashMap<(Option<String>, i64), Vec<Option<i32>>> = HashMap::new();
     for (page, time, cents) in rows {
-        groups.entry((page.map(str::to_owned), time.div_euclid(10) * 10 + 10)).or_default().push(*cents);
+        groups
+            .entry((page.map(str::to_owned), time.div_euclid(10) * 10 + 10))
+            .or_default()
+            .push(*cents);
     }
     groups
         .into_iter()

@@ -66,10 +66,18 @@ impl Tables {
         restored.resize_with(options.len(), BTreeMap::new);
         let mut tables = Vec::new();
         for (index, (options, restored)) in options.into_iter().zip(restored).enumerate() {
-            let mut table = TableClock { options, splits: BTreeMap::new(), complete: false, dealt: 0 };
+            let mut table = TableClock {
+                options,
+                splits: BTreeMap::new(),
+                complete: false,
+                dealt: 0,
+            };
             for (id, split) in restored {
                 if !split.ended {
-                    let split_start = Split { id: id.clone(), position: split.position.clone() };
+                    let split_start = Split {
+                        id: id.clone(),
+                        position: split.position.clone(),
+                    };
                     assignments.push(table.deal(index, split_start, split.watermark, workers));
                 }
                 table.splits.insert(
@@ -85,7 +93,11 @@ impl Tables {
             }
             tables.push(table);
         }
-        Self { tables, watermarks, unblocked: false }
+        Self {
+            tables,
+            watermarks,
+            unblocked: false,
+        }
     }
 
     pub(super) fn watermarks(&self) -> &[Watermark] {
@@ -126,7 +138,9 @@ impl Tables {
     /// Takes in what a tick changed.
     pub(super) fn apply(&mut self, reports: Vec<SplitReport>, now: Duration) {
         for report in reports {
-            let Some(split) = self.tables[report.table].splits.get_mut(&report.id) else { continue };
+            let Some(split) = self.tables[report.table].splits.get_mut(&report.id) else {
+                continue;
+            };
             split.position = report.position;
             split.watermark = split.watermark.max(report.watermark);
             split.ended |= report.ended;
@@ -157,7 +171,12 @@ impl Tables {
     pub(super) fn next_idle(&self) -> Option<Duration> {
         let of_table = |table: &TableClock| {
             let timeout = table.options.idle_timeout?;
-            table.splits.values().filter(|s| !s.ended && !s.idle).map(|s| s.last_active + timeout).min()
+            table
+                .splits
+                .values()
+                .filter(|s| !s.ended && !s.idle)
+                .map(|s| s.last_active + timeout)
+                .min()
         };
         self.tables.iter().filter_map(of_table).min()
     }
@@ -172,7 +191,11 @@ impl Tables {
     }
 
     pub(super) fn cut(&self, tick: u64, wall_time_ms: i64) -> Cut {
-        let mut cut = Cut { tick, wall_time_ms, ..Cut::default() };
+        let mut cut = Cut {
+            tick,
+            wall_time_ms,
+            ..Cut::default()
+        };
         for (table, watermark) in self.tables.iter().zip(&self.watermarks) {
             let known = |watermark: Watermark| (watermark != Watermark::NONE).then_some(watermark.0);
             let position = |split: &SplitClock| SplitPosition {
@@ -180,7 +203,11 @@ impl Tables {
                 watermark_ms: known(split.watermark),
                 ended: split.ended,
             };
-            let splits = table.splits.iter().map(|(id, split)| (id.0.clone(), position(split))).collect();
+            let splits = table
+                .splits
+                .iter()
+                .map(|(id, split)| (id.0.clone(), position(split)))
+                .collect();
             cut.sources.insert(table.options.name.clone(), splits);
             cut.watermarks.insert(table.options.name.clone(), known(*watermark));
         }
@@ -193,7 +220,12 @@ impl TableClock {
     fn deal(&mut self, table: usize, split: Split, watermark: Watermark, workers: usize) -> Assignment {
         let worker = (table + self.dealt) % workers;
         self.dealt += 1;
-        Assignment { worker, table, split, watermark }
+        Assignment {
+            worker,
+            table,
+            split,
+            watermark,
+        }
     }
 
     fn has_ended(&self) -> bool {
@@ -213,10 +245,23 @@ impl TableClock {
                 split.idle |= now >= split.last_active + timeout;
             }
         }
-        let active = self.splits.values().filter(|split| !split.ended && !split.idle).map(|split| split.watermark).min();
+        let active = self
+            .splits
+            .values()
+            .filter(|split| !split.ended && !split.idle)
+            .map(|split| split.watermark)
+            .min();
         // With no split left to wait for, what ended ones saw has passed; idle ones may still come back.
-        let ended = || self.splits.values().filter(|split| split.ended).map(|split| split.watermark).max();
+        let ended = || {
+            self.splits
+                .values()
+                .filter(|split| split.ended)
+                .map(|split| split.watermark)
+                .max()
+        };
         let no_split_open = self.splits.values().all(|split| split.ended);
-        active.or_else(|| if no_split_open { ended() } else { None }).unwrap_or(Watermark::NONE)
+        active
+            .or_else(|| if no_split_open { ended() } else { None })
+            .unwrap_or(Watermark::NONE)
     }
 }

@@ -80,6 +80,8 @@ enum Failure {
     Attempt { error: String, retry: bool },
     /// The job cannot go on.
     Job(Error),
+    /// The job's workers have ended; there is nobody to tell.
+    Ended,
 }
 
 impl From<Error> for Failure {
@@ -118,6 +120,7 @@ impl Coordinator {
                     self.shared.answer(&kind, &Ok(checkpoint));
                     self.shared.send(Event::Published);
                 }
+                Err(Failure::Ended) => return,
                 Err(Failure::Job(error)) => {
                     self.shared.answer(&kind, &Err(error.clone()));
                     self.shared.fail(error);

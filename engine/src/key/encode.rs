@@ -1,12 +1,14 @@
 //! The canonical encoding of keys, and back.
 
 use crate::error::{Error, Result};
+use arrow::array::NullBufferBuilder;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BinaryViewBuilder, BooleanBuilder, LargeBinaryBuilder,
-    LargeStringBuilder, PrimitiveArray, PrimitiveBuilder, StringBuilder, StringViewBuilder, downcast_primitive,
+    LargeStringBuilder, PrimitiveArray, StringBuilder, StringViewBuilder, downcast_primitive,
 };
 use arrow::array::{AsArray, new_null_array};
-use arrow::datatypes::{ArrowNativeType, DataType, ToByteSlice};
+use arrow::buffer::{MutableBuffer, ScalarBuffer};
+use arrow::datatypes::{DataType, ToByteSlice};
 use std::sync::Arc;
 
 /// The encoded keys of a batch, one after the other in one buffer that is used again for the next batch.
@@ -328,16 +330,9 @@ fn decode_column(data_type: &DataType, rest: &mut [&[u8]]) -> Result<ArrayRef> {
         }};
     }
     macro_rules! primitive {
-        ($t:ty) => {{
-            let mut builder = PrimitiveBuilder::<$t>::with_capacity(rest.len()).with_data_type(data_type.clone());
-            for rest in rest.iter_mut() {
-                match take_fixed(rest, size_of::<<$t as ArrowPrimitiveType>::Native>())? {
-                    Some(value) => builder.append_value(read_native::<$t>(value)),
-                    None => builder.append_null(),
-                }
-            }
-            Arc::new(builder.finish()) as ArrayRef
-        }};
+        ($t:ty) => {
+            decode_primitive::<$t>(data_type, rest)?
+        };
     }
     Ok(match data_type {
         DataType::Null => {
@@ -370,13 +365,23 @@ fn decode_column(data_type: &DataType, rest: &mut [&[u8]]) -> Result<ArrayRef> {
     })
 }
 
-fn read_native<T: ArrowPrimitiveType>(bytes: &[u8]) -> T::Native {
-    let mut value = vec![T::Native::usize_as(0); 1];
-    // A view of the one value as bytes, without unsafe code: through a one-element buffer.
-    let buffer = arrow::buffer::Buffer::from(bytes);
-    let typed = arrow::buffer::ScalarBuffer::<T::Native>::new(buffer, 0, 1);
-    value[0] = typed[0];
-    value[0]
+fn decode_primitive<T: ArrowPrimitiveType>(data_type: &DataType, rest: &mut [&[u8]]) -> Result<ArrayRef> {
+    let width = size_of::<T::Native>();
+    // Aligned for every type, so that the bytes become values without a copy.
+    let mut values = MutableBuffer::with_capacity(rest.len() * width);
+    let mut nulls = NullBufferBuilder::new(rest.len());
+    for rest in rest.iter_mut() {
+        let value = take_fixed(rest, width)?;
+        nulls.append(value.is_some());
+        match value {
+            Some(value) => values.extend_from_slice(value),
+            None => values.extend_zeros(width),
+        }
+    }
+    let values = ScalarBuffer::<T::Native>::new(values.into(), 0, rest.len());
+    Ok(Arc::new(
+        PrimitiveArray::<T>::try_new(values, nulls.finish())?.with_data_type(data_type.clone()),
+    ))
 }
 
 #[cfg(test)]

@@ -443,7 +443,7 @@ impl Clock {
         let mut is_last = false;
         if let Checkpointing::Begun(attempt) = &self.checkpointing {
             // The cut is exact because every report before it has been counted: see `blocked`.
-            hold = Some(attempt.clone());
+            hold = Some(*attempt);
         } else if !self.may_read() {
             return false;
         } else if self.tables.all_ended() && self.assignments.is_empty() {
@@ -461,7 +461,7 @@ impl Clock {
         }
         self.wall_time_ms = self.wall_time_ms.max(wall_ms);
         if let Some(attempt) = &hold {
-            self.checkpointing = Checkpointing::Holding(attempt.clone());
+            self.checkpointing = Checkpointing::Holding(*attempt);
         } else {
             self.ready = false;
             let wall_time_ms = self.wall_time_ms;
@@ -475,7 +475,7 @@ impl Clock {
             opened_at: now,
             settled: 0,
             full: false,
-            hold: hold.clone(),
+            hold,
             captured: 0,
             is_last,
         };

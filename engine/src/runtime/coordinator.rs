@@ -170,7 +170,7 @@ impl Coordinator {
                 }
             }
         };
-        self.shared.send(Event::AttemptBegun(attempt.clone()));
+        self.shared.send(Event::AttemptBegun(attempt));
         let (captures, cut, pause) = self.gather(&attempt).await?;
         let state_bytes = captures.iter().map(|capture| capture.state.bytes.len() as u64).sum();
         let decided = self.decide(kind, &attempt, captures, &cut).await?;
@@ -223,11 +223,7 @@ impl Coordinator {
                     pause,
                 }) if &of == attempt => from_clock = Some((cut, pause)),
                 Some(_) => {}
-                None => {
-                    return Err(Failure::Job(Error::Checkpoint(
-                        "the job ended during a checkpoint".into(),
-                    )));
-                }
+                None => return Err(Failure::Ended),
             }
         }
     }

@@ -369,10 +369,10 @@ impl Sources {
             self.look_for_rows(reports);
             return;
         };
-        if !open.settled {
-            if let Err(error) = self.read(&mut open, outputs, reports) {
-                self.context.shared.fail(error);
-            }
+        if !open.settled
+            && let Err(error) = self.read(&mut open, outputs, reports)
+        {
+            self.context.shared.fail(error);
         }
         self.open = Some(open);
     }

@@ -151,7 +151,7 @@ fn turn_until_over(worker: &mut Worker, blueprint: &Blueprint, dataflow: &mut Da
             park = if acted {
                 Some(Duration::ZERO)
             } else {
-                clock.sleep(now, wall_ms).map_or(None, |d| time.park_for(d))
+                clock.sleep(now, wall_ms).and_then(|d| time.park_for(d))
             };
         }
         if !worker.step_or_park(park) {

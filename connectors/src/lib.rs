@@ -17,7 +17,7 @@
 //! - a record that cannot be decoded names its coordinates, the field and the reason, and never panics.
 //!
 //! File map: [`table`] and [`environment`] come in, [`registry`] (the functions above) finds the connector; one module per
-//! connector (`datagen`, `print`, `blackhole`), `formats` between bytes and columns, `options` for what `WITH` says,
+//! connector (`kinesis`, `datagen`, `print`, `blackhole`), `formats` between bytes and columns, `options` for what `WITH` says,
 //! `conformance` for what every connector is tested with.
 
 mod blackhole;
@@ -27,6 +27,7 @@ mod datagen;
 pub mod environment;
 pub mod error;
 mod formats;
+mod kinesis;
 mod options;
 mod print;
 pub mod registry;

@@ -4,6 +4,7 @@ use crate::blackhole::BlackholeSink;
 use crate::datagen::DatagenSource;
 use crate::environment::ConnectorEnvironment;
 use crate::error::ConnectorError;
+use crate::kinesis::{KinesisSink, KinesisSource};
 use crate::options::closest;
 use crate::print::PrintSink;
 use crate::table::TableDefinition;
@@ -16,12 +17,14 @@ use tidemill_engine::source::Source;
 enum Connector {
     Blackhole,
     Datagen,
+    Kinesis,
     Print,
 }
 
-const CONNECTORS: [(&str, Connector); 3] = [
+const CONNECTORS: [(&str, Connector); 4] = [
     ("blackhole", Connector::Blackhole),
     ("datagen", Connector::Datagen),
+    ("kinesis", Connector::Kinesis),
     ("print", Connector::Print),
 ];
 
@@ -37,6 +40,7 @@ pub fn create_source(
 ) -> Result<Arc<dyn Source>, ConnectorError> {
     match find(table)? {
         Connector::Datagen => Ok(Arc::new(DatagenSource::new(table, projection, env)?)),
+        Connector::Kinesis => Ok(Arc::new(KinesisSource::new(table, projection, env)?)),
         Connector::Blackhole | Connector::Print => Err(only_a_sink(table)),
     }
 }
@@ -47,9 +51,9 @@ pub fn create_source(
 /// When the options are not valid, or the environment lacks what the connector needs.
 pub fn create_sink(table: &TableDefinition, env: &ConnectorEnvironment) -> Result<Arc<dyn Sink>, ConnectorError> {
     check_sink(table)?;
-    let _ = env;
     match find(table)? {
         Connector::Blackhole => Ok(Arc::new(BlackholeSink)),
+        Connector::Kinesis => Ok(Arc::new(KinesisSink::new(table, env)?)),
         Connector::Print => Ok(Arc::new(PrintSink::new(table)?)),
         Connector::Datagen => Err(only_a_source(table)),
     }
@@ -62,6 +66,7 @@ pub fn create_sink(table: &TableDefinition, env: &ConnectorEnvironment) -> Resul
 pub fn check_source(table: &TableDefinition) -> Result<(), ConnectorError> {
     match find(table)? {
         Connector::Datagen => crate::datagen::check(table),
+        Connector::Kinesis => crate::kinesis::check_source(table),
         Connector::Blackhole | Connector::Print => Err(only_a_sink(table)),
     }
 }
@@ -80,6 +85,7 @@ pub fn check_sink(table: &TableDefinition) -> Result<(), ConnectorError> {
     }
     match connector {
         Connector::Blackhole => crate::blackhole::check(table),
+        Connector::Kinesis => crate::kinesis::check_sink(table),
         Connector::Print => PrintSink::new(table).map(|_| ()),
         Connector::Datagen => Err(only_a_source(table)),
     }

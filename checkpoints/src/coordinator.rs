@@ -27,9 +27,9 @@ mod tests;
 pub use gc::Removed;
 pub use restore::{Restore, RestoreFrom, RestoreSource};
 
-pub(crate) use claim::GenerationRecord;
+use claim::GenerationRecord;
 pub(crate) use probe::{last_checkpoint, last_generation};
-pub(crate) use start::find_missing_state;
+pub(crate) use start::{find_missing_state, last_record};
 
 use crate::upload::Uploader;
 use crate::{CheckpointId, Error, Failpoints, Generation, JobUid, Manifest, Nonce, Result, SnapshotStore, names};

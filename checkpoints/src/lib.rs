@@ -106,6 +106,8 @@
 //! | `failpoints.rs` | faults by name, for tests |
 //! | `ids.rs`, `limits.rs`, `error.rs` | newtypes, limits, errors |
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests set their stage with files"))]
+
 pub mod codec;
 mod coordinator;
 mod envelope;

@@ -166,7 +166,7 @@ async fn a_savepoint_hidden_from_listings_keeps_its_state() {
         !world
             .names("j/checkpoint/")
             .await
-            .contains(&"j/checkpoint/1.json".to_owned())
+            .contains(&"j/checkpoint/2.json".to_owned())
     );
     world.check_reachable(1).await;
 }

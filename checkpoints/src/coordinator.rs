@@ -2,14 +2,16 @@
 //!
 //! Each step observes the store, decides in a pure function, and performs:
 //!
-//! * [`restore`]: what a user can ask to restore
-//! * [`claim`]: pure: who owns the job and what is restored
-//! * [`start`]: claims and reads
-//! * [`ledger`]: pure: what the coordinator knows, and which step is allowed
-//! * [`decide`]: begins attempts and decides checkpoints
-//! * [`publish`]: permits, markers and savepoints
-//! * [`gc`]: removes what nobody needs
-//! * [`probe`]: finds the end of a numbered row of objects
+//! | file | |
+//! |---|---|
+//! | `restore.rs` | what a user can ask to restore |
+//! | `claim.rs` | pure: who owns the job and what is restored |
+//! | `start.rs` | claims and reads |
+//! | `ledger.rs` | pure: what the coordinator knows, and which step is allowed |
+//! | `decide.rs` | begins attempts and decides checkpoints |
+//! | `publish.rs` | permits, markers and savepoints |
+//! | `gc.rs` | removes what nobody needs |
+//! | `probe.rs` | finds the end of a numbered row of objects |
 
 mod claim;
 mod decide;
@@ -25,9 +27,9 @@ mod tests;
 pub use gc::Removed;
 pub use restore::{Restore, RestoreFrom, RestoreSource};
 
-pub(crate) use claim::GenerationRecord;
+use claim::GenerationRecord;
 pub(crate) use probe::{last_checkpoint, last_generation};
-pub(crate) use start::find_missing_state;
+pub(crate) use start::{find_missing_state, last_record};
 
 use crate::upload::Uploader;
 use crate::{CheckpointId, Error, Failpoints, Generation, JobUid, Manifest, Nonce, Result, SnapshotStore, names};

@@ -73,6 +73,9 @@ pub(crate) fn unwrap<T: DeserializeOwned>(kind: Kind, object: &str, bytes: &[u8]
             kind.name()
         )));
     }
+    if found.format == 0 {
+        return Err(corrupt("its format version is 0".to_owned()));
+    }
     if found.format > FORMAT {
         return Err(Error::UnsupportedVersion {
             object: object.to_owned(),
@@ -97,7 +100,7 @@ mod tests {
     use crate::ErrorKind;
     use proptest::prelude::*;
 
-    const FIXTURE: &[u8] = b"{\"tidemill\":\"committed\",\"format\":1,\"crc32c\":\"95e5dd4c\",\"body\":[1,2]}\n";
+    const FIXTURE: &[u8] = b"{\"tidemill\":\"committed\",\"format\":1,\"crc32c\":\"5d9c1c85\",\"body\":[1,2]}\n";
 
     #[test]
     fn bytes_are_as_the_header_says() {

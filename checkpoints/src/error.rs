@@ -166,6 +166,16 @@ pub enum Error {
         /// The name.
         name: SavepointName,
     },
+    /// A savepoint is needed by the job's next start.
+    #[error(
+        "job {job} was restored from savepoint {name} and has no checkpoint since; remove the savepoint after its next checkpoint"
+    )]
+    SavepointInUse {
+        /// The job.
+        job: JobUid,
+        /// The savepoint.
+        name: SavepointName,
+    },
     /// A newer coordinator owns the job.
     #[error("job {job} generation {generation} is fenced by {by}; this process must end")]
     Fenced {
@@ -256,6 +266,7 @@ impl Error {
             | Error::Collected { .. }
             | Error::NotPublished { .. }
             | Error::SavepointExists { .. }
+            | Error::SavepointInUse { .. }
             | Error::TooLarge { .. } => ErrorKind::User,
             Error::Store { .. } | Error::PublishBacklog { .. } | Error::Failpoint { .. } => ErrorKind::Retry,
             Error::CreateConflict { .. } | Error::StaleAttempt { .. } => ErrorKind::Conflict,

@@ -38,6 +38,14 @@ pub(crate) struct Faulty {
 }
 
 impl Faulty {
+    /// Returns a store of the same objects without the faults.
+    pub(crate) fn without_faults(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            ..Self::default()
+        }
+    }
+
     /// Sets what goes wrong from now on.
     pub(crate) fn set(&self, rule: impl FnMut(&str, &str) -> Option<Fault> + Send + 'static) {
         *self.rule.lock().unwrap() = Some(Box::new(rule));
@@ -113,7 +121,7 @@ impl ObjectStore for Faulty {
     }
 
     async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        unimplemented!("the protocol does not use it")
+        unreachable!("the protocol does not use it")
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -167,10 +175,10 @@ impl ObjectStore for Faulty {
     }
 
     async fn list_with_delimiter(&self, _: Option<&Path>) -> Result<ListResult> {
-        unimplemented!("the protocol does not use it")
+        unreachable!("the protocol does not use it")
     }
 
     async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> Result<()> {
-        unimplemented!("the protocol does not use it")
+        unreachable!("the protocol does not use it")
     }
 }

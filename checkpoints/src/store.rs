@@ -3,11 +3,13 @@
 //! What the protocol needs of a store is little (and tested for each one in `store/conformance.rs`): a created object is there for
 //! every later read, creating it again fails and changes nothing, and a deleted one is gone. Listing may lag behind.
 //!
-//! * `store.rs`: the operations
-//! * [`open`]: URLs
-//! * [`retry`]: which failures are worth another try
-//! * [`listing`]: checkpoints and savepoints for display, and removal of a whole job
-//! * [`local`]: what is particular to the local disk
+//! | file | |
+//! |---|---|
+//! | `store.rs` | the operations |
+//! | `store/open.rs` | URLs |
+//! | `store/retry.rs` | which failures are worth another try |
+//! | `store/listing.rs` | checkpoints and savepoints for display, and removal of a whole job |
+//! | `store/local.rs` | what is particular to the local disk |
 
 #[cfg(test)]
 mod conformance;

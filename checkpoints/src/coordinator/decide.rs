@@ -48,8 +48,9 @@ impl Coordinator {
     }
 
     async fn check_savepoint_name_in(&self, ledger: &Ledger, name: &SavepointName) -> Result<()> {
+        // A name in the ledger without an object is free: a user has removed the savepoint, or it was rewound over.
         let object = names::savepoint(&self.job, name);
-        if ledger.savepoints.contains_key(name) || self.store.head(&object).await?.is_some() {
+        if ledger.is_savepoint_under_way(name) || self.store.head(&object).await?.is_some() {
             return Err(Error::SavepointExists {
                 job: self.job.clone(),
                 name: name.clone(),

@@ -209,7 +209,9 @@ impl Coordinator {
             .chain(listed.iter().cloned())
             .collect();
         for name in known {
-            if listed.contains(&name) && collector.savepoints.contains_key(&name) {
+            // A name may have been removed and given again since.
+            let known = collector.savepoints.get(&name).map(|manifest| manifest.checkpoint);
+            if listed.contains(&name) && known.is_some() && known == ledger.savepoints.get(&name).copied() {
                 continue;
             }
             match self.store.read_manifest(&names::savepoint(&self.job, &name)).await? {
@@ -219,12 +221,7 @@ impl Coordinator {
                 }
                 None => {
                     collector.savepoints.remove(&name);
-                    let checkpoint = ledger.savepoints.get(&name);
-                    let is_waiting = ledger
-                        .unpublished
-                        .iter()
-                        .any(|next| Some(&next.manifest.checkpoint) == checkpoint);
-                    if !is_waiting {
+                    if !ledger.is_savepoint_under_way(&name) {
                         ledger.savepoints.remove(&name);
                     }
                 }

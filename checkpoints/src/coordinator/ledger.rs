@@ -4,7 +4,8 @@ use crate::coordinator::restore::Restore;
 use crate::limits::UNPUBLISHED_MAX;
 use crate::upload::Attempt;
 use crate::{
-    AttemptId, CheckpointId, Error, Generation, Manifest, Nonce, Parent, RequestId, Result, SavepointName, StateRef,
+    AttemptId, CheckpointId, Error, Generation, Manifest, Nonce, Parent, RequestId, Result, SavepointName,
+    SnapshotKind, StateRef,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -126,6 +127,12 @@ impl Ledger {
             unpublished if unpublished >= UNPUBLISHED_MAX => Err(Error::PublishBacklog { unpublished }),
             _ => Ok(()),
         }
+    }
+
+    /// Returns whether a checkpoint that waits to be published is the savepoint of this name.
+    pub(crate) fn is_savepoint_under_way(&self, name: &SavepointName) -> bool {
+        let mut kinds = self.unpublished.iter().map(|waiting| &waiting.manifest.snapshot.kind);
+        kinds.any(|kind| matches!(kind, SnapshotKind::Savepoint(waiting) if waiting == name))
     }
 
     /// Returns whether an attempt may have been decided without our knowing.

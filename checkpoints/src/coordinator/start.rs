@@ -123,7 +123,8 @@ async fn claim_job(store: &SnapshotStore, options: &StartOptions) -> Result<(Gen
     Err(Error::CreateConflict { object })
 }
 
-async fn last_record(store: &SnapshotStore, job: &JobUid) -> Result<Option<GenerationRecord>> {
+/// Reads the last claim of a job.
+pub(crate) async fn last_record(store: &SnapshotStore, job: &JobUid) -> Result<Option<GenerationRecord>> {
     let Some(generation) = last_generation(store, job).await? else {
         return Ok(None);
     };

@@ -1,7 +1,7 @@
 //! Checkpoints and savepoints for display, and removal.
 
 use super::{SnapshotStore, local};
-use crate::coordinator::{GenerationRecord, find_missing_state, last_checkpoint, last_generation};
+use crate::coordinator::{find_missing_state, last_checkpoint, last_record};
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::names::{self, Parsed};
 use crate::{CheckpointId, Error, Generation, JobUid, Manifest, RestoreSource, Result, SavepointName};
@@ -26,17 +26,7 @@ impl SnapshotStore {
     /// # Errors
     /// When a manifest is damaged or the store fails.
     pub async fn list_checkpoints(&self, job: &JobUid, limit: usize) -> Result<Vec<Listed>> {
-        let base = match last_generation(self, job).await? {
-            None => None,
-            Some(generation) => {
-                let object = names::generation(job, generation);
-                let bytes = self.get(&object).await?;
-                bytes
-                    .map(|bytes| GenerationRecord::read(&object, &bytes))
-                    .transpose()?
-                    .and_then(|record| record.base)
-            }
-        };
+        let base = last_record(self, job).await?.and_then(|record| record.base);
         let newest = last_checkpoint(self, job, base.map_or(0, |base| base.0))
             .await?
             .or(base);
@@ -108,11 +98,23 @@ impl SnapshotStore {
     /// Removes a savepoint; its state goes with the job's next collection.
     ///
     /// # Errors
-    /// [`Error::NothingToRestore`] when there is none of that name.
+    /// [`Error::NothingToRestore`] when there is none of that name; [`Error::SavepointInUse`] while the job has been rewound to it and
+    /// has no checkpoint of its own since. Whether another job is about to restore it is not known here.
     pub async fn delete_savepoint(&self, job: &JobUid, name: &SavepointName) -> Result<()> {
         let object = names::savepoint(job, name);
         if self.head(&object).await?.is_none() {
             return Err(Error::NothingToRestore { object });
+        }
+        if let Some(chosen) = last_record(self, job).await?.and_then(|record| record.chosen)
+            && chosen.source == RestoreSource::Savepoint(job.clone(), name.clone())
+        {
+            let newest = self.list_checkpoints(job, 1).await?.pop();
+            if newest.is_none_or(|newest| newest.manifest.generation < chosen.since) {
+                return Err(Error::SavepointInUse {
+                    job: job.clone(),
+                    name: name.clone(),
+                });
+            }
         }
         self.delete(vec![object]).await
     }

@@ -63,13 +63,7 @@ async fn a_paused_coordinator_and_its_successor_agree_on_one_decision() {
         });
         pause.reached().await;
         // The paused thread holds the rule of the store; a store without rules on the same objects is for the successor.
-        let twin = World {
-            objects: crate::faulty::Faulty {
-                inner: world.objects.inner.clone(),
-                ..Default::default()
-            },
-            ..world.clone()
-        };
+        let twin = world.without_faults();
         let mut newer = twin.start(&Failpoints::none()).await.unwrap();
         if successor_is_first {
             newer.checkpoint(PERIODIC).await.unwrap();

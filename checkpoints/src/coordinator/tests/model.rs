@@ -60,6 +60,14 @@ impl World {
         SnapshotStore::from_object_store(Arc::new(self.objects.clone()))
     }
 
+    /// Returns the same world as seen by a process whose store works.
+    pub(crate) fn without_faults(&self) -> Self {
+        Self {
+            objects: self.objects.without_faults(),
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn options(&self, failpoints: &Failpoints, restore: RestoreFrom) -> StartOptions {
         let mut nonces = self.nonces.lock().unwrap();
         *nonces += 1;

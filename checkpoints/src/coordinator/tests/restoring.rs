@@ -52,6 +52,14 @@ async fn a_choice_is_granted_once_and_holds_over_crashes() {
             let process = world.start_from(&Failpoints::none(), restore).await.unwrap();
             assert_eq!(process.position, position, "{source}");
         }
+        if source == "sp" {
+            let error = world
+                .store()
+                .delete_savepoint(&job(), &SavepointName::new("sp").unwrap())
+                .await
+                .unwrap_err();
+            assert!(matches!(error, Error::SavepointInUse { .. }), "{error}");
+        }
         let mut process = world.start(&Failpoints::none()).await.unwrap();
         assert_eq!(process.checkpoint(PERIODIC).await.unwrap(), CheckpointId(7));
         for restore in [RestoreFrom::Latest, choice.clone()] {
@@ -287,4 +295,17 @@ async fn a_savepoint_name_is_taken_once() {
     );
     process.checkpoint(savepoint()).await.unwrap();
     assert_eq!(world.store().list_savepoints(&job()).await.unwrap().len(), 1);
+    // The newest manifest still lists a removed savepoint; a restarted process takes that for no obstacle.
+    world.store().delete_savepoint(&job(), &name).await.unwrap();
+    let mut process = world.start(&Failpoints::none()).await.unwrap();
+    process.checkpoint(savepoint()).await.unwrap();
+    // Removed and given again between two collections, the second has the state of the new one in mind.
+    process.coordinator.gc(1).await.unwrap();
+    world.store().delete_savepoint(&job(), &name).await.unwrap();
+    process.checkpoint(savepoint()).await.unwrap();
+    for _ in 0..4 {
+        process.checkpoint(PERIODIC).await.unwrap();
+        process.coordinator.gc(1).await.unwrap();
+    }
+    world.check_reachable(1).await;
 }

@@ -52,7 +52,8 @@ impl ShardMeta {
 
     /// The number behind the last record of a closed shard.
     pub fn ending_sequence(&self) -> Option<SequenceNumber> {
-        self.closed_ms.map(|closed| self.sequence(limits::COUNTER_MAX + 1, closed))
+        self.closed_ms
+            .map(|closed| self.sequence(limits::COUNTER_MAX + 1, closed))
     }
 }
 
@@ -83,12 +84,17 @@ pub struct StreamMeta {
 impl StreamMeta {
     /// The shard with this id.
     pub fn shard(&self, id: ShardId) -> Option<&ShardMeta> {
-        self.shards.binary_search_by_key(&id, |shard| shard.id).ok().map(|at| &self.shards[at])
+        self.shards
+            .binary_search_by_key(&id, |shard| shard.id)
+            .ok()
+            .map(|at| &self.shards[at])
     }
 
     /// The open shard that takes `key`. The open shards tile the space, so there is one.
     pub fn route(&self, key: HashKey) -> Option<&ShardMeta> {
-        self.shards.iter().find(|shard| shard.closed_ms.is_none() && shard.hash_range.contains(key))
+        self.shards
+            .iter()
+            .find(|shard| shard.closed_ms.is_none() && shard.hash_range.contains(key))
     }
 }
 
@@ -110,7 +116,10 @@ pub struct CreateStream {
 impl CreateStream {
     /// A provisioned stream with the service's defaults.
     pub fn provisioned(name: StreamName, shards: u32) -> Self {
-        Self { shards: Some(shards), ..Self::on_demand(name) }
+        Self {
+            shards: Some(shards),
+            ..Self::on_demand(name)
+        }
     }
 
     /// An on-demand stream with the service's defaults.

@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 
 use tidemill_shards::{
-    ErrorKind, Housekeeping, ReadFrom, ReadLimits, SegmentReader, ShardAccess, ShardStore, SharedAccess, StoreError,
-    StoreOptions,
+    ErrorKind, Housekeeping, ReadFrom, ReadLimits, SegmentReader, ShardStore, SharedAccess, StoreError, StoreOptions,
 };
 
 use crate::support::*;
 
 fn small() -> StoreOptions {
-    StoreOptions { segment_bytes: 256 << 10, housekeeping: Housekeeping::Background, ..StoreOptions::default() }
+    StoreOptions {
+        segment_bytes: 256 << 10,
+        housekeeping: Housekeeping::Background,
+        ..StoreOptions::default()
+    }
 }
 
 #[test]
@@ -20,7 +23,10 @@ fn second_store_on_a_directory_is_refused_until_the_first_is_gone() {
     let error = ShardStore::open(directory.path(), small()).unwrap_err();
     assert!(matches!(error, StoreError::Locked { .. }));
     assert_eq!(error.kind(), ErrorKind::Conflict);
-    assert!(error.to_string().contains(&directory.path().display().to_string()), "{error}");
+    assert!(
+        error.to_string().contains(&directory.path().display().to_string()),
+        "{error}"
+    );
     drop(store);
     ShardStore::open(directory.path(), small()).unwrap();
 }
@@ -56,7 +62,10 @@ fn many_putters_share_syncs_and_keep_their_own_order() {
         }
         // A reader that has nothing but the directory sees what the store sees.
         let reader = SegmentReader::open(&store.directory().unwrap()).unwrap();
-        let limits = ReadLimits { records_max: 100, bytes_max: 1 << 20 };
+        let limits = ReadLimits {
+            records_max: 100,
+            bytes_max: 1 << 20,
+        };
         let mut all = Vec::new();
         for id in 0..4 {
             let shard = shard("s", id);
@@ -76,7 +85,10 @@ fn many_putters_share_syncs_and_keep_their_own_order() {
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), PUTTERS * EACH);
         for putter in 0..PUTTERS {
             let prefix = format!("{putter}:");
-            let own: Vec<usize> = all.iter().filter_map(|text| text.strip_prefix(&prefix)?.parse().ok()).collect();
+            let own: Vec<usize> = all
+                .iter()
+                .filter_map(|text| text.strip_prefix(&prefix)?.parse().ok())
+                .collect();
             assert_eq!(own, (0..EACH).collect::<Vec<_>>());
         }
         drop(store);
@@ -93,7 +105,10 @@ fn the_store_serves_the_trait() {
     block_on(async {
         let directory = tempfile::tempdir().unwrap();
         let store: SharedAccess = std::sync::Arc::new(ShardStore::open(directory.path(), small()).unwrap());
-        store.create_stream(tidemill_shards::CreateStream::on_demand(name("s"))).await.unwrap();
+        store
+            .create_stream(tidemill_shards::CreateStream::on_demand(name("s")))
+            .await
+            .unwrap();
         assert_eq!(store.list_shards(&name("s")).await.unwrap().len(), 4);
         let receipts = store.put_records(&name("s"), vec![entry("k", "v")]).await.unwrap();
         let shard = shard("s", receipts[0].as_ref().unwrap().shard.0);
@@ -114,6 +129,11 @@ fn files_are_private() {
     assert_eq!(std::fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
     for file in std::fs::read_dir(&data).unwrap() {
         let file = file.unwrap();
-        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", file.path());
+        assert_eq!(
+            file.metadata().unwrap().permissions().mode() & 0o077,
+            0,
+            "{:?}",
+            file.path()
+        );
     }
 }

@@ -1,4 +1,7 @@
 //! Streams and shards as the store knows them.
+//!
+//! They are stored as JSON and cross sockets in codecs that do not name fields: new fields get `serde(default)`, and none
+//! is left out when it is written.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,13 +32,13 @@ pub struct ShardMeta {
     /// Creation, milliseconds since 1970.
     pub created_ms: u64,
     /// The shard it was split from, or the first of the two it was merged from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub parent: Option<ShardId>,
     /// The second of the two it was merged from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub adjacent_parent: Option<ShardId>,
     /// When it was closed, milliseconds since 1970; `None` while it is open.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub closed_ms: Option<u64>,
 }
 
@@ -77,7 +80,7 @@ pub struct StreamMeta {
     /// The shards in the order of their ids, open and closed.
     pub shards: Vec<ShardMeta>,
     /// Tags.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub tags: Vec<(String, String)>,
 }
 

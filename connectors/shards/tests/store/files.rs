@@ -121,6 +121,100 @@ fn the_store_serves_the_trait() {
 }
 
 #[test]
+fn requests_and_answers_cross_a_socket_without_field_names() {
+    fn round_trip<T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
+        let bytes = bincode::serialize(value).unwrap();
+        assert_eq!(&bincode::deserialize::<T>(&bytes).unwrap(), value);
+    }
+    block_on(async {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ShardStore::open(directory.path(), small()).unwrap();
+        create(&store, "s", 2).await;
+        round_trip(&tidemill_shards::CreateStream::on_demand(name("t")));
+        round_trip(&store.describe_stream(&name("s")).unwrap());
+        let entries = vec![entry("k", "v")];
+        round_trip(&entries);
+        round_trip(
+            &store
+                .put_records(&name("s"), vec![entry("k", "v"), entry("", "x")])
+                .await
+                .unwrap(),
+        );
+        let shard = shard(
+            "s",
+            store.put_records(&name("s"), entries.clone()).await.unwrap()[0]
+                .as_ref()
+                .unwrap()
+                .shard
+                .0,
+        );
+        round_trip(&ReadFrom::AtTimestamp(5));
+        let from = store.resolve(&shard, ReadFrom::TrimHorizon).unwrap();
+        round_trip(&store.locate(&shard, from, ALL).unwrap());
+        let batch = store.read(&shard, from, ALL).unwrap();
+        round_trip(&batch);
+        round_trip(&ReadFrom::At(batch.records[0].sequence));
+        let request = tidemill_shards::StageRequest {
+            job: "j".into(),
+            sink: "s".into(),
+            stream: name("s"),
+            checkpoint: 1,
+            attempt: 1,
+            worker: 0,
+            entries,
+        };
+        round_trip(&request);
+        let staged = vec![store.stage(request).await.unwrap()];
+        let publish = tidemill_shards::PublishRequest {
+            job: "j".into(),
+            sink: "s".into(),
+            checkpoint: 1,
+            generation: 1,
+            staged,
+        };
+        round_trip(&publish);
+        round_trip(&store.publish(publish.clone()).await);
+        round_trip(
+            &store
+                .publish(tidemill_shards::PublishRequest {
+                    checkpoint: 0,
+                    ..publish
+                })
+                .await,
+        );
+    });
+}
+
+#[test]
+fn ten_thousand_shards_open_again() {
+    block_on(async {
+        let directory = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            segment_bytes: 16 << 20,
+            ..small()
+        };
+        let store = ShardStore::open(directory.path(), options.clone()).unwrap();
+        create(&store, "s", 10_000).await;
+        let entries = (0..10_000)
+            .map(|index| entry(&format!("{index}"), format!("{index}")))
+            .collect();
+        let receipts = store.put_records(&name("s"), entries).await.unwrap();
+        drop(store);
+        let store = ShardStore::open(directory.path(), options).unwrap();
+        assert_eq!(store.describe_stream(&name("s")).unwrap().shards.len(), 10_000);
+        for index in (0..10_000).step_by(997) {
+            let receipt = receipts[index].as_ref().unwrap();
+            let shard = shard("s", receipt.shard.0);
+            let from = store.resolve(&shard, ReadFrom::At(receipt.sequence)).unwrap();
+            assert_eq!(
+                texts(&store.read(&shard, from, ALL).unwrap().records)[0],
+                index.to_string()
+            );
+        }
+    });
+}
+
+#[test]
 fn files_are_private() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidemill_shards::env::{ManualClock, SimDisk};
 use tidemill_shards::kinesis::{ApiResponse, KinesisApi, RequestContext};
@@ -687,6 +688,93 @@ fn puts_are_checked_and_answered_each() {
             )
             .await;
     });
+}
+
+fn json_values() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".{0,20}".prop_map(Value::from),
+        prop::sample::select(vec!["s", "shardId-000000000000", "LATEST", "AT_TIMESTAMP", "AAAA", "0"])
+            .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 20, 5, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            fields(inner).prop_map(Value::Object),
+        ]
+    })
+}
+
+fn fields(value: impl Strategy<Value = Value>) -> impl Strategy<Value = serde_json::Map<String, Value>> {
+    const NAMES: [&str; 24] = [
+        "StreamName",
+        "StreamARN",
+        "ShardCount",
+        "Limit",
+        "Records",
+        "Data",
+        "PartitionKey",
+        "ExplicitHashKey",
+        "ShardId",
+        "ShardIteratorType",
+        "StartingSequenceNumber",
+        "Timestamp",
+        "ShardIterator",
+        "NextToken",
+        "ShardFilter",
+        "Type",
+        "MaxResults",
+        "Tags",
+        "StreamModeDetails",
+        "StreamMode",
+        "ExclusiveStartShardId",
+        "StreamCreationTimestamp",
+        "SequenceNumberForOrdering",
+        "StreamId",
+    ];
+    prop::collection::vec((prop::sample::select(NAMES.to_vec()), value), 0..6).prop_map(|entries| {
+        entries
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_request_gets_an_answer_of_the_protocol(
+        requests in prop::collection::vec((any::<prop::sample::Index>(), fields(json_values())), 1..20),
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        const OPERATIONS: [&str; 10] = [
+            "CreateStream", "DeleteStream", "DescribeStream", "DescribeStreamSummary", "ListStreams", "ListShards",
+            "PutRecord", "PutRecords", "GetShardIterator", "GetRecords",
+        ];
+        block_on(async {
+            let client = Client::new(&SimDisk::new());
+            client.stream("s", 1).await;
+            for (operation, mut fields) in requests {
+                let operation = operation.get(&OPERATIONS);
+                for named in [true, false] {
+                    if named {
+                        fields.entry("StreamName").or_insert("s".into());
+                    } else {
+                        fields.remove("StreamName");
+                    }
+                    let (status, answer) = client.call(operation, Value::Object(fields.clone())).await;
+                    assert!(status == 200 || (status == 400 && answer["__type"].is_string()), "{operation}: {status} {answer}");
+                }
+                let target = format!("Kinesis_20131202.{operation}");
+                let response = client.raw(&target, "application/x-amz-json-1.1", &bytes).await;
+                assert_eq!(response.status, 400);
+            }
+        });
+    }
 }
 
 #[test]

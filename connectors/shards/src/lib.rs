@@ -28,7 +28,7 @@
 //! | `state`, `publications` | metadata as a state machine |
 //! | `view`, `index` | what is durable, in memory |
 //! | `reader` | [`SegmentReader`] |
-//! | [`env`] | disk, clock and entropy as values |
+//! | [`mod@env`] | disk, clock and entropy as values |
 //! | [`kinesis`] | the `Kinesis_20131202` API |
 //! | [`limits`] | every limit by name |
 

@@ -60,19 +60,17 @@ impl SegmentReader {
         let mut records = Records::new(located, limits);
         let mut extents = &located.extents[..];
         while !extents.is_empty() && !records.full() {
-            let (span, rest) = extents.split_at(span(extents));
-            extents = rest;
-            let outcome = self.bytes(span, located).and_then(|bytes| {
-                let start = span[0].offset;
+            let (parts, bytes, failure) = self.fill(&mut extents, located);
+            let decoded = parts.iter().try_for_each(|(start, span)| {
                 span.iter().try_for_each(|extent| {
-                    let at = (extent.offset - start) as usize;
+                    let at = start + (extent.offset - span[0].offset) as usize;
                     records.extent(extent, &bytes.slice(at..at + extent.len as usize))
                 })
             });
-            match outcome {
-                Ok(()) => {}
-                Err(_) if !records.out.is_empty() => break,
-                Err(error) => return Err(error),
+            match decoded.err().or(failure) {
+                None => {}
+                Some(_) if !records.out.is_empty() => break,
+                Some(error) => return Err(error),
             }
         }
         Ok(records.finish())
@@ -92,9 +90,12 @@ impl SegmentReader {
             last_arrival_ms: 0,
             staged: true,
         };
-        let bytes = self
-            .range(&range, extent.len as usize, &[])
-            .map_err(|error| error.to_string())?;
+        let read = || {
+            let file = self.checked_file(&range, extent.len as usize, &[])?;
+            let mut bytes = vec![0; extent.len as usize];
+            read_exactly(&*file, &mut bytes, &range, &[]).map(|()| bytes)
+        };
+        let bytes = read().map_err(|error: StoreError| error.to_string())?;
         let place = format!(
             "bytes {}..{} of {}",
             extent.offset,
@@ -118,29 +119,58 @@ impl SegmentReader {
         }
     }
 
-    /// Reads the bytes from the first to the last extent of a span.
-    fn bytes(&self, span: &[Extent], located: &Located) -> Result<Bytes, StoreError> {
-        let last = &span[span.len() - 1];
-        let length = (last.offset - span[0].offset) as usize + last.len as usize;
-        let shard = format!("{}/{}", located.stream, located.shard.id);
-        self.range(&span[0], length, &[shard])
+    /// Reads as many of the first extents as go into one buffer: one allocation of megabytes costs far fewer page
+    /// faults than many small ones. Returns where each span starts in it. After an error the spans before it are good.
+    fn fill<'a>(
+        &self,
+        extents: &mut &'a [Extent],
+        located: &Located,
+    ) -> (Vec<(usize, &'a [Extent])>, Bytes, Option<StoreError>) {
+        let shards = [format!("{}/{}", located.stream, located.shard.id)];
+        let (mut parts, mut files, mut total, mut failure) = (Vec::new(), Vec::new(), 0, None);
+        while !extents.is_empty() {
+            let (span, rest) = extents.split_at(span(extents));
+            let last = &span[span.len() - 1];
+            let length = (last.offset - span[0].offset) as usize + last.len as usize;
+            if total > 0 && total + length > limits::READ_SPAN_BYTES_MAX as usize {
+                break;
+            }
+            match self.checked_file(&span[0], length, &shards) {
+                Ok(file) => files.push((file, length)),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+            parts.push((total, span));
+            total += length;
+            *extents = rest;
+        }
+        let mut bytes = vec![0; total];
+        for (index, (file, length)) in files.iter().enumerate() {
+            let (start, span) = parts[index];
+            if let Err(error) = read_exactly(&**file, &mut bytes[start..start + length], &span[0], &shards) {
+                failure = Some(error);
+                parts.truncate(index);
+                break;
+            }
+        }
+        (parts, bytes.into(), failure)
     }
 
-    fn range(&self, extent: &Extent, length: usize, shards: &[String]) -> Result<Bytes, StoreError> {
+    /// Opens the file of an extent. A declared length beyond the file is refused before anything is allocated for it.
+    fn checked_file(&self, extent: &Extent, length: usize, shards: &[String]) -> Result<Arc<dyn DiskFile>, StoreError> {
         let damaged = |reason: String| corrupt(extent, length, shards.to_vec(), reason);
         let file = self.file(extent.segment, extent.segment_uuid, &damaged)?;
-        // A declared length beyond the file is refused before anything is allocated for it.
         let end = u64::from(extent.offset) + length as u64;
-        let read = |error: std::io::Error| StoreError::io("read log segment", &extent.file, &error);
-        if end > file.length().map_err(read)? {
-            return Err(damaged("the file is shorter".to_owned()));
+        let known = file
+            .length()
+            .map_err(|error| StoreError::io("read log segment", &extent.file, &error))?;
+        if end > known {
+            Err(damaged("the file is shorter".to_owned()))
+        } else {
+            Ok(file)
         }
-        let mut bytes = vec![0; length];
-        let done = file.read_at(&mut bytes, u64::from(extent.offset)).map_err(read)?;
-        if done < length {
-            return Err(damaged("the file is shorter".to_owned()));
-        }
-        Ok(bytes.into())
     }
 
     fn file(
@@ -179,7 +209,22 @@ impl SegmentReader {
     }
 }
 
-/// How many of the first extents are read at once.
+fn read_exactly(file: &dyn DiskFile, bytes: &mut [u8], extent: &Extent, shards: &[String]) -> Result<(), StoreError> {
+    let done = file
+        .read_at(bytes, u64::from(extent.offset))
+        .map_err(|error| StoreError::io("read log segment", &extent.file, &error))?;
+    if done < bytes.len() {
+        return Err(corrupt(
+            extent,
+            bytes.len(),
+            shards.to_vec(),
+            "the file is shorter".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// How many of the first extents are read with one call.
 fn span(extents: &[Extent]) -> usize {
     let first = &extents[0];
     let mut end = u64::from(first.offset) + u64::from(first.len);

@@ -4,10 +4,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tidemill_engine::time::{SystemTime, TimeSource};
+use tidemill_shards::ShardAccess;
 
 /// What connectors may use of the process they run in. Everything may be missing: a connector that needs it says so.
 #[derive(Clone)]
 pub struct ConnectorEnvironment {
+    shards: Option<Arc<dyn ShardAccess>>,
     data_directory: Option<PathBuf>,
     time: Arc<dyn TimeSource>,
 }
@@ -16,7 +18,14 @@ impl ConnectorEnvironment {
     /// Makes an environment without a shard store and without a data directory.
     #[must_use]
     pub fn new() -> Self {
-        Self { data_directory: None, time: Arc::new(SystemTime::default()) }
+        Self { shards: None, data_directory: None, time: Arc::new(SystemTime::default()) }
+    }
+
+    /// Sets the shard store that the connector `kinesis` reads and writes.
+    #[must_use]
+    pub fn with_shards(mut self, shards: Arc<dyn ShardAccess>) -> Self {
+        self.shards = Some(shards);
+        self
     }
 
     /// Sets the directory against which relative paths of tables are resolved.
@@ -31,6 +40,12 @@ impl ConnectorEnvironment {
     pub fn with_time(mut self, time: Arc<dyn TimeSource>) -> Self {
         self.time = time;
         self
+    }
+
+    /// Returns the shard store.
+    #[must_use]
+    pub fn shards(&self) -> Option<&Arc<dyn ShardAccess>> {
+        self.shards.as_ref()
     }
 
     /// Returns the data directory.

@@ -16,11 +16,22 @@
 //! - a position restores exactly the rows that follow it, whatever the sizes of the reads;
 //! - a record that cannot be decoded names its coordinates, the field and the reason, and never panics.
 //!
-//! File map: [`table`] and [`environment`] come in, [`registry`] (the functions above) finds the connector.
+//! File map: [`table`] and [`environment`] come in, [`registry`] (the functions above) finds the connector; one module per
+//! connector (`kinesis`, `datagen`, `print`, `blackhole`), `formats` between bytes and columns, `options` for what `WITH` says,
+//! `conformance` for what every connector is tested with.
 
+mod blackhole;
+#[cfg(test)]
+mod conformance;
+mod datagen;
 pub mod environment;
 pub mod error;
+mod formats;
+mod kinesis;
+mod options;
+mod print;
 pub mod registry;
+mod sinks;
 pub mod table;
 
 pub use environment::ConnectorEnvironment;

@@ -17,6 +17,9 @@ use datafusion_expr::LogicalPlan;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// How the refusal of an unknown name begins.
+pub(crate) const NO_TABLE: &str = "there is no table or view ";
+
 /// A view.
 pub(crate) struct View {
     /// What it stands for; its columns have the view's names.
@@ -84,7 +87,7 @@ impl Catalog {
     /// Makes the error of a name that is neither table nor view.
     pub(crate) fn no_such_table(&self, name: &str, at: Option<Position>) -> SqlError {
         let names = self.tables.iter().map(|table| table.name.value.as_str()).chain(self.views.keys().map(String::as_str));
-        let error = SqlError::at(at, format!("there is no table or view {name}"));
+        let error = SqlError::at(at, format!("{NO_TABLE}{name}"));
         match nearest(name, names) {
             Some(nearest) => error.hint(format!("did you mean {nearest}? names are case-sensitive")),
             None => error.hint("declare it with CREATE TABLE before the statement that uses it"),

@@ -100,11 +100,6 @@ impl SqlExpr {
         Ok(Self { physical, schema, columns, hidden, data_type, text })
     }
 
-    /// Returns the type of the values.
-    pub(crate) fn result_type(&self) -> &DataType {
-        &self.data_type
-    }
-
     fn with_hidden(&self, batch: &RecordBatch, context: &EvalContext) -> tidemill_engine::Result<RecordBatch> {
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
         let mut rows_hash = None;

@@ -16,7 +16,7 @@
 //! - operators' uids are hashes of our own words, taken before anything is optimised.
 //!
 //! File map: [`plan`](plan()) runs the steps; `guard`, `script`, `dialect`, `statement` and `whitelist` read text;
-//! `catalog`, `types`, `functions`, `rewrite` and `window_function` give it meaning; `rel` is our plan and makes the
+//! `catalog`, `types`, `functions`, `naming`, `rewrite` and `window_function` give it meaning; `rel` is our plan and makes the
 //! job graph; `expr` evaluates; `insert` and `settings` are statements.
 
 mod catalog;
@@ -28,6 +28,7 @@ mod expr;
 mod functions;
 mod guard;
 mod insert;
+mod naming;
 mod plan;
 mod rel;
 mod rewrite;

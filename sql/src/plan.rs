@@ -1,17 +1,18 @@
 //! Plans a text: the steps of this crate, one after the other.
 
-use crate::catalog::{Catalog, Provider, Table, View};
+use crate::catalog::{Catalog, NO_TABLE, Provider, Table, View};
 use crate::connectors::{Connectors, ForExplain};
 use crate::error::{Position, Result, SqlError};
 use crate::expr::{describe, refusal};
 use crate::functions::Functions;
 use crate::guard::{self, Limits, ReferenceCounter};
 use crate::insert;
+use crate::naming::name_columns;
 use crate::rel::emit::{Output, emit};
 use crate::rel::lower::Lowering;
 use crate::rel::prepare::prepare;
 use crate::rel::{RelId, Rels};
-use crate::script::{Script, locate_in, position};
+use crate::script::{Script, position};
 use crate::settings::Settings;
 use crate::statement::{self, CreateTable, CreateView, Explained, Insert, Statement};
 use crate::whitelist::Whitelist;
@@ -118,7 +119,7 @@ fn plan_here(sql: &str, connectors: &dyn Connectors, options: &PlanOptions) -> R
             }
             planner.finish()
         });
-    planned.map_err(|error| locate_in(sql, error))
+    planned.map_err(|error| script.locate(error))
 }
 
 struct Planner<'a> {
@@ -250,10 +251,13 @@ impl Planner<'_> {
         self.whitelist().query(query)?;
         let provider = Provider::new(&self.catalog, self.functions);
         let planner = SqlToRel::new_with_options(&provider, parser_options());
-        let statement = SqlStatement::Query(Box::new(query.clone()));
+        let mut named = query.clone();
+        name_columns(&mut named);
+        let statement = SqlStatement::Query(Box::new(named));
         planner.sql_statement_to_plan(statement).map_err(|error| {
             let at = position(query.span().start);
-            provider.take_refusal().unwrap_or_else(|| self.planning_error(&error)).or_at(at)
+            let error = provider.take_refusal().unwrap_or_else(|| self.planning_error(&error));
+            self.in_our_words(error, at).or_at(at)
         })
     }
 
@@ -266,7 +270,28 @@ impl Planner<'_> {
     }
 
     fn lower(&mut self, at: Option<Position>, plan: &LogicalPlan) -> Result<RelId> {
-        Lowering { catalog: &self.catalog, rels: &mut self.rels, at }.lower(plan)
+        Lowering { script: self.script, catalog: &self.catalog, rels: &mut self.rels, at }.lower(plan)
+    }
+
+    /// Says again, in our words and with a hint, what DataFusion says of things that we know more about.
+    fn in_our_words(&self, error: SqlError, query_at: Option<Position>) -> SqlError {
+        if error.hint.is_some() {
+            return error;
+        }
+        if let Some(name) = error.message.strip_prefix(NO_TABLE) {
+            return self.catalog.no_such_table(name, error.position);
+        }
+        if error.message.contains("non-boolean predicate") {
+            let at = error.position.or_else(|| self.script.find_word(query_at, &["WHERE", "HAVING"]));
+            return SqlError::at(at, "a condition must be BOOLEAN").hint("compare the value with something");
+        }
+        if error.message.contains("unique expression names") {
+            return error.hint("give one of the columns another name with AS");
+        }
+        if error.message.contains("must be part of the GROUP BY") || error.message.contains("could not be resolved from") {
+            return error.hint("group by the column too, or aggregate it");
+        }
+        error
     }
 
     fn whitelist(&self) -> Whitelist<'_> {

@@ -35,8 +35,17 @@ impl<'a> Script<'a> {
     }
 
     /// Adds the excerpt to an error that has a position.
-    pub(crate) fn locate(&self, error: SqlError) -> SqlError {
+    pub(crate) fn locate(&self, mut error: SqlError) -> SqlError {
+        // The parser knows where an interval's text stands, people see where the interval begins.
+        error.position = self.back_to(error.position, &["INTERVAL"], 1);
         locate_in(self.text, error)
+    }
+
+    /// Places an error of the parser that names what it found and not where.
+    pub(crate) fn place_found(&self, error: SqlError, from: Option<Position>) -> SqlError {
+        let found = error.message.rsplit_once("found: ").map(|(_, found)| found.to_owned());
+        let at = found.and_then(|found| self.find_token(from, |token| token.to_string() == found));
+        error.or_at(at).or_at(from)
     }
 
     /// Returns the position of the first token for which `matches` holds at or behind `from`, within one statement.
@@ -50,14 +59,24 @@ impl<'a> Script<'a> {
             .and_then(|token| position(token.span.start))
     }
 
+    /// Returns the position of the last of these words that stands at most `distance` tokens before `at`, else `at`.
+    pub(crate) fn back_to(&self, at: Option<Position>, words: &[&str], distance: usize) -> Option<Position> {
+        let here = at?;
+        let before = self.tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_)));
+        let before: Vec<_> = before.take_while(|token| position(token.span.start).is_some_and(|p| p < here)).collect();
+        let found = before.iter().rev().take(distance).find(|token| is_word(&token.token, words));
+        found.and_then(|token| position(token.span.start)).or(at)
+    }
+
     /// Returns the position of the first of these words (upper case) at or behind `from`, else `from`.
     pub(crate) fn find_word(&self, from: Option<Position>, words: &[&str]) -> Option<Position> {
-        self.find_token(from, |token| {
-            matches!(token, Token::Word(word) if word.quote_style.is_none()
-                && words.iter().any(|expected| word.value.eq_ignore_ascii_case(expected)))
-        })
-        .or(from)
+        self.find_token(from, |token| is_word(token, words)).or(from)
     }
+}
+
+fn is_word(token: &Token, words: &[&str]) -> bool {
+    matches!(token, Token::Word(word) if word.quote_style.is_none()
+        && words.iter().any(|expected| word.value.eq_ignore_ascii_case(expected)))
 }
 
 /// Adds the excerpt of `text` to an error that has a position.

@@ -7,7 +7,7 @@
 
 mod create_table;
 
-pub(crate) use create_table::{ColumnDefinition, ColumnKind, CreateTable, TableOption, WatermarkDefinition};
+pub(crate) use create_table::{ColumnKind, CreateTable};
 
 use crate::error::{Position, Result, SqlError};
 use crate::guard::Limits;
@@ -97,7 +97,7 @@ pub(crate) fn parse(script: &Script<'_>, limits: &Limits) -> Result<Vec<(Option<
             let message = format!("more than {} statements, which is the limit", limits.statements_max);
             return Err(SqlError::at(at, message).hint("split the text into several jobs"));
         }
-        let statement = parse_statement(&mut parser).map_err(|error| error.or_at(at))?;
+        let statement = parse_statement(&mut parser).map_err(|error| script.place_found(error, at))?;
         statements.push((at, statement));
         let next = parser.peek_token();
         if next.token != Token::EOF && next.token != Token::SemiColon {
@@ -247,7 +247,7 @@ fn parse_set(parser: &mut Parser<'_>) -> Result<SetOption> {
 /// Parses a query.
 fn parse_query(parser: &mut Parser<'_>) -> Result<Box<Query>> {
     let first = parser.peek_token();
-    let query = parser.parse_query().map_err(|error| from_parser(error).or_at(start_of(first.span)))?;
+    let query = parser.parse_query().map_err(from_parser)?;
     // `sqlparser` reads INSERT, UPDATE and the like as queries, too.
     match query.body.as_ref() {
         SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {

@@ -38,6 +38,19 @@ impl Whitelist<'_> {
         expr::check(self, expr, expr::Place::Row)
     }
 
+    /// Returns where an expression begins, its keyword included.
+    fn start(&self, expr: &Expr) -> Option<Position> {
+        let inside = expr_start(expr);
+        match expr {
+            Expr::Cast { .. } => self.script.back_to(inside, &["CAST", "TRY_CAST"], 2),
+            Expr::Extract { .. } => self.script.back_to(inside, &["EXTRACT"], 4),
+            Expr::Array(_) => self.script.back_to(inside, &["ARRAY"], 2),
+            Expr::Interval(_) => self.script.back_to(inside, &["INTERVAL"], 1),
+            Expr::Exists { .. } => self.script.back_to(inside, &["EXISTS"], 2),
+            _ => inside,
+        }
+    }
+
     /// Makes the refusal of something that a later version is to support; at the first of `words` behind `from`.
     fn not_yet(&self, from: Option<Position>, words: &[&str], what: &str, hint: &str) -> SqlError {
         SqlError::at(self.script.find_word(from, words), format!("{what} is not supported yet")).hint(hint)

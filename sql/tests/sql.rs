@@ -4,7 +4,7 @@
 
 mod sql {
     mod aggregates;
-    mod explain;
+    mod engine;
     mod expressions;
     mod fuzz;
     mod hostile;

@@ -30,7 +30,6 @@ pub(crate) enum Origin {
 #[derive(Clone, Debug)]
 pub(crate) struct TableColumn {
     pub(crate) name: String,
-    pub(crate) at: Option<Position>,
     pub(crate) sql_type: SqlType,
     pub(crate) nullable: bool,
     pub(crate) origin: Origin,
@@ -92,10 +91,11 @@ impl Table {
                     (DataType::Null.into(), true, Origin::Computed { expr: expr.clone(), at: *at })
                 }
             };
-            columns.push(TableColumn { name, at, sql_type, nullable, origin });
+            columns.push(TableColumn { name, sql_type, nullable, origin });
         }
         if !columns.iter().any(TableColumn::is_physical) {
-            return Err(SqlError::at(create.name.at, "a table needs a column that is not computed"));
+            return Err(SqlError::at(create.name.at, "a table needs a column that is not computed")
+                .hint("declare the columns of the record"));
         }
         let mut options = BTreeMap::new();
         let (mut idle_timeout, mut max_drift_ms) = (None, None);

@@ -6,6 +6,7 @@ use super::{AggregateCall, Rel, RelId, RelKind, Rels, Role, Windowing};
 use crate::catalog::Catalog;
 use crate::error::{Position, Result, SqlError};
 use crate::functions::aggregates::{Aggregate as AggregateFunction, star};
+use crate::script::Script;
 use crate::functions::window::{WindowSide, last_ms, tumble_of};
 use crate::types::sql_name;
 use crate::window_function::TumbleSpec;
@@ -17,6 +18,7 @@ use datafusion_expr::{Aggregate, Expr, LogicalPlan, cast};
 
 /// Lowers queries of one statement.
 pub(crate) struct Lowering<'a> {
+    pub(crate) script: &'a Script<'a>,
     pub(crate) catalog: &'a Catalog,
     pub(crate) rels: &'a mut Rels,
     /// Where the statement begins: where errors without a place of their own are shown.
@@ -141,7 +143,8 @@ impl Lowering<'_> {
         let Aggregate { input: source, group_expr, aggr_expr, .. } = aggregate;
         let input = self.lower(source)?;
         let names = source.schema();
-        let at = group_expr.iter().chain(aggr_expr).find_map(place).or(self.at);
+        let at = group_expr.iter().chain(aggr_expr).find_map(place);
+        let at = at.or_else(|| self.script.find_word(self.at, &["GROUP"]));
 
         // What is grouped by: sides of the window, and keys.
         let mut groups = Vec::new();

@@ -34,7 +34,7 @@ pub(crate) fn prune(rels: &Rels, outputs: &[RelId]) -> Result<Pruned> {
 /// Returns the columns that each relation must have; `None` for those that nobody reads.
 fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<BTreeSet<usize>>>> {
     let mut needed: Vec<Option<BTreeSet<usize>>> = vec![None; rels.len()];
-    let mut need = |needed: &mut Vec<Option<BTreeSet<usize>>>, id: RelId, columns: BTreeSet<usize>| {
+    let need = |needed: &mut Vec<Option<BTreeSet<usize>>>, id: RelId, columns: BTreeSet<usize>| {
         needed[id.0].get_or_insert_default().extend(columns);
     };
     for output in outputs {

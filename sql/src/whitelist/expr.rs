@@ -1,7 +1,7 @@
 //! Expressions.
 
 use super::query::check_wildcard;
-use super::{Whitelist, expr_start};
+use super::Whitelist;
 use crate::error::{Position, Result, SqlError};
 use crate::functions::Known;
 use crate::script::start_of;
@@ -21,8 +21,8 @@ pub(super) enum Place {
 }
 
 pub(super) fn check(list: &Whitelist<'_>, expr: &Expr, place: Place) -> Result<()> {
-    let refuse = |what: &str, hint: &str| Err(list.unknown(expr_start(expr), &[], what, hint));
-    let not_yet = |what: &str, hint: &str| Err(list.not_yet(expr_start(expr), &[], what, hint));
+    let refuse = |what: &str, hint: &str| Err(list.unknown(list.start(expr), &[], what, hint));
+    let not_yet = |what: &str, hint: &str| Err(list.not_yet(list.start(expr), &[], what, hint));
     let all = |exprs: &[&Expr]| exprs.iter().try_for_each(|expr| check(list, expr, place));
     match expr {
         Expr::Identifier(_) => Ok(()),
@@ -59,7 +59,7 @@ pub(super) fn check(list: &Whitelist<'_>, expr: &Expr, place: Place) -> Result<(
             if let Some(escape) = escape_char
                 && !matches!(&escape.value, Value::SingleQuotedString(text) if text == "\\")
             {
-                let at = start_of(escape.span).or(expr_start(expr));
+                let at = start_of(escape.span).or(list.start(expr));
                 return Err(list.unknown(at, &[], "an escape character other than \\", "write ESCAPE '\\'"));
             }
             all(&[inner, pattern])
@@ -72,11 +72,11 @@ pub(super) fn check(list: &Whitelist<'_>, expr: &Expr, place: Place) -> Result<(
             if *array || format.is_some() {
                 return refuse("this form of CAST", "write CAST(x AS type)");
             }
-            check_cast_type(list, data_type, expr_start(expr))?;
+            check_cast_type(list, data_type, list.start(expr))?;
             check(list, inner, place)
         }
         Expr::Extract { field, syntax: _, expr: inner } => {
-            check_field(list, field, expr_start(expr))?;
+            check_field(list, field, list.start(expr))?;
             check(list, inner, place)
         }
         Expr::Ceil { expr: inner, field } | Expr::Floor { expr: inner, field } => match field {
@@ -103,7 +103,7 @@ pub(super) fn check(list: &Whitelist<'_>, expr: &Expr, place: Place) -> Result<(
             if *uses_odbc_syntax {
                 return refuse("this form of a literal", "write TIMESTAMP '2026-01-01 00:00:00'");
             }
-            check_cast_type(list, data_type, expr_start(expr))?;
+            check_cast_type(list, data_type, list.start(expr))?;
             check_value(list, value)
         }
         Expr::Function(function) => check_function(list, function, place),
@@ -113,7 +113,7 @@ pub(super) fn check(list: &Whitelist<'_>, expr: &Expr, place: Place) -> Result<(
             }
             operand.iter().chain(else_result).try_for_each(|part| check(list, part, place))
         }
-        Expr::Interval(interval) => check_interval(list, interval, expr_start(expr)),
+        Expr::Interval(interval) => check_interval(list, interval, list.start(expr)),
         Expr::AtTimeZone { .. } => not_yet("AT TIME ZONE", "timestamps with a local time zone are in UTC"),
         Expr::InSubquery { .. } | Expr::Exists { .. } | Expr::Subquery(_) | Expr::AnyOp { .. } | Expr::AllOp { .. } => {
             not_yet("a query inside an expression", "put it into FROM, or compare with a list of values")

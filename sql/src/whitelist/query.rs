@@ -100,7 +100,7 @@ fn check_body(list: &Whitelist<'_>, body: &SetExpr, at: Option<Position>) -> Res
         }
         SetExpr::Values(_) => {
             let hint = "put the rows into a file and read it with 'connector' = 'filesystem'";
-            Err(list.not_yet(at, &["VALUES"], "VALUES", hint))
+            Err(list.not_yet(list.script.back_to(at, &["VALUES"], 2), &[], "VALUES", hint))
         }
         SetExpr::Table(_) => {
             Err(list.unknown(at, &["TABLE"], "TABLE as a query", "write SELECT * FROM the table"))

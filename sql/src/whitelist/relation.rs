@@ -70,7 +70,8 @@ fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Option<Position>
         }
         TableFactor::Derived { lateral, subquery, alias, sample } => {
             if *lateral {
-                return Err(list.not_yet(here, &["LATERAL"], "LATERAL", JOIN_HINT));
+                let at = list.script.back_to(here, &["LATERAL"], 2);
+                return Err(list.not_yet(at, &[], "LATERAL", JOIN_HINT));
             }
             if sample.is_some() {
                 let words = &["TABLESAMPLE", "SAMPLE"];
@@ -145,5 +146,5 @@ fn check_function(
     at: Option<Position>,
 ) -> Result<()> {
     check_name(name, at)?;
-    WindowFunction::parse(name, args).map(|_| ()).map_err(|error| error.or_at(at)).map_err(|e| list.script.locate(e))
+    WindowFunction::parse(name, args).map(|_| ()).map_err(|error| error.or_at(at))
 }

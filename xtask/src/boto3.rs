@@ -128,7 +128,8 @@ impl Server {
         if let Some(status) = self.process.try_wait()? {
             bail!("the server ended by itself with {status}");
         }
-        command(Command::new("kill").args(["-TERM", &self.process.id().to_string()]))?;
+        // The shell has it built in; the program of that name is not everywhere.
+        command(Command::new("sh").args(["-c", "kill -TERM \"$1\"", "sh", &self.process.id().to_string()]))?;
         let begin = Instant::now();
         while begin.elapsed() < PATIENCE {
             if let Some(status) = self.process.try_wait()? {

@@ -71,7 +71,10 @@ impl Catalog {
 
     /// Returns a table and its place.
     pub(crate) fn table(&self, name: &str) -> Option<(usize, &Table)> {
-        self.tables.iter().enumerate().find(|(_, table)| table.name.value == name)
+        self.tables
+            .iter()
+            .enumerate()
+            .find(|(_, table)| table.name.value == name)
     }
 
     /// Returns the table at a place.
@@ -86,7 +89,11 @@ impl Catalog {
 
     /// Makes the error of a name that is neither table nor view.
     pub(crate) fn no_such_table(&self, name: &str, at: Option<Position>) -> SqlError {
-        let names = self.tables.iter().map(|table| table.name.value.as_str()).chain(self.views.keys().map(String::as_str));
+        let names = self
+            .tables
+            .iter()
+            .map(|table| table.name.value.as_str())
+            .chain(self.views.keys().map(String::as_str));
         let error = SqlError::at(at, format!("{NO_TABLE}{name}"));
         match nearest(name, names) {
             Some(nearest) => error.hint(format!("did you mean {nearest}? names are case-sensitive")),

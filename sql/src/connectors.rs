@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 use tidemill_connectors::{ConnectorEnvironment, ConnectorError, TableDefinition};
-use tidemill_engine::sink::{
-    CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter,
-};
+use tidemill_engine::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
 use tidemill_engine::source::{Source, Split, SplitContext, SplitEnumerator, SplitReader};
 use tidemill_engine::{Error, Result};
 

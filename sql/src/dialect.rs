@@ -78,7 +78,10 @@ impl Dialect for TidemillDialect {
         parser.advance_token();
         Some(parser.parse_object_name(false).map(|name| {
             let parts = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
-            Expr::Prefixed { prefix, value: Box::new(Expr::CompoundIdentifier(parts)) }
+            Expr::Prefixed {
+                prefix,
+                value: Box::new(Expr::CompoundIdentifier(parts)),
+            }
         }))
     }
 }

@@ -39,12 +39,20 @@ pub struct SqlError {
 impl SqlError {
     /// Makes an error about the whole text.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, position: None, excerpt: None }
+        Self {
+            message: message.into(),
+            hint: None,
+            position: None,
+            excerpt: None,
+        }
     }
 
     /// Makes an error about a place.
     pub(crate) fn at(position: impl Into<Option<Position>>, message: impl Into<String>) -> Self {
-        Self { position: position.into(), ..Self::new(message) }
+        Self {
+            position: position.into(),
+            ..Self::new(message)
+        }
     }
 
     /// Makes the error of a bug in this crate.
@@ -102,6 +110,9 @@ mod tests {
             position: Some(Position { line: 2, column: 3 }),
             excerpt: Some("ab c\n  ^".into()),
         };
-        assert_eq!(error.to_string(), "line 2, column 3: no such table\n  | ab c\n  |   ^\nhint: create it");
+        assert_eq!(
+            error.to_string(),
+            "line 2, column 3: no such table\n  | ab c\n  |   ^\nhint: create it"
+        );
     }
 }

@@ -56,7 +56,9 @@ impl Seen {
                 ticks.pop_front();
             }
         }
-        let Some((_, seen)) = ticks.iter_mut().find(|(time, _)| *time == wall_time_ms) else { return 0 };
+        let Some((_, seen)) = ticks.iter_mut().find(|(time, _)| *time == wall_time_ms) else {
+            return 0;
+        };
         let count = seen.entry(rows).or_insert(0);
         *count += 1;
         *count
@@ -71,14 +73,23 @@ impl SqlExpr {
     pub(crate) fn new(expr: &Expr, input: &Schema, text: String, seed: u64) -> Result<Self> {
         let mut ambients: Vec<(Ambient, u64)> = Vec::new();
         let replaced = expr.clone().transform_up(|expr| {
-            let Expr::ScalarFunction(ScalarFunction { func, .. }) = &expr else { return Ok(Transformed::no(expr)) };
-            let Some(ambient) = ambient_of(func) else { return Ok(Transformed::no(expr)) };
+            let Expr::ScalarFunction(ScalarFunction { func, .. }) = &expr else {
+                return Ok(Transformed::no(expr));
+            };
+            let Some(ambient) = ambient_of(func) else {
+                return Ok(Transformed::no(expr));
+            };
             let call = if ambient.is_chance() { ambients.len() as u64 } else { 0 };
-            let index = ambients.iter().position(|known| *known == (ambient, call)).unwrap_or_else(|| {
-                ambients.push((ambient, call));
-                ambients.len() - 1
-            });
-            Ok(Transformed::yes(Expr::Column(Column::new_unqualified(hidden_name(index)))))
+            let index = ambients
+                .iter()
+                .position(|known| *known == (ambient, call))
+                .unwrap_or_else(|| {
+                    ambients.push((ambient, call));
+                    ambients.len() - 1
+                });
+            Ok(Transformed::yes(Expr::Column(Column::new_unqualified(hidden_name(
+                index,
+            )))))
         });
         let replaced = replaced.map_err(|error| refusal(&error))?.data;
         let mut fields: Vec<Field> = input.fields().iter().map(|field| field.as_ref().clone()).collect();
@@ -95,9 +106,20 @@ impl SqlExpr {
         let data_type = physical.data_type(&schema).map_err(|error| refusal(&error))?;
         let hidden = ambients
             .into_iter()
-            .map(|(ambient, call)| Hidden { ambient, seed: mix(seed ^ mix(call)), seen: Seen::default() })
+            .map(|(ambient, call)| Hidden {
+                ambient,
+                seed: mix(seed ^ mix(call)),
+                seen: Seen::default(),
+            })
             .collect();
-        Ok(Self { physical, schema, columns, hidden, data_type, text })
+        Ok(Self {
+            physical,
+            schema,
+            columns,
+            hidden,
+            data_type,
+            text,
+        })
     }
 
     fn with_hidden(&self, batch: &RecordBatch, context: &EvalContext) -> tidemill_engine::Result<RecordBatch> {
@@ -158,9 +180,17 @@ impl fmt::Debug for SqlExpr {
 
 impl ScalarExpr for SqlExpr {
     fn data_type(&self, input: &Schema) -> tidemill_engine::Result<DataType> {
-        let expected = self.schema.fields().iter().take(self.columns).map(|field| field.data_type());
+        let expected = self
+            .schema
+            .fields()
+            .iter()
+            .take(self.columns)
+            .map(|field| field.data_type());
         if !expected.eq(input.fields().iter().map(|field| field.data_type())) {
-            return Err(tidemill_engine::Error::Graph(format!("the expression {} is for other columns", self.text)));
+            return Err(tidemill_engine::Error::Graph(format!(
+                "the expression {} is for other columns",
+                self.text
+            )));
         }
         Ok(self.data_type.clone())
     }
@@ -209,9 +239,12 @@ pub(crate) fn describe(error: &DataFusionError) -> String {
     let mut characters = text.chars();
     match characters.next() {
         // Keep what begins like an acronym.
-        Some(first) if !characters.as_str().starts_with(char::is_uppercase) => {
-            first.to_lowercase().chain(characters).collect::<String>().trim_end_matches('.').to_owned()
-        }
+        Some(first) if !characters.as_str().starts_with(char::is_uppercase) => first
+            .to_lowercase()
+            .chain(characters)
+            .collect::<String>()
+            .trim_end_matches('.')
+            .to_owned(),
         _ => text.to_owned(),
     }
 }

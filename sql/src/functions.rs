@@ -24,18 +24,95 @@ use std::sync::Arc;
 /// DataFusion's functions that mean here what they mean there, or what Flink means by the name.
 const SCALARS: &[&str] = &[
     // text
-    "ascii", "bit_length", "btrim", "character_length", "chr", "concat", "concat_ws", "contains", "decode", "encode",
-    "ends_with", "find_in_set", "initcap", "left", "levenshtein", "lower", "lpad", "ltrim", "octet_length", "overlay",
-    "regexp_count", "regexp_instr", "regexp_like", "regexp_replace", "repeat", "replace", "reverse", "right", "rpad",
-    "rtrim", "split_part", "starts_with", "strpos", "substr", "substr_index", "to_hex", "translate", "upper",
+    "ascii",
+    "bit_length",
+    "btrim",
+    "character_length",
+    "chr",
+    "concat",
+    "concat_ws",
+    "contains",
+    "decode",
+    "encode",
+    "ends_with",
+    "find_in_set",
+    "initcap",
+    "left",
+    "levenshtein",
+    "lower",
+    "lpad",
+    "ltrim",
+    "octet_length",
+    "overlay",
+    "regexp_count",
+    "regexp_instr",
+    "regexp_like",
+    "regexp_replace",
+    "repeat",
+    "replace",
+    "reverse",
+    "right",
+    "rpad",
+    "rtrim",
+    "split_part",
+    "starts_with",
+    "strpos",
+    "substr",
+    "substr_index",
+    "to_hex",
+    "translate",
+    "upper",
     // numbers
-    "abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "cos", "cosh", "cot", "degrees",
-    "exp", "factorial", "floor", "gcd", "isnan", "iszero", "lcm", "ln", "log", "log10", "log2", "nanvl", "pi", "power",
-    "radians", "round", "signum", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
+    "abs",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "cbrt",
+    "ceil",
+    "cos",
+    "cosh",
+    "cot",
+    "degrees",
+    "exp",
+    "factorial",
+    "floor",
+    "gcd",
+    "isnan",
+    "iszero",
+    "lcm",
+    "ln",
+    "log",
+    "log10",
+    "log2",
+    "nanvl",
+    "pi",
+    "power",
+    "radians",
+    "round",
+    "signum",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+    "trunc",
     // time
-    "date_bin", "date_part", "date_trunc", "make_date", "to_char",
+    "date_bin",
+    "date_part",
+    "date_trunc",
+    "make_date",
+    "to_char",
     // conditions
-    "coalesce", "greatest", "least", "nullif", "nvl", "nvl2",
+    "coalesce",
+    "greatest",
+    "least",
+    "nullif",
+    "nvl",
+    "nvl2",
 ];
 
 /// Aliases of DataFusion's whose name means something else in Flink.
@@ -46,12 +123,18 @@ const NOT_YET: &[(&str, &str)] = &[
     ("approx_count_distinct", "use COUNT(DISTINCT x)"),
     ("array_agg", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
     ("collect", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
-    ("cumulate", "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) in FROM"),
+    (
+        "cumulate",
+        "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) in FROM",
+    ),
     ("date_format", "use to_char(x, '%Y-%m-%d') with the letters of strftime"),
     ("dense_rank", "aggregate in a window with MAX or MIN"),
     ("first_value", "use MIN of the value"),
     ("from_unixtime", "use TO_TIMESTAMP_LTZ(x, 0)"),
-    ("hop", "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) in FROM"),
+    (
+        "hop",
+        "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) in FROM",
+    ),
     ("json_query", "let the format decode the field into a column"),
     ("json_value", "let the format decode the field into a column"),
     ("last_value", "use MAX of the value"),
@@ -59,12 +142,18 @@ const NOT_YET: &[(&str, &str)] = &[
     ("rank", "aggregate in a window with MAX or MIN"),
     ("regexp_extract", "use regexp_replace(x, '.*(pattern).*', '$1')"),
     ("row_number", "aggregate in a window with MAX or MIN"),
-    ("session", "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) in FROM"),
+    (
+        "session",
+        "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) in FROM",
+    ),
     ("split_index", "use split_part(x, delimiter, n), which counts from 1"),
     ("stddev_pop", "compute it from SUM(x), SUM(x * x) and COUNT(x)"),
     ("stddev_samp", "compute it from SUM(x), SUM(x * x) and COUNT(x)"),
     ("to_date", "use CAST(x AS DATE)"),
-    ("tumble", "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) in FROM"),
+    (
+        "tumble",
+        "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) in FROM",
+    ),
     ("tumble_end", "select window_end from TABLE(TUMBLE(...))"),
     ("tumble_rowtime", "select window_time from TABLE(TUMBLE(...))"),
     ("tumble_start", "select window_start from TABLE(TUMBLE(...))"),
@@ -100,7 +189,11 @@ impl Functions {
         for function in datafusion_functions::all_default_functions() {
             if SCALARS.contains(&function.name()) {
                 let function = bounded::bound(function);
-                for alias in function.aliases().iter().filter(|alias| !ALIASES_REFUSED.contains(&alias.as_str())) {
+                for alias in function
+                    .aliases()
+                    .iter()
+                    .filter(|alias| !ALIASES_REFUSED.contains(&alias.as_str()))
+                {
                     scalars.insert(alias.clone(), Arc::clone(&function));
                 }
                 scalars.insert(function.name().to_owned(), function);
@@ -109,14 +202,21 @@ impl Functions {
         for (name, function) in ambient::functions().into_iter().chain(Macro::functions()) {
             scalars.insert(name, function);
         }
-        let aggregates = aggregates::functions().into_iter().map(|f| (f.name().to_owned(), f)).collect();
+        let aggregates = aggregates::functions()
+            .into_iter()
+            .map(|f| (f.name().to_owned(), f))
+            .collect();
         let planners: Vec<Arc<dyn ExprPlanner>> = vec![
             Arc::new(aggregates::CountStar),
             Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
             Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
             Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
         ];
-        Self { scalars, aggregates, planners }
+        Self {
+            scalars,
+            aggregates,
+            planners,
+        }
     }
 
     /// Returns what a name in small letters means.
@@ -193,7 +293,9 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// Makes the error of a function that is replaced before evaluation.
 fn never_evaluated<T>(name: &str) -> datafusion_common::Result<T> {
-    Err(DataFusionError::Internal(format!("{name} is replaced at planning and was evaluated")))
+    Err(DataFusionError::Internal(format!(
+        "{name} is replaced at planning and was evaluated"
+    )))
 }
 
 #[cfg(test)]

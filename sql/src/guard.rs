@@ -56,7 +56,11 @@ impl Default for Limits {
 /// Checks the length of a text.
 pub(crate) fn check_text(text: &str, limits: &Limits) -> Result<()> {
     if text.len() > limits.bytes_max {
-        let message = format!("the text has {} bytes and the limit is {}", text.len(), limits.bytes_max);
+        let message = format!(
+            "the text has {} bytes and the limit is {}",
+            text.len(),
+            limits.bytes_max
+        );
         return Err(SqlError::new(message).hint("split it into several jobs"));
     }
     Ok(())
@@ -100,8 +104,16 @@ pub(crate) fn check_tokens(script: &Script<'_>, limits: &Limits) -> Result<()> {
                 Keyword::SELECT | Keyword::FROM | Keyword::WHERE | Keyword::HAVING | Keyword::GROUP => {
                     reset(&mut chains);
                 }
-                Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::IS | Keyword::LIKE | Keyword::IN
-                | Keyword::BETWEEN | Keyword::JOIN | Keyword::SIMILAR | Keyword::WHEN => extend(&mut chains),
+                Keyword::AND
+                | Keyword::OR
+                | Keyword::NOT
+                | Keyword::IS
+                | Keyword::LIKE
+                | Keyword::IN
+                | Keyword::BETWEEN
+                | Keyword::JOIN
+                | Keyword::SIMILAR
+                | Keyword::WHEN => extend(&mut chains),
                 _ => {}
             },
             other if is_operator(other) => extend(&mut chains),
@@ -113,7 +125,11 @@ pub(crate) fn check_tokens(script: &Script<'_>, limits: &Limits) -> Result<()> {
             Err(SqlError::at(at, format!("{what} here and the limit is {limit}")).hint(hint))
         };
         if count > limits.tokens_max {
-            return refuse(&format!("the text reaches {count} tokens"), limits.tokens_max, "split it into several jobs");
+            return refuse(
+                &format!("the text reaches {count} tokens"),
+                limits.tokens_max,
+                "split it into several jobs",
+            );
         }
         let chain = chains.last().copied().unwrap_or(0);
         if chain > limits.chain_max {
@@ -127,7 +143,11 @@ pub(crate) fn check_tokens(script: &Script<'_>, limits: &Limits) -> Result<()> {
         }
         if set_operations > limits.set_operations_max {
             let what = format!("the statement reaches {set_operations} set operations");
-            return refuse(&what, limits.set_operations_max, "read one table with a pattern or split the statement");
+            return refuse(
+                &what,
+                limits.set_operations_max,
+                "read one table with a pattern or split the statement",
+            );
         }
     }
     Ok(())

@@ -27,9 +27,16 @@ pub(crate) fn fit(rels: &mut Rels, query: RelId, table: &Table, insert: &Insert)
     if rel.columns.len() != named.len() {
         let expected: Vec<&str> = named.iter().map(|place| table.columns[*place].name.as_str()).collect();
         let (found, wanted) = (rel.columns.len(), named.len());
-        let at = if found > wanted { position_of(wanted) } else { item_position(&insert.query, 0).or(insert.table.at) };
-        return Err(SqlError::at(at, format!("the query gives {found} columns and table {name} takes {wanted}"))
-            .hint(format!("select in this order: {}", expected.join(", "))));
+        let at = if found > wanted {
+            position_of(wanted)
+        } else {
+            item_position(&insert.query, 0).or(insert.table.at)
+        };
+        return Err(SqlError::at(
+            at,
+            format!("the query gives {found} columns and table {name} takes {wanted}"),
+        )
+        .hint(format!("select in this order: {}", expected.join(", "))));
     }
     let mut outputs = Vec::with_capacity(places.len());
     for place in &places {
@@ -68,7 +75,10 @@ pub(crate) fn fit(rels: &mut Rels, query: RelId, table: &Table, insert: &Insert)
         }
         let prepared = prepare_over(value, rel)?;
         if &prepared.data_type != wanted {
-            return Err(SqlError::internal(format!("column {} became {}", target.name, prepared.data_type)));
+            return Err(SqlError::internal(format!(
+                "column {} became {}",
+                target.name, prepared.data_type
+            )));
         }
         outputs.push((target.name.clone(), Prepared { ..prepared }));
     }
@@ -83,7 +93,10 @@ fn named_columns(table: &Table, written: &[usize], insert: &Insert) -> Result<Ve
     let mut named = Vec::with_capacity(insert.columns.len());
     for column in &insert.columns {
         let Some(place) = table.columns.iter().position(|known| known.name == column.value) else {
-            let error = SqlError::at(column.at, format!("table {} has no column {}", table.name.value, column.value));
+            let error = SqlError::at(
+                column.at,
+                format!("table {} has no column {}", table.name.value, column.value),
+            );
             let names = written.iter().map(|place| table.columns[*place].name.as_str());
             return Err(match nearest(&column.value, names) {
                 Some(nearest) => error.hint(format!("did you mean {nearest}? names are case-sensitive")),
@@ -95,7 +108,10 @@ fn named_columns(table: &Table, written: &[usize], insert: &Insert) -> Result<Ve
             return Err(SqlError::at(column.at, message).hint("leave it out"));
         }
         if named.contains(&place) {
-            return Err(SqlError::at(column.at, format!("column {} is named twice", column.value)));
+            return Err(SqlError::at(
+                column.at,
+                format!("column {} is named twice", column.value),
+            ));
         }
         named.push(place);
     }
@@ -174,8 +190,14 @@ mod tests {
         assert_eq!(fits(&DataType::Int64, &DataType::Utf8), Fit::No);
         assert_eq!(fits(&DataType::Int32, &DataType::Decimal128(12, 2)), Fit::Cast);
         assert_eq!(fits(&DataType::Int32, &DataType::Decimal128(11, 2)), Fit::No);
-        assert_eq!(fits(&DataType::Decimal128(38, 2), &DataType::Decimal128(10, 2)), Fit::Cast);
-        assert_eq!(fits(&DataType::Decimal128(38, 6), &DataType::Decimal128(10, 2)), Fit::No);
+        assert_eq!(
+            fits(&DataType::Decimal128(38, 2), &DataType::Decimal128(10, 2)),
+            Fit::Cast
+        );
+        assert_eq!(
+            fits(&DataType::Decimal128(38, 6), &DataType::Decimal128(10, 2)),
+            Fit::No
+        );
         assert_eq!(fits(&DataType::Float64, &DataType::Float32), Fit::No);
     }
 }

@@ -59,11 +59,22 @@ fn name_items(items: &mut [SelectItem]) {
             Some(column) => numbered(&column, &mut taken),
             None => {
                 let name = format!("EXPR${index}");
-                if taken.insert(name.clone()) { name } else { numbered(&name, &mut taken) }
+                if taken.insert(name.clone()) {
+                    name
+                } else {
+                    numbered(&name, &mut taken)
+                }
             }
         };
-        let alias = Ident { value: name, quote_style: Some('`'), span: expr.span() };
-        *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias };
+        let alias = Ident {
+            value: name,
+            quote_style: Some('`'),
+            span: expr.span(),
+        };
+        *item = SelectItem::ExprWithAlias {
+            expr: expr.clone(),
+            alias,
+        };
     }
 }
 

@@ -93,7 +93,9 @@ pub fn plan_with(sql: &str, connectors: &dyn Connectors, options: &PlanOptions) 
             .stack_size(STACK_BYTES)
             .spawn_scoped(scope, || plan_here(sql, connectors, options))
             .map_err(|error| SqlError::new(format!("cannot start a thread to plan on: {error}")))?;
-        planning.join().unwrap_or_else(|_| Err(SqlError::internal("the planner panicked")))
+        planning
+            .join()
+            .unwrap_or_else(|_| Err(SqlError::internal("the planner panicked")))
     })
 }
 
@@ -150,24 +152,35 @@ impl Planner<'_> {
             Statement::CreateView(create) => self.create_view(at, create),
             Statement::Insert(insert) => {
                 let (_, rel, table) = self.insert(at, insert)?;
-                self.outputs.push(Output { rel, table: Some(table) });
+                self.outputs.push(Output {
+                    rel,
+                    table: Some(table),
+                });
                 Ok(())
             }
             Statement::Explain(Explained::Insert(insert)) => {
                 let (plan, rel, table) = self.insert(at, insert)?;
-                self.explained.push((plan, Output { rel, table: Some(table) }));
+                self.explained.push((
+                    plan,
+                    Output {
+                        rel,
+                        table: Some(table),
+                    },
+                ));
                 Ok(())
             }
             Statement::Explain(Explained::Query(query)) => {
                 let plan = self.query(query)?;
                 let rel = self.lower(at, &plan)?;
-                self.explained.push((plan.display_indent().to_string(), Output { rel, table: None }));
+                self.explained
+                    .push((plan.display_indent().to_string(), Output { rel, table: None }));
                 Ok(())
             }
-            Statement::Set(_) if !self.outputs.is_empty() || !self.explained.is_empty() => {
-                Err(SqlError::at(at, "SET behind a statement that it could not change any more")
-                    .hint("settings are the whole job's: write them first"))
-            }
+            Statement::Set(_) if !self.outputs.is_empty() || !self.explained.is_empty() => Err(SqlError::at(
+                at,
+                "SET behind a statement that it could not change any more",
+            )
+            .hint("settings are the whole job's: write them first")),
             Statement::Set(option) => self.settings.set(option),
         }
     }
@@ -178,13 +191,13 @@ impl Planner<'_> {
         }
         let mut table = Table::new(create)?;
         let physical = table.physical_rel();
-        let names = DFSchema::try_from_qualified_schema(
-            TableReference::bare(create.name.value.as_str()),
-            &physical.schema(),
-        )
-        .map_err(SqlError::internal)?;
+        let names =
+            DFSchema::try_from_qualified_schema(TableReference::bare(create.name.value.as_str()), &physical.schema())
+                .map_err(SqlError::internal)?;
         for index in 0..table.columns.len() {
-            let crate::catalog::Origin::Computed { expr, at } = table.columns[index].origin.clone() else { continue };
+            let crate::catalog::Origin::Computed { expr, at } = table.columns[index].origin.clone() else {
+                continue;
+            };
             self.whitelist().row_expr(&expr)?;
             let planned = self.row_expr(&expr, &names).map_err(|error| error.or_at(at))?;
             let prepared = prepare(&planned, &names, &physical).map_err(|error| error.or_at(at))?;
@@ -209,13 +222,19 @@ impl Planner<'_> {
         let mut builder = LogicalPlanBuilder::from(plan);
         if !create.columns.is_empty() {
             if create.columns.len() != found {
-                let message = format!("view {} names {} columns and its query gives {found}", name.value, create.columns.len());
+                let message = format!(
+                    "view {} names {} columns and its query gives {found}",
+                    name.value,
+                    create.columns.len()
+                );
                 return Err(SqlError::at(name.at, message).hint("name each column of the query"));
             }
             let columns = builder.schema().columns();
             let renamed = columns.into_iter().zip(&create.columns);
             let renamed = renamed.map(|(column, name)| Expr::Column(column).alias(name.value.as_str()));
-            builder = builder.project(renamed.collect::<Vec<_>>()).map_err(|error| refusal(&error).or_at(name.at))?;
+            builder = builder
+                .project(renamed.collect::<Vec<_>>())
+                .map_err(|error| refusal(&error).or_at(name.at))?;
         }
         let plan = builder.build().map_err(|error| refusal(&error).or_at(name.at))?;
         let plan = Arc::new(plan);
@@ -227,22 +246,32 @@ impl Planner<'_> {
     fn insert(&mut self, at: Option<Position>, insert: &Insert) -> Result<(String, RelId, usize)> {
         let name = &insert.table;
         if self.catalog.view(&name.value).is_some() {
-            return Err(SqlError::at(name.at, format!("{} is a view and cannot be written", name.value))
-                .hint("write into a table"));
+            return Err(
+                SqlError::at(name.at, format!("{} is a view and cannot be written", name.value))
+                    .hint("write into a table"),
+            );
         }
         let found = self.catalog.table(&name.value);
-        let Some((index, _)) = found else { return Err(self.catalog.no_such_table(&name.value, name.at)) };
+        let Some((index, _)) = found else {
+            return Err(self.catalog.no_such_table(&name.value, name.at));
+        };
         let plan = self.query(&insert.query)?;
         let rel = self.lower(at, &plan)?;
         let table = self.catalog.table_at(index);
         let rel = insert::fit(&mut self.rels, rel, table, insert).map_err(|error| error.or_at(at))?;
         let (definition, _) = table.sink_definition();
-        self.connectors.check_sink(&definition).map_err(|error| table.connector_error(&error))?;
+        self.connectors
+            .check_sink(&definition)
+            .map_err(|error| table.connector_error(&error))?;
         Ok((plan.display_indent().to_string(), rel, index))
     }
 
     fn weigh(&self, query: &Query) -> Result<u64> {
-        ReferenceCounter { views: &self.catalog.weights, limits: self.limits }.count(query)
+        ReferenceCounter {
+            views: &self.catalog.weights,
+            limits: self.limits,
+        }
+        .count(query)
     }
 
     /// Checks a query and plans it with DataFusion.
@@ -270,7 +299,13 @@ impl Planner<'_> {
     }
 
     fn lower(&mut self, at: Option<Position>, plan: &LogicalPlan) -> Result<RelId> {
-        Lowering { script: self.script, catalog: &self.catalog, rels: &mut self.rels, at }.lower(plan)
+        Lowering {
+            script: self.script,
+            catalog: &self.catalog,
+            rels: &mut self.rels,
+            at,
+        }
+        .lower(plan)
     }
 
     /// Says again, in our words and with a hint, what DataFusion says of things that we know more about.
@@ -282,20 +317,27 @@ impl Planner<'_> {
             return self.catalog.no_such_table(name, error.position);
         }
         if error.message.contains("non-boolean predicate") {
-            let at = error.position.or_else(|| self.script.find_word(query_at, &["WHERE", "HAVING"]));
+            let at = error
+                .position
+                .or_else(|| self.script.find_word(query_at, &["WHERE", "HAVING"]));
             return SqlError::at(at, "a condition must be BOOLEAN").hint("compare the value with something");
         }
         if error.message.contains("unique expression names") {
             return error.hint("give one of the columns another name with AS");
         }
-        if error.message.contains("must be part of the GROUP BY") || error.message.contains("could not be resolved from") {
+        if error.message.contains("must be part of the GROUP BY")
+            || error.message.contains("could not be resolved from")
+        {
             return error.hint("group by the column too, or aggregate it");
         }
         error
     }
 
     fn whitelist(&self) -> Whitelist<'_> {
-        Whitelist { script: self.script, functions: self.functions }
+        Whitelist {
+            script: self.script,
+            functions: self.functions,
+        }
     }
 
     /// Turns DataFusion's error into ours: with its place, if DataFusion knows it, and our words for common ones.
@@ -342,7 +384,11 @@ impl Planner<'_> {
         let mut tables: Vec<TableSummary> = Vec::new();
         let summary = |name: &str, columns_read: Vec<String>, is_written: bool| TableSummary {
             name: name.to_owned(),
-            connector: self.catalog.table(name).map(|(_, table)| table.connector().to_owned()).unwrap_or_default(),
+            connector: self
+                .catalog
+                .table(name)
+                .map(|(_, table)| table.connector().to_owned())
+                .unwrap_or_default(),
             columns_read,
             is_written,
         };
@@ -350,14 +396,21 @@ impl Planner<'_> {
             tables.push(summary(name, columns.clone(), false));
         }
         for output in &self.outputs {
-            let Some(name) = output.table.map(|table| &self.catalog.table_at(table).name.value) else { continue };
+            let Some(name) = output.table.map(|table| &self.catalog.table_at(table).name.value) else {
+                continue;
+            };
             match tables.iter_mut().find(|table| &table.name == name) {
                 Some(table) => table.is_written = true,
                 None => tables.push(summary(name, Vec::new(), true)),
             }
         }
         let (graph, plan_hash) = (emitted.graph, emitted.plan_hash);
-        Ok(Plan::Job(Box::new(JobPlan { graph, plan_hash, settings: self.settings, tables })))
+        Ok(Plan::Job(Box::new(JobPlan {
+            graph,
+            plan_hash,
+            settings: self.settings,
+            tables,
+        })))
     }
 }
 

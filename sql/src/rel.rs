@@ -87,11 +87,20 @@ pub(crate) enum RelKind {
     /// A table of the catalog, by its place there.
     Table(usize),
     /// A projection with an optional filter, over the names of the input's columns.
-    Calc { input: RelId, predicate: Option<Prepared>, outputs: Vec<Expr> },
+    Calc {
+        input: RelId,
+        predicate: Option<Prepared>,
+        outputs: Vec<Expr>,
+    },
     /// Several inputs of the same column types.
     Union { inputs: Vec<RelId> },
     /// An aggregation per key and window. Its columns: keys, start, end, aggregates.
-    WindowAggregate { input: RelId, keys: Vec<usize>, windowing: Windowing, calls: Vec<AggregateCall> },
+    WindowAggregate {
+        input: RelId,
+        keys: Vec<usize>,
+        windowing: Windowing,
+        calls: Vec<AggregateCall>,
+    },
 }
 
 /// A stream of rows.
@@ -141,14 +150,31 @@ impl Rels {
             .into_iter()
             .map(|(column, data_type, role)| {
                 let identity = Identity::of(&["column", name, &column]);
-                RelColumn { name: column, data_type, identity, role }
+                RelColumn {
+                    name: column,
+                    data_type,
+                    identity,
+                    role,
+                }
             })
             .collect();
-        self.add(format!("table {index}"), Rel { kind: RelKind::Table(index), columns, rows })
+        self.add(
+            format!("table {index}"),
+            Rel {
+                kind: RelKind::Table(index),
+                columns,
+                rows,
+            },
+        )
     }
 
     /// Adds a projection with an optional filter.
-    pub(crate) fn calc(&mut self, input: RelId, predicate: Option<Prepared>, outputs: Vec<(String, Prepared)>) -> RelId {
+    pub(crate) fn calc(
+        &mut self,
+        input: RelId,
+        predicate: Option<Prepared>,
+        outputs: Vec<(String, Prepared)>,
+    ) -> RelId {
         let source = self.get(input);
         let rows = match &predicate {
             Some(predicate) => Identity::of(&["filter", source.rows.text(), predicate.identity.text()]),
@@ -159,18 +185,36 @@ impl Rels {
         let mut columns = Vec::with_capacity(outputs.len());
         let mut exprs = Vec::with_capacity(outputs.len());
         let mut volatile = predicate.as_ref().is_some_and(|predicate| predicate.expr.is_volatile());
-        for (name, Prepared { expr, identity, data_type, role }) in outputs {
+        for (
+            name,
+            Prepared {
+                expr,
+                identity,
+                data_type,
+                role,
+            },
+        ) in outputs
+        {
             let name = names.unique(&name);
             key.push_str(&format!(" {name:?}={}", identity.text()));
             volatile |= expr.is_volatile();
-            columns.push(RelColumn { name, data_type, identity, role });
+            columns.push(RelColumn {
+                name,
+                data_type,
+                identity,
+                role,
+            });
             exprs.push(expr);
         }
         if volatile {
             // Every use draws its own numbers.
             key = format!("{key} volatile {}", self.rels.len());
         }
-        let kind = RelKind::Calc { input, predicate, outputs: exprs };
+        let kind = RelKind::Calc {
+            input,
+            predicate,
+            outputs: exprs,
+        };
         self.add(key, Rel { kind, columns, rows })
     }
 
@@ -192,7 +236,14 @@ impl Rels {
             }
         });
         let columns = columns.collect();
-        self.add(key, Rel { kind: RelKind::Union { inputs }, columns, rows })
+        self.add(
+            key,
+            Rel {
+                kind: RelKind::Union { inputs },
+                columns,
+                rows,
+            },
+        )
     }
 
     /// Adds an aggregation per key and window.
@@ -216,7 +267,11 @@ impl Rels {
                 column(time).data_type.clone()
             }
             Windowing::Attached { start, end } => {
-                words.push(format!("window {} {}", column(start).identity.text(), column(end).identity.text()));
+                words.push(format!(
+                    "window {} {}",
+                    column(start).identity.text(),
+                    column(end).identity.text()
+                ));
                 column(start).data_type.clone()
             }
         };
@@ -225,17 +280,34 @@ impl Rels {
         let mut names = Names::default();
         let mut columns: Vec<RelColumn> = Vec::new();
         for key in &keys {
-            let RelColumn { name, data_type, identity, role: _ } = column(*key).clone();
-            columns.push(RelColumn { name: names.unique(&name), data_type, identity, role: Role::Plain });
+            let RelColumn {
+                name,
+                data_type,
+                identity,
+                role: _,
+            } = column(*key).clone();
+            columns.push(RelColumn {
+                name: names.unique(&name),
+                data_type,
+                identity,
+                role: Role::Plain,
+            });
         }
         for (name, side) in [("window_start", WindowSide::Start), ("window_end", WindowSide::End)] {
             let identity = Identity::of(&[name, &format!("{} {}", spec.size_ms, spec.offset_ms)]);
             let role = Role::Window(side, spec);
-            columns.push(RelColumn { name: names.unique(name), data_type: window_type.clone(), identity, role });
+            columns.push(RelColumn {
+                name: names.unique(name),
+                data_type: window_type.clone(),
+                identity,
+                role,
+            });
         }
         for call in &calls {
             let argument = call.argument.map(column);
-            let function = call.kind.function(argument.map(|column| &column.data_type), call.distinct);
+            let function = call
+                .kind
+                .function(argument.map(|column| &column.data_type), call.distinct);
             let function = function.map_err(SqlError::new)?;
             let shown = argument.map_or("*", |column| column.name.as_str());
             let distinct = if call.distinct { "distinct " } else { "" };
@@ -248,7 +320,12 @@ impl Rels {
             );
             let identity = Identity::of(&[&word]);
             words.push(word);
-            columns.push(RelColumn { name, data_type: function.return_type(), identity, role: Role::Plain });
+            columns.push(RelColumn {
+                name,
+                data_type: function.return_type(),
+                identity,
+                role: Role::Plain,
+            });
         }
         let rows = Identity::of(&words.iter().map(String::as_str).collect::<Vec<_>>());
         // What a column means depends on the rows it is in.
@@ -256,7 +333,19 @@ impl Rels {
             column.identity = Identity::of(&["of", rows.text(), column.identity.text(), &column.name]);
         }
         let key = format!("window-aggregate {} {}", input.0, rows.text());
-        Ok(self.add(key, Rel { kind: RelKind::WindowAggregate { input, keys, windowing, calls }, columns, rows }))
+        Ok(self.add(
+            key,
+            Rel {
+                kind: RelKind::WindowAggregate {
+                    input,
+                    keys,
+                    windowing,
+                    calls,
+                },
+                columns,
+                rows,
+            },
+        ))
     }
 
     fn add(&mut self, key: String, rel: Rel) -> RelId {

@@ -66,7 +66,10 @@ impl Macro {
                     MacroKind::If => Signature::any(3, Volatility::Immutable),
                     _ => Signature::variadic_any(Volatility::Immutable),
                 };
-                (name.to_owned(), Arc::new(ScalarUDF::new_from_impl(Macro { name, kind, signature })))
+                (
+                    name.to_owned(),
+                    Arc::new(ScalarUDF::new_from_impl(Macro { name, kind, signature })),
+                )
             })
             .collect()
     }
@@ -89,19 +92,29 @@ impl Macro {
                     (2, Some(Expr::Literal(precision, _))) => match integer(precision) {
                         Some(3) => true,
                         Some(0) => false,
-                        _ => return Err(SqlError::new("the precision of TO_TIMESTAMP_LTZ is 0 (seconds) or 3 (milliseconds)")),
+                        _ => {
+                            return Err(SqlError::new(
+                                "the precision of TO_TIMESTAMP_LTZ is 0 (seconds) or 3 (milliseconds)",
+                            ));
+                        }
                     },
-                    _ => return Err(wrong("write TO_TIMESTAMP_LTZ(number, 3), with 0 for seconds or 3 for milliseconds")),
+                    _ => {
+                        return Err(wrong(
+                            "write TO_TIMESTAMP_LTZ(number, 3), with 0 for seconds or 3 for milliseconds",
+                        ));
+                    }
                 };
                 let number = cast(args.swap_remove(0), DataType::Int64);
-                let ms = if milliseconds { number } else { binary_expr(number, Operator::Multiply, lit(1000i64)) };
+                let ms = if milliseconds {
+                    number
+                } else {
+                    binary_expr(number, Operator::Multiply, lit(1000i64))
+                };
                 Ok(cast(ms, self.type_of()))
             }
             MacroKind::ToTimestamp if count == 1 => Ok(cast(args.swap_remove(0), self.type_of())),
-            MacroKind::ToTimestamp => {
-                Err(SqlError::new("TO_TIMESTAMP with a format is not supported yet")
-                    .hint("use TO_TIMESTAMP(text) with text like 2026-01-31 12:00:00.000"))
-            }
+            MacroKind::ToTimestamp => Err(SqlError::new("TO_TIMESTAMP with a format is not supported yet")
+                .hint("use TO_TIMESTAMP(text) with text like 2026-01-31 12:00:00.000")),
             MacroKind::If => match <[Expr; 3]>::try_from(args) {
                 Ok([condition, then, otherwise]) => Ok(case(condition, then, otherwise)),
                 Err(_) => Err(wrong("write IF(condition, value, other value)")),
@@ -137,7 +150,10 @@ impl ScalarUDFImpl for Macro {
     }
 
     fn invoke_with_args(&self, _arguments: ScalarFunctionArgs) -> datafusion_common::Result<ColumnarValue> {
-        Err(DataFusionError::Internal(format!("{} is replaced at planning and was evaluated", self.name)))
+        Err(DataFusionError::Internal(format!(
+            "{} is replaced at planning and was evaluated",
+            self.name
+        )))
     }
 }
 
@@ -172,9 +188,16 @@ fn rewrite_one(expr: Expr) -> Result<Transformed<Expr>> {
             "concat" if !args.is_empty() => {
                 let text = |expr: Expr| cast(expr, DataType::Utf8);
                 let mut args = args.into_iter();
-                let first = args.next().map(text).ok_or_else(|| SqlError::internal("concat without arguments"))?;
+                let first = args
+                    .next()
+                    .map(text)
+                    .ok_or_else(|| SqlError::internal("concat without arguments"))?;
                 Transformed::yes(args.fold(first, |left, right| {
-                    Expr::BinaryExpr(BinaryExpr::new(Box::new(left), Operator::StringConcat, Box::new(text(right))))
+                    Expr::BinaryExpr(BinaryExpr::new(
+                        Box::new(left),
+                        Operator::StringConcat,
+                        Box::new(text(right)),
+                    ))
                 }))
             }
             "greatest" | "least" if args.len() > 1 => {
@@ -196,7 +219,11 @@ fn rewrite_one(expr: Expr) -> Result<Transformed<Expr>> {
 }
 
 fn case(condition: Expr, then: Expr, otherwise: Expr) -> Expr {
-    Expr::Case(Case::new(None, vec![(Box::new(condition), Box::new(then))], Some(Box::new(otherwise))))
+    Expr::Case(Case::new(
+        None,
+        vec![(Box::new(condition), Box::new(then))],
+        Some(Box::new(otherwise)),
+    ))
 }
 
 fn integer(value: &ScalarValue) -> Option<i64> {

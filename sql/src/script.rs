@@ -62,9 +62,18 @@ impl<'a> Script<'a> {
     /// Returns the position of the last of these words that stands at most `distance` tokens before `at`, else `at`.
     pub(crate) fn back_to(&self, at: Option<Position>, words: &[&str], distance: usize) -> Option<Position> {
         let here = at?;
-        let before = self.tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_)));
-        let before: Vec<_> = before.take_while(|token| position(token.span.start).is_some_and(|p| p < here)).collect();
-        let found = before.iter().rev().take(distance).find(|token| is_word(&token.token, words));
+        let before = self
+            .tokens
+            .iter()
+            .filter(|token| !matches!(token.token, Token::Whitespace(_)));
+        let before: Vec<_> = before
+            .take_while(|token| position(token.span.start).is_some_and(|p| p < here))
+            .collect();
+        let found = before
+            .iter()
+            .rev()
+            .take(distance)
+            .find(|token| is_word(&token.token, words));
         found.and_then(|token| position(token.span.start)).or(at)
     }
 
@@ -82,12 +91,19 @@ fn is_word(token: &Token, words: &[&str]) -> bool {
 /// Adds the excerpt of `text` to an error that has a position.
 pub(crate) fn locate_in(text: &str, mut error: SqlError) -> SqlError {
     let Some(at) = error.position else { return error };
-    let Some(line) = usize::try_from(at.line).ok().and_then(|line| text.lines().nth(line.checked_sub(1)?)) else {
+    let Some(line) = usize::try_from(at.line)
+        .ok()
+        .and_then(|line| text.lines().nth(line.checked_sub(1)?))
+    else {
         return error;
     };
     let characters: Vec<char> = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let column = usize::try_from(at.column).unwrap_or(1).clamp(1, characters.len() + 1) - 1;
-    let start = if characters.len() > EXCERPT_CHARS_MAX { column.saturating_sub(EXCERPT_CHARS_MAX / 2) } else { 0 };
+    let start = if characters.len() > EXCERPT_CHARS_MAX {
+        column.saturating_sub(EXCERPT_CHARS_MAX / 2)
+    } else {
+        0
+    };
     let shown: String = characters.iter().skip(start).take(EXCERPT_CHARS_MAX).collect();
     error.excerpt = Some(format!("{shown}\n{}^", " ".repeat(column - start)));
     error
@@ -95,7 +111,10 @@ pub(crate) fn locate_in(text: &str, mut error: SqlError) -> SqlError {
 
 /// Returns the position of a location; `None` for the parser's empty one.
 pub(crate) fn position(location: Location) -> Option<Position> {
-    (location.line > 0).then_some(Position { line: location.line, column: location.column.max(1) })
+    (location.line > 0).then_some(Position {
+        line: location.line,
+        column: location.column.max(1),
+    })
 }
 
 /// Returns the position at which a span starts.
@@ -112,7 +131,10 @@ pub(crate) fn from_parser(error: sqlparser::parser::ParserError) -> SqlError {
                 return SqlError::new(lower_first(&text));
             };
             let at = place.split_once(", Column: ").and_then(|(line, column)| {
-                Some(Position { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? })
+                Some(Position {
+                    line: line.trim().parse().ok()?,
+                    column: column.trim().parse().ok()?,
+                })
             });
             SqlError::at(at.filter(|at| at.line > 0), lower_first(message))
         }

@@ -30,7 +30,8 @@ impl Settings {
     /// Takes a setting over; the last one of a key counts.
     pub(crate) fn set(&mut self, option: &SetOption) -> Result<()> {
         let (key, value) = (&option.key, option.value.value.trim());
-        let refusal = |message: &str, hint: &str| SqlError::at(option.value.at, format!("'{value}' {message}")).hint(hint);
+        let refusal =
+            |message: &str, hint: &str| SqlError::at(option.value.at, format!("'{value}' {message}")).hint(hint);
         let duration = || parse_duration(value).ok_or_else(|| refusal("is not a duration", "write '10 s' or '5 min'"));
         match key.value.as_str() {
             NAME if value.is_empty() => return Err(refusal("is no name", "write a name")),
@@ -39,7 +40,12 @@ impl Settings {
                 Ok(parallelism) if (1..=usize::from(KEY_GROUPS_MAX)).contains(&parallelism) => {
                     self.parallelism = Some(parallelism);
                 }
-                _ => return Err(refusal("is not a parallelism", &format!("write a number from 1 to {KEY_GROUPS_MAX}"))),
+                _ => {
+                    return Err(refusal(
+                        "is not a parallelism",
+                        &format!("write a number from 1 to {KEY_GROUPS_MAX}"),
+                    ));
+                }
             },
             CHECKPOINT_INTERVAL => {
                 let interval = duration()?;

@@ -9,10 +9,10 @@ mod create_table;
 
 pub(crate) use create_table::{ColumnKind, CreateTable};
 
+use crate::dialect::TidemillDialect;
 use crate::error::{Position, Result, SqlError};
 use crate::guard::Limits;
 use crate::script::{Script, from_parser, start_of};
-use crate::dialect::TidemillDialect;
 use sqlparser::ast::{Ident, Query, SetExpr};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
@@ -32,7 +32,10 @@ pub(crate) struct Name {
 
 impl From<Ident> for Name {
     fn from(ident: Ident) -> Self {
-        Self { value: ident.value, at: start_of(ident.span) }
+        Self {
+            value: ident.value,
+            at: start_of(ident.span),
+        }
     }
 }
 
@@ -101,8 +104,11 @@ pub(crate) fn parse(script: &Script<'_>, limits: &Limits) -> Result<Vec<(Option<
         statements.push((at, statement));
         let next = parser.peek_token();
         if next.token != Token::EOF && next.token != Token::SemiColon {
-            return Err(SqlError::at(start_of(next.span), format!("expected the end of the statement, found {next}"))
-                .hint("end each statement with a semicolon"));
+            return Err(SqlError::at(
+                start_of(next.span),
+                format!("expected the end of the statement, found {next}"),
+            )
+            .hint("end each statement with a semicolon"));
         }
     }
 }
@@ -170,13 +176,22 @@ fn parse_create(parser: &mut Parser<'_>) -> Result<Statement> {
 fn parse_view(parser: &mut Parser<'_>) -> Result<CreateView> {
     let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
     let name = parse_name(parser)?;
-    let columns = if parser.consume_token(&Token::LParen) { parse_names(parser)? } else { Vec::new() };
+    let columns = if parser.consume_token(&Token::LParen) {
+        parse_names(parser)?
+    } else {
+        Vec::new()
+    };
     if parser.parse_keyword(Keyword::COMMENT) {
         parse_text(parser)?;
     }
     parser.expect_keyword(Keyword::AS).map_err(from_parser)?;
     let query = parse_query(parser)?;
-    Ok(CreateView { name, columns, query, if_not_exists })
+    Ok(CreateView {
+        name,
+        columns,
+        query,
+        if_not_exists,
+    })
 }
 
 fn parse_insert(parser: &mut Parser<'_>) -> Result<Insert> {
@@ -189,8 +204,10 @@ fn parse_insert(parser: &mut Parser<'_>) -> Result<Insert> {
     let table = parse_name(parser)?;
     let next = parser.peek_token();
     if parser.parse_keyword(Keyword::PARTITION) {
-        return Err(SqlError::at(start_of(next.span), "INSERT INTO ... PARTITION is not supported")
-            .hint("select the partition's value as a column"));
+        return Err(
+            SqlError::at(start_of(next.span), "INSERT INTO ... PARTITION is not supported")
+                .hint("select the partition's value as a column"),
+        );
     }
     let columns = if parser.peek_token_ref().token == Token::LParen && is_column_list(parser) {
         parser.advance_token();
@@ -226,8 +243,11 @@ fn parse_explain(parser: &mut Parser<'_>) -> Result<Explained> {
         _ => false,
     };
     if !starts_query {
-        return Err(SqlError::at(start_of(next.span), format!("expected INSERT or SELECT after EXPLAIN, found {next}"))
-            .hint("write EXPLAIN INSERT INTO ... or EXPLAIN SELECT ..."));
+        return Err(SqlError::at(
+            start_of(next.span),
+            format!("expected INSERT or SELECT after EXPLAIN, found {next}"),
+        )
+        .hint("write EXPLAIN INSERT INTO ... or EXPLAIN SELECT ..."));
     }
     parse_query(parser).map(Explained::Query)
 }
@@ -235,8 +255,11 @@ fn parse_explain(parser: &mut Parser<'_>) -> Result<Explained> {
 fn parse_set(parser: &mut Parser<'_>) -> Result<SetOption> {
     let token = parser.peek_token();
     if !matches!(token.token, Token::SingleQuotedString(_)) {
-        return Err(SqlError::at(start_of(token.span), format!("expected a key in quotes after SET, found {token}"))
-            .hint("write SET 'key' = 'value'"));
+        return Err(SqlError::at(
+            start_of(token.span),
+            format!("expected a key in quotes after SET, found {token}"),
+        )
+        .hint("write SET 'key' = 'value'"));
     }
     let key = parse_text(parser)?;
     parser.expect_token(&Token::Eq).map_err(from_parser)?;
@@ -262,8 +285,11 @@ fn parse_name(parser: &mut Parser<'_>) -> Result<Name> {
     let name = Name::from(parser.parse_identifier().map_err(from_parser)?);
     let next = parser.peek_token();
     if next.token == Token::Period {
-        return Err(SqlError::at(start_of(next.span), "names with a catalog or database are not supported")
-            .hint("a job has one name space: write the table's name alone"));
+        return Err(SqlError::at(
+            start_of(next.span),
+            "names with a catalog or database are not supported",
+        )
+        .hint("a job has one name space: write the table's name alone"));
     }
     Ok(name)
 }
@@ -284,6 +310,9 @@ fn parse_text(parser: &mut Parser<'_>) -> Result<Name> {
     let at = start_of(token.span);
     match token.token {
         Token::SingleQuotedString(value) => Ok(Name { value, at }),
-        _ => Err(SqlError::at(at, format!("expected text in single quotes, found {token}"))),
+        _ => Err(SqlError::at(
+            at,
+            format!("expected text in single quotes, found {token}"),
+        )),
     }
 }

@@ -43,7 +43,10 @@ pub(crate) struct SqlType {
 
 impl From<DataType> for SqlType {
     fn from(data_type: DataType) -> Self {
-        Self { data_type, length: None }
+        Self {
+            data_type,
+            length: None,
+        }
     }
 }
 
@@ -73,12 +76,18 @@ pub(crate) fn parse_type(parser: &mut Parser<'_>) -> Result<SqlType> {
                     return Err(SqlError::at(at, "TIMESTAMP WITH TIME ZONE is not supported")
                         .hint("use TIMESTAMP_LTZ(3), which keeps an instant in UTC"));
                 }
-                parser.expect_keywords(&[Keyword::TIME, Keyword::ZONE]).map_err(from_parser)?;
+                parser
+                    .expect_keywords(&[Keyword::TIME, Keyword::ZONE])
+                    .map_err(from_parser)?;
                 local = true;
             } else if !local && parser.parse_keyword(Keyword::WITHOUT) {
-                parser.expect_keywords(&[Keyword::TIME, Keyword::ZONE]).map_err(from_parser)?;
+                parser
+                    .expect_keywords(&[Keyword::TIME, Keyword::ZONE])
+                    .map_err(from_parser)?;
             }
-            return timestamp(precision, local).map(SqlType::from).map_err(|error| error.or_at(at));
+            return timestamp(precision, local)
+                .map(SqlType::from)
+                .map_err(|error| error.or_at(at));
         }
         _ => {}
     }
@@ -98,11 +107,17 @@ pub(crate) fn from_ast(parsed: &ast::DataType) -> Result<SqlType> {
         Sql::Varchar(Some(length)) | Sql::CharacterVarying(Some(length)) => {
             let length = characters(length)?;
             let length = (length != LENGTH_UNBOUNDED).then_some(Length::Max(length));
-            Ok(SqlType { data_type: DataType::Utf8, length })
+            Ok(SqlType {
+                data_type: DataType::Utf8,
+                length,
+            })
         }
         Sql::Char(length) | Sql::Character(length) => {
             let length = length.as_ref().map_or(Ok(1), characters)?;
-            Ok(SqlType { data_type: DataType::Utf8, length: Some(Length::Exact(length)) })
+            Ok(SqlType {
+                data_type: DataType::Utf8,
+                length: Some(Length::Exact(length)),
+            })
         }
         Sql::Bytes(None) => plain(DataType::Binary),
         Sql::Varbinary(length) => {
@@ -111,11 +126,15 @@ pub(crate) fn from_ast(parsed: &ast::DataType) -> Result<SqlType> {
                 Some(BinaryLength::IntegerLength { length }) => *length,
             };
             let length = (length != LENGTH_UNBOUNDED).then_some(Length::Max(length));
-            Ok(SqlType { data_type: DataType::Binary, length })
+            Ok(SqlType {
+                data_type: DataType::Binary,
+                length,
+            })
         }
-        Sql::Binary(length) => {
-            Ok(SqlType { data_type: DataType::Binary, length: Some(Length::Exact(length.unwrap_or(1))) })
-        }
+        Sql::Binary(length) => Ok(SqlType {
+            data_type: DataType::Binary,
+            length: Some(Length::Exact(length.unwrap_or(1))),
+        }),
         Sql::Boolean | Sql::Bool => plain(DataType::Boolean),
         Sql::TinyInt(None) => plain(DataType::Int8),
         Sql::SmallInt(None) => plain(DataType::Int16),

@@ -53,7 +53,11 @@ impl Whitelist<'_> {
 
     /// Makes the refusal of something that a later version is to support; at the first of `words` behind `from`.
     fn not_yet(&self, from: Option<Position>, words: &[&str], what: &str, hint: &str) -> SqlError {
-        SqlError::at(self.script.find_word(from, words), format!("{what} is not supported yet")).hint(hint)
+        SqlError::at(
+            self.script.find_word(from, words),
+            format!("{what} is not supported yet"),
+        )
+        .hint(hint)
     }
 
     /// Makes the refusal of something that is no part of our SQL.

@@ -37,7 +37,16 @@ pub(crate) struct WindowFunction {
 /// # Errors
 /// When the call carries anything else.
 pub(crate) fn call_of(function: &Function) -> Result<&[FunctionArg]> {
-    let Function { name, uses_odbc_syntax, parameters, args, filter, null_treatment, over, within_group } = function;
+    let Function {
+        name,
+        uses_odbc_syntax,
+        parameters,
+        args,
+        filter,
+        null_treatment,
+        over,
+        within_group,
+    } = function;
     let plain = !uses_odbc_syntax
         && matches!(parameters, FunctionArguments::None)
         && filter.is_none()
@@ -45,11 +54,11 @@ pub(crate) fn call_of(function: &Function) -> Result<&[FunctionArg]> {
         && over.is_none()
         && within_group.is_empty();
     match args {
-        FunctionArguments::List(FunctionArgumentList { duplicate_treatment: None, args, clauses })
-            if plain && clauses.is_empty() =>
-        {
-            Ok(args)
-        }
+        FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args,
+            clauses,
+        }) if plain && clauses.is_empty() => Ok(args),
         _ => Err(SqlError::at(start_of(name.span()), "this form of a table function is not supported").hint(HINT)),
     }
 }
@@ -75,11 +84,17 @@ impl WindowFunction {
         let size = size.ok_or_else(|| missing("a size"))?;
         let size_ms = interval_ms(size)?;
         if size_ms <= 0 {
-            return Err(SqlError::at(start_of(size.span()).or(at), "a window must be at least 1 ms long")
-                .hint("write INTERVAL '5' SECOND"));
+            return Err(
+                SqlError::at(start_of(size.span()).or(at), "a window must be at least 1 ms long")
+                    .hint("write INTERVAL '5' SECOND"),
+            );
         }
         let offset_ms = offset.map_or(Ok(0), interval_ms)?;
-        Ok(Self { table, time, spec: TumbleSpec { size_ms, offset_ms } })
+        Ok(Self {
+            table,
+            time,
+            spec: TumbleSpec { size_ms, offset_ms },
+        })
     }
 }
 
@@ -90,9 +105,15 @@ fn arguments(args: &[FunctionArg], at: Option<Position>) -> Result<[Option<&Expr
     for (position, arg) in args.iter().enumerate() {
         let (index, value, here) = match arg {
             FunctionArg::Unnamed(FunctionArgExpr::Expr(value)) => (position, value, start_of(value.span()).or(at)),
-            FunctionArg::Named { name, arg: FunctionArgExpr::Expr(value), operator: _ } => {
+            FunctionArg::Named {
+                name,
+                arg: FunctionArgExpr::Expr(value),
+                operator: _,
+            } => {
                 let here = start_of(name.span);
-                let index = names.iter().position(|n| n.iter().any(|n| name.value.eq_ignore_ascii_case(n)));
+                let index = names
+                    .iter()
+                    .position(|n| n.iter().any(|n| name.value.eq_ignore_ascii_case(n)));
                 let Some(index) = index else {
                     return Err(SqlError::at(here, format!("TUMBLE has no argument {}", name.value))
                         .hint("its arguments are DATA, TIMECOL, SIZE and OFFSET"));
@@ -117,18 +138,25 @@ fn table_argument(expr: &Expr, at: Option<Position>) -> Result<ObjectName> {
     {
         return match parts.as_slice() {
             [part] => Ok(ObjectName::from(vec![part.clone()])),
-            _ => Err(SqlError::at(start_of(prefix.span).or(at), "names with a catalog or database are not supported")
-                .hint("write the table's name alone")),
+            _ => Err(SqlError::at(
+                start_of(prefix.span).or(at),
+                "names with a catalog or database are not supported",
+            )
+            .hint("write the table's name alone")),
         };
     }
-    Err(SqlError::at(start_of(expr.span()).or(at), "the first argument of TUMBLE is a table")
-        .hint("write TABLE and the name of a table, a view or a WITH query"))
+    Err(
+        SqlError::at(start_of(expr.span()).or(at), "the first argument of TUMBLE is a table")
+            .hint("write TABLE and the name of a table, a view or a WITH query"),
+    )
 }
 
 fn descriptor(expr: &Expr, at: Option<Position>) -> Result<Name> {
     let here = start_of(expr.span()).or(at);
     let refusal = || SqlError::at(here, "the second argument of TUMBLE is a time column").hint("write DESCRIPTOR(ts)");
-    let Expr::Function(function) = expr else { return Err(refusal()) };
+    let Expr::Function(function) = expr else {
+        return Err(refusal());
+    };
     if !function.name.to_string().eq_ignore_ascii_case("DESCRIPTOR") {
         return Err(refusal());
     }
@@ -147,14 +175,27 @@ pub(crate) fn interval_ms(expr: &Expr) -> Result<i64> {
     let refusal = |message: String| SqlError::at(at, message).hint("write INTERVAL '5' SECOND");
     match expr {
         Expr::Nested(inner) => return interval_ms(inner).map_err(|error| error.or_at(at)),
-        Expr::UnaryOp { op: sqlparser::ast::UnaryOperator::Minus, expr } => {
+        Expr::UnaryOp {
+            op: sqlparser::ast::UnaryOperator::Minus,
+            expr,
+        } => {
             return interval_ms(expr).map(|ms| -ms).map_err(|error| error.or_at(at));
         }
         _ => {}
     }
-    let Expr::Interval(interval) = expr else { return Err(refusal("an interval is expected here".into())) };
-    let Interval { value, leading_field, leading_precision: _, last_field, fractional_seconds_precision: _ } = interval;
-    let Expr::Value(literal) = value.as_ref() else { return Err(refusal("an interval's value is a number".into())) };
+    let Expr::Interval(interval) = expr else {
+        return Err(refusal("an interval is expected here".into()));
+    };
+    let Interval {
+        value,
+        leading_field,
+        leading_precision: _,
+        last_field,
+        fractional_seconds_precision: _,
+    } = interval;
+    let Expr::Value(literal) = value.as_ref() else {
+        return Err(refusal("an interval's value is a number".into()));
+    };
     let at = at.or(start_of(literal.span));
     let refusal = |message: String| SqlError::at(at, message).hint("write INTERVAL '5' SECOND");
     let (Value::SingleQuotedString(text) | Value::Number(text, _)) = &literal.value else {
@@ -172,12 +213,16 @@ pub(crate) fn interval_ms(expr: &Expr) -> Result<i64> {
         Some(Unit::Day | Unit::Days) => 86_400_000,
         Some(Unit::Week(None) | Unit::Weeks) => 604_800_000,
         Some(other) => {
-            return Err(refusal(format!("an interval in {other} has no fixed length; use DAY, HOUR, MINUTE or SECOND")));
+            return Err(refusal(format!(
+                "an interval in {other} has no fixed length; use DAY, HOUR, MINUTE or SECOND"
+            )));
         }
         None => return Err(refusal("the interval has no unit".into())),
     };
     exact_ms(text.trim(), unit_ms).ok_or_else(|| {
-        refusal(format!("the interval '{text}' is not a whole number of milliseconds or does not fit"))
+        refusal(format!(
+            "the interval '{text}' is not a whole number of milliseconds or does not fit"
+        ))
     })
 }
 
@@ -188,7 +233,12 @@ fn exact_ms(text: &str, unit_ms: i64) -> Option<i64> {
         None => (false, text),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
-    let number = |text: &str| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<i64>().ok()).flatten();
+    let number = |text: &str| {
+        text.bytes()
+            .all(|b| b.is_ascii_digit())
+            .then(|| text.parse::<i64>().ok())
+            .flatten()
+    };
     let scale = 10i64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     let parts = number(fraction)?.checked_mul(unit_ms)?;
     if parts % scale != 0 {

@@ -1,10 +1,10 @@
 //! Shows the catalog and the functions to DataFusion's planner.
 
 use super::{Catalog, query_schema};
-use crate::expr::describe;
 use crate::error::SqlError;
-use crate::functions::window::{WindowSide, tumble};
+use crate::expr::describe;
 use crate::functions::Functions;
+use crate::functions::window::{WindowSide, tumble};
 use crate::script::start_of;
 use crate::types;
 use crate::window_function::{WindowFunction, call_of};
@@ -12,7 +12,8 @@ use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{Column, DataFusionError, Result, TableReference};
 use datafusion_expr::planner::{
-    ContextProvider, ExprPlanner, PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning, TypePlanner,
+    ContextProvider, ExprPlanner, PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
+    TypePlanner,
 };
 use datafusion_expr::{
     AggregateUDF, Expr, HigherOrderUDF, LogicalPlan, LogicalPlanBuilder, ScalarUDF, TableSource, WindowUDF,
@@ -34,8 +35,16 @@ impl<'a> Provider<'a> {
     /// Shows a catalog.
     pub(crate) fn new(catalog: &'a Catalog, functions: &'a Functions) -> Self {
         let refusal = Arc::new(Mutex::new(None));
-        let relations: Vec<Arc<dyn RelationPlanner>> = vec![Arc::new(Windows { refusal: Arc::clone(&refusal) })];
-        Self { catalog, functions, options: ConfigOptions::default(), relations, refusal }
+        let relations: Vec<Arc<dyn RelationPlanner>> = vec![Arc::new(Windows {
+            refusal: Arc::clone(&refusal),
+        })];
+        Self {
+            catalog,
+            functions,
+            options: ConfigOptions::default(),
+            relations,
+            refusal,
+        }
     }
 
     /// Returns the refusal of our own that made DataFusion's planner fail, if it was one.
@@ -49,10 +58,16 @@ impl ContextProvider for Provider<'_> {
         let name = name.table();
         if let Some(view) = self.catalog.view(name) {
             let schema = Arc::new(view.plan.schema().as_arrow().clone());
-            return Ok(Arc::new(Relation { schema, plan: Some(Arc::clone(&view.plan)) }));
+            return Ok(Arc::new(Relation {
+                schema,
+                plan: Some(Arc::clone(&view.plan)),
+            }));
         }
         match self.catalog.table(name) {
-            Some((_, table)) => Ok(Arc::new(Relation { schema: Arc::new(query_schema(table)), plan: None })),
+            Some((_, table)) => Ok(Arc::new(Relation {
+                schema: Arc::new(query_schema(table)),
+                plan: None,
+            })),
             // The planner asks for WITH queries, too: an error here is no refusal yet.
             None => Err(DataFusionError::Plan(self.catalog.no_such_table(name, None).message)),
         }
@@ -158,10 +173,20 @@ impl RelationPlanner for Windows {
             DataFusionError::Plan(message)
         };
         let (name, args, alias): (ObjectName, Vec<FunctionArg>, Option<TableAlias>) = match &relation {
-            TableFactor::TableFunction { expr: sqlparser::ast::Expr::Function(function), alias } => {
-                (function.name.clone(), call_of(function).map_err(refuse)?.to_vec(), alias.clone())
-            }
-            TableFactor::Table { name, args: Some(args), alias, .. } => (name.clone(), args.args.clone(), alias.clone()),
+            TableFactor::TableFunction {
+                expr: sqlparser::ast::Expr::Function(function),
+                alias,
+            } => (
+                function.name.clone(),
+                call_of(function).map_err(refuse)?.to_vec(),
+                alias.clone(),
+            ),
+            TableFactor::Table {
+                name,
+                args: Some(args),
+                alias,
+                ..
+            } => (name.clone(), args.args.clone(), alias.clone()),
             _ => return Ok(RelationPlanning::Original(Box::new(relation))),
         };
         let call = WindowFunction::parse(&name, &args).map_err(refuse)?;
@@ -189,15 +214,21 @@ impl RelationPlanner for Windows {
             }));
         };
         if !matches!(field.data_type(), DataType::Timestamp(..)) {
-            let message = format!("{} is {} and no event time", call.time.value, types::sql_name(field.data_type()));
+            let message = format!(
+                "{} is {} and no event time",
+                call.time.value,
+                types::sql_name(field.data_type())
+            );
             let hint = "the column must be a TIMESTAMP with WATERMARK FOR in CREATE TABLE";
             return Err(refuse(SqlError::at(call.time.at, message).hint(hint)));
         }
         let time = Expr::Column(Column::new(qualifier.cloned(), field.name()));
         let mut exprs: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
-        for (name, side) in
-            [("window_start", WindowSide::Start), ("window_end", WindowSide::End), ("window_time", WindowSide::Time)]
-        {
+        for (name, side) in [
+            ("window_start", WindowSide::Start),
+            ("window_end", WindowSide::End),
+            ("window_time", WindowSide::Time),
+        ] {
             if schema.fields().iter().any(|field| field.name() == name) {
                 let message = format!("the table has a column {name} already");
                 let hint = "select the columns that are needed in an inner query, under other names";

@@ -43,7 +43,10 @@ impl TableColumn {
 
     /// Says whether the column is written.
     pub(crate) fn is_written(&self) -> bool {
-        matches!(self.origin, Origin::Physical | Origin::Metadata { is_virtual: false, .. })
+        matches!(
+            self.origin,
+            Origin::Physical | Origin::Metadata { is_virtual: false, .. }
+        )
     }
 }
 
@@ -83,19 +86,39 @@ impl Table {
             }
             let (sql_type, nullable, origin) = match &definition.kind {
                 ColumnKind::Physical { sql_type, nullable } => (sql_type.clone(), *nullable, Origin::Physical),
-                ColumnKind::Metadata { sql_type, nullable, key, is_virtual } => {
-                    let origin = Origin::Metadata { key: key.clone(), is_virtual: *is_virtual };
+                ColumnKind::Metadata {
+                    sql_type,
+                    nullable,
+                    key,
+                    is_virtual,
+                } => {
+                    let origin = Origin::Metadata {
+                        key: key.clone(),
+                        is_virtual: *is_virtual,
+                    };
                     (sql_type.clone(), *nullable, origin)
                 }
-                ColumnKind::Computed { expr, at } => {
-                    (DataType::Null.into(), true, Origin::Computed { expr: expr.clone(), at: *at })
-                }
+                ColumnKind::Computed { expr, at } => (
+                    DataType::Null.into(),
+                    true,
+                    Origin::Computed {
+                        expr: expr.clone(),
+                        at: *at,
+                    },
+                ),
             };
-            columns.push(TableColumn { name, sql_type, nullable, origin });
+            columns.push(TableColumn {
+                name,
+                sql_type,
+                nullable,
+                origin,
+            });
         }
         if !columns.iter().any(TableColumn::is_physical) {
-            return Err(SqlError::at(create.name.at, "a table needs a column that is not computed")
-                .hint("declare the columns of the record"));
+            return Err(
+                SqlError::at(create.name.at, "a table needs a column that is not computed")
+                    .hint("declare the columns of the record"),
+            );
         }
         let mut options = BTreeMap::new();
         let (mut idle_timeout, mut max_drift_ms) = (None, None);
@@ -103,19 +126,35 @@ impl Table {
             let (key, value) = (&option.key, &option.value);
             let duration = || {
                 parse_duration(&value.value).ok_or_else(|| {
-                    SqlError::at(value.at, format!("'{}' is not a duration", value.value)).hint("write '30 s' or '5 min'")
+                    SqlError::at(value.at, format!("'{}' is not a duration", value.value))
+                        .hint("write '30 s' or '5 min'")
                 })
             };
             match key.value.as_str() {
                 IDLE_TIMEOUT => idle_timeout = Some(duration()?).filter(|timeout| !timeout.is_zero()),
                 MAX_DRIFT => max_drift_ms = Some(i64::try_from(duration()?.as_millis()).unwrap_or(i64::MAX)),
                 other if other.starts_with("scan.watermark.") => {
-                    return Err(SqlError::at(key.at, format!("the option '{other}' is not supported yet"))
-                        .hint(format!("supported: '{IDLE_TIMEOUT}' and '{MAX_DRIFT}', which aligns the table's splits")));
+                    return Err(
+                        SqlError::at(key.at, format!("the option '{other}' is not supported yet")).hint(format!(
+                            "supported: '{IDLE_TIMEOUT}' and '{MAX_DRIFT}', which aligns the table's splits"
+                        )),
+                    );
                 }
                 _ => {
-                    if options.insert(key.value.clone(), Name { value: value.value.clone(), at: key.at }).is_some() {
-                        return Err(SqlError::at(key.at, format!("the option '{}' is given twice", key.value)));
+                    if options
+                        .insert(
+                            key.value.clone(),
+                            Name {
+                                value: value.value.clone(),
+                                at: key.at,
+                            },
+                        )
+                        .is_some()
+                    {
+                        return Err(SqlError::at(
+                            key.at,
+                            format!("the option '{}' is given twice", key.value),
+                        ));
                     }
                 }
             }
@@ -128,10 +167,16 @@ impl Table {
                         found.push(name.value.clone());
                     }
                     Some(column) if column.is_physical() => {
-                        return Err(SqlError::at(name.at, format!("{what} names column {} twice", name.value)));
+                        return Err(SqlError::at(
+                            name.at,
+                            format!("{what} names column {} twice", name.value),
+                        ));
                     }
                     Some(_) => {
-                        return Err(SqlError::at(name.at, format!("{what} cannot name the computed column {}", name.value)));
+                        return Err(SqlError::at(
+                            name.at,
+                            format!("{what} cannot name the computed column {}", name.value),
+                        ));
                     }
                     None => return Err(no_such_column(&columns, name)),
                 }
@@ -167,8 +212,10 @@ impl Table {
     pub(crate) fn set_watermark(&mut self, create: &CreateTable) -> Result<()> {
         let Some(definition) = &create.watermark else {
             if self.idle_timeout.is_some() || self.max_drift_ms.is_some() {
-                return Err(SqlError::at(self.name.at, "the table has options of a watermark and no watermark")
-                    .hint("add WATERMARK FOR column AS column - INTERVAL '2' SECOND"));
+                return Err(
+                    SqlError::at(self.name.at, "the table has options of a watermark and no watermark")
+                        .hint("add WATERMARK FOR column AS column - INTERVAL '2' SECOND"),
+                );
             }
             return Ok(());
         };
@@ -178,7 +225,11 @@ impl Table {
         };
         let found = &self.columns[column].sql_type.data_type;
         if !matches!(found, DataType::Timestamp(..)) {
-            let message = format!("the watermark's column must be a TIMESTAMP, and {} is {}", name.value, crate::types::sql_name(found));
+            let message = format!(
+                "the watermark's column must be a TIMESTAMP, and {} is {}",
+                name.value,
+                crate::types::sql_name(found)
+            );
             return Err(SqlError::at(name.at, message)
                 .hint("compute one: ts AS TO_TIMESTAMP_LTZ(millis, 3), and write WATERMARK FOR ts AS ts - ..."));
         }
@@ -191,9 +242,11 @@ impl Table {
         };
         let delay_ms = match &definition.expr {
             expr if is_column(expr) => 0,
-            SqlAst::BinaryOp { left, op: BinaryOperator::Minus, right } if is_column(left) => {
-                interval_ms(right).map_err(|error| error.or_at(definition.at))?
-            }
+            SqlAst::BinaryOp {
+                left,
+                op: BinaryOperator::Minus,
+                right,
+            } if is_column(left) => interval_ms(right).map_err(|error| error.or_at(definition.at))?,
             _ => return Err(refusal()),
         };
         if delay_ms < 0 {
@@ -226,7 +279,12 @@ impl Table {
         };
         Rel {
             kind: RelKind::Table(0),
-            columns: self.columns.iter().filter(|column| column.is_physical()).map(column).collect(),
+            columns: self
+                .columns
+                .iter()
+                .filter(|column| column.is_physical())
+                .map(column)
+                .collect(),
             rows: Identity::of(&["table", name]),
         }
     }
@@ -242,18 +300,27 @@ impl Table {
     }
 
     fn definition(&self, keep: fn(&TableColumn) -> bool) -> (TableDefinition, Vec<usize>) {
-        let places: Vec<usize> = (0..self.columns.len()).filter(|index| keep(&self.columns[*index])).collect();
+        let places: Vec<usize> = (0..self.columns.len())
+            .filter(|index| keep(&self.columns[*index]))
+            .collect();
         let kept = || places.iter().map(|place| &self.columns[*place]);
         let field = |c: &TableColumn| Field::new(&c.name, c.sql_type.data_type.clone(), c.nullable);
         let metadata = |column: &TableColumn| match &column.origin {
-            Origin::Metadata { key, .. } => Some(MetadataColumn { column: column.name.clone(), key: key.clone() }),
+            Origin::Metadata { key, .. } => Some(MetadataColumn {
+                column: column.name.clone(),
+                key: key.clone(),
+            }),
             _ => None,
         };
         let definition = TableDefinition {
             name: self.name.value.clone(),
             schema: Arc::new(Schema::new(kept().map(field).collect::<Vec<_>>())),
             metadata_columns: kept().filter_map(metadata).collect(),
-            options: self.options.iter().map(|(key, value)| (key.clone(), value.value.clone())).collect(),
+            options: self
+                .options
+                .iter()
+                .map(|(key, value)| (key.clone(), value.value.clone()))
+                .collect(),
             partition_keys: self.partition_keys.clone(),
             primary_key: self.primary_key.clone(),
         };
@@ -267,7 +334,11 @@ impl Table {
 
     /// Turns a connector's refusal into ours, at the option it is about.
     pub(crate) fn connector_error(&self, error: &ConnectorError) -> SqlError {
-        let at = error.option.as_ref().and_then(|option| self.options.get(option)).and_then(|value| value.at);
+        let at = error
+            .option
+            .as_ref()
+            .and_then(|option| self.options.get(option))
+            .and_then(|value| value.at);
         let message = match &error.option {
             Some(option) => format!("table {}: option '{option}': {}", self.name.value, error.message),
             None => format!("table {}: {}", self.name.value, error.message),

@@ -60,9 +60,10 @@ impl AggregateKind {
             (Self::Max, Some(argument), _) => made(Arc::new(Max::try_new(argument).map_err(describe)?)),
             (Self::Sum, Some(argument), false) => made(Arc::new(Sum::try_new(argument).map_err(describe)?)),
             (Self::Avg, Some(argument), false) => made(Arc::new(Avg::try_new(argument).map_err(describe)?)),
-            (Self::Sum | Self::Avg, Some(_), true) => {
-                Err(format!("{}(DISTINCT ...) is not supported yet; only COUNT takes DISTINCT", self.name()))
-            }
+            (Self::Sum | Self::Avg, Some(_), true) => Err(format!(
+                "{}(DISTINCT ...) is not supported yet; only COUNT takes DISTINCT",
+                self.name()
+            )),
             (_, None, _) => Err(format!("{} needs an argument", self.name())),
         }
     }
@@ -133,9 +134,18 @@ impl ExprPlanner for CountStar {
             return Ok(PlannerResult::Original(raw));
         }
         if raw.distinct {
-            return Err(DataFusionError::Plan("COUNT(DISTINCT *) is not supported; name a column".into()));
+            return Err(DataFusionError::Plan(
+                "COUNT(DISTINCT *) is not supported; name a column".into(),
+            ));
         }
-        let RawAggregateExpr { func, args: _, distinct, filter, order_by, null_treatment } = raw;
+        let RawAggregateExpr {
+            func,
+            args: _,
+            distinct,
+            filter,
+            order_by,
+            null_treatment,
+        } = raw;
         let null_treatment: Option<NullTreatment> = null_treatment;
         let call = Call::new_udf(func, vec![star()], distinct, filter, order_by, null_treatment);
         Ok(PlannerResult::Planned(Expr::AggregateFunction(call).alias("count(*)")))

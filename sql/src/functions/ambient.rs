@@ -4,9 +4,7 @@
 //! that all rows of a tick, on all workers and in all branches, see the same moment. They are never evaluated by
 //! DataFusion: [`crate::expr`] puts their values into hidden columns of the batch.
 
-use arrow::array::{
-    ArrayRef, Date32Array, Float64Array, StringArray, Time32SecondArray, TimestampMillisecondArray,
-};
+use arrow::array::{ArrayRef, Date32Array, Float64Array, StringArray, Time32SecondArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::Result;
 use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
@@ -67,7 +65,9 @@ impl Ambient {
                 let value = |row: u64| (mix(seed.wrapping_add(mix(row))) >> 11) as f64 / (1u64 << 53) as f64;
                 Arc::new(Float64Array::from_iter_values((0..rows as u64).map(value)))
             }
-            Self::Uuid => Arc::new(StringArray::from_iter_values((0..rows as u64).map(|row| uuid(seed, row)))),
+            Self::Uuid => Arc::new(StringArray::from_iter_values(
+                (0..rows as u64).map(|row| uuid(seed, row)),
+            )),
         }
     }
 }
@@ -90,14 +90,24 @@ pub(crate) fn functions() -> Vec<(String, Arc<ScalarUDF>)> {
     .into_iter()
     .map(|(name, ambient)| {
         let signature = Signature::nullary(Volatility::Volatile);
-        (name.to_owned(), Arc::new(ScalarUDF::new_from_impl(AmbientFunction { name, ambient, signature })))
+        (
+            name.to_owned(),
+            Arc::new(ScalarUDF::new_from_impl(AmbientFunction {
+                name,
+                ambient,
+                signature,
+            })),
+        )
     })
     .collect()
 }
 
 /// Returns what a function reads, if it is one of these.
 pub(crate) fn ambient_of(function: &ScalarUDF) -> Option<Ambient> {
-    function.inner().downcast_ref::<AmbientFunction>().map(|function| function.ambient)
+    function
+        .inner()
+        .downcast_ref::<AmbientFunction>()
+        .map(|function| function.ambient)
 }
 
 /// Such a function, for DataFusion's planner.
@@ -139,7 +149,11 @@ fn uuid(seed: u64, row: u64) -> String {
     let high = (mix(seed.wrapping_add(row)) & !0xf000) | 0x4000;
     let low = (mix(seed.rotate_left(32).wrapping_add(row)) >> 2) | (1 << 63);
     let (a, b, c) = (high >> 32, (high >> 16) & 0xffff, high & 0xffff);
-    format!("{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}", low >> 48, low & 0xffff_ffff_ffff)
+    format!(
+        "{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}",
+        low >> 48,
+        low & 0xffff_ffff_ffff
+    )
 }
 
 #[cfg(test)]
@@ -177,8 +191,17 @@ mod tests {
 
     #[test]
     fn day_and_time_before_the_epoch() {
-        assert_eq!(Ambient::Date.values(-1, 0, 1).as_primitive::<arrow::datatypes::Date32Type>().value(0), -1);
+        assert_eq!(
+            Ambient::Date
+                .values(-1, 0, 1)
+                .as_primitive::<arrow::datatypes::Date32Type>()
+                .value(0),
+            -1
+        );
         let time = Ambient::Time.values(-1, 0, 1);
-        assert_eq!(time.as_primitive::<arrow::datatypes::Time32SecondType>().value(0), 86_399);
+        assert_eq!(
+            time.as_primitive::<arrow::datatypes::Time32SecondType>().value(0),
+            86_399
+        );
     }
 }

@@ -7,9 +7,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{Result, exec_err};
-use datafusion_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-};
+use datafusion_expr::{ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature};
 use std::sync::Arc;
 
 /// The longest text that such a function may make of one row, in bytes.
@@ -58,7 +56,12 @@ impl Bounded {
             Growth::Replaced => (text(0)?, text(2)?),
         };
         let rows = first.len().max(second.len());
-        let at = |values: &[u64], row: usize| values.get(if values.len() == 1 { 0 } else { row }).copied().unwrap_or(0);
+        let at = |values: &[u64], row: usize| {
+            values
+                .get(if values.len() == 1 { 0 } else { row })
+                .copied()
+                .unwrap_or(0)
+        };
         let mut batch = 0u64;
         for row in 0..rows {
             let (a, b) = (at(&first, row), at(&second, row));
@@ -87,19 +90,38 @@ impl Bounded {
 /// Returns the lengths in bytes of text; nulls are 0.
 fn lengths(value: Option<&ColumnarValue>, rows: usize) -> Result<Vec<u64>> {
     let Some(value) = value else { return Ok(vec![0]) };
-    let rows = if matches!(value, ColumnarValue::Scalar(_)) { 1 } else { rows };
+    let rows = if matches!(value, ColumnarValue::Scalar(_)) {
+        1
+    } else {
+        rows
+    };
     let values = cast(&value.to_array(rows)?, &DataType::Utf8)?;
     let values = values.as_string::<i32>();
-    Ok((0..values.len()).map(|row| if values.is_null(row) { 0 } else { values.value(row).len() as u64 }).collect())
+    Ok((0..values.len())
+        .map(|row| {
+            if values.is_null(row) {
+                0
+            } else {
+                values.value(row).len() as u64
+            }
+        })
+        .collect())
 }
 
 /// Returns numbers; nulls and those below 0 are 0.
 fn numbers(value: Option<&ColumnarValue>, rows: usize) -> Result<Vec<u64>> {
     let Some(value) = value else { return Ok(vec![0]) };
-    let rows = if matches!(value, ColumnarValue::Scalar(_)) { 1 } else { rows };
+    let rows = if matches!(value, ColumnarValue::Scalar(_)) {
+        1
+    } else {
+        rows
+    };
     let values = cast(&value.to_array(rows)?, &DataType::Int64)?;
     let values = values.as_primitive::<Int64Type>();
-    Ok(values.iter().map(|value| u64::try_from(value.unwrap_or(0)).unwrap_or(0)).collect())
+    Ok(values
+        .iter()
+        .map(|value| u64::try_from(value.unwrap_or(0)).unwrap_or(0))
+        .collect())
 }
 
 impl ScalarUDFImpl for Bounded {

@@ -18,7 +18,12 @@ pub(crate) enum Promise {
 /// Returns `value`, guarded.
 pub(crate) fn guarded(value: Expr, promise: Promise, table: &str, column: &str) -> Expr {
     let signature = Signature::any(1, Volatility::Immutable);
-    let check = Check { promise, table: table.to_owned(), column: column.to_owned(), signature };
+    let check = Check {
+        promise,
+        table: table.to_owned(),
+        column: column.to_owned(),
+        signature,
+    };
     ScalarUDF::new_from_impl(check).call(vec![value])
 }
 
@@ -50,9 +55,13 @@ impl ScalarUDFImpl for Check {
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [value] = arguments.args.as_slice() else { return super::never_evaluated(self.name()) };
+        let [value] = arguments.args.as_slice() else {
+            return super::never_evaluated(self.name());
+        };
         let values = value.to_array(arguments.number_rows)?;
-        let Self { promise, table, column, .. } = self;
+        let Self {
+            promise, table, column, ..
+        } = self;
         match promise {
             Promise::NotNull if values.null_count() > 0 => exec_err!(
                 "column {column} of table {table} is NOT NULL and {} of {} rows are null; filter them out or use COALESCE",
@@ -84,7 +93,12 @@ fn first_wrong(values: &ArrayRef, length: Length) -> Option<usize> {
         Length::Exact(allowed) => *found as u64 != allowed,
     };
     match values.data_type() {
-        DataType::Utf8 => values.as_string::<i32>().iter().flatten().map(|v| v.chars().count()).find(breaks),
+        DataType::Utf8 => values
+            .as_string::<i32>()
+            .iter()
+            .flatten()
+            .map(|v| v.chars().count())
+            .find(breaks),
         DataType::Binary => values.as_binary::<i32>().iter().flatten().map(<[u8]>::len).find(breaks),
         _ => None,
     }

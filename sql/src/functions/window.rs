@@ -48,12 +48,21 @@ impl Hash for TumbleFunction {
 /// Returns the expression of a side of the window of `time`.
 pub(crate) fn tumble(side: WindowSide, spec: TumbleSpec, time: Expr, at: Option<Position>) -> Expr {
     let signature = Signature::any(1, Volatility::Immutable);
-    ScalarUDF::new_from_impl(TumbleFunction { side, spec, at, signature }).call(vec![time])
+    ScalarUDF::new_from_impl(TumbleFunction {
+        side,
+        spec,
+        at,
+        signature,
+    })
+    .call(vec![time])
 }
 
 /// Returns the expression of a window's last millisecond, from its end.
 pub(crate) fn last_ms(end: Expr) -> Expr {
-    ScalarUDF::new_from_impl(LastMs { signature: Signature::any(1, Volatility::Immutable) }).call(vec![end])
+    ScalarUDF::new_from_impl(LastMs {
+        signature: Signature::any(1, Volatility::Immutable),
+    })
+    .call(vec![end])
 }
 
 /// Returns the side of a window that a function computes, if it is one of these.
@@ -80,7 +89,10 @@ impl ScalarUDFImpl for TumbleFunction {
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
         map_timestamps(arguments, |time, per_ms| {
-            let (size, offset) = (self.spec.size_ms.checked_mul(per_ms)?, self.spec.offset_ms.checked_mul(per_ms)?);
+            let (size, offset) = (
+                self.spec.size_ms.checked_mul(per_ms)?,
+                self.spec.offset_ms.checked_mul(per_ms)?,
+            );
             let start = time.checked_sub(time.checked_sub(offset)?.rem_euclid(size))?;
             match self.side {
                 WindowSide::Start => Some(start),
@@ -120,7 +132,9 @@ fn timestamp_type(arguments: &[DataType]) -> Result<DataType> {
         [found @ DataType::Timestamp(TimeUnit::Millisecond | TimeUnit::Microsecond | TimeUnit::Nanosecond, _)] => {
             Ok(found.clone())
         }
-        _ => Err(DataFusionError::Plan("a window's time column must be a TIMESTAMP".into())),
+        _ => Err(DataFusionError::Plan(
+            "a window's time column must be a TIMESTAMP".into(),
+        )),
     }
 }
 
@@ -146,10 +160,12 @@ fn map_timestamps(arguments: ScalarFunctionArgs, map: impl Fn(i64, i64) -> Optio
         );
     }
     let times = cast(&times, &DataType::Int64)?;
-    let mapped = times.as_primitive::<Int64Type>().try_unary::<_, Int64Type, DataFusionError>(|time| {
-        map(time, per_ms)
-            .ok_or_else(|| DataFusionError::Execution(format!("the window of time {time} is out of range")))
-    })?;
+    let mapped = times
+        .as_primitive::<Int64Type>()
+        .try_unary::<_, Int64Type, DataFusionError>(|time| {
+            map(time, per_ms)
+                .ok_or_else(|| DataFusionError::Execution(format!("the window of time {time} is out of range")))
+        })?;
     let mapped: ArrayRef = Arc::new(mapped);
     Ok(ColumnarValue::Array(cast(&mapped, &data_type)?))
 }

@@ -32,8 +32,15 @@ impl ReferenceCounter<'_> {
         let mut scope = outer.clone();
         if let Some(with) = &query.with {
             if with.cte_tables.len() > self.limits.ctes_max {
-                let at = with.cte_tables.get(self.limits.ctes_max).and_then(|cte| start_of(cte.alias.name.span));
-                let message = format!("{} WITH queries and the limit is {}", with.cte_tables.len(), self.limits.ctes_max);
+                let at = with
+                    .cte_tables
+                    .get(self.limits.ctes_max)
+                    .and_then(|cte| start_of(cte.alias.name.span));
+                let message = format!(
+                    "{} WITH queries and the limit is {}",
+                    with.cte_tables.len(),
+                    self.limits.ctes_max
+                );
                 return Err(SqlError::at(at, message).hint("split the statement with views"));
             }
             for cte in &with.cte_tables {
@@ -72,23 +79,35 @@ impl ReferenceCounter<'_> {
     }
 
     fn select(&self, select: &Select, scope: &Scope) -> Result<u64> {
-        select.from.iter().try_fold(0u64, |sum, from| Ok(sum.saturating_add(self.joined(from, scope)?)))
+        select
+            .from
+            .iter()
+            .try_fold(0u64, |sum, from| Ok(sum.saturating_add(self.joined(from, scope)?)))
     }
 
     fn joined(&self, from: &TableWithJoins, scope: &Scope) -> Result<u64> {
         let first = self.factor(&from.relation, scope)?;
-        from.joins.iter().try_fold(first, |sum, join| Ok(sum.saturating_add(self.factor(&join.relation, scope)?)))
+        from.joins.iter().try_fold(first, |sum, join| {
+            Ok(sum.saturating_add(self.factor(&join.relation, scope)?))
+        })
     }
 
     fn factor(&self, factor: &TableFactor, scope: &Scope) -> Result<u64> {
         match factor {
             TableFactor::Table { name, args, .. } => match args {
                 Some(args) => Ok(self.arguments(&args.args, scope)),
-                None => Ok(name.0.last().and_then(|part| part.as_ident()).map_or(1, |name| self.name(&name.value, scope))),
+                None => Ok(name
+                    .0
+                    .last()
+                    .and_then(|part| part.as_ident())
+                    .map_or(1, |name| self.name(&name.value, scope))),
             },
             TableFactor::Derived { subquery, .. } => self.query(subquery, scope),
             TableFactor::NestedJoin { table_with_joins, .. } => self.joined(table_with_joins, scope),
-            TableFactor::TableFunction { expr: Expr::Function(function), .. } => match &function.args {
+            TableFactor::TableFunction {
+                expr: Expr::Function(function),
+                ..
+            } => match &function.args {
                 FunctionArguments::List(list) => Ok(self.arguments(&list.args, scope)),
                 _ => Ok(1),
             },
@@ -98,7 +117,10 @@ impl ReferenceCounter<'_> {
 
     fn arguments(&self, arguments: &[FunctionArg], scope: &Scope) -> u64 {
         let weigh = |argument: &FunctionArg| match argument {
-            FunctionArg::Named { arg: FunctionArgExpr::Expr(Expr::Prefixed { value, .. }), .. }
+            FunctionArg::Named {
+                arg: FunctionArgExpr::Expr(Expr::Prefixed { value, .. }),
+                ..
+            }
             | FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Prefixed { value, .. })) => match value.as_ref() {
                 Expr::CompoundIdentifier(parts) => parts.last().map_or(1, |name| self.name(&name.value, scope)),
                 _ => 1,

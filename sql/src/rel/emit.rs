@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_engine::aggregate::AggregateCall as EngineCall;
 use tidemill_engine::expr::{Expr as EngineExpr, column};
-use tidemill_engine::graph::{Calc, EventTime, JobGraph, SinkNode, SourceNode, StreamId, WindowAggregate, WindowAssigner};
+use tidemill_engine::graph::{
+    Calc, EventTime, JobGraph, SinkNode, SourceNode, StreamId, WindowAggregate, WindowAssigner,
+};
 
 /// What a statement writes.
 pub(crate) struct Output {
@@ -50,7 +52,12 @@ pub(crate) fn emit(
     let Pruned { mut rels, places } = prune(rels, &read)?;
     let read = read
         .iter()
-        .map(|id| places.get(id).copied().ok_or_else(|| SqlError::internal("an output was pruned")))
+        .map(|id| {
+            places
+                .get(id)
+                .copied()
+                .ok_or_else(|| SqlError::internal("an output was pruned"))
+        })
         .collect::<Result<Vec<_>>>()?;
     fuse(&mut rels, &read)?;
     let mut emitter = Emitter {
@@ -63,8 +70,11 @@ pub(crate) fn emit(
         words: Vec::new(),
     };
     // A sink's last projection is made with the table's own fields.
-    let written: BTreeMap<RelId, usize> =
-        read.iter().zip(outputs).filter_map(|(id, output)| Some((*id, output.table?))).collect();
+    let written: BTreeMap<RelId, usize> = read
+        .iter()
+        .zip(outputs)
+        .filter_map(|(id, output)| Some((*id, output.table?)))
+        .collect();
     let mut live = vec![false; rels.len()];
     for id in &read {
         live[id.0] = true;
@@ -79,7 +89,9 @@ pub(crate) fn emit(
     let mut streams: Vec<Option<StreamId>> = vec![None; rels.len()];
     for (index, rel) in rels.iter().enumerate() {
         if live[index] {
-            let fields = written.get(&RelId(index)).map(|table| catalog.table_at(*table).sink_definition().0.schema);
+            let fields = written
+                .get(&RelId(index))
+                .map(|table| catalog.table_at(*table).sink_definition().0.schema);
             streams[index] = Some(emitter.rel(rel, &rels, &streams, fields)?);
         }
     }
@@ -90,7 +102,11 @@ pub(crate) fn emit(
     }
     let words: Vec<&str> = emitter.words.iter().map(String::as_str).collect();
     let plan_hash = Identity::of(&words).text().to_owned();
-    Ok(Emitted { graph: emitter.graph, reads: emitter.reads, plan_hash })
+    Ok(Emitted {
+        graph: emitter.graph,
+        reads: emitter.reads,
+        plan_hash,
+    })
 }
 
 fn stream(streams: &[Option<StreamId>], id: RelId) -> Result<StreamId> {
@@ -121,16 +137,35 @@ impl Emitter<'_> {
                 let catalog = self.catalog;
                 self.source(rel, catalog.table_at(*table))
             }
-            RelKind::Calc { input, predicate, outputs } => {
+            RelKind::Calc {
+                input,
+                predicate,
+                outputs,
+            } => {
                 let predicate = predicate.as_ref().map(|predicate| &predicate.expr);
-                self.calc(rel, stream(streams, *input)?, &rels[input.0], predicate, outputs, fields)
+                self.calc(
+                    rel,
+                    stream(streams, *input)?,
+                    &rels[input.0],
+                    predicate,
+                    outputs,
+                    fields,
+                )
             }
             RelKind::Union { inputs } => {
-                let inputs = inputs.iter().map(|input| stream(streams, *input)).collect::<Result<Vec<_>>>()?;
+                let inputs = inputs
+                    .iter()
+                    .map(|input| stream(streams, *input))
+                    .collect::<Result<Vec<_>>>()?;
                 let uid = self.uid(format!("union-{}", calc_identity(rel).short()));
                 self.graph.union(uid, inputs).map_err(engine_refusal)
             }
-            RelKind::WindowAggregate { input, keys, windowing, calls } => {
+            RelKind::WindowAggregate {
+                input,
+                keys,
+                windowing,
+                calls,
+            } => {
                 let input_rel = &rels[input.0];
                 let first = keys.len() + 2;
                 let aggregates = calls
@@ -139,16 +174,25 @@ impl Emitter<'_> {
                     .map(|(call, column)| engine_call(call, input_rel, &column.name))
                     .collect::<Result<Vec<_>>>()?;
                 let window = match *windowing {
-                    Windowing::Tumble { time, spec } => {
-                        WindowAssigner::Tumble { time, size_ms: spec.size_ms, offset_ms: spec.offset_ms }
-                    }
+                    Windowing::Tumble { time, spec } => WindowAssigner::Tumble {
+                        time,
+                        size_ms: spec.size_ms,
+                        offset_ms: spec.offset_ms,
+                    },
                     Windowing::Attached { start, end } => WindowAssigner::Attached { start, end },
                 };
                 let name = |index: usize| rel.columns[index].name.clone();
                 let window_names = (name(keys.len()), name(keys.len() + 1));
-                let spec = WindowAggregate { keys: keys.clone(), window, aggregates, window_names };
+                let spec = WindowAggregate {
+                    keys: keys.clone(),
+                    window,
+                    aggregates,
+                    window_names,
+                };
                 let uid = self.uid(format!("window-aggregate-{}", rel.rows.short()));
-                self.graph.window_aggregate(uid, stream(streams, *input)?, spec).map_err(engine_refusal)
+                self.graph
+                    .window_aggregate(uid, stream(streams, *input)?, spec)
+                    .map_err(engine_refusal)
             }
         }
     }
@@ -183,7 +227,11 @@ impl Emitter<'_> {
             return Ok(input);
         }
         // The stream may have more columns than the relation, and other names.
-        let names = input_rel.columns.iter().map(|column| Some(column.name.as_str())).chain(std::iter::repeat(None));
+        let names = input_rel
+            .columns
+            .iter()
+            .map(|column| Some(column.name.as_str()))
+            .chain(std::iter::repeat(None));
         let renamed = schema.fields().iter().zip(names).map(|(field, name)| match name {
             Some(name) => field.as_ref().clone().with_name(name),
             None => field.as_ref().clone(),
@@ -197,7 +245,9 @@ impl Emitter<'_> {
             }
             // Every expression of the job draws numbers of its own.
             seed += 1;
-            let seed = u64::from_str_radix(identity.short(), 16).unwrap_or(0).wrapping_add(seed);
+            let seed = u64::from_str_radix(identity.short(), 16)
+                .unwrap_or(0)
+                .wrapping_add(seed);
             sql_expr(expr, &input_schema, seed)
         };
         let predicate = predicate.map(|expr| made(expr, None)).transpose()?;
@@ -206,7 +256,16 @@ impl Emitter<'_> {
             engine_outputs.push((field, made(expr, place)?));
         }
         let uid = self.uid(format!("calc-{}", identity.short()));
-        self.graph.calc(uid, input, Calc { predicate, outputs: engine_outputs }).map_err(engine_refusal)
+        self.graph
+            .calc(
+                uid,
+                input,
+                Calc {
+                    predicate,
+                    outputs: engine_outputs,
+                },
+            )
+            .map_err(engine_refusal)
     }
 
     /// Adds a table to read: the columns of `rel`, and the event time.
@@ -238,8 +297,12 @@ impl Emitter<'_> {
         if needed.is_empty() {
             needed.extend(places.first());
         }
-        let projection: Vec<usize> =
-            places.iter().enumerate().filter(|(_, place)| needed.contains(place)).map(|(index, _)| index).collect();
+        let projection: Vec<usize> = places
+            .iter()
+            .enumerate()
+            .filter(|(_, place)| needed.contains(place))
+            .map(|(index, _)| index)
+            .collect();
         let physical_schema = definition.schema.project(&projection).map_err(SqlError::internal)?;
         let source = self
             .connectors
@@ -247,26 +310,44 @@ impl Emitter<'_> {
             .map_err(|error| table.connector_error(&error))?;
         let computed = computed_calc(table, &kept, &physical_schema)?;
         let event_time = table.watermark.map(|watermark| EventTime {
-            column: kept.iter().position(|index| *index == watermark.column).unwrap_or_default(),
+            column: kept
+                .iter()
+                .position(|index| *index == watermark.column)
+                .unwrap_or_default(),
             delay_ms: watermark.delay_ms,
             idle_timeout: table.idle_timeout.or(self.idle_timeout),
             max_drift_ms: table.max_drift_ms,
         });
-        let names = physical_schema.fields().iter().map(|field| field.name().clone()).collect();
+        let names = physical_schema
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect();
         self.reads.insert(name.clone(), names);
         self.words.push(format!("source {name} {:?}", event_time));
         let physical_schema = Arc::new(physical_schema);
         self.graph
-            .source(SourceNode { table: name.clone(), physical_schema, source, computed, event_time })
+            .source(SourceNode {
+                table: name.clone(),
+                physical_schema,
+                source,
+                computed,
+                event_time,
+            })
             .map_err(engine_refusal)
     }
 
     fn sink(&mut self, input: StreamId, table: &Table) -> Result<()> {
         let (definition, _) = table.sink_definition();
-        let sink = self.connectors.create_sink(&definition).map_err(|error| table.connector_error(&error))?;
+        let sink = self
+            .connectors
+            .create_sink(&definition)
+            .map_err(|error| table.connector_error(&error))?;
         let name = table.name.value.clone();
         let uid = self.uid(format!("sink:{name}"));
-        self.graph.sink(uid, input, SinkNode { name, sink }).map_err(engine_refusal)
+        self.graph
+            .sink(uid, input, SinkNode { name, sink })
+            .map_err(engine_refusal)
     }
 
     /// Makes an operator's name unique.
@@ -309,7 +390,10 @@ fn computed_calc(table: &Table, kept: &[usize], physical: &Schema) -> Result<Opt
         };
         outputs.push((field, expr));
     }
-    Ok((!plain).then_some(Calc { predicate: None, outputs }))
+    Ok((!plain).then_some(Calc {
+        predicate: None,
+        outputs,
+    }))
 }
 
 fn sql_expr(expr: &Expr, input: &Schema, seed: u64) -> Result<EngineExpr> {
@@ -321,7 +405,12 @@ fn engine_call(call: &AggregateCall, input: &Rel, name: &str) -> Result<EngineCa
     let argument = call.argument.map(|argument| &input.columns[argument].data_type);
     let function = call.kind.function(argument, call.distinct).map_err(SqlError::new)?;
     let arguments = call.argument.into_iter().collect();
-    Ok(EngineCall { function, arguments, filter: call.filter, name: name.to_owned() })
+    Ok(EngineCall {
+        function,
+        arguments,
+        filter: call.filter,
+        name: name.to_owned(),
+    })
 }
 
 fn engine_refusal(error: tidemill_engine::Error) -> SqlError {

@@ -26,12 +26,26 @@ pub(crate) fn fuse(rels: &mut [Rel], outputs: &[RelId]) -> Result<()> {
         }
     }
     for index in 0..rels.len() {
-        let RelKind::Calc { input, predicate, outputs } = &rels[index].kind else { continue };
+        let RelKind::Calc {
+            input,
+            predicate,
+            outputs,
+        } = &rels[index].kind
+        else {
+            continue;
+        };
         let below = &rels[input.0];
         if readers[input.0] != 1 {
             continue;
         }
-        let RelKind::Calc { input: source, predicate: first, outputs: inner } = &below.kind else { continue };
+        let RelKind::Calc {
+            input: source,
+            predicate: first,
+            outputs: inner,
+        } = &below.kind
+        else {
+            continue;
+        };
         if first.is_some() && predicate.is_some() {
             // Two filters stay in order: the second may rely on what the first lets through.
             continue;
@@ -42,11 +56,21 @@ pub(crate) fn fuse(rels: &mut [Rel], outputs: &[RelId]) -> Result<()> {
         }
         let fused_predicate = match (first, predicate) {
             (Some(first), _) => Some(first.clone()),
-            (None, Some(second)) => Some(Prepared { expr: substitute(&second.expr, &by_name)?, ..second.clone() }),
+            (None, Some(second)) => Some(Prepared {
+                expr: substitute(&second.expr, &by_name)?,
+                ..second.clone()
+            }),
             (None, None) => None,
         };
-        let fused = outputs.iter().map(|output| substitute(output, &by_name)).collect::<Result<Vec<_>>>()?;
-        rels[index].kind = RelKind::Calc { input: *source, predicate: fused_predicate, outputs: fused };
+        let fused = outputs
+            .iter()
+            .map(|output| substitute(output, &by_name))
+            .collect::<Result<Vec<_>>>()?;
+        rels[index].kind = RelKind::Calc {
+            input: *source,
+            predicate: fused_predicate,
+            outputs: fused,
+        };
     }
     Ok(())
 }

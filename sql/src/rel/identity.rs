@@ -99,7 +99,12 @@ fn write_into(text: &mut String, expr: &Expr, name: &dyn Fn(&Column) -> String) 
         }
         Expr::Like(like) => {
             write_into(text, &like.expr, name);
-            let _ = write!(text, "{} {} ", not(like.negated), if like.case_insensitive { "ILIKE" } else { "LIKE" });
+            let _ = write!(
+                text,
+                "{} {} ",
+                not(like.negated),
+                if like.case_insensitive { "ILIKE" } else { "LIKE" }
+            );
             write_into(text, &like.pattern, name);
         }
         Expr::Case(case) => {

@@ -6,8 +6,8 @@ use super::{AggregateCall, Rel, RelId, RelKind, Rels, Role, Windowing};
 use crate::catalog::Catalog;
 use crate::error::{Position, Result, SqlError};
 use crate::functions::aggregates::{Aggregate as AggregateFunction, star};
-use crate::script::Script;
 use crate::functions::window::{WindowSide, last_ms, tumble_of};
+use crate::script::Script;
 use crate::types::sql_name;
 use crate::window_function::TumbleSpec;
 use arrow::datatypes::DataType;
@@ -34,8 +34,10 @@ impl Lowering<'_> {
         match plan {
             LogicalPlan::TableScan(scan) => {
                 let name = scan.table_name.table();
-                let (index, table) =
-                    self.catalog.table(name).ok_or_else(|| SqlError::internal(format!("no table {name}")))?;
+                let (index, table) = self
+                    .catalog
+                    .table(name)
+                    .ok_or_else(|| SqlError::internal(format!("no table {name}")))?;
                 Ok(self.rels.table(index, name, table.rel_columns()))
             }
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
@@ -48,11 +50,19 @@ impl Lowering<'_> {
                 let input = self.lower(&filter.input)?;
                 let predicate = self.predicate(&filter.predicate, filter.input.schema(), input)?;
                 let rel = self.rels.get(input);
-                let outputs = rel.columns.iter().map(|column| (column.name.clone(), Prepared::column(column))).collect();
+                let outputs = rel
+                    .columns
+                    .iter()
+                    .map(|column| (column.name.clone(), Prepared::column(column)))
+                    .collect();
                 Ok(self.rels.calc(input, Some(predicate), outputs))
             }
             LogicalPlan::Union(union) => {
-                let inputs = union.inputs.iter().map(|input| self.lower(input)).collect::<Result<Vec<_>>>()?;
+                let inputs = union
+                    .inputs
+                    .iter()
+                    .map(|input| self.lower(input))
+                    .collect::<Result<Vec<_>>>()?;
                 self.union(inputs)
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
@@ -78,7 +88,12 @@ impl Lowering<'_> {
         exprs
             .iter()
             .zip(schema.fields())
-            .map(|(expr, field)| Ok((field.name().clone(), prepare(expr, names, rel).map_err(|e| e.or_at(self.at))?)))
+            .map(|(expr, field)| {
+                Ok((
+                    field.name().clone(),
+                    prepare(expr, names, rel).map_err(|e| e.or_at(self.at))?,
+                ))
+            })
             .collect()
     }
 
@@ -88,7 +103,11 @@ impl Lowering<'_> {
             DataType::Boolean => Ok(prepared),
             DataType::Null => {
                 let expr = cast(prepared.expr.clone(), DataType::Boolean);
-                Ok(Prepared { expr, data_type: DataType::Boolean, ..prepared })
+                Ok(Prepared {
+                    expr,
+                    data_type: DataType::Boolean,
+                    ..prepared
+                })
             }
             ref other => {
                 let message = format!("a condition must be BOOLEAN, and this one is {}", sql_name(other));
@@ -99,7 +118,9 @@ impl Lowering<'_> {
 
     /// Puts relations together, casting their columns to common types.
     fn union(&mut self, inputs: Vec<RelId>) -> Result<RelId> {
-        let Some(&first) = inputs.first() else { return Err(SqlError::internal("a union of nothing")) };
+        let Some(&first) = inputs.first() else {
+            return Err(SqlError::internal("a union of nothing"));
+        };
         let width = self.rels.get(first).columns.len();
         let mut types = Vec::with_capacity(width);
         for index in 0..width {
@@ -113,7 +134,11 @@ impl Lowering<'_> {
                 let names: Vec<String> = found.iter().map(sql_name).collect();
                 return Err(SqlError::at(
                     self.at,
-                    format!("column {} of the UNION has types without a common one: {}", index + 1, names.join(", ")),
+                    format!(
+                        "column {} of the UNION has types without a common one: {}",
+                        index + 1,
+                        names.join(", ")
+                    ),
                 )
                 .hint("cast it in one of the queries"));
             };
@@ -122,15 +147,26 @@ impl Lowering<'_> {
         let mut cast_inputs = Vec::with_capacity(inputs.len());
         for input in inputs {
             let rel = self.rels.get(input);
-            let same = rel.columns.iter().zip(&types).all(|(column, common)| &column.data_type == common);
+            let same = rel
+                .columns
+                .iter()
+                .zip(&types)
+                .all(|(column, common)| &column.data_type == common);
             cast_inputs.push(if same {
                 input
             } else {
                 let mut outputs = Vec::with_capacity(width);
                 for (column, common) in rel.columns.iter().zip(&types) {
                     let name = Expr::Column(Column::new_unqualified(&column.name));
-                    let expr = if &column.data_type == common { name } else { cast(name, common.clone()) };
-                    outputs.push((column.name.clone(), prepare_over(expr, rel).map_err(|e| e.or_at(self.at))?));
+                    let expr = if &column.data_type == common {
+                        name
+                    } else {
+                        cast(name, common.clone())
+                    };
+                    outputs.push((
+                        column.name.clone(),
+                        prepare_over(expr, rel).map_err(|e| e.or_at(self.at))?,
+                    ));
                 }
                 self.rels.calc(input, None, outputs)
             });
@@ -140,7 +176,12 @@ impl Lowering<'_> {
 
     /// Lowers `GROUP BY`: a projection of what is needed, the aggregation, and a projection in the query's order.
     fn aggregate(&mut self, aggregate: &Aggregate) -> Result<RelId> {
-        let Aggregate { input: source, group_expr, aggr_expr, .. } = aggregate;
+        let Aggregate {
+            input: source,
+            group_expr,
+            aggr_expr,
+            ..
+        } = aggregate;
         let input = self.lower(source)?;
         let names = source.schema();
         let at = group_expr.iter().chain(aggr_expr).find_map(place);
@@ -176,7 +217,10 @@ impl Lowering<'_> {
             let windowing = match windowed {
                 Some((_, time)) => {
                     let time = &rel.columns[time];
-                    Windowing::Tumble { time: columns.add(time.name.clone(), Prepared::column(time)), spec }
+                    Windowing::Tumble {
+                        time: columns.add(time.name.clone(), Prepared::column(time)),
+                        spec,
+                    }
                 }
                 None => Windowing::Attached {
                     start: columns.add("window_start".into(), groups[start].clone()),
@@ -239,10 +283,12 @@ impl Lowering<'_> {
                 .hint("write GROUP BY window_start, window_end, ...")),
             (None, Some(_)) => Err(SqlError::at(at, "GROUP BY names window_end without window_start")
                 .hint("write GROUP BY window_start, window_end, ...")),
-            (None, None) => Err(SqlError::at(at, "an aggregation without a window is not supported yet").hint(
-                "read FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) and GROUP BY window_start, \
+            (None, None) => Err(
+                SqlError::at(at, "an aggregation without a window is not supported yet").hint(
+                    "read FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) and GROUP BY window_start, \
                  window_end, ...",
-            )),
+                ),
+            ),
         }
     }
 
@@ -250,13 +296,25 @@ impl Lowering<'_> {
     /// rows come with their windows, from an earlier aggregation or a union.
     fn carry_time(&mut self, input: RelId, start: &Prepared) -> Option<(RelId, usize)> {
         let Expr::Column(column) = &start.expr else { return None };
-        let index = self.rels.get(input).columns.iter().position(|known| known.name == column.name)?;
+        let index = self
+            .rels
+            .get(input)
+            .columns
+            .iter()
+            .position(|known| known.name == column.name)?;
         self.carry(input, index)
     }
 
     fn carry(&mut self, id: RelId, index: usize) -> Option<(RelId, usize)> {
         let rel = self.rels.get(id).clone();
-        let RelKind::Calc { input, predicate, outputs } = &rel.kind else { return None };
+        let RelKind::Calc {
+            input,
+            predicate,
+            outputs,
+        } = &rel.kind
+        else {
+            return None;
+        };
         let position = |rels: &Rels, name: &str| rels.get(*input).columns.iter().position(|known| known.name == name);
         let (new_input, time) = match &outputs[index] {
             Expr::Column(column) => self.carry(*input, position(self.rels, &column.name)?)?,
@@ -275,8 +333,21 @@ impl Lowering<'_> {
         }
         // The columns of the new input begin with those of the old one, so all expressions stay as they are.
         let prepared = |(column, expr): (&super::RelColumn, &Expr)| {
-            let super::RelColumn { name, data_type, identity, role } = column.clone();
-            (name, Prepared { expr: expr.clone(), identity, data_type, role })
+            let super::RelColumn {
+                name,
+                data_type,
+                identity,
+                role,
+            } = column.clone();
+            (
+                name,
+                Prepared {
+                    expr: expr.clone(),
+                    identity,
+                    data_type,
+                    role,
+                },
+            )
         };
         let mut carried: Vec<(String, Prepared)> = rel.columns.iter().zip(outputs).map(prepared).collect();
         carried.push((time_column.name.clone(), Prepared::column(&time_column)));
@@ -301,13 +372,21 @@ impl Lowering<'_> {
         let Expr::AggregateFunction(call) = inner else {
             return Err(SqlError::internal(format!("{inner} is no aggregate")));
         };
-        let AggregateFunctionParams { args, distinct, filter, order_by, null_treatment } = &call.params;
+        let AggregateFunctionParams {
+            args,
+            distinct,
+            filter,
+            order_by,
+            null_treatment,
+        } = &call.params;
         let Some(function) = call.func.inner().downcast_ref::<AggregateFunction>() else {
             return Err(SqlError::internal(format!("{} is not our aggregate", call.func.name())));
         };
         if !order_by.is_empty() || null_treatment.is_some() || args.len() > 1 {
-            return Err(SqlError::at(at, format!("this form of {} is not supported", call.func.name()))
-                .hint("write function(column)"));
+            return Err(
+                SqlError::at(at, format!("this form of {} is not supported", call.func.name()))
+                    .hint("write function(column)"),
+            );
         }
         let place = place(expr).or(at);
         let argument = match args.first() {
@@ -328,7 +407,12 @@ impl Lowering<'_> {
             }
             None => None,
         };
-        Ok(AggregateCall { kind: function.kind, distinct: *distinct, argument, filter })
+        Ok(AggregateCall {
+            kind: function.kind,
+            distinct: *distinct,
+            argument,
+            filter,
+        })
     }
 }
 
@@ -338,7 +422,9 @@ struct Columns(Vec<(String, Prepared)>);
 
 impl Columns {
     fn find(&self, prepared: &Prepared) -> Option<usize> {
-        self.0.iter().position(|(_, known)| known.identity == prepared.identity && !known.expr.is_volatile())
+        self.0
+            .iter()
+            .position(|(_, known)| known.identity == prepared.identity && !known.expr.is_volatile())
     }
 
     fn add(&mut self, name: String, prepared: Prepared) -> usize {
@@ -375,9 +461,14 @@ fn window_column(rel: &Rel, keys: usize, side: WindowSide) -> Result<Prepared> {
         WindowSide::End => Ok(Prepared::column(&rel.columns[keys + 1])),
         WindowSide::Time => {
             let end = &rel.columns[keys + 1];
-            let Role::Window(_, spec) = end.role else { return Err(SqlError::internal("a window without its role")) };
+            let Role::Window(_, spec) = end.role else {
+                return Err(SqlError::internal("a window without its role"));
+            };
             let prepared = prepare_over(last_ms(Expr::Column(Column::new_unqualified(&end.name))), rel)?;
-            Ok(Prepared { role: Role::Window(WindowSide::Time, spec), ..prepared })
+            Ok(Prepared {
+                role: Role::Window(WindowSide::Time, spec),
+                ..prepared
+            })
         }
     }
 }

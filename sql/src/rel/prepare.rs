@@ -85,14 +85,21 @@ pub(crate) fn prepare_over(expr: Expr, rel: &Rel) -> Result<Prepared> {
     let simpler = simplifier.simplify(expr.clone()).map_err(|error| refusal(&error))?;
     let after = simpler.get_type(&schema).map_err(|error| refusal(&error))?;
     let expr = if after == before { simpler } else { expr };
-    Ok(Prepared { expr, identity, data_type: before, role })
+    Ok(Prepared {
+        expr,
+        identity,
+        data_type: before,
+        role,
+    })
 }
 
 /// Checks that windows stand over time attributes.
 fn check_windows(expr: &Expr, rel: &Rel) -> Result<()> {
     let mut found = Ok(());
     let walked = expr.apply(|expr| {
-        let Expr::ScalarFunction(call) = expr else { return Ok(TreeNodeRecursion::Continue) };
+        let Expr::ScalarFunction(call) = expr else {
+            return Ok(TreeNodeRecursion::Continue);
+        };
         let (Some(window), [Expr::Column(time)]) = (tumble_of(&call.func), call.args.as_slice()) else {
             return Ok(TreeNodeRecursion::Continue);
         };
@@ -107,15 +114,21 @@ fn check_windows(expr: &Expr, rel: &Rel) -> Result<()> {
 }
 
 fn not_a_time_attribute(name: &str, data_type: &DataType, at: Option<Position>) -> SqlError {
-    SqlError::at(at, format!("{name} is not the event time of its rows, so a window over it could never be complete"))
-        .hint(match data_type {
-            DataType::Timestamp(..) => {
-                "the column must be the one of the table's WATERMARK FOR, or window_time of an earlier window, carried \
+    SqlError::at(
+        at,
+        format!("{name} is not the event time of its rows, so a window over it could never be complete"),
+    )
+    .hint(match data_type {
+        DataType::Timestamp(..) => {
+            "the column must be the one of the table's WATERMARK FOR, or window_time of an earlier window, carried \
                  through every query unchanged"
-                    .to_owned()
-            }
-            other => format!("the column is {}: a time attribute is a TIMESTAMP with a WATERMARK", sql_name(other)),
-        })
+                .to_owned()
+        }
+        other => format!(
+            "the column is {}: a time attribute is a TIMESTAMP with a WATERMARK",
+            sql_name(other)
+        ),
+    })
 }
 
 /// Returns where an expression's first column stands.

@@ -20,7 +20,10 @@ pub(crate) struct Pruned {
 /// When a relation names a column that its input does not have: a bug.
 pub(crate) fn prune(rels: &Rels, outputs: &[RelId]) -> Result<Pruned> {
     let needed = needed_columns(rels, outputs)?;
-    let mut pruned = Pruned { rels: Vec::new(), places: HashMap::new() };
+    let mut pruned = Pruned {
+        rels: Vec::new(),
+        places: HashMap::new(),
+    };
     for index in 0..rels.len() {
         let id = RelId(index);
         let Some(kept) = &needed[index] else { continue };
@@ -50,8 +53,15 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<BTreeSet<
         let kept = kept.clone();
         match &rel.kind {
             RelKind::Table(_) => {}
-            RelKind::Calc { input, predicate, outputs } => {
-                let exprs = predicate.iter().map(|p| &p.expr).chain(kept.iter().map(|index| &outputs[*index]));
+            RelKind::Calc {
+                input,
+                predicate,
+                outputs,
+            } => {
+                let exprs = predicate
+                    .iter()
+                    .map(|p| &p.expr)
+                    .chain(kept.iter().map(|index| &outputs[*index]));
                 let columns = columns_of(exprs, rels.get(*input))?;
                 need(&mut needed, *input, columns);
             }
@@ -60,7 +70,12 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<BTreeSet<
                     need(&mut needed, *input, kept.clone());
                 }
             }
-            RelKind::WindowAggregate { input, keys, windowing, calls } => {
+            RelKind::WindowAggregate {
+                input,
+                keys,
+                windowing,
+                calls,
+            } => {
                 let mut columns: BTreeSet<usize> = keys.iter().copied().collect();
                 match windowing {
                     Windowing::Tumble { time, .. } => columns.extend([*time]),
@@ -83,24 +98,35 @@ fn kept_calls<'a>(
     kept: &'a BTreeSet<usize>,
 ) -> impl Iterator<Item = (&'a AggregateCall, usize)> {
     let first = keys.len() + 2;
-    calls.iter().enumerate().map(move |(index, call)| (call, first + index)).filter(|(_, place)| kept.contains(place))
+    calls
+        .iter()
+        .enumerate()
+        .map(move |(index, call)| (call, first + index))
+        .filter(|(_, place)| kept.contains(place))
 }
 
-fn rebuild(
-    rel: &Rel,
-    kept: &BTreeSet<usize>,
-    needed: &[Option<BTreeSet<usize>>],
-    pruned: &mut Pruned,
-) -> Result<Rel> {
+fn rebuild(rel: &Rel, kept: &BTreeSet<usize>, needed: &[Option<BTreeSet<usize>>], pruned: &mut Pruned) -> Result<Rel> {
     let lost = || SqlError::internal("a relation was pruned that is read");
     let place = |pruned: &Pruned, id: &RelId| pruned.places.get(id).copied().ok_or_else(lost);
     let columns = kept.iter().map(|index| rel.columns[*index].clone()).collect();
     let rows = rel.rows.clone();
     match &rel.kind {
-        RelKind::Table(table) => Ok(Rel { kind: RelKind::Table(*table), columns, rows }),
-        RelKind::Calc { input, predicate, outputs } => {
+        RelKind::Table(table) => Ok(Rel {
+            kind: RelKind::Table(*table),
+            columns,
+            rows,
+        }),
+        RelKind::Calc {
+            input,
+            predicate,
+            outputs,
+        } => {
             let outputs = kept.iter().map(|index| outputs[*index].clone()).collect();
-            let kind = RelKind::Calc { input: place(pruned, input)?, predicate: predicate.clone(), outputs };
+            let kind = RelKind::Calc {
+                input: place(pruned, input)?,
+                predicate: predicate.clone(),
+                outputs,
+            };
             Ok(Rel { kind, columns, rows })
         }
         RelKind::Union { inputs } => {
@@ -114,21 +140,48 @@ fn rebuild(
                 // Another reader needs more columns of this input than the union does.
                 let source = pruned.rels[id.0].clone();
                 let has = needed[input.0].as_ref().ok_or_else(lost)?;
-                let wanted: Vec<_> = has.iter().zip(&source.columns).filter(|(index, _)| kept.contains(index)).collect();
+                let wanted: Vec<_> = has
+                    .iter()
+                    .zip(&source.columns)
+                    .filter(|(index, _)| kept.contains(index))
+                    .collect();
                 let outputs = wanted.iter().map(|(_, column)| Prepared::column(column).expr).collect();
                 let columns = wanted.iter().map(|(_, column)| (*column).clone()).collect();
-                let kind = RelKind::Calc { input: id, predicate: None, outputs };
-                pruned.rels.push(Rel { kind, columns, rows: source.rows });
+                let kind = RelKind::Calc {
+                    input: id,
+                    predicate: None,
+                    outputs,
+                };
+                pruned.rels.push(Rel {
+                    kind,
+                    columns,
+                    rows: source.rows,
+                });
                 placed.push(RelId(pruned.rels.len() - 1));
             }
-            Ok(Rel { kind: RelKind::Union { inputs: placed }, columns, rows })
+            Ok(Rel {
+                kind: RelKind::Union { inputs: placed },
+                columns,
+                rows,
+            })
         }
-        RelKind::WindowAggregate { input, keys, windowing, calls } => {
+        RelKind::WindowAggregate {
+            input,
+            keys,
+            windowing,
+            calls,
+        } => {
             let has = needed[input.0].as_ref().ok_or_else(lost)?;
             let moved = |index: usize| has.iter().position(|known| *known == index).ok_or_else(lost);
             let windowing = match *windowing {
-                Windowing::Tumble { time, spec } => Windowing::Tumble { time: moved(time)?, spec },
-                Windowing::Attached { start, end } => Windowing::Attached { start: moved(start)?, end: moved(end)? },
+                Windowing::Tumble { time, spec } => Windowing::Tumble {
+                    time: moved(time)?,
+                    spec,
+                },
+                Windowing::Attached { start, end } => Windowing::Attached {
+                    start: moved(start)?,
+                    end: moved(end)?,
+                },
             };
             let mut columns = rel.columns[..keys.len() + 2].to_vec();
             let mut moved_calls = Vec::new();
@@ -141,7 +194,12 @@ fn rebuild(
                 columns.push(rel.columns[place].clone());
             }
             let keys = keys.iter().map(|key| moved(*key)).collect::<Result<Vec<_>>>()?;
-            let kind = RelKind::WindowAggregate { input: place(pruned, input)?, keys, windowing, calls: moved_calls };
+            let kind = RelKind::WindowAggregate {
+                input: place(pruned, input)?,
+                keys,
+                windowing,
+                calls: moved_calls,
+            };
             Ok(Rel { kind, columns, rows })
         }
     }

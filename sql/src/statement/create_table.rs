@@ -43,7 +43,12 @@ pub(crate) enum ColumnKind {
     /// The record.
     Physical { sql_type: SqlType, nullable: bool },
     /// The record's metadata; a virtual one is not written.
-    Metadata { sql_type: SqlType, nullable: bool, key: String, is_virtual: bool },
+    Metadata {
+        sql_type: SqlType,
+        nullable: bool,
+        key: String,
+        is_virtual: bool,
+    },
     /// The other columns.
     Computed { expr: Expr, at: Option<Position> },
 }
@@ -78,7 +83,10 @@ pub(super) fn parse(parser: &mut Parser<'_>) -> Result<CreateTable> {
     };
     if !parser.consume_token(&Token::LParen) {
         let next = parser.peek_token();
-        let error = SqlError::at(start_of(next.span), format!("expected the columns of the table, found {next}"));
+        let error = SqlError::at(
+            start_of(next.span),
+            format!("expected the columns of the table, found {next}"),
+        );
         return Err(error.hint("write CREATE TABLE name (column type, ...) WITH ('connector' = '...')"));
     }
     loop {
@@ -146,7 +154,11 @@ fn parse_element(parser: &mut Parser<'_>, table: &mut CreateTable) -> Result<()>
             if table.watermark.is_some() {
                 return Err(SqlError::at(at, "a table has one watermark").hint("remove this one"));
             }
-            table.watermark = Some(WatermarkDefinition { column, expr, at: expr_at });
+            table.watermark = Some(WatermarkDefinition {
+                column,
+                expr,
+                at: expr_at,
+            });
             Ok(())
         }
         ("CONSTRAINT", _) if second != "AS" => {
@@ -188,7 +200,10 @@ fn parse_column(parser: &mut Parser<'_>, table: &mut CreateTable) -> Result<()> 
         let at = start_of(parser.peek_token_ref().span);
         let expr = parser.parse_expr().map_err(from_parser)?;
         parse_comment(parser)?;
-        table.columns.push(ColumnDefinition { name, kind: ColumnKind::Computed { expr, at } });
+        table.columns.push(ColumnDefinition {
+            name,
+            kind: ColumnKind::Computed { expr, at },
+        });
         return Ok(());
     }
     let sql_type = parse_type(parser)?;
@@ -200,12 +215,16 @@ fn parse_column(parser: &mut Parser<'_>, table: &mut CreateTable) -> Result<()> 
         let at = start_of(next.span);
         match next.token.to_string().to_ascii_uppercase().as_str() {
             "NOT" => {
-                parser.expect_keywords(&[Keyword::NOT, Keyword::NULL]).map_err(from_parser)?;
+                parser
+                    .expect_keywords(&[Keyword::NOT, Keyword::NULL])
+                    .map_err(from_parser)?;
                 nullable = false;
             }
             "NULL" => parser.advance_token(),
             "PRIMARY" => {
-                parser.expect_keywords(&[Keyword::PRIMARY, Keyword::KEY]).map_err(from_parser)?;
+                parser
+                    .expect_keywords(&[Keyword::PRIMARY, Keyword::KEY])
+                    .map_err(from_parser)?;
                 set_key(parser, table, vec![name.clone()], at)?;
             }
             "METADATA" => {
@@ -223,7 +242,11 @@ fn parse_column(parser: &mut Parser<'_>, table: &mut CreateTable) -> Result<()> 
             "COMMENT" => parse_comment(parser)?,
             "," | ")" | "EOF" => break,
             other => {
-                return Err(SqlError::at(at, format!("unexpected {other} after the type of column {}", name.value)).hint(
+                return Err(SqlError::at(
+                    at,
+                    format!("unexpected {other} after the type of column {}", name.value),
+                )
+                .hint(
                     "after the type may stand NOT NULL, PRIMARY KEY NOT ENFORCED, METADATA [FROM 'key'] [VIRTUAL] and \
                      COMMENT",
                 ));
@@ -231,7 +254,12 @@ fn parse_column(parser: &mut Parser<'_>, table: &mut CreateTable) -> Result<()> 
         }
     }
     let kind = match metadata {
-        Some(key) => ColumnKind::Metadata { sql_type, nullable, key, is_virtual },
+        Some(key) => ColumnKind::Metadata {
+            sql_type,
+            nullable,
+            key,
+            is_virtual,
+        },
         None => ColumnKind::Physical { sql_type, nullable },
     };
     table.columns.push(ColumnDefinition { name, kind });

@@ -1,7 +1,7 @@
 //! Expressions.
 
-use super::query::check_wildcard;
 use super::Whitelist;
+use super::query::check_wildcard;
 use crate::error::{Position, Result, SqlError};
 use crate::functions::Known;
 use crate::script::start_of;
@@ -40,19 +40,40 @@ pub(super) fn check(list: &Whitelist<'_>, expr: &Expr, place: Place) -> Result<(
         | Expr::IsNotUnknown(inner)
         | Expr::Nested(inner) => check(list, inner, place),
         Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => all(&[left, right]),
-        Expr::InList { expr: inner, list: values, negated: _ } => {
+        Expr::InList {
+            expr: inner,
+            list: values,
+            negated: _,
+        } => {
             check(list, inner, place)?;
             values.iter().try_for_each(|value| check(list, value, place))
         }
-        Expr::Between { expr: inner, negated: _, low, high } => all(&[inner, low, high]),
+        Expr::Between {
+            expr: inner,
+            negated: _,
+            low,
+            high,
+        } => all(&[inner, low, high]),
         Expr::BinaryOp { left, op, right } => {
             if !is_known_operator(op) {
                 return refuse(&format!("the operator {op}"), "use a function for it");
             }
             all(&[left, right])
         }
-        Expr::Like { negated: _, any, expr: inner, pattern, escape_char }
-        | Expr::ILike { negated: _, any, expr: inner, pattern, escape_char } => {
+        Expr::Like {
+            negated: _,
+            any,
+            expr: inner,
+            pattern,
+            escape_char,
+        }
+        | Expr::ILike {
+            negated: _,
+            any,
+            expr: inner,
+            pattern,
+            escape_char,
+        } => {
             if *any {
                 return refuse("LIKE ANY", "combine several LIKE with OR");
             }
@@ -68,14 +89,24 @@ pub(super) fn check(list: &Whitelist<'_>, expr: &Expr, place: Place) -> Result<(
             UnaryOperator::Plus | UnaryOperator::Minus | UnaryOperator::Not => check(list, inner, place),
             _ => refuse(&format!("the operator {op}"), "use a function for it"),
         },
-        Expr::Cast { kind: _, expr: inner, data_type, array, format } => {
+        Expr::Cast {
+            kind: _,
+            expr: inner,
+            data_type,
+            array,
+            format,
+        } => {
             if *array || format.is_some() {
                 return refuse("this form of CAST", "write CAST(x AS type)");
             }
             check_cast_type(list, data_type, list.start(expr))?;
             check(list, inner, place)
         }
-        Expr::Extract { field, syntax: _, expr: inner } => {
+        Expr::Extract {
+            field,
+            syntax: _,
+            expr: inner,
+        } => {
             check_field(list, field, list.start(expr))?;
             check(list, inner, place)
         }
@@ -85,21 +116,48 @@ pub(super) fn check(list: &Whitelist<'_>, expr: &Expr, place: Place) -> Result<(
             CeilFloorKind::Scale(_) => refuse("CEIL or FLOOR with a scale", "use round(x, digits)"),
         },
         Expr::Position { expr: inner, r#in } => all(&[inner, r#in]),
-        Expr::Substring { expr: inner, substring_from, substring_for, special: _, shorthand: _ } => {
+        Expr::Substring {
+            expr: inner,
+            substring_from,
+            substring_for,
+            special: _,
+            shorthand: _,
+        } => {
             check(list, inner, place)?;
-            substring_from.iter().chain(substring_for).try_for_each(|part| check(list, part, place))
+            substring_from
+                .iter()
+                .chain(substring_for)
+                .try_for_each(|part| check(list, part, place))
         }
-        Expr::Trim { trim_where: _, trim_what, expr: inner, trim_characters } => {
+        Expr::Trim {
+            trim_where: _,
+            trim_what,
+            expr: inner,
+            trim_characters,
+        } => {
             check(list, inner, place)?;
             let characters = trim_characters.iter().flatten();
-            trim_what.iter().map(AsRef::as_ref).chain(characters).try_for_each(|part| check(list, part, place))
+            trim_what
+                .iter()
+                .map(AsRef::as_ref)
+                .chain(characters)
+                .try_for_each(|part| check(list, part, place))
         }
-        Expr::Overlay { expr: inner, overlay_what, overlay_from, overlay_for } => {
+        Expr::Overlay {
+            expr: inner,
+            overlay_what,
+            overlay_from,
+            overlay_for,
+        } => {
             all(&[inner, overlay_what, overlay_from])?;
             overlay_for.iter().try_for_each(|part| check(list, part, place))
         }
         Expr::Value(value) => check_value(list, value),
-        Expr::TypedString(TypedString { data_type, value, uses_odbc_syntax }) => {
+        Expr::TypedString(TypedString {
+            data_type,
+            value,
+            uses_odbc_syntax,
+        }) => {
             if *uses_odbc_syntax {
                 return refuse("this form of a literal", "write TIMESTAMP '2026-01-01 00:00:00'");
             }
@@ -107,16 +165,28 @@ pub(super) fn check(list: &Whitelist<'_>, expr: &Expr, place: Place) -> Result<(
             check_value(list, value)
         }
         Expr::Function(function) => check_function(list, function, place),
-        Expr::Case { case_token: _, end_token: _, operand, conditions, else_result } => {
+        Expr::Case {
+            case_token: _,
+            end_token: _,
+            operand,
+            conditions,
+            else_result,
+        } => {
             for CaseWhen { condition, result } in conditions {
                 all(&[condition, result])?;
             }
-            operand.iter().chain(else_result).try_for_each(|part| check(list, part, place))
+            operand
+                .iter()
+                .chain(else_result)
+                .try_for_each(|part| check(list, part, place))
         }
         Expr::Interval(interval) => check_interval(list, interval, list.start(expr)),
         Expr::AtTimeZone { .. } => not_yet("AT TIME ZONE", "timestamps with a local time zone are in UTC"),
         Expr::InSubquery { .. } | Expr::Exists { .. } | Expr::Subquery(_) | Expr::AnyOp { .. } | Expr::AllOp { .. } => {
-            not_yet("a query inside an expression", "put it into FROM, or compare with a list of values")
+            not_yet(
+                "a query inside an expression",
+                "put it into FROM, or compare with a list of values",
+            )
         }
         Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => not_yet("more than one grouping", "use UNION ALL"),
         Expr::Tuple(_) | Expr::Struct { .. } | Expr::Array(_) | Expr::Map(_) | Expr::Dictionary(_) => {
@@ -182,8 +252,16 @@ fn check_cast_type(list: &Whitelist<'_>, data_type: &sqlparser::ast::DataType, a
 fn check_field(list: &Whitelist<'_>, field: &DateTimeField, at: Option<Position>) -> Result<()> {
     use DateTimeField as Field;
     match field {
-        Field::Year | Field::Quarter | Field::Month | Field::Week(None) | Field::Day | Field::Doy | Field::Hour
-        | Field::Minute | Field::Second | Field::Epoch => Ok(()),
+        Field::Year
+        | Field::Quarter
+        | Field::Month
+        | Field::Week(None)
+        | Field::Day
+        | Field::Doy
+        | Field::Hour
+        | Field::Minute
+        | Field::Second
+        | Field::Epoch => Ok(()),
         other => {
             let hint = "supported: YEAR, QUARTER, MONTH, WEEK, DAY, DOY, HOUR, MINUTE, SECOND, EPOCH";
             Err(list.not_yet(at, &[], &format!("EXTRACT({other} ...)"), hint))
@@ -192,20 +270,44 @@ fn check_field(list: &Whitelist<'_>, field: &DateTimeField, at: Option<Position>
 }
 
 fn check_interval(list: &Whitelist<'_>, interval: &Interval, at: Option<Position>) -> Result<()> {
-    let Interval { value, leading_field, leading_precision, last_field, fractional_seconds_precision } = interval;
+    let Interval {
+        value,
+        leading_field,
+        leading_precision,
+        last_field,
+        fractional_seconds_precision,
+    } = interval;
     let is_text = matches!(value.as_ref(), Expr::Value(value) if matches!(value.value, Value::SingleQuotedString(_)));
     if !is_text || leading_field.is_none() {
         return Err(list.unknown(at, &[], "this interval", "write INTERVAL '5' SECOND"));
     }
     if leading_precision.is_some() || last_field.is_some() || fractional_seconds_precision.is_some() {
-        return Err(list.not_yet(at, &[], "an interval of several units", "add intervals of one unit each"));
+        return Err(list.not_yet(
+            at,
+            &[],
+            "an interval of several units",
+            "add intervals of one unit each",
+        ));
     }
     Ok(())
 }
 
 fn check_function(list: &Whitelist<'_>, function: &Function, place: Place) -> Result<()> {
-    let Function { name, uses_odbc_syntax, parameters, args, filter, null_treatment, over, within_group } = function;
-    let at = name.0.first().and_then(|part| part.as_ident()).and_then(|ident| start_of(ident.span));
+    let Function {
+        name,
+        uses_odbc_syntax,
+        parameters,
+        args,
+        filter,
+        null_treatment,
+        over,
+        within_group,
+    } = function;
+    let at = name
+        .0
+        .first()
+        .and_then(|part| part.as_ident())
+        .and_then(|ident| start_of(ident.span));
     if *uses_odbc_syntax || !matches!(parameters, FunctionArguments::None) {
         return Err(list.unknown(at, &[], "this form of a call", "write function(arguments)"));
     }
@@ -242,7 +344,12 @@ fn check_function(list: &Whitelist<'_>, function: &Function, place: Place) -> Re
         return Err(list.not_yet(at, &["WITHIN"], "WITHIN GROUP", "remove it"));
     }
     if null_treatment.is_some() {
-        return Err(list.unknown(at, &["IGNORE", "RESPECT"], "IGNORE NULLS or RESPECT NULLS", "aggregates skip nulls"));
+        return Err(list.unknown(
+            at,
+            &["IGNORE", "RESPECT"],
+            "IGNORE NULLS or RESPECT NULLS",
+            "aggregates skip nulls",
+        ));
     }
     if let Some(filter) = filter {
         if !is_aggregate {
@@ -253,12 +360,26 @@ fn check_function(list: &Whitelist<'_>, function: &Function, place: Place) -> Re
     match args {
         FunctionArguments::None => Ok(()),
         FunctionArguments::Subquery(_) => Err(list.not_yet(at, &[], "a query as an argument", "put it into FROM")),
-        FunctionArguments::List(FunctionArgumentList { duplicate_treatment, args, clauses }) => {
+        FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment,
+            args,
+            clauses,
+        }) => {
             if duplicate_treatment.is_some() && !is_aggregate {
                 return Err(list.unknown(at, &["DISTINCT", "ALL"], "DISTINCT in a scalar function", "remove it"));
             }
             if !clauses.is_empty() {
-                let words = &["IGNORE", "RESPECT", "ORDER", "LIMIT", "ON", "HAVING", "SEPARATOR", "NULL", "ABSENT"];
+                let words = &[
+                    "IGNORE",
+                    "RESPECT",
+                    "ORDER",
+                    "LIMIT",
+                    "ON",
+                    "HAVING",
+                    "SEPARATOR",
+                    "NULL",
+                    "ABSENT",
+                ];
                 return Err(list.unknown(at, words, "a clause inside a call", "remove it"));
             }
             for arg in args {

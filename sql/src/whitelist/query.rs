@@ -27,7 +27,12 @@ pub(super) fn check(list: &Whitelist<'_>, query: &Query) -> Result<()> {
     // The clauses behind the body are looked for from the end of the body on.
     let end = crate::script::position(body.span().end).or(at);
     if order_by.is_some() {
-        return Err(list.not_yet(end, &["ORDER"], "ORDER BY over a stream", "the sink's reader can sort; remove it"));
+        return Err(list.not_yet(
+            end,
+            &["ORDER"],
+            "ORDER BY over a stream",
+            "the sink's reader can sort; remove it",
+        ));
     }
     if limit_clause.is_some() {
         let hint = "a stream has no end to count from; remove it";
@@ -37,7 +42,12 @@ pub(super) fn check(list: &Whitelist<'_>, query: &Query) -> Result<()> {
         return Err(list.not_yet(end, &["FETCH"], "FETCH over a stream", "remove it"));
     }
     if !locks.is_empty() || for_clause.is_some() {
-        return Err(list.unknown(end, &["FOR"], "FOR ... behind a query", "a stream cannot be locked; remove it"));
+        return Err(list.unknown(
+            end,
+            &["FOR"],
+            "FOR ... behind a query",
+            "a stream cannot be locked; remove it",
+        ));
     }
     if settings.is_some() || format_clause.is_some() {
         return Err(list.unknown(end, &["SETTINGS", "FORMAT"], "this clause", "remove it"));
@@ -57,13 +67,23 @@ fn body_start(query: &Query) -> Option<Position> {
 }
 
 fn check_with(list: &Whitelist<'_>, with: &With) -> Result<()> {
-    let With { with_token, recursive, cte_tables } = with;
+    let With {
+        with_token,
+        recursive,
+        cte_tables,
+    } = with;
     if *recursive {
         let at = start_of(with_token.0.span);
         return Err(list.not_yet(at, &["RECURSIVE"], "WITH RECURSIVE", "write the steps out"));
     }
     for cte in cte_tables {
-        let Cte { alias, query, from, materialized, closing_paren_token: _ } = cte;
+        let Cte {
+            alias,
+            query,
+            from,
+            materialized,
+            closing_paren_token: _,
+        } = cte;
         let at = start_of(alias.name.span);
         if from.is_some() || materialized.is_some() {
             let words = &["MATERIALIZED", "NOT", "FROM"];
@@ -79,7 +99,12 @@ fn check_body(list: &Whitelist<'_>, body: &SetExpr, at: Option<Position>) -> Res
     match body {
         SetExpr::Select(select) => check_select(list, select),
         SetExpr::Query(query) => check(list, query),
-        SetExpr::SetOperation { left, op, set_quantifier, right } => {
+        SetExpr::SetOperation {
+            left,
+            op,
+            set_quantifier,
+            right,
+        } => {
             let between = crate::script::position(left.span().end).or(at);
             match (op, set_quantifier) {
                 (SetOperator::Union, SetQuantifier::All) => {}
@@ -102,9 +127,7 @@ fn check_body(list: &Whitelist<'_>, body: &SetExpr, at: Option<Position>) -> Res
             let hint = "put the rows into a file and read it with 'connector' = 'filesystem'";
             Err(list.not_yet(list.script.back_to(at, &["VALUES"], 2), &[], "VALUES", hint))
         }
-        SetExpr::Table(_) => {
-            Err(list.unknown(at, &["TABLE"], "TABLE as a query", "write SELECT * FROM the table"))
-        }
+        SetExpr::Table(_) => Err(list.unknown(at, &["TABLE"], "TABLE as a query", "write SELECT * FROM the table")),
         SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
             Err(SqlError::at(at, "a statement cannot stand inside a query").hint("write SELECT ..."))
         }
@@ -169,7 +192,12 @@ fn check_select(list: &Whitelist<'_>, select: &Select) -> Result<()> {
     }
     if !cluster_by.is_empty() || !distribute_by.is_empty() || !sort_by.is_empty() {
         let words = &["CLUSTER", "DISTRIBUTE", "SORT"];
-        return Err(list.unknown(at, words, "this clause", "remove it: the sink decides how rows are spread"));
+        return Err(list.unknown(
+            at,
+            words,
+            "this clause",
+            "remove it: the sink decides how rows are spread",
+        ));
     }
     if !named_window.is_empty() {
         let hint = "use GROUP BY window_start, window_end over TABLE(TUMBLE(...))";
@@ -253,10 +281,20 @@ fn check_group_by(list: &Whitelist<'_>, group_by: &GroupByExpr, at: Option<Posit
             }
             Expr::Tuple(_) => {
                 let from = super::expr_start(expr).or(at);
-                return Err(list.unknown(from, &[], "a row as a grouping key", "write the columns without parentheses"));
+                return Err(list.unknown(
+                    from,
+                    &[],
+                    "a row as a grouping key",
+                    "write the columns without parentheses",
+                ));
             }
             Expr::Value(value) if matches!(value.value, Value::Number(..)) => {
-                return Err(list.unknown(start_of(value.span), &[], "GROUP BY position", "write the expression itself"));
+                return Err(list.unknown(
+                    start_of(value.span),
+                    &[],
+                    "GROUP BY position",
+                    "write the expression itself",
+                ));
             }
             _ => expr::check(list, expr, Place::Row)?,
         }

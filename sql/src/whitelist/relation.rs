@@ -18,7 +18,9 @@ pub(super) fn check_from(list: &Whitelist<'_>, from: &[TableWithJoins], at: Opti
     if let Some(join) = joins.first() {
         let relation = start_of(sqlparser::ast::Spanned::span(&join.relation));
         let words = &["JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "NATURAL"];
-        let behind = crate::script::position(sqlparser::ast::Spanned::span(relation_of(from)).end).or(relation).or(at);
+        let behind = crate::script::position(sqlparser::ast::Spanned::span(relation_of(from)).end)
+            .or(relation)
+            .or(at);
         return Err(list.not_yet(behind, words, "a join", JOIN_HINT));
     }
     Ok(())
@@ -68,7 +70,12 @@ fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Option<Position>
                 None => check_name(name, here),
             }
         }
-        TableFactor::Derived { lateral, subquery, alias, sample } => {
+        TableFactor::Derived {
+            lateral,
+            subquery,
+            alias,
+            sample,
+        } => {
             if *lateral {
                 let at = list.script.back_to(here, &["LATERAL"], 2);
                 return Err(list.not_yet(at, &[], "LATERAL", JOIN_HINT));
@@ -89,7 +96,10 @@ fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Option<Position>
             let parts = window_function::call_of(function)?;
             check_function(list, &function.name, parts, here)
         }
-        TableFactor::NestedJoin { table_with_joins, alias } => {
+        TableFactor::NestedJoin {
+            table_with_joins,
+            alias,
+        } => {
             check_alias(alias.as_ref())?;
             check_from(list, std::slice::from_ref(table_with_joins.as_ref()), at)
         }
@@ -110,14 +120,34 @@ fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Option<Position>
         | TableFactor::Unpivot { .. }
         | TableFactor::XmlTable { .. }
         | TableFactor::SemanticView { .. } => {
-            let words = &["PIVOT", "UNPIVOT", "JSON_TABLE", "OPENJSON", "XMLTABLE", "SEMANTIC_VIEW"];
-            Err(list.unknown(here, words, "this table", "read a table, a view, a query or TABLE(TUMBLE(...))"))
+            let words = &[
+                "PIVOT",
+                "UNPIVOT",
+                "JSON_TABLE",
+                "OPENJSON",
+                "XMLTABLE",
+                "SEMANTIC_VIEW",
+            ];
+            Err(list.unknown(
+                here,
+                words,
+                "this table",
+                "read a table, a view, a query or TABLE(TUMBLE(...))",
+            ))
         }
     }
 }
 
 pub(super) fn check_alias(alias: Option<&TableAlias>) -> Result<()> {
-    let Some(TableAlias { explicit: _, name, columns, at }) = alias else { return Ok(()) };
+    let Some(TableAlias {
+        explicit: _,
+        name,
+        columns,
+        at,
+    }) = alias
+    else {
+        return Ok(());
+    };
     if let Some(at) = at {
         return Err(SqlError::at(start_of(at.span), "this clause behind an alias is not supported").hint("remove it"));
     }
@@ -146,5 +176,7 @@ fn check_function(
     at: Option<Position>,
 ) -> Result<()> {
     check_name(name, at)?;
-    WindowFunction::parse(name, args).map(|_| ()).map_err(|error| error.or_at(at))
+    WindowFunction::parse(name, args)
+        .map(|_| ())
+        .map_err(|error| error.or_at(at))
 }

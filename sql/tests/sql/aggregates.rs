@@ -41,7 +41,9 @@ fn keys_filters_having_and_expressions_over_aggregates() {
 fn keys_may_be_expressions() {
     let rows = query(
         "c STRING, n BIGINT",
-        &format!("SELECT LOWER(channel) AS c, COUNT(*) FROM {TUMBLE} GROUP BY window_start, window_end, LOWER(channel)"),
+        &format!(
+            "SELECT LOWER(channel) AS c, COUNT(*) FROM {TUMBLE} GROUP BY window_start, window_end, LOWER(channel)"
+        ),
     );
     assert_eq!(rows, ["app|1", "web|2", "NULL|1", "web|1", "app|1"]);
 }
@@ -54,7 +56,14 @@ fn offset_shifts_windows() {
          FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '2' SECOND))
          GROUP BY window_start, window_end",
     );
-    assert_eq!(rows, ["2025-12-31T23:59:52|2", "2026-01-01T00:00:02|3", "2026-01-01T00:00:12|1"]);
+    assert_eq!(
+        rows,
+        [
+            "2025-12-31T23:59:52|2",
+            "2026-01-01T00:00:02|3",
+            "2026-01-01T00:00:12|1"
+        ]
+    );
 }
 
 #[test]
@@ -99,7 +108,14 @@ fn aggregation_over_the_windows_of_an_aggregation() {
              GROUP BY window_start, window_end"
         ),
     );
-    assert_eq!(rows, ["2026-01-01T00:00:00|2|2", "2026-01-01T00:00:05|2|1", "2026-01-01T00:00:10|1|1"]);
+    assert_eq!(
+        rows,
+        [
+            "2026-01-01T00:00:00|2|2",
+            "2026-01-01T00:00:05|2|1",
+            "2026-01-01T00:00:10|1|1"
+        ]
+    );
 }
 
 #[test]
@@ -107,9 +123,18 @@ fn window_over_a_union_of_windowed_queries() {
     let one = format!("SELECT auction, window_start, window_end FROM {TUMBLE}");
     let rows = query(
         "s TIMESTAMP(3), n BIGINT",
-        &format!("SELECT window_start, COUNT(*) FROM ({one} UNION ALL {one} WHERE auction = 1) GROUP BY window_start, window_end"),
+        &format!(
+            "SELECT window_start, COUNT(*) FROM ({one} UNION ALL {one} WHERE auction = 1) GROUP BY window_start, window_end"
+        ),
     );
-    assert_eq!(rows, ["2026-01-01T00:00:00|5", "2026-01-01T00:00:05|3", "2026-01-01T00:00:10|1"]);
+    assert_eq!(
+        rows,
+        [
+            "2026-01-01T00:00:00|5",
+            "2026-01-01T00:00:05|3",
+            "2026-01-01T00:00:10|1"
+        ]
+    );
 }
 
 #[test]

@@ -27,11 +27,21 @@ fn source(plan: &JobPlan) -> &SourceNode {
 }
 
 fn columns(source: &SourceNode) -> Vec<&str> {
-    source.physical_schema.fields().iter().map(|field| field.name().as_str()).collect()
+    source
+        .physical_schema
+        .fields()
+        .iter()
+        .map(|field| field.name().as_str())
+        .collect()
 }
 
 fn uids(plan: &JobPlan, prefix: &str) -> Vec<String> {
-    plan.graph.nodes().iter().map(|node| node.uid.clone()).filter(|uid| uid.starts_with(prefix)).collect()
+    plan.graph
+        .nodes()
+        .iter()
+        .map(|node| node.uid.clone())
+        .filter(|uid| uid.starts_with(prefix))
+        .collect()
 }
 
 #[test]
@@ -44,14 +54,19 @@ fn a_table_is_read_once_with_the_columns_that_any_statement_needs() {
     assert_eq!(columns(source(&plan)), ["auction", "bidder", "price", "ts"]);
     assert_eq!(uids(&plan, "sink:"), ["sink:out", "sink:out:2", "sink:out:3"]);
     let read = plan.tables.iter().find(|table| table.name == "bids").unwrap();
-    assert_eq!((read.columns_read.len(), read.is_written, read.connector.as_str()), (4, false, "test"));
+    assert_eq!(
+        (read.columns_read.len(), read.is_written, read.connector.as_str()),
+        (4, false, "test")
+    );
     assert!(plan.tables.iter().any(|table| table.name == "out" && table.is_written));
 }
 
 #[test]
 fn statements_over_one_view_share_its_aggregation() {
     let view = format!("CREATE VIEW v (n) AS {COUNT};");
-    let plan = planned(&format!("{view} INSERT INTO out SELECT n FROM v; INSERT INTO counts SELECT n + 1 FROM v WHERE n > 1"));
+    let plan = planned(&format!(
+        "{view} INSERT INTO out SELECT n FROM v; INSERT INTO counts SELECT n + 1 FROM v WHERE n > 1"
+    ));
     assert_eq!(uids(&plan, "window-aggregate").len(), 1);
 }
 
@@ -61,7 +76,10 @@ fn event_time_is_what_the_table_says() {
     let source = source(&plan);
     assert_eq!(columns(source), ["auction", "ts"]);
     let time = source.event_time.as_ref().unwrap();
-    assert_eq!((time.column, time.delay_ms, time.idle_timeout), (1, 2_000, Some(Duration::from_secs(3))));
+    assert_eq!(
+        (time.column, time.delay_ms, time.idle_timeout),
+        (1, 2_000, Some(Duration::from_secs(3)))
+    );
 }
 
 #[test]
@@ -79,10 +97,16 @@ fn computed_columns_read_what_they_are_made_of() {
     assert_eq!(columns(source), ["millis", "page"]);
     assert_eq!(source.event_time.as_ref().unwrap().column, 1);
     let rows = super::support::rows(
-        &[("millis", arrow::datatypes::DataType::Int64), ("page", arrow::datatypes::DataType::Utf8)],
+        &[
+            ("millis", arrow::datatypes::DataType::Int64),
+            ("page", arrow::datatypes::DataType::Utf8),
+        ],
         "0,a\n59999,a\n60000,a\n1,b",
     );
-    assert_eq!(run(&plan.graph, &BTreeMap::from([("clicks", rows)])).unwrap()["out"], ["a|2", "b|1", "a|1"]);
+    assert_eq!(
+        run(&plan.graph, &BTreeMap::from([("clicks", rows)])).unwrap()["out"],
+        ["a|2", "b|1", "a|1"]
+    );
 }
 
 #[test]
@@ -91,14 +115,41 @@ fn uids_of_state_outlive_changes_elsewhere() {
     let first = aggregate(&format!("INSERT INTO out {COUNT}"));
     let changed_output = COUNT.replace("COUNT(*)", "COUNT(*) * 2").replace("SELECT", "SELECT ");
     assert_eq!(first, aggregate(&format!("INSERT INTO out {changed_output}")));
-    assert_eq!(first, aggregate(&format!("INSERT INTO out SELECT bidder FROM bids; INSERT INTO counts {COUNT}")));
-    assert_eq!(first, aggregate(&format!("CREATE VIEW v (n) AS {COUNT}; INSERT INTO out SELECT n FROM v WHERE n > 2")));
+    assert_eq!(
+        first,
+        aggregate(&format!(
+            "INSERT INTO out SELECT bidder FROM bids; INSERT INTO counts {COUNT}"
+        ))
+    );
+    assert_eq!(
+        first,
+        aggregate(&format!(
+            "CREATE VIEW v (n) AS {COUNT}; INSERT INTO out SELECT n FROM v WHERE n > 2"
+        ))
+    );
     let inner = COUNT.replace("TABLE bids", "TABLE b");
-    assert_eq!(first, aggregate(&format!("CREATE VIEW b AS SELECT ts, price, auction FROM bids; INSERT INTO out {inner}")));
-    assert_ne!(first, aggregate(&format!("INSERT INTO out {}", COUNT.replace("price > 3", "price > 4"))));
-    assert_ne!(first, aggregate(&format!("INSERT INTO out {}", COUNT.replace("'5'", "'6'"))));
-    assert_ne!(first, aggregate(&format!("INSERT INTO out {}", COUNT.replace(", auction", ", bidder"))));
-    assert_ne!(first, aggregate(&format!("INSERT INTO out {}", COUNT.replace("COUNT(*)", "SUM(bidder)"))));
+    assert_eq!(
+        first,
+        aggregate(&format!(
+            "CREATE VIEW b AS SELECT ts, price, auction FROM bids; INSERT INTO out {inner}"
+        ))
+    );
+    assert_ne!(
+        first,
+        aggregate(&format!("INSERT INTO out {}", COUNT.replace("price > 3", "price > 4")))
+    );
+    assert_ne!(
+        first,
+        aggregate(&format!("INSERT INTO out {}", COUNT.replace("'5'", "'6'")))
+    );
+    assert_ne!(
+        first,
+        aggregate(&format!("INSERT INTO out {}", COUNT.replace(", auction", ", bidder")))
+    );
+    assert_ne!(
+        first,
+        aggregate(&format!("INSERT INTO out {}", COUNT.replace("COUNT(*)", "SUM(bidder)")))
+    );
 }
 
 #[test]
@@ -111,9 +162,18 @@ fn uids_are_durable() {
 #[test]
 fn plan_hash_tells_plans_apart() {
     let hash = |statements: &str| planned(statements).plan_hash;
-    assert_eq!(hash("INSERT INTO out SELECT auction FROM bids"), hash("INSERT INTO out\n SELECT `auction` FROM bids;"));
-    assert_ne!(hash("INSERT INTO out SELECT auction FROM bids"), hash("INSERT INTO out SELECT bidder FROM bids"));
-    assert_ne!(hash("INSERT INTO out SELECT auction FROM bids"), hash("INSERT INTO counts SELECT auction FROM bids"));
+    assert_eq!(
+        hash("INSERT INTO out SELECT auction FROM bids"),
+        hash("INSERT INTO out\n SELECT `auction` FROM bids;")
+    );
+    assert_ne!(
+        hash("INSERT INTO out SELECT auction FROM bids"),
+        hash("INSERT INTO out SELECT bidder FROM bids")
+    );
+    assert_ne!(
+        hash("INSERT INTO out SELECT auction FROM bids"),
+        hash("INSERT INTO counts SELECT auction FROM bids")
+    );
 }
 
 #[test]
@@ -135,26 +195,43 @@ fn views_with_names_and_nested_queries() {
          CREATE TABLE IF NOT EXISTS bids (a INT) WITH ('connector' = 'ignored');
          INSERT INTO out WITH a AS (SELECT z FROM w), b AS (SELECT z FROM a) SELECT q.z FROM (SELECT z FROM b) AS q",
     );
-    assert_eq!(run(&plan.graph, &BTreeMap::from([("bids", bids())])).unwrap()["out"], ["10", "10"]);
+    assert_eq!(
+        run(&plan.graph, &BTreeMap::from([("bids", bids())])).unwrap()["out"],
+        ["10", "10"]
+    );
 }
 
 #[test]
 fn union_casts_to_common_types() {
-    let plan = planned("INSERT INTO out SELECT price FROM bids WHERE price > 250 UNION ALL SELECT auction FROM bids WHERE price < 0");
-    assert_eq!(run(&plan.graph, &BTreeMap::from([("bids", bids())])).unwrap()["out"], ["300", "3"]);
-    let error = refused(&format!("{BIDS}{OUT}INSERT INTO out SELECT ts FROM bids UNION ALL SELECT rate FROM bids"));
+    let plan = planned(
+        "INSERT INTO out SELECT price FROM bids WHERE price > 250 UNION ALL SELECT auction FROM bids WHERE price < 0",
+    );
+    assert_eq!(
+        run(&plan.graph, &BTreeMap::from([("bids", bids())])).unwrap()["out"],
+        ["300", "3"]
+    );
+    let error = refused(&format!(
+        "{BIDS}{OUT}INSERT INTO out SELECT ts FROM bids UNION ALL SELECT rate FROM bids"
+    ));
     assert!(error.message.contains("without a common one"), "{error}");
 }
 
 #[test]
 fn filter_of_an_inner_query_runs_before_what_is_outside() {
-    let plan = planned("INSERT INTO out SELECT 100 / (a - 1) FROM (SELECT auction AS a FROM bids WHERE auction > 1) WHERE 10 / (a - 1) > 6");
-    assert_eq!(run(&plan.graph, &BTreeMap::from([("bids", bids())])).unwrap()["out"], ["100", "100"]);
+    let plan = planned(
+        "INSERT INTO out SELECT 100 / (a - 1) FROM (SELECT auction AS a FROM bids WHERE auction > 1) WHERE 10 / (a - 1) > 6",
+    );
+    assert_eq!(
+        run(&plan.graph, &BTreeMap::from([("bids", bids())])).unwrap()["out"],
+        ["100", "100"]
+    );
 }
 
 #[test]
 fn explain_shows_both_plans_and_runs_nothing() {
-    let text = explain(&format!("{BIDS}{OUT}EXPLAIN PLAN FOR INSERT INTO out SELECT auction FROM bids WHERE price > 1"));
+    let text = explain(&format!(
+        "{BIDS}{OUT}EXPLAIN PLAN FOR INSERT INTO out SELECT auction FROM bids WHERE price > 1"
+    ));
     let expected = "== logical plan ==
 Projection: bids.auction
   Filter: bids.price > Int64(1)
@@ -164,7 +241,10 @@ Projection: bids.auction
 #0 source bids (auction Int64, price Int32, ts Timestamp(ms)) [uid source:bids]
 #1 filter <- #0 (a Int64) where (price > INT:1) [uid calc-";
     assert!(text.starts_with(expected), "{text}");
-    assert!(text.contains("\n#2 sink out <- #1 (a Int64) [uid sink:out]\n"), "{text}");
+    assert!(
+        text.contains("\n#2 sink out <- #1 (a Int64) [uid sink:out]\n"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -179,6 +259,11 @@ fn a_projection_that_changes_nothing_is_no_operator() {
 
 #[test]
 fn columns_without_a_name_get_flinks() {
-    let text = explain(&format!("{BIDS}EXPLAIN SELECT price, price + 1, price, COALESCE(price, 1) FROM bids"));
-    assert!(text.contains("(price Int32, EXPR$1 Int32, price0 Int32, EXPR$3 Int32)"), "{text}");
+    let text = explain(&format!(
+        "{BIDS}EXPLAIN SELECT price, price + 1, price, COALESCE(price, 1) FROM bids"
+    ));
+    assert!(
+        text.contains("(price Int32, EXPR$1 Int32, price0 Int32, EXPR$3 Int32)"),
+        "{text}"
+    );
 }

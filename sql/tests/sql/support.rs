@@ -32,12 +32,17 @@ fn check(table: &TableDefinition) -> Result<(), ConnectorError> {
     match table.options.get("connector").map(String::as_str) {
         Some("test") => {}
         Some(other) => {
-            return Err(ConnectorError::option("connector", format!("there is no connector '{other}'"))
-                .with_hint("use 'test'"));
+            return Err(
+                ConnectorError::option("connector", format!("there is no connector '{other}'")).with_hint("use 'test'"),
+            );
         }
         None => return Err(ConnectorError::new("the table names no connector")),
     }
-    match table.options.keys().find(|key| !["connector", "path"].contains(&key.as_str())) {
+    match table
+        .options
+        .keys()
+        .find(|key| !["connector", "path"].contains(&key.as_str()))
+    {
         Some(key) => Err(ConnectorError::option(key, "unknown option").with_hint("did you mean 'path'?")),
         None => Ok(()),
     }
@@ -124,21 +129,32 @@ pub(crate) fn refused(sql: &str) -> SqlError {
 
 /// Runs a graph over the rows of each table; gives the rows of each sink as lines of text, in order of their names.
 pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Result<BTreeMap<String, Vec<String>>> {
-    let context = EvalContext { wall_time_ms: WALL_TIME_MS };
+    let context = EvalContext {
+        wall_time_ms: WALL_TIME_MS,
+    };
     let mut streams: Vec<RecordBatch> = Vec::new();
     let mut sinks = BTreeMap::new();
     // Ids are places, and a graph's nodes come after their inputs.
     let place = |id: &tidemill_engine::graph::StreamId| -> usize {
         let text = format!("{id:?}");
-        text.trim_start_matches("StreamId(").trim_end_matches(')').parse().unwrap()
+        text.trim_start_matches("StreamId(")
+            .trim_end_matches(')')
+            .parse()
+            .unwrap()
     };
     for node in graph.nodes() {
         let inputs: Vec<RecordBatch> = node.inputs.iter().map(|id| streams[place(id)].clone()).collect();
         let batch = match &node.kind {
             NodeKind::Source(source) => {
                 let rows = tables.get(source.table.as_str()).expect("rows of the table");
-                let names = source.physical_schema.fields().iter().map(|field| field.name().as_str());
-                let columns = names.map(|name| Arc::clone(rows.column_by_name(name).expect(name))).collect();
+                let names = source
+                    .physical_schema
+                    .fields()
+                    .iter()
+                    .map(|field| field.name().as_str());
+                let columns = names
+                    .map(|name| Arc::clone(rows.column_by_name(name).expect(name)))
+                    .collect();
                 let physical = RecordBatch::try_new(Arc::clone(&source.physical_schema), columns)?;
                 match &source.computed {
                     Some(calc) => run_calc(calc, &physical, &context)?,
@@ -148,7 +164,9 @@ pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Res
             NodeKind::Calc(calc) => run_calc(calc, &inputs[0], &context)?,
             NodeKind::Union => {
                 let schema = Arc::clone(&node.schema);
-                let renamed = inputs.iter().map(|batch| RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()));
+                let renamed = inputs
+                    .iter()
+                    .map(|batch| RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()));
                 concat_batches(&schema, &renamed.collect::<Result<Vec<_>, _>>()?)?
             }
             NodeKind::WindowAggregate(spec) => run_aggregate(spec, &inputs[0], &node.schema)?,
@@ -168,9 +186,18 @@ pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Res
 /// Writes rows as text, the columns separated by `|`.
 pub(crate) fn lines(batch: &RecordBatch) -> Vec<String> {
     let options = FormatOptions::new().with_null("NULL");
-    let columns: Vec<ArrayFormatter<'_>> =
-        batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options).unwrap()).collect();
-    let row = |row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|");
+    let columns: Vec<ArrayFormatter<'_>> = batch
+        .columns()
+        .iter()
+        .map(|column| ArrayFormatter::try_new(column.as_ref(), &options).unwrap())
+        .collect();
+    let row = |row| {
+        columns
+            .iter()
+            .map(|column| column.value(row).to_string())
+            .collect::<Vec<_>>()
+            .join("|")
+    };
     (0..batch.num_rows()).map(row).collect()
 }
 
@@ -178,12 +205,20 @@ fn run_calc(calc: &Calc, batch: &RecordBatch, context: &EvalContext) -> Result<R
     let kept = match &calc.predicate {
         Some(predicate) => {
             let mask = predicate.evaluate(batch, context)?;
-            let mask: BooleanArray = mask.as_boolean().iter().map(|value| Some(value == Some(true))).collect();
+            let mask: BooleanArray = mask
+                .as_boolean()
+                .iter()
+                .map(|value| Some(value == Some(true)))
+                .collect();
             filter_record_batch(batch, &mask)?
         }
         None => batch.clone(),
     };
-    let columns = calc.outputs.iter().map(|(_, expr)| expr.evaluate(&kept, context)).collect::<Result<Vec<_>>>()?;
+    let columns = calc
+        .outputs
+        .iter()
+        .map(|(_, expr)| expr.evaluate(&kept, context))
+        .collect::<Result<Vec<_>>>()?;
     Ok(RecordBatch::try_new(calc.schema(), columns)?)
 }
 
@@ -192,10 +227,19 @@ fn run_aggregate(spec: &WindowAggregate, batch: &RecordBatch, schema: &SchemaRef
     let ms = |column: usize| cast(batch.column(column), &DataType::Timestamp(TimeUnit::Millisecond, None));
     let ms = |column: usize| cast(&ms(column)?, &DataType::Int64);
     let (starts, ends): (Vec<i64>, Vec<i64>) = match spec.window {
-        WindowAssigner::Tumble { time, size_ms, offset_ms } => {
+        WindowAssigner::Tumble {
+            time,
+            size_ms,
+            offset_ms,
+        } => {
             let times = ms(time)?;
             let start = |t: i64| t - (t - offset_ms).rem_euclid(size_ms);
-            times.as_primitive::<Int64Type>().values().iter().map(|t| (start(*t), start(*t) + size_ms)).unzip()
+            times
+                .as_primitive::<Int64Type>()
+                .values()
+                .iter()
+                .map(|t| (start(*t), start(*t) + size_ms))
+                .unzip()
         }
         WindowAssigner::Attached { start, end } => {
             let values = |column| Ok::<_, Error>(ms(column)?.as_primitive::<Int64Type>().values().to_vec());
@@ -206,8 +250,16 @@ fn run_aggregate(spec: &WindowAggregate, batch: &RecordBatch, schema: &SchemaRef
     let keys: Vec<ArrayRef> = spec.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
     let mut groups: BTreeMap<(i64, Vec<String>), Vec<usize>> = BTreeMap::new();
     for row in 0..batch.num_rows() {
-        let text = |key: &ArrayRef| ArrayFormatter::try_new(key.as_ref(), &options).unwrap().value(row).to_string();
-        groups.entry((starts[row], keys.iter().map(text).collect())).or_default().push(row);
+        let text = |key: &ArrayRef| {
+            ArrayFormatter::try_new(key.as_ref(), &options)
+                .unwrap()
+                .value(row)
+                .to_string()
+        };
+        groups
+            .entry((starts[row], keys.iter().map(text).collect()))
+            .or_default()
+            .push(row);
     }
     let firsts: Vec<usize> = groups.values().map(|rows| rows[0]).collect();
     let mut group_of = vec![0u32; batch.num_rows()];
@@ -220,15 +272,20 @@ fn run_aggregate(spec: &WindowAggregate, batch: &RecordBatch, schema: &SchemaRef
     };
     let mut columns: Vec<ArrayRef> = keys.iter().map(take).collect::<Result<Vec<_>, _>>()?;
     for times in [&starts, &ends] {
-        let times: ArrayRef =
-            Arc::new(TimestampMillisecondArray::from_iter_values(firsts.iter().map(|row| times[*row])));
+        let times: ArrayRef = Arc::new(TimestampMillisecondArray::from_iter_values(
+            firsts.iter().map(|row| times[*row]),
+        ));
         columns.push(cast(&times, schema.field(columns.len()).data_type())?);
     }
     let all: Vec<u32> = (0..groups.len() as u32).collect();
     for call in &spec.aggregates {
         let mut accumulator = call.function.accumulator();
         accumulator.resize(groups.len());
-        let arguments: Vec<ArrayRef> = call.arguments.iter().map(|column| Arc::clone(batch.column(*column))).collect();
+        let arguments: Vec<ArrayRef> = call
+            .arguments
+            .iter()
+            .map(|column| Arc::clone(batch.column(*column)))
+            .collect();
         let filter = call.filter.map(|column| batch.column(column).as_boolean());
         accumulator.update(&arguments, &group_of, filter)?;
         columns.push(accumulator.evaluate(&all)?);
@@ -238,14 +295,19 @@ fn run_aggregate(spec: &WindowAggregate, batch: &RecordBatch, schema: &SchemaRef
 
 /// Makes the rows of a table from CSV text without header.
 pub(crate) fn rows(schema: &[(&str, DataType)], csv: &str) -> RecordBatch {
-    let fields: Vec<_> = schema.iter().map(|(n, t)| arrow::datatypes::Field::new(*n, t.clone(), true)).collect();
+    let fields: Vec<_> = schema
+        .iter()
+        .map(|(n, t)| arrow::datatypes::Field::new(*n, t.clone(), true))
+        .collect();
     let schema = Arc::new(Schema::new(fields));
     let mut reader = arrow::csv::ReaderBuilder::new(Arc::clone(&schema))
         .with_null_regex("^NULL$".parse().unwrap())
         .with_batch_size(10_000)
         .build(std::io::Cursor::new(csv.trim()))
         .unwrap();
-    reader.next().map_or_else(|| RecordBatch::new_empty(schema), |batch| batch.unwrap())
+    reader
+        .next()
+        .map_or_else(|| RecordBatch::new_empty(schema), |batch| batch.unwrap())
 }
 
 /// Some bids.

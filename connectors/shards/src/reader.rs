@@ -151,7 +151,10 @@ impl SegmentReader {
                 StoreError::io("open log segment", &name, &error)
             }
         })?;
-        let header = SegmentHeader::read(&name, &*file)?;
+        let header = SegmentHeader::read(&name, &*file).map_err(|error| match error {
+            StoreError::Corrupt(corruption) => damaged(corruption.reason),
+            other => other,
+        })?;
         if header.uuid != uuid {
             return Err(damaged(format!("the file is segment {} and not {uuid}", header.uuid)));
         }

@@ -23,7 +23,7 @@ use crate::env::{Disk, Environment};
 use crate::error::{Corruption, StoreError};
 use crate::ids::{SegmentNumber, ShardKey, Uuid};
 use crate::index::{EntryKind, IndexEntry, SegmentEntries, ShardIndex};
-use crate::state::{Control, SealedAt, State};
+use crate::state::{Control, State};
 
 /// The segment that is being appended to.
 pub(crate) struct Active {
@@ -62,7 +62,9 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
     let disk = &*environment.disk;
     let names = disk.list().map_err(|error| StoreError::io("list the files in", disk.describe(), &error))?;
     let numbers: BTreeSet<SegmentNumber> = names.iter().filter_map(|name| names::parse_segment(name)).collect();
-    let (Some(&first), Some(&last)) = (numbers.first(), numbers.last()) else {
+    // Nothing removes segments yet, so the log starts with number 1.
+    let first = SegmentNumber(1);
+    let Some(&last) = numbers.last() else {
         if let Some(index) = names.iter().find(|name| name.ends_with(".index")) {
             return Err(missing(&index.replace(".index", ".log")));
         }
@@ -85,9 +87,6 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
         prepared.push_front(segment);
         files.open.remove(&number);
         if number == first {
-            if first.0 != 1 {
-                return Err(corrupt(number, 0, bytes.len() as u64, "no segment holds a sound frame"));
-            }
             let store = prepared[0].header.store;
             return fresh(environment, store, prepared);
         }
@@ -110,7 +109,7 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
     let mut active = None;
     for number in (first.0..=last.0).map(SegmentNumber) {
         if number < base {
-            builder.sealed(&mut files, number, state.before.filter(|before| before.segment == number))?;
+            builder.sealed(&mut files, number)?;
             continue;
         }
         let (segment, bytes) = files.open(number)?;
@@ -137,6 +136,9 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
         files.open.remove(&number);
         if number == last {
             torn |= cut(disk, &segment, end.offset, end.offset + end.torn)?;
+            let mut segment = segment;
+            // Only after somebody cut the file short, within the padding of its last frame.
+            segment.extend(disk, end.offset)?;
             active = Some(Active { segment, offset: end.offset, previous, entries });
         } else {
             seal(disk, &segment.header, end, entries);
@@ -301,15 +303,8 @@ struct Builder {
 
 impl Builder {
     /// Takes a segment from before the base from its index, or rebuilds that.
-    fn sealed(
-        &mut self,
-        files: &mut Files<'_>,
-        number: SegmentNumber,
-        sealed: Option<SealedAt>,
-    ) -> Result<(), StoreError> {
-        if let Some(index) = IndexFile::read(files.disk, number)
-            && sealed.is_none_or(|sealed| sealed.uuid == index.uuid && sealed.end == index.end)
-        {
+    fn sealed(&mut self, files: &mut Files<'_>, number: SegmentNumber) -> Result<(), StoreError> {
+        if let Some(index) = IndexFile::read(files.disk, number) {
             self.segments.insert(number, index.uuid);
             for (shard, entry) in index.entries.0 {
                 self.shards.entry(shard).or_default().push(entry);
@@ -320,6 +315,9 @@ impl Builder {
         let (segment, bytes) = files.open(number)?;
         files.open.remove(&number);
         self.segments.insert(number, segment.header.uuid);
+        // The snapshot behind it knows where it ended, and what it held of every shard.
+        let after = files.open(number.next()).ok().and_then(|(next, bytes)| snapshot(&bytes, next.header.uuid));
+        let sealed = after.as_ref().and_then(|state| state.before);
         let mut entries = SegmentEntries::default();
         let mut ranges = Vec::new();
         let end = scan(&bytes, segment.header.uuid, Tail::Sealed(sealed.map(|sealed| sealed.end)), |piece| {
@@ -338,6 +336,9 @@ impl Builder {
             }
             Ok(())
         })?;
+        for (shard, known) in after.iter().flat_map(|state| &state.shards) {
+            self.gap(*shard, known.last, number, &ranges, &mut entries);
+        }
         seal(files.disk, &segment.header, end, entries);
         Ok(())
     }

@@ -78,8 +78,9 @@ fn any_flipped_byte_of_the_open_segment_is_noticed() {
             let (others, others_damaged) = check(&store, "other", "other", &context);
             if damaged + others_damaged > 0 {
                 quarantined += 1;
-                assert_eq!(records + others + damaged + others_damaged, 12, "{context}");
-                assert_eq!(damaged + others_damaged, 1, "{context}");
+                // How many records a frame held whose header is damaged may be unknown; it is one here.
+                assert_eq!(records + others, 11, "{context}");
+                assert!(damaged == 0 || others_damaged == 0, "{context}");
                 assert_eq!(store.damage().len(), 1, "{context}");
                 // The damaged shard takes no more; the other one does.
                 let (bad, good) = if damaged > 0 { ("s", "other") } else { ("other", "s") };
@@ -89,7 +90,7 @@ fn any_flipped_byte_of_the_open_segment_is_noticed() {
                 // It stays so after another start.
                 drop(store);
                 let store = open(&copy).unwrap();
-                assert_eq!(check(&store, bad, if bad == "s" { "record" } else { "other" }, &context).1, 1);
+                assert!(check(&store, bad, if bad == "s" { "record" } else { "other" }, &context).1 > 0, "{context}");
             } else {
                 // Damage in the last frame cannot be told from a torn write; that in padding or snapshot is no loss.
                 assert_eq!(records, data.len(), "{context}");

@@ -1,6 +1,7 @@
 //! A store in memory and short ways to use it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidemill_shards::env::{Environment, ManualClock, SeededEntropy, SimDisk};
 use tidemill_shards::{
@@ -9,6 +10,8 @@ use tidemill_shards::{
 };
 
 pub(crate) const NOW_MS: u64 = 1_800_000_000_000;
+/// Gives every store another seed: the uuids of segments must differ.
+static OPENED: AtomicU64 = AtomicU64::new(1);
 pub(crate) const ALL: ReadLimits = ReadLimits { records_max: usize::MAX, bytes_max: usize::MAX };
 
 /// Small segments, and the same disk operations every time.
@@ -20,7 +23,7 @@ pub(crate) fn environment(disk: &SimDisk, clock: &ManualClock) -> Environment {
     Environment {
         disk: Arc::new(disk.clone()),
         clock: Arc::new(clock.clone()),
-        entropy: Arc::new(SeededEntropy::new(disk.operations() as u64)),
+        entropy: Arc::new(SeededEntropy::new(OPENED.fetch_add(1, Ordering::SeqCst) << 32)),
     }
 }
 

@@ -4,12 +4,13 @@
 //! DataFusion's `GroupsAccumulator` its state can be read without being consumed, group by group, which is what
 //! checkpoints, early results and retraction need.
 //!
-//! File map: `count`, `sum`, `min_max`, `avg` and `distinct` hold one function each.
+//! File map: `count`, `sum`, `min_max`, `avg` and `distinct` hold one function each; `numbers` is what sums share.
 
 mod avg;
 mod count;
 mod distinct;
 mod min_max;
+mod numbers;
 mod sum;
 
 pub use avg::Avg;
@@ -19,7 +20,9 @@ pub use min_max::{Max, Min};
 pub use sum::Sum;
 
 use crate::error::Result;
-use arrow::array::{ArrayRef, BooleanArray};
+use numbers::{Number, Numbers};
+
+use arrow::array::{Array, ArrayRef, BooleanArray};
 use arrow::datatypes::DataType;
 use std::fmt;
 use std::sync::Arc;
@@ -109,4 +112,10 @@ pub struct AggregateCall {
     pub filter: Option<usize>,
     /// The name of the result column.
     pub name: String,
+}
+
+/// Says whether a row passes a filter: null counts as false.
+#[inline]
+fn passes(filter: Option<&BooleanArray>, row: usize) -> bool {
+    filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row))
 }

@@ -7,7 +7,7 @@ use crate::status::JobStatus;
 use crate::time::{SystemTime, TimeSource};
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_checkpoints::{Failpoints, SnapshotStore};
+use tidemill_checkpoints::{Failpoints, RestoreFrom, SnapshotStore};
 
 /// How ticks are opened and closed.
 #[derive(Clone, Debug)]
@@ -34,32 +34,6 @@ impl Default for TickOptions {
             output_rows_max: 32 * 1024,
         }
     }
-}
-
-/// What to start from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum RestoreFrom {
-    /// The newest checkpoint of this job, or nothing if it never had one.
-    #[default]
-    Latest,
-    /// A savepoint of this job.
-    Savepoint(String),
-    /// A checkpoint of this job.
-    Checkpoint(u64),
-    /// A savepoint of another job.
-    OtherSavepoint {
-        /// The other job's uid.
-        job: String,
-        /// The savepoint's name.
-        name: String,
-    },
-    /// A checkpoint of another job.
-    OtherCheckpoint {
-        /// The other job's uid.
-        job: String,
-        /// The checkpoint's number.
-        checkpoint: u64,
-    },
 }
 
 /// Where and how often checkpoints are taken.

@@ -117,11 +117,11 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Regi
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::jobs::definition::{Desired, JobName, Program};
 
-    fn definition(uid: &str) -> JobDefinition {
+    pub(crate) fn definition(uid: &str) -> JobDefinition {
         JobDefinition {
             format: DEFINITION_FORMAT,
             uid: uid.into(),

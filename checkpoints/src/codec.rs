@@ -100,7 +100,9 @@ pub enum CodecError {
         found: Schema,
     },
     /// The value has a version that this program does not read.
-    #[error("expected {expected}, found {found}; both processes, and the state, must be of the same version of the program")]
+    #[error(
+        "expected {expected}, found {found}; both processes, and the state, must be of the same version of the program"
+    )]
     WrongVersion {
         /// What was to be read.
         expected: Schema,
@@ -162,7 +164,11 @@ impl Header {
     /// When it is cut off, not ours, of another type, of a newer version, or names a length above `limit`.
     pub fn parse(expected: Schema, bytes: &[u8], limit: usize) -> Result<Self, CodecError> {
         let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else {
-            return Err(CodecError::Truncated { expected, actual: bytes.len(), needed: HEADER_BYTES });
+            return Err(CodecError::Truncated {
+                expected,
+                actual: bytes.len(),
+                needed: HEADER_BYTES,
+            });
         };
         let [m0, m1, t0, t1, t2, t3, v0, v1, l0, l1, l2, l3, c0, c1, c2, c3] = *header;
         if [m0, m1] != MAGIC {
@@ -177,9 +183,17 @@ impl Header {
         }
         let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
         if length > limit {
-            return Err(CodecError::TooLarge { expected, actual: length as u64, limit: limit as u64 });
+            return Err(CodecError::TooLarge {
+                expected,
+                actual: length as u64,
+                limit: limit as u64,
+            });
         }
-        Ok(Self { schema: found, length, crc32c: u32::from_le_bytes([c0, c1, c2, c3]) })
+        Ok(Self {
+            schema: found,
+            length,
+            crc32c: u32::from_le_bytes([c0, c1, c2, c3]),
+        })
     }
 
     /// Decodes the payload that follows the header, as a `T` of the header's own version.
@@ -189,15 +203,24 @@ impl Header {
     pub fn decode<T: DeserializeOwned>(&self, payload: &[u8]) -> Result<T, CodecError> {
         let expected = self.schema;
         if payload.len() < self.length {
-            return Err(CodecError::Truncated { expected, actual: payload.len(), needed: self.length });
+            return Err(CodecError::Truncated {
+                expected,
+                actual: payload.len(),
+                needed: self.length,
+            });
         }
         if payload.len() > self.length {
-            return Err(CodecError::TrailingBytes { expected, extra: payload.len() - self.length });
+            return Err(CodecError::TrailingBytes {
+                expected,
+                extra: payload.len() - self.length,
+            });
         }
         if crc32c::crc32c(payload) != self.crc32c {
             return Err(CodecError::Damaged { expected });
         }
-        bincode_options(self.length).deserialize(payload).map_err(|source| CodecError::Malformed { expected, source })
+        bincode_options(self.length)
+            .deserialize(payload)
+            .map_err(|source| CodecError::Malformed { expected, source })
     }
 }
 
@@ -206,10 +229,17 @@ impl Header {
 /// # Errors
 /// When the value has more than [`CODEC_BYTES_MAX`] bytes, or its `Serialize` fails.
 pub fn encode<T: Serialize + ?Sized>(schema: Schema, value: &T) -> Result<Vec<u8>, CodecError> {
-    let malformed = |source| CodecError::Malformed { expected: schema, source };
+    let malformed = |source| CodecError::Malformed {
+        expected: schema,
+        source,
+    };
     let length = bincode_options(usize::MAX).serialized_size(value).map_err(malformed)?;
     if length > CODEC_BYTES_MAX as u64 {
-        return Err(CodecError::TooLarge { expected: schema, actual: length, limit: CODEC_BYTES_MAX as u64 });
+        return Err(CodecError::TooLarge {
+            expected: schema,
+            actual: length,
+            limit: CODEC_BYTES_MAX as u64,
+        });
     }
     let mut bytes = Vec::with_capacity(HEADER_BYTES + length as usize);
     bytes.extend_from_slice(&MAGIC);
@@ -217,7 +247,9 @@ pub fn encode<T: Serialize + ?Sized>(schema: Schema, value: &T) -> Result<Vec<u8
     bytes.extend_from_slice(&schema.version.to_le_bytes());
     bytes.extend_from_slice(&(length as u32).to_le_bytes());
     bytes.extend_from_slice(&[0; 4]);
-    bincode_options(usize::MAX).serialize_into(&mut bytes, value).map_err(malformed)?;
+    bincode_options(usize::MAX)
+        .serialize_into(&mut bytes, value)
+        .map_err(malformed)?;
     let crc = crc32c::crc32c(&bytes[HEADER_BYTES..]);
     bytes[12..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
     Ok(bytes)
@@ -230,14 +262,20 @@ pub fn encode<T: Serialize + ?Sized>(schema: Schema, value: &T) -> Result<Vec<u8
 pub fn decode<T: DeserializeOwned>(schema: Schema, bytes: &[u8]) -> Result<T, CodecError> {
     let header = Header::parse(schema, bytes, CODEC_BYTES_MAX)?;
     if header.schema != schema {
-        return Err(CodecError::WrongVersion { expected: schema, found: header.schema });
+        return Err(CodecError::WrongVersion {
+            expected: schema,
+            found: header.schema,
+        });
     }
     header.decode(&bytes[HEADER_BYTES..])
 }
 
 /// The limit guards allocation: bincode would believe any length it reads.
 fn bincode_options(limit: usize) -> impl Options {
-    bincode::DefaultOptions::new().with_varint_encoding().with_limit(limit as u64).reject_trailing_bytes()
+    bincode::DefaultOptions::new()
+        .with_varint_encoding()
+        .with_limit(limit as u64)
+        .reject_trailing_bytes()
 }
 
 #[cfg(test)]
@@ -255,7 +293,10 @@ mod tests {
     }
 
     fn sample() -> Sample {
-        Sample { name: "ab".into(), counts: vec![(7, Some(-1)), (300, None)] }
+        Sample {
+            name: "ab".into(),
+            counts: vec![(7, Some(-1)), (300, None)],
+        }
     }
 
     #[test]
@@ -272,11 +313,26 @@ mod tests {
     fn each_mismatch_has_its_own_error() {
         let bytes = encode(SCHEMA, &sample()).unwrap();
         let decode = |schema, bytes: &[u8]| decode::<Sample>(schema, bytes).unwrap_err();
-        assert!(matches!(decode(Schema::new(*b"ELSE", 2), &bytes), CodecError::WrongTag { .. }));
-        assert!(matches!(decode(Schema::new(*b"TEST", 1), &bytes), CodecError::WrongVersion { .. }));
-        assert!(matches!(decode(Schema::new(*b"TEST", 3), &bytes), CodecError::WrongVersion { .. }));
-        assert!(matches!(decode(SCHEMA, b"PK\x03\x04aaaaaaaaaaaaaaaaaaa"), CodecError::NotOurs { .. }));
-        assert!(matches!(decode(SCHEMA, &[&bytes[..], b"x"].concat()), CodecError::TrailingBytes { extra: 1, .. }));
+        assert!(matches!(
+            decode(Schema::new(*b"ELSE", 2), &bytes),
+            CodecError::WrongTag { .. }
+        ));
+        assert!(matches!(
+            decode(Schema::new(*b"TEST", 1), &bytes),
+            CodecError::WrongVersion { .. }
+        ));
+        assert!(matches!(
+            decode(Schema::new(*b"TEST", 3), &bytes),
+            CodecError::WrongVersion { .. }
+        ));
+        assert!(matches!(
+            decode(SCHEMA, b"PK\x03\x04aaaaaaaaaaaaaaaaaaa"),
+            CodecError::NotOurs { .. }
+        ));
+        assert!(matches!(
+            decode(SCHEMA, &[&bytes[..], b"x"].concat()),
+            CodecError::TrailingBytes { extra: 1, .. }
+        ));
         let mut damaged = bytes.clone();
         damaged[HEADER_BYTES] ^= 1;
         assert!(matches!(decode(SCHEMA, &damaged), CodecError::Damaged { .. }));
@@ -291,7 +347,13 @@ mod tests {
     fn every_cut_is_an_error() {
         let bytes = encode(SCHEMA, &sample()).unwrap();
         for cut in 0..bytes.len() {
-            assert!(matches!(decode::<Sample>(SCHEMA, &bytes[..cut]), Err(CodecError::Truncated { .. })), "cut at {cut}");
+            assert!(
+                matches!(
+                    decode::<Sample>(SCHEMA, &bytes[..cut]),
+                    Err(CodecError::Truncated { .. })
+                ),
+                "cut at {cut}"
+            );
         }
     }
 
@@ -311,7 +373,10 @@ mod tests {
         let mut bytes = b"TMTEST\x02\x00\x09\x00\x00\x00".to_vec();
         bytes.extend_from_slice(&crc32c::crc32c(&payload).to_le_bytes());
         bytes.extend_from_slice(&payload);
-        assert!(matches!(decode::<Vec<u64>>(SCHEMA, &bytes), Err(CodecError::Malformed { .. })));
+        assert!(matches!(
+            decode::<Vec<u64>>(SCHEMA, &bytes),
+            Err(CodecError::Malformed { .. })
+        ));
     }
 
     proptest! {

@@ -1,84 +1,57 @@
-//! Signatures first; bodies follow in the next commits.
+//! The owner of a running job's checkpoints, and the steps of the protocol (see the crate's page for the picture).
+//!
+//! Each step observes the store, decides in a pure function, and performs:
+//!
+//! | file | |
+//! |---|---|
+//! | `restore.rs` | what a user can ask to restore |
+//! | `claim.rs` | pure: who owns the job and what is restored |
+//! | `start.rs` | claims and reads |
+//! | `ledger.rs` | pure: what the coordinator knows, and which step is allowed |
+//! | `decide.rs` | begins attempts and decides checkpoints |
+//! | `publish.rs` | permits, markers and savepoints |
+//! | `gc.rs` | removes what nobody needs |
+//! | `probe.rs` | finds the end of a numbered row of objects |
 
-use crate::{
-    AttemptId, CheckpointId, Failpoints, Generation, JobUid, Manifest, Nonce, RequestId, Result, SavepointName, Snapshot,
-    SnapshotStore, StateObject, StateRef,
-};
+mod claim;
+mod decide;
+mod gc;
+mod ledger;
+mod probe;
+mod publish;
+mod restore;
+mod start;
+#[cfg(test)]
+mod tests;
+
+pub use gc::Removed;
+pub use restore::{Restore, RestoreFrom, RestoreSource};
+
+use claim::GenerationRecord;
+pub(crate) use probe::{last_checkpoint, last_generation};
+pub(crate) use start::{find_missing_state, last_record};
+
+use crate::upload::Uploader;
+use crate::{CheckpointId, Error, Failpoints, Generation, JobUid, Manifest, Nonce, Result, SnapshotStore, names};
+use ledger::Ledger;
 use serde::{Deserialize, Serialize};
-
-/// Names something that a job can be started from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RestoreSource {
-    /// A savepoint, of this job or another.
-    Savepoint(JobUid, SavepointName),
-    /// A checkpoint, of this job or another.
-    Checkpoint(JobUid, CheckpointId),
-    /// No state at all, though the job may have had checkpoints.
-    Nothing,
-}
-
-impl RestoreSource {
-    /// Reads what a user writes: `NAME` or `savepoint/NAME`, `checkpoint/7`, either with `JOB/` in front, or `nothing`.
-    ///
-    /// # Errors
-    /// [`crate::Error::InvalidSetting`] says what can be written.
-    pub fn parse(text: &str, job: &JobUid) -> Result<Self> {
-        let _ = (text, job);
-        todo!()
-    }
-}
-
-/// Says what a starting coordinator restores.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RestoreFrom {
-    /// The newest checkpoint, or nothing when the job never had one.
-    Latest,
-    /// What the user chose, once: a later start with the same request restores the newest checkpoint since.
-    Chosen {
-        /// What to restore.
-        source: RestoreSource,
-        /// Tells this request from a later one for the same source.
-        request: RequestId,
-    },
-}
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Mutex;
 
 /// What a coordinator needs to start.
 #[derive(Clone, Debug)]
 pub struct StartOptions {
     /// The job.
     pub job: JobUid,
-    /// This process's nonce.
+    /// This process's nonce; a new one for every process.
     pub nonce: Nonce,
     /// What to restore.
     pub restore: RestoreFrom,
-    /// The time, in milliseconds since 1970; for display only.
+    /// The time in milliseconds since 1970; for display only.
     pub started_ms: i64,
     /// Faults to inject; none outside tests.
     pub failpoints: Failpoints,
-}
-
-/// What a started coordinator found to continue from.
-#[derive(Clone, Debug)]
-pub struct Restore {
-    /// The checkpoint to load state and positions from.
-    pub manifest: Manifest,
-    /// The full name of the object it was read from.
-    pub object: String,
-    /// Checkpoints whose output may not be published yet, oldest first; the last one is `manifest` itself. Before one record is
-    /// read, for each of them: [`Coordinator::permit`], publish, [`Coordinator::mark_committed`].
-    pub replay: Vec<Manifest>,
-}
-
-/// One try at one checkpoint. Travels to all workers; names their state objects.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Attempt {
-    /// The checkpoint.
-    pub checkpoint: CheckpointId,
-    /// The attempt, unique within the generation.
-    pub attempt: AttemptId,
-    /// The generation it was begun in.
-    pub generation: Generation,
 }
 
 /// Allows sinks to publish one checkpoint.
@@ -92,76 +65,71 @@ pub struct Permit {
     pub generation: Generation,
 }
 
-/// What a collection removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Collected {
-    /// Objects removed.
-    pub objects: u64,
-    /// Their size in bytes.
-    pub bytes: u64,
+/// Owns the checkpoints of a running job, as long as nobody else claims it. All calls take `&self`; put it in an `Arc`.
+///
+/// Dropping a call's future leaves the store as a crash at that place would: consistent, but the outcome unknown to this process.
+/// End the process then; a successor finds out.
+#[derive(Debug)]
+pub struct Coordinator {
+    store: SnapshotStore,
+    job: JobUid,
+    nonce: Nonce,
+    started_ms: i64,
+    failpoints: Failpoints,
+    /// The generation first claimed. Ours are this one and those above it.
+    first_generation: Generation,
+    /// The generation claimed last, for readers outside the lock.
+    generation: AtomicU64,
+    rebase_after: u64,
+    ledger: Mutex<Ledger>,
+    /// One collection at a time, beside the other steps.
+    collecting: Mutex<gc::Collector>,
 }
-
-/// Owns the checkpoints of a running job. All calls take `&self`; put it in an `Arc`.
-pub struct Coordinator {}
 
 impl Coordinator {
-    /// Claims the job and finds what to restore.
-    pub async fn start(store: SnapshotStore, options: StartOptions) -> Result<(Self, Option<Restore>)> {
-        let _ = (store, options);
-        todo!()
-    }
-    /// Returns the generation claimed last. It rises while the coordinator runs.
+    /// Returns the generation claimed last. It rises now and then while the coordinator runs.
     pub fn generation(&self) -> Generation {
-        todo!()
+        Generation(self.generation.load(Ordering::Acquire))
     }
-    /// Begins an attempt at the next checkpoint; one begun before and not decided is over.
-    pub async fn begin(&self) -> Result<Attempt> {
-        todo!()
+
+    /// Returns the job.
+    pub fn job(&self) -> &JobUid {
+        &self.job
     }
+
+    /// Returns the newest checkpoint that exists, as far as this coordinator knows.
+    pub async fn newest(&self) -> Option<Arc<Manifest>> {
+        self.ledger.lock().await.newest_manifest()
+    }
+
     /// Returns what uploads state without the coordinator: cloneable, also usable in the job's other processes.
     pub fn uploader(&self) -> Uploader {
-        todo!()
+        Uploader::new(self.store.clone(), self.job.clone(), self.failpoints.clone())
     }
-    /// Uploads one worker's state of an attempt.
-    pub async fn put_state(&self, attempt: &Attempt, worker: u32, state: StateObject) -> Result<StateRef> {
-        let _ = (attempt, worker, state);
-        todo!()
-    }
-    /// Decides that the checkpoint exists.
-    pub async fn decide(&self, attempt: &Attempt, snapshot: Snapshot) -> Result<Manifest> {
-        let _ = (attempt, snapshot);
-        todo!()
-    }
-    /// Gives the permit to publish; in order of the checkpoints.
-    pub async fn permit(&self, checkpoint: CheckpointId) -> Result<Permit> {
-        let _ = checkpoint;
-        todo!()
-    }
-    /// Notes that every sink has published the checkpoint; completes its savepoint, if it is one.
-    pub async fn mark_committed(&self, checkpoint: CheckpointId) -> Result<()> {
-        let _ = checkpoint;
-        todo!()
-    }
-    /// Removes what no live checkpoint and no savepoint needs.
-    pub async fn gc(&self, keep: usize) -> Result<Collected> {
-        let _ = keep;
-        todo!()
-    }
-}
 
-/// Uploads state objects of a job's attempts, from any of its processes.
-#[derive(Clone, Debug)]
-pub struct Uploader {}
-
-impl Uploader {
-    /// Makes an uploader for a process of the job that has no coordinator.
-    pub fn new(store: SnapshotStore, job: JobUid, failpoints: Failpoints) -> Self {
-        let _ = (store, job, failpoints);
-        todo!()
+    /// Makes sure that no newer generation but our own has been claimed.
+    async fn check_fence(&self, ledger: &mut Ledger) -> Result<()> {
+        loop {
+            let next = names::generation(&self.job, ledger.generation.next());
+            let Some(bytes) = self.store.get(&next).await? else {
+                return Ok(());
+            };
+            let record = GenerationRecord::read(&next, &bytes)?;
+            if record.nonce != self.nonce {
+                return Err(Error::Fenced {
+                    job: self.job.clone(),
+                    generation: ledger.generation,
+                    by: next,
+                });
+            }
+            // A claim of ours whose answer was lost.
+            self.adopt_generation(ledger, &record);
+        }
     }
-    /// Uploads one worker's state of an attempt.
-    pub async fn put_state(&self, attempt: &Attempt, worker: u32, state: StateObject) -> Result<StateRef> {
-        let _ = (attempt, worker, state);
-        todo!()
+
+    fn adopt_generation(&self, ledger: &mut Ledger, record: &GenerationRecord) {
+        ledger.generation = record.generation;
+        ledger.base = record.base;
+        self.generation.store(record.generation.0, Ordering::Release);
     }
 }

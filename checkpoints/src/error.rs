@@ -71,7 +71,9 @@ pub enum Error {
         source: Box<object_store::Error>,
     },
     /// The object store refuses, and will refuse again.
-    #[error("object store refuses to {operation} {object}: {source}; check the credentials, the bucket and its permissions")]
+    #[error(
+        "object store refuses to {operation} {object}: {source}; check the credentials, the bucket and its permissions"
+    )]
     Refused {
         /// The operation, for example `read`.
         operation: &'static str,
@@ -82,7 +84,9 @@ pub enum Error {
         source: Box<object_store::Error>,
     },
     /// Create-if-absent says that the object exists, but it is not there, also after trying again.
-    #[error("creating {object} conflicts with a concurrent request: it is reported as existing but cannot be read; try again")]
+    #[error(
+        "creating {object} conflicts with a concurrent request: it is reported as existing but cannot be read; try again"
+    )]
     CreateConflict {
         /// The object's name.
         object: String,
@@ -104,7 +108,9 @@ pub enum Error {
         detail: String,
     },
     /// An object has a newer format than this program knows.
-    #[error("{object} has format version {found}, this program reads up to {supported}; use the newer program that wrote it")]
+    #[error(
+        "{object} has format version {found}, this program reads up to {supported}; use the newer program that wrote it"
+    )]
     UnsupportedVersion {
         /// The object's name.
         object: String,
@@ -127,13 +133,17 @@ pub enum Error {
         missing: String,
     },
     /// The savepoint or checkpoint to restore does not exist.
-    #[error("there is no {object} in the checkpoint store to restore from; list the job's checkpoints and savepoints for what exists")]
+    #[error(
+        "there is no {object} in the checkpoint store to restore from; list the job's checkpoints and savepoints for what exists"
+    )]
     NothingToRestore {
         /// The object's name.
         object: String,
     },
     /// The checkpoint to restore exists, but its state has been collected.
-    #[error("the state of {object} has been removed by garbage collection ({missing} is gone); choose a newer checkpoint or a savepoint")]
+    #[error(
+        "the state of {object} has been removed by garbage collection ({missing} is gone); choose a newer checkpoint or a savepoint"
+    )]
     Collected {
         /// The manifest's name.
         object: String,
@@ -141,7 +151,9 @@ pub enum Error {
         missing: String,
     },
     /// A checkpoint of another job was chosen whose output is not yet published.
-    #[error("{object} belongs to another job that has not published its output yet; start that job once more, or restore one of its savepoints")]
+    #[error(
+        "{object} belongs to another job that has not published its output yet; start that job once more, or restore one of its savepoints"
+    )]
     NotPublished {
         /// The manifest's name.
         object: String,
@@ -152,6 +164,16 @@ pub enum Error {
         /// The job.
         job: JobUid,
         /// The name.
+        name: SavepointName,
+    },
+    /// A savepoint is needed by the job's next start.
+    #[error(
+        "job {job} was restored from savepoint {name} and has no checkpoint since; remove the savepoint after its next checkpoint"
+    )]
+    SavepointInUse {
+        /// The job.
+        job: JobUid,
+        /// The savepoint.
         name: SavepointName,
     },
     /// A newer coordinator owns the job.
@@ -244,6 +266,7 @@ impl Error {
             | Error::Collected { .. }
             | Error::NotPublished { .. }
             | Error::SavepointExists { .. }
+            | Error::SavepointInUse { .. }
             | Error::TooLarge { .. } => ErrorKind::User,
             Error::Store { .. } | Error::PublishBacklog { .. } | Error::Failpoint { .. } => ErrorKind::Retry,
             Error::CreateConflict { .. } | Error::StaleAttempt { .. } => ErrorKind::Conflict,

@@ -118,7 +118,10 @@ fn check_component(name: &str) -> Result<(), &'static str> {
         "" => Err("it is empty; use 1 to 128 of the characters A-Z a-z 0-9 _ . -"),
         "." | ".." => Err("it is the name of a directory; use letters or digits"),
         _ if name.len() > 128 => Err("it is longer than 128 characters"),
-        _ if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-')) => {
+        _ if !name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-')) =>
+        {
             Err("only the characters A-Z a-z 0-9 _ . - are allowed")
         }
         _ => Ok(()),
@@ -177,7 +180,11 @@ impl TryFrom<String> for Nonce {
                 }
                 Ok(Self(bytes))
             }
-            _ => Err(Error::InvalidName { what: "nonce", value: text, reason: "it must be 32 hexadecimal digits" }),
+            _ => Err(Error::InvalidName {
+                what: "nonce",
+                value: text,
+                reason: "it must be 32 hexadecimal digits",
+            }),
         }
     }
 }
@@ -275,7 +282,19 @@ mod tests {
 
     #[test]
     fn names_that_could_leave_the_job_directory_are_refused() {
-        for bad in ["", ".", "..", "a/b", "a\\b", "a b", "ü", "a#1", "a\0", "a%2f", &"x".repeat(129)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a\\b",
+            "a b",
+            "ü",
+            "a#1",
+            "a\0",
+            "a%2f",
+            &"x".repeat(129),
+        ] {
             let error = SavepointName::new(bad).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::User, "{bad:?}: {error}");
         }
@@ -301,7 +320,9 @@ mod tests {
             for workers in [1u32, 2, 3, 5, 16, 300] {
                 let mut next = 0u32;
                 for worker in 0..workers {
-                    let Some(range) = KeyGroupRange::of_worker(worker, workers, key_groups) else { continue };
+                    let Some(range) = KeyGroupRange::of_worker(worker, workers, key_groups) else {
+                        continue;
+                    };
                     assert_eq!(u32::from(range.first.0), next);
                     next = u32::from(range.last.0) + 1;
                     for group in [range.first, range.last] {

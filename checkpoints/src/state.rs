@@ -1,70 +1,43 @@
-//! Signatures first; bodies follow in the next commits.
+//! State objects: the bytes that one worker uploads for one checkpoint.
+//!
+//! An object is a row of sections; each belongs to an operator, has a name of the operator's choosing, and holds either the state of
+//! a range of key groups or state that belongs to no key. The manifest repeats where each section lies, so a restore at another
+//! parallelism reads only the ranges it needs. The object alone can be read too ([`StateObject::parse`]).
+//!
+//! Format version 1, all numbers little-endian:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 4 | magic `TMST` |
+//! | 4 | 2 | format version, 1 |
+//! | 6 | 10 | zero |
+//!
+//! then for every section:
+//!
+//! | offset | size | field |
+//! |---|---|---|
+//! | 0 | 2 | length `u` of the operator uid in bytes |
+//! | 2 | 2 | length `n` of the section name in bytes |
+//! | 4 | 2 | 1 when the section has key groups, 0 when not |
+//! | 6 | 2 | first key group, 0 without |
+//! | 8 | 2 | last key group, 0 without |
+//! | 10 | 2 | zero |
+//! | 12 | 8 | length `c` of the content in bytes |
+//! | 20 | 4 | CRC-32C of the content |
+//! | 24 | 4 | CRC-32C of the fields above, the uid and the name |
+//! | 28 | u | operator uid, UTF-8 |
+//! | 28 + u | n | section name, UTF-8 |
+//! | 28 + u + n | c | content |
+//!
+//! [`writer`](StateWriter) and [`reader`](StateReader) have a file each.
 
-use crate::{KeyGroupRange, Manifest, OperatorUid, Result, SectionRef, SnapshotStore};
-use bytes::Bytes;
+mod reader;
+mod writer;
 
-/// Builds the state object of one worker.
-#[derive(Debug, Default)]
-pub struct StateWriter {}
+pub use reader::{Section, StateReader};
+pub use writer::{StateObject, StateWriter};
 
-/// A finished state object, ready for upload.
-#[derive(Clone, Debug)]
-pub struct StateObject {
-    /// The whole object.
-    pub bytes: Bytes,
-    /// Its sections, in order.
-    pub sections: Vec<SectionRef>,
-    /// The CRC-32C of the whole object.
-    pub crc32c: u32,
-}
-
-impl StateWriter {
-    /// Starts an empty object.
-    pub fn new() -> Self {
-        todo!()
-    }
-    /// Appends a section. `key_groups` is none for state that belongs to no key.
-    pub fn append(
-        &mut self,
-        operator: &OperatorUid,
-        name: &str,
-        key_groups: Option<KeyGroupRange>,
-        content: &[u8],
-    ) -> Result<()> {
-        let _ = (operator, name, key_groups, content);
-        todo!()
-    }
-    /// Ends the object.
-    pub fn finish(self) -> StateObject {
-        todo!()
-    }
-}
-
-/// One section of an operator's state, read and verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Section {
-    /// The operator's name for it.
-    pub name: String,
-    /// The key groups in it; may reach beyond what was asked for. None for state that belongs to no key.
-    pub key_groups: Option<KeyGroupRange>,
-    /// The content.
-    pub content: Bytes,
-}
-
-/// Reads the state that a manifest refers to. Cloning is cheap; clones share the cache.
-#[derive(Clone, Debug)]
-pub struct StateReader {}
-
-impl StateReader {
-    /// Makes a reader of the manifest's state.
-    pub fn new(store: SnapshotStore, manifest: &Manifest) -> Self {
-        let _ = (store, manifest);
-        todo!()
-    }
-    /// Reads the sections of an operator with a key group in the range, and all its sections that belong to no key, in the order of
-    /// the workers that wrote them.
-    pub async fn read(&self, operator: &OperatorUid, range: Option<KeyGroupRange>) -> Result<Vec<Section>> {
-        let _ = (operator, range);
-        todo!()
-    }
-}
+const MAGIC: &[u8; 4] = b"TMST";
+const FORMAT: u16 = 1;
+const HEADER_BYTES: usize = 16;
+const SECTION_HEADER_BYTES: usize = 28;

@@ -1,1 +1,40 @@
-//! Skeleton.
+//! Tidemill's sources, sinks and formats: what a table's `WITH (...)` options name.
+//!
+//! ```text
+//!  TableDefinition ── check_source / check_sink ──▶ a ConnectorError that says what to mend (no I/O)
+//!         │
+//!         ├── create_source(projection) ──▶ engine Source ── splits ── bytes ── format decoder ──▶ record batches
+//!         └── create_sink ────────────────▶ engine Sink   ◀─ format encoder ◀── record batches
+//! ```
+//!
+//! Who uses it: the SQL planner makes its tables with it, a Rust job may do the same. Options have the names and
+//! meanings of Flink's connectors; docs/CONNECTORS.md lists each with its default and what differs.
+//!
+//! Invariants:
+//! - no option is ignored: one that is unknown, or has no effect here, is an error;
+//! - a projection reaches the decoder: what is not read is not decoded;
+//! - a position restores exactly the rows that follow it, whatever the sizes of the reads;
+//! - a record that cannot be decoded names its coordinates, the field and the reason, and never panics.
+//!
+//! File map: [`table`] and [`environment`] come in, [`registry`] (the functions above) finds the connector; one module per
+//! connector (`kinesis`, `datagen`, `print`, `blackhole`), `formats` between bytes and columns, `options` for what `WITH` says,
+//! `conformance` for what every connector is tested with.
+
+mod blackhole;
+#[cfg(test)]
+mod conformance;
+mod datagen;
+pub mod environment;
+pub mod error;
+mod formats;
+mod kinesis;
+mod options;
+mod print;
+pub mod registry;
+mod sinks;
+pub mod table;
+
+pub use environment::ConnectorEnvironment;
+pub use error::ConnectorError;
+pub use registry::{check_sink, check_source, create_sink, create_source};
+pub use table::{MetadataColumn, TableDefinition};

@@ -58,7 +58,10 @@ pub enum Error {
 impl Error {
     /// Makes the error of an operator whose name the adapter fills in.
     pub fn operator(message: impl Into<String>) -> Self {
-        Error::Operator { operator: String::new(), message: message.into() }
+        Error::Operator {
+            operator: String::new(),
+            message: message.into(),
+        }
     }
 
     /// Says whether a restart from the newest checkpoint can help.

@@ -49,7 +49,11 @@ impl ScalarExpr for Column {
     fn data_type(&self, input: &Schema) -> Result<DataType> {
         match input.fields().get(self.0) {
             Some(field) => Ok(field.data_type().clone()),
-            None => Err(Error::Graph(format!("column {} does not exist in a row of {}", self.0, input.fields().len()))),
+            None => Err(Error::Graph(format!(
+                "column {} does not exist in a row of {}",
+                self.0,
+                input.fields().len()
+            ))),
         }
     }
 
@@ -110,7 +114,11 @@ pub fn from_fn<F>(name: impl Into<String>, data_type: DataType, function: F) -> 
 where
     F: Fn(&RecordBatch, &EvalContext) -> Result<ArrayRef> + Send + Sync + 'static,
 {
-    Arc::new(FnExpr { name: name.into(), data_type, function })
+    Arc::new(FnExpr {
+        name: name.into(),
+        data_type,
+        function,
+    })
 }
 
 #[cfg(test)]
@@ -126,7 +134,9 @@ mod tests {
 
     #[test]
     fn closure_of_the_wrong_length_is_refused() {
-        let expr = from_fn("short", DataType::Int64, |_, _| Ok(Arc::new(Int64Array::from(vec![1])) as ArrayRef));
+        let expr = from_fn("short", DataType::Int64, |_, _| {
+            Ok(Arc::new(Int64Array::from(vec![1])) as ArrayRef)
+        });
         let error = expr.evaluate(&batch(), &EvalContext::default()).unwrap_err();
         assert!(error.to_string().contains("short returned 1 values"), "{error}");
     }

@@ -48,7 +48,9 @@ impl Calc {
     /// Returns the schema of the output.
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
-        Arc::new(Schema::new(self.outputs.iter().map(|(field, _)| field.clone()).collect::<Vec<_>>()))
+        Arc::new(Schema::new(
+            self.outputs.iter().map(|(field, _)| field.clone()).collect::<Vec<_>>(),
+        ))
     }
 }
 
@@ -166,7 +168,11 @@ impl WatermarkExpr {
     /// Evaluates the expression over the watermarks of all tables, by source index. A stream of no table has ended.
     #[must_use]
     pub fn evaluate(&self, tables: &[Watermark]) -> Watermark {
-        self.0.iter().map(|(&table, &delay)| tables[table].delayed_by(delay)).min().unwrap_or(Watermark::END)
+        self.0
+            .iter()
+            .map(|(&table, &delay)| tables[table].delayed_by(delay))
+            .min()
+            .unwrap_or(Watermark::END)
     }
 
     fn merge(&mut self, other: &WatermarkExpr, extra_ms: i64) {
@@ -245,11 +251,21 @@ impl JobGraph {
     /// # Errors
     /// When the table is read already, or its event time is not a timestamp column.
     pub fn source(&mut self, source: SourceNode) -> Result<StreamId> {
-        let schema = source.computed.as_ref().map_or_else(|| Arc::clone(&source.physical_schema), Calc::schema);
+        let schema = source
+            .computed
+            .as_ref()
+            .map_or_else(|| Arc::clone(&source.physical_schema), Calc::schema);
         if let Some(time) = &source.event_time {
-            check_timestamp(&schema, time.column, &format!("the event time of table {}", source.table))?;
+            check_timestamp(
+                &schema,
+                time.column,
+                &format!("the event time of table {}", source.table),
+            )?;
             if time.delay_ms < 0 {
-                return Err(Error::Graph(format!("the watermark delay of table {} is negative", source.table)));
+                return Err(Error::Graph(format!(
+                    "the watermark delay of table {} is negative",
+                    source.table
+                )));
             }
         }
         let uid = format!("source:{}", source.table);
@@ -268,14 +284,19 @@ impl JobGraph {
         if let Some(predicate) = &calc.predicate {
             let found = predicate.data_type(&schema)?;
             if found != DataType::Boolean {
-                return Err(Error::Graph(format!("a filter must be a boolean, and this one is {found}")));
+                return Err(Error::Graph(format!(
+                    "a filter must be a boolean, and this one is {found}"
+                )));
             }
         }
         for (field, expr) in &calc.outputs {
             let found = expr.data_type(&schema)?;
             if &found != field.data_type() {
                 let expected = field.data_type();
-                return Err(Error::Graph(format!("column {} is declared {expected} and is {found}", field.name())));
+                return Err(Error::Graph(format!(
+                    "column {} is declared {expected} and is {found}",
+                    field.name()
+                )));
             }
         }
         let output = calc.schema();
@@ -298,26 +319,41 @@ impl JobGraph {
         for &input in &inputs {
             let found = types(self.schema(input));
             if found != expected {
-                return Err(Error::Graph(format!("the inputs of a union differ: {expected:?} and {found:?}")));
+                return Err(Error::Graph(format!(
+                    "the inputs of a union differ: {expected:?} and {found:?}"
+                )));
             }
             for (field, other) in fields.iter_mut().zip(self.schema(input).fields()) {
                 field.set_nullable(field.is_nullable() || other.is_nullable());
             }
             watermark.merge(self.watermark(input), 0);
         }
-        self.push(uid.into(), NodeKind::Union, inputs, Arc::new(Schema::new(fields)), watermark)
+        self.push(
+            uid.into(),
+            NodeKind::Union,
+            inputs,
+            Arc::new(Schema::new(fields)),
+            watermark,
+        )
     }
 
     /// Adds an aggregation per key and window.
     ///
     /// # Errors
     /// When a column does not exist or has the wrong type, or the window's size is not above 0.
-    pub fn window_aggregate(&mut self, uid: impl Into<String>, input: StreamId, spec: WindowAggregate) -> Result<StreamId> {
+    pub fn window_aggregate(
+        &mut self,
+        uid: impl Into<String>,
+        input: StreamId,
+        spec: WindowAggregate,
+    ) -> Result<StreamId> {
         let schema = Arc::clone(self.schema(input));
         let window_type = match &spec.window {
             WindowAssigner::Tumble { time, size_ms, .. } => {
                 if *size_ms <= 0 {
-                    return Err(Error::Graph(format!("a window of {size_ms} ms cannot be; make its size at least 1 ms")));
+                    return Err(Error::Graph(format!(
+                        "a window of {size_ms} ms cannot be; make its size at least 1 ms"
+                    )));
                 }
                 check_timestamp(&schema, *time, "the window's time")?
             }
@@ -331,7 +367,10 @@ impl JobGraph {
             let field = field_at(&schema, key)?;
             if !crate::key::supports_key_type(field.data_type()) {
                 let found = field.data_type();
-                return Err(Error::Graph(format!("column {} of {found} cannot be a grouping key", field.name())));
+                return Err(Error::Graph(format!(
+                    "column {} of {found} cannot be a grouping key",
+                    field.name()
+                )));
             }
             fields.push(field.clone());
         }
@@ -345,16 +384,30 @@ impl JobGraph {
         }
         let watermark = self.watermark(input).clone();
         let output = Arc::new(Schema::new(fields));
-        self.push(uid.into(), NodeKind::WindowAggregate(spec), vec![input], output, watermark)
+        self.push(
+            uid.into(),
+            NodeKind::WindowAggregate(spec),
+            vec![input],
+            output,
+            watermark,
+        )
     }
 
     /// Adds an operator of the caller's own.
     ///
     /// # Errors
     /// When the number of distributions differs from that of the inputs, or a key column cannot be a key.
-    pub fn operator(&mut self, uid: impl Into<String>, inputs: Vec<StreamId>, custom: CustomOperator) -> Result<StreamId> {
+    pub fn operator(
+        &mut self,
+        uid: impl Into<String>,
+        inputs: Vec<StreamId>,
+        custom: CustomOperator,
+    ) -> Result<StreamId> {
         if inputs.len() != custom.distributions.len() || inputs.is_empty() {
-            return Err(Error::Graph(format!("operator {} needs one distribution for each of its inputs", custom.name)));
+            return Err(Error::Graph(format!(
+                "operator {} needs one distribution for each of its inputs",
+                custom.name
+            )));
         }
         let mut watermark = WatermarkExpr::default();
         for (&input, distribution) in inputs.iter().zip(&custom.distributions) {
@@ -363,7 +416,10 @@ impl JobGraph {
                     let field = field_at(self.schema(input), column)?;
                     if !crate::key::supports_key_type(field.data_type()) {
                         let found = field.data_type();
-                        return Err(Error::Graph(format!("column {} of {found} cannot be a key", field.name())));
+                        return Err(Error::Graph(format!(
+                            "column {} of {found} cannot be a key",
+                            field.name()
+                        )));
                     }
                 }
             }
@@ -393,12 +449,22 @@ impl JobGraph {
             return Err(Error::Graph("the job reads no table".into()));
         }
         if !self.nodes.iter().any(|node| matches!(node.kind, NodeKind::Sink(_))) {
-            return Err(Error::Graph("the job writes no table; add an INSERT INTO or a sink".into()));
+            return Err(Error::Graph(
+                "the job writes no table; add an INSERT INTO or a sink".into(),
+            ));
         }
-        let read: HashSet<usize> = self.nodes.iter().flat_map(|node| node.inputs.iter().map(|input| input.0)).collect();
+        let read: HashSet<usize> = self
+            .nodes
+            .iter()
+            .flat_map(|node| node.inputs.iter().map(|input| input.0))
+            .collect();
         for (index, node) in self.nodes.iter().enumerate() {
             if !matches!(node.kind, NodeKind::Sink(_)) && !read.contains(&index) {
-                return Err(Error::Graph(format!("nothing reads what {} ({}) produces", node.name(), node.uid)));
+                return Err(Error::Graph(format!(
+                    "nothing reads what {} ({}) produces",
+                    node.name(),
+                    node.uid
+                )));
             }
         }
         Ok(())
@@ -414,8 +480,12 @@ impl JobGraph {
             if !inputs.is_empty() {
                 let _ = write!(text, " <- {}", inputs.join(", "));
             }
-            let columns: Vec<String> =
-                node.schema.fields().iter().map(|f| format!("{} {}", f.name(), f.data_type())).collect();
+            let columns: Vec<String> = node
+                .schema
+                .fields()
+                .iter()
+                .map(|f| format!("{} {}", f.name(), f.data_type()))
+                .collect();
             let _ = write!(text, " ({})", columns.join(", "));
             match &node.kind {
                 NodeKind::Calc(calc) => {
@@ -442,9 +512,17 @@ impl JobGraph {
         watermark: WatermarkExpr,
     ) -> Result<StreamId> {
         if uid.is_empty() || !self.uids.insert(uid.clone()) {
-            return Err(Error::Graph(format!("the uid {uid:?} is empty or used twice; give every operator its own")));
+            return Err(Error::Graph(format!(
+                "the uid {uid:?} is empty or used twice; give every operator its own"
+            )));
         }
-        self.nodes.push(Node { uid, kind, inputs, schema, watermark });
+        self.nodes.push(Node {
+            uid,
+            kind,
+            inputs,
+            schema,
+            watermark,
+        });
         Ok(StreamId(self.nodes.len() - 1))
     }
 }
@@ -452,15 +530,21 @@ impl JobGraph {
 fn field_at(schema: &Schema, index: usize) -> Result<&Field> {
     match schema.fields().get(index) {
         Some(field) => Ok(field),
-        None => Err(Error::Graph(format!("column {index} does not exist in a row of {}", schema.fields().len()))),
+        None => Err(Error::Graph(format!(
+            "column {index} does not exist in a row of {}",
+            schema.fields().len()
+        ))),
     }
 }
 
 fn check_timestamp(schema: &Schema, index: usize, what: &str) -> Result<DataType> {
     match field_at(schema, index)?.data_type() {
-        found @ DataType::Timestamp(TimeUnit::Millisecond | TimeUnit::Microsecond | TimeUnit::Nanosecond | TimeUnit::Second, _) => {
-            Ok(found.clone())
-        }
-        found => Err(Error::Graph(format!("{what} must be a timestamp, and column {index} is {found}"))),
+        found @ DataType::Timestamp(
+            TimeUnit::Millisecond | TimeUnit::Microsecond | TimeUnit::Nanosecond | TimeUnit::Second,
+            _,
+        ) => Ok(found.clone()),
+        found => Err(Error::Graph(format!(
+            "{what} must be a timestamp, and column {index} is {found}"
+        ))),
     }
 }

@@ -2,12 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::graph::JobGraph;
-use crate::key::KEY_GROUPS_DEFAULT;
-use crate::status::JobStatus;
+use crate::key::{KEY_GROUPS_DEFAULT, KEY_GROUPS_MAX};
+use crate::runtime::{JobShared, Request, launch};
+use crate::status::{JobPhase, JobStatus};
 use crate::time::{SystemTime, TimeSource};
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_checkpoints::{Failpoints, RestoreFrom, SnapshotStore};
+use tidemill_checkpoints::{Failpoints, RestoreFrom, SavepointName, SnapshotKind, SnapshotStore};
+use tokio::sync::{oneshot, watch};
 
 /// How ticks are opened and closed.
 #[derive(Clone, Debug)]
@@ -133,9 +135,18 @@ pub enum JobEnd {
     Stopped,
 }
 
-/// A running job.
+/// A running job. Dropping the handle stops the job at once.
 pub struct JobHandle {
-    _private: (),
+    shared: Arc<JobShared>,
+    ended: watch::Receiver<Option<Result<JobEnd>>>,
+}
+
+impl std::fmt::Debug for JobHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JobHandle")
+            .field("ended", &*self.ended.borrow())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Starts a job; its workers run on threads of their own, its I/O on `runtime`.
@@ -144,15 +155,59 @@ pub struct JobHandle {
 /// When the graph or the configuration is not valid. Failures after that are told by [`JobHandle::wait`].
 pub fn start(graph: JobGraph, config: JobConfig, runtime: &tokio::runtime::Handle) -> Result<JobHandle> {
     graph.validate()?;
-    let _ = (config, runtime);
-    Err(Error::Internal("not built yet".into()))
+    check(&config)?;
+    let shared = Arc::new(JobShared::new(&graph, config.parallelism, Arc::clone(&config.time)));
+    let (sender, ended) = watch::channel(None);
+    let (for_thread, runtime) = (Arc::clone(&shared), runtime.clone());
+    let run = move || {
+        let end = match launch(graph, config, &runtime, &for_thread) {
+            Ok(end) => {
+                for_thread.update_status(|status| status.phase = JobPhase::Ended);
+                Ok(end)
+            }
+            Err(error) => {
+                for_thread.fail(error);
+                Err(for_thread
+                    .error()
+                    .unwrap_or_else(|| Error::Internal("an error got lost".into())))
+            }
+        };
+        for_thread.answer_all(&Error::Checkpoint("the job has ended".into()));
+        // Nobody may be waiting.
+        let _ = sender.send(Some(end));
+    };
+    std::thread::Builder::new()
+        .name("tidemill-job".to_owned())
+        .spawn(run)
+        .map_err(|error| Error::Limit(format!("the job's thread could not be started: {error}")))?;
+    Ok(JobHandle { shared, ended })
+}
+
+fn check(config: &JobConfig) -> Result<()> {
+    let refused = |message: &str| Err(Error::Graph(message.to_owned()));
+    if config.parallelism == 0 {
+        return refused("the parallelism must be at least 1");
+    }
+    if config.ticks.in_flight_max == 0 || config.ticks.rows_max == 0 || config.ticks.bytes_max == 0 {
+        return refused("ticks in flight, rows and bytes per tick must be at least 1");
+    }
+    if config.ticks.output_rows_max == 0 {
+        return refused("an operator must be allowed to emit at least 1 row per call");
+    }
+    if config.key_groups == 0 || config.key_groups > KEY_GROUPS_MAX {
+        return Err(Error::Graph(format!(
+            "key groups must be 1 to {KEY_GROUPS_MAX}, not {}",
+            config.key_groups
+        )));
+    }
+    Ok(())
 }
 
 impl JobHandle {
     /// Returns what the job is doing; cheap enough to call every second.
     #[must_use]
     pub fn status(&self) -> JobStatus {
-        JobStatus::default()
+        self.shared.status()
     }
 
     /// Takes a checkpoint now and returns its number once it exists and is published.
@@ -160,25 +215,67 @@ impl JobHandle {
     /// # Errors
     /// When the attempt fails or the job ends first.
     pub async fn checkpoint(&self) -> Result<u64> {
-        Err(Error::Internal("not built yet".into()))
+        self.ask(SnapshotKind::Periodic).await
     }
 
     /// Takes a savepoint and returns the number of its checkpoint.
     ///
     /// # Errors
     /// When the name is taken or not valid, or the attempt fails, or the job ends first.
-    pub async fn savepoint(&self, _name: &str) -> Result<u64> {
-        Err(Error::Internal("not built yet".into()))
+    pub async fn savepoint(&self, name: &str) -> Result<u64> {
+        self.ask(SnapshotKind::Savepoint(savepoint_name(name)?)).await
+    }
+
+    async fn ask(&self, kind: SnapshotKind) -> Result<u64> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.ask(Request::Checkpoint { kind, answer });
+        if self.ended.borrow().is_some() {
+            return Err(Error::Checkpoint("the job has ended".into()));
+        }
+        answered
+            .await
+            .unwrap_or_else(|_| Err(Error::Checkpoint("the job has ended".into())))
     }
 
     /// Asks the job to stop; [`JobHandle::wait`] tells when and how it ended.
-    pub fn stop(&self, _mode: StopMode) {}
+    ///
+    /// # Errors
+    /// When the savepoint's name is not valid.
+    pub fn stop(&self, mode: StopMode) -> Result<()> {
+        self.shared.update_status(|status| status.phase = JobPhase::Stopping);
+        match mode {
+            StopMode::Checkpoint => self.shared.ask(Request::StopAfter {
+                kind: SnapshotKind::Final,
+            }),
+            StopMode::Savepoint(name) => {
+                self.shared.ask(Request::StopAfter {
+                    kind: SnapshotKind::Savepoint(savepoint_name(&name)?),
+                });
+            }
+            StopMode::Now => self.shared.ask(Request::StopNow),
+        }
+        Ok(())
+    }
 
-    /// Waits until the job has ended.
+    /// Waits until the job has ended; may be called again and from several tasks.
     ///
     /// # Errors
     /// When it failed.
     pub async fn wait(&self) -> Result<JobEnd> {
-        Err(Error::Internal("not built yet".into()))
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or(Ok(JobEnd::Stopped)),
+            Err(_) => Err(Error::Internal("the job's thread ended without a word".into())),
+        }
     }
+}
+
+impl Drop for JobHandle {
+    fn drop(&mut self) {
+        self.shared.stop_now();
+    }
+}
+
+fn savepoint_name(name: &str) -> Result<SavepointName> {
+    SavepointName::new(name).map_err(|error| Error::Checkpoint(error.to_string()))
 }

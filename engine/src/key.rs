@@ -43,7 +43,11 @@ impl KeyGroupRange {
     #[must_use]
     pub fn of_worker(worker: usize, workers: usize, count: u16) -> Self {
         let bound = |w: usize| -> u16 { u16::try_from(w * usize::from(count) / workers.max(1)).unwrap_or(count) };
-        Self { start: bound(worker), end: bound(worker + 1), count }
+        Self {
+            start: bound(worker),
+            end: bound(worker + 1),
+            count,
+        }
     }
 
     /// Says whether the key of a hash belongs here.
@@ -91,7 +95,11 @@ mod tests {
                     let owner = worker_of(hash, count, workers);
                     for worker in 0..workers {
                         let owns = KeyGroupRange::of_worker(worker, workers, count).contains_hash(hash);
-                        assert_eq!(owns, worker == owner, "group {group} of {count}, worker {worker} of {workers}");
+                        assert_eq!(
+                            owns,
+                            worker == owner,
+                            "group {group} of {count}, worker {worker} of {workers}"
+                        );
                     }
                 }
             }

@@ -31,9 +31,12 @@ pub mod job;
 pub mod key;
 pub mod metrics;
 pub mod operator;
+mod operators;
+mod runtime;
 pub mod sink;
 pub mod source;
 pub mod status;
+pub mod testing;
 pub mod time;
 
 pub use error::{Error, Result};

@@ -81,7 +81,11 @@ impl Output {
     /// Makes an output with a budget of rows per call.
     #[must_use]
     pub fn with_budget(budget_rows: usize) -> Self {
-        Self { batches: Vec::new(), rows: 0, budget_rows }
+        Self {
+            batches: Vec::new(),
+            rows: 0,
+            budget_rows,
+        }
     }
 
     /// Emits a batch in the operator's tick; empty batches are dropped.
@@ -153,7 +157,9 @@ pub trait Operator {
         if sections.is_empty() {
             Ok(())
         } else {
-            Err(crate::Error::Checkpoint("the checkpoint holds state for an operator that keeps none".into()))
+            Err(crate::Error::Checkpoint(
+                "the checkpoint holds state for an operator that keeps none".into(),
+            ))
         }
     }
 

@@ -87,7 +87,10 @@ pub struct SplitContext {
 
 impl fmt::Debug for SplitContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SplitContext").field("table", &self.table).field("worker", &self.worker).finish_non_exhaustive()
+        f.debug_struct("SplitContext")
+            .field("table", &self.table)
+            .field("worker", &self.worker)
+            .finish_non_exhaustive()
     }
 }
 

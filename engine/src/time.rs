@@ -41,7 +41,11 @@ impl Watermark {
     /// Returns the watermark `delay_ms` earlier; [`Watermark::NONE`] and [`Watermark::END`] stay as they are.
     #[must_use]
     pub fn delayed_by(self, delay_ms: i64) -> Self {
-        if self == Self::NONE || self == Self::END { self } else { Watermark(self.0.saturating_sub(delay_ms)) }
+        if self == Self::NONE || self == Self::END {
+            self
+        } else {
+            Watermark(self.0.saturating_sub(delay_ms))
+        }
     }
 
     /// Says whether a window that ends at `end_ms` (exclusive) has fired.
@@ -89,7 +93,9 @@ pub struct SystemTime {
 
 impl Default for SystemTime {
     fn default() -> Self {
-        Self { start: std::time::Instant::now() }
+        Self {
+            start: std::time::Instant::now(),
+        }
     }
 }
 

@@ -1,1 +1,63 @@
-//! Skeleton.
+//! The shard store: durable, ordered, replayable shards, and the Kinesis Data Streams API over them.
+//!
+//! A record is acknowledged after `fdatasync`. All shards share one log with one writer (group commit); each shard is a
+//! list of extents in it. The crate knows nothing of the engine and is useful alone.
+//!
+//! ```text
+//!   Kinesis API (kinesis)          connectors, jobs (access)
+//!          └───────────┬─────────────────┘
+//!                 ShardStore (store)
+//!            put, stage, publish │ locate, read
+//!                 writer (log) ──┤── index, reader
+//!                        segment files
+//! ```
+//!
+//! Invariants
+//! - Visible implies durable; acknowledged implies visible.
+//! - Sequence numbers rise in a shard and are never given twice, also over a crash.
+//! - Arrival times never go back in a shard, whatever the clock does.
+//! - Staged output becomes visible as a whole, once.
+//! - Damaged bytes are an error that names them; they are never skipped in silence and nothing is deleted.
+//!
+//! | module | |
+//! |---|---|
+//! | `access` | [`ShardAccess`] and its requests and answers, for whoever reads and writes shards |
+//! | `store` | [`ShardStore`] |
+//! | `stream`, `ids`, `sequence`, `hashkey` | streams, shards and their numbers |
+//! | `log` | files, frames, writer, recovery |
+//! | `state`, `publications` | metadata as a state machine |
+//! | `view`, `index` | what is durable, in memory |
+//! | `reader` | [`SegmentReader`] |
+//! | [`env`] | disk, clock and entropy as values |
+//! | [`kinesis`] | the `Kinesis_20131202` API |
+//! | [`limits`] | every limit by name |
+
+mod access;
+pub mod env;
+mod error;
+mod hashkey;
+mod ids;
+mod index;
+pub mod kinesis;
+pub mod limits;
+mod log;
+mod publications;
+mod reader;
+mod sequence;
+mod state;
+mod store;
+mod stream;
+mod view;
+
+pub use access::{
+    DurablePosition, Extent, Located, Position, PublishOutcome, PublishRequest, PutEntry, PutReceipt, PutResult,
+    ReadBatch, ReadFrom, ReadLimits, Record, ShardAccess, ShardRef, SharedAccess, StageRequest, StagedExtent, StagedRef,
+};
+pub use error::{Corruption, ErrorKind, StoreError};
+pub use hashkey::{HashKey, HashRange};
+pub use ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};
+pub use log::housekeeping::Housekeeping;
+pub use reader::SegmentReader;
+pub use sequence::SequenceNumber;
+pub use store::{ShardStore, StoreOptions};
+pub use stream::{CreateStream, ShardMeta, StreamMeta, StreamMode};

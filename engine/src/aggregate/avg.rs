@@ -22,8 +22,13 @@ impl Avg {
     /// When the type is not a number.
     pub fn try_new(argument: &DataType) -> Result<Self> {
         match Number::of(argument) {
-            Some(number) => Ok(Self { argument: argument.clone(), number }),
-            None => Err(Error::Graph(format!("avg needs a number, and its argument is {argument}"))),
+            Some(number) => Ok(Self {
+                argument: argument.clone(),
+                number,
+            }),
+            None => Err(Error::Graph(format!(
+                "avg needs a number, and its argument is {argument}"
+            ))),
         }
     }
 }
@@ -50,7 +55,12 @@ impl AggregateFunction for Avg {
             _ => 1,
         };
         let rounds = matches!(self.argument, DataType::Decimal128(..));
-        Box::new(Averages { numbers: Numbers::new(self.number), result: self.return_type(), factor, rounds })
+        Box::new(Averages {
+            numbers: Numbers::new(self.number),
+            result: self.return_type(),
+            factor,
+            rounds,
+        })
     }
 }
 
@@ -86,11 +96,15 @@ impl Accumulator for Averages {
             let up = self.rounds && remainder.unsigned_abs() * 2 >= count.unsigned_abs();
             Some(if up { quotient + sum.signum() } else { quotient })
         };
-        self.numbers.finish("avg", groups, &self.result, whole, |sum, count| sum / count as f64)
+        self.numbers
+            .finish("avg", groups, &self.result, whole, |sum, count| sum / count as f64)
     }
 
     fn encode(&self, groups: &[u32]) -> Result<EncodedState> {
-        Ok(EncodedState { owners: None, columns: self.state(groups)? })
+        Ok(EncodedState {
+            owners: None,
+            columns: self.state(groups)?,
+        })
     }
 
     fn decode(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
@@ -119,15 +133,27 @@ mod tests {
 
     #[test]
     fn integers_are_cut_towards_zero() {
-        assert_eq!(avg(Arc::new(Int64Array::from(vec![1, 2]))).as_primitive::<Int64Type>().value(0), 1);
-        assert_eq!(avg(Arc::new(Int64Array::from(vec![-1, -2]))).as_primitive::<Int64Type>().value(0), -1);
+        assert_eq!(
+            avg(Arc::new(Int64Array::from(vec![1, 2])))
+                .as_primitive::<Int64Type>()
+                .value(0),
+            1
+        );
+        assert_eq!(
+            avg(Arc::new(Int64Array::from(vec![-1, -2])))
+                .as_primitive::<Int64Type>()
+                .value(0),
+            -1
+        );
         let large = avg(Arc::new(Int64Array::from(vec![i64::MAX, i64::MAX - 2])));
         assert_eq!(large.as_primitive::<Int64Type>().value(0), i64::MAX - 1);
     }
 
     #[test]
     fn decimals_round_half_up_at_scale_six() {
-        let values = Decimal128Array::from(vec![100, 100, 101]).with_precision_and_scale(5, 2).unwrap();
+        let values = Decimal128Array::from(vec![100, 100, 101])
+            .with_precision_and_scale(5, 2)
+            .unwrap();
         let result = avg(Arc::new(values));
         assert_eq!(result.data_type(), &DataType::Decimal128(38, 6));
         assert_eq!(result.as_primitive::<Decimal128Type>().value(0), 1_003_333);

@@ -62,7 +62,9 @@ impl Accumulator for Counts {
     }
 
     fn merge(&mut self, state: &[ArrayRef], groups: &[u32]) -> Result<()> {
-        let [counts] = state else { return Err(Error::Internal("a count's state has one column".into())) };
+        let [counts] = state else {
+            return Err(Error::Internal("a count's state has one column".into()));
+        };
         let counts = counts
             .as_primitive_opt::<Int64Type>()
             .ok_or_else(|| Error::Internal(format!("a count's state is Int64, not {}", counts.data_type())))?;
@@ -77,11 +79,16 @@ impl Accumulator for Counts {
     }
 
     fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
-        Ok(Arc::new(Int64Array::from_iter_values(groups.iter().map(|&group| self.counts[group as usize]))))
+        Ok(Arc::new(Int64Array::from_iter_values(
+            groups.iter().map(|&group| self.counts[group as usize]),
+        )))
     }
 
     fn encode(&self, groups: &[u32]) -> Result<EncodedState> {
-        Ok(EncodedState { owners: None, columns: self.state(groups)? })
+        Ok(EncodedState {
+            owners: None,
+            columns: self.state(groups)?,
+        })
     }
 
     fn decode(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
@@ -107,7 +114,17 @@ mod tests {
         of_values.resize(2);
         rows.update(&[], &groups, None).unwrap();
         of_values.update(&[values], &groups, Some(&filter)).unwrap();
-        assert_eq!(rows.evaluate(&[0, 1]).unwrap().as_primitive::<Int64Type>().values(), &[2, 2]);
-        assert_eq!(of_values.evaluate(&[1, 0]).unwrap().as_primitive::<Int64Type>().values(), &[1, 1]);
+        assert_eq!(
+            rows.evaluate(&[0, 1]).unwrap().as_primitive::<Int64Type>().values(),
+            &[2, 2]
+        );
+        assert_eq!(
+            of_values
+                .evaluate(&[1, 0])
+                .unwrap()
+                .as_primitive::<Int64Type>()
+                .values(),
+            &[1, 1]
+        );
     }
 }

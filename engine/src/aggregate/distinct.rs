@@ -21,7 +21,9 @@ impl CountDistinct {
         if supports_key_type(argument) {
             Ok(Self(argument.clone()))
         } else {
-            Err(Error::Graph(format!("count distinct needs scalar values, and its argument is {argument}")))
+            Err(Error::Graph(format!(
+                "count distinct needs scalar values, and its argument is {argument}"
+            )))
         }
     }
 }
@@ -78,7 +80,8 @@ impl Sets {
             return;
         }
         let index = self.owners.len() as u32;
-        self.members.insert_unique(hash, index, |&index| hash_of(owners[index as usize], value_of(index)));
+        self.members
+            .insert_unique(hash, index, |&index| hash_of(owners[index as usize], value_of(index)));
         self.owners.push(group);
         self.bytes.extend_from_slice(value);
         self.spans.push(self.bytes.len());
@@ -96,7 +99,9 @@ impl Accumulator for Sets {
     }
 
     fn update(&mut self, arguments: &[ArrayRef], groups: &[u32], filter: Option<&BooleanArray>) -> Result<()> {
-        let [argument] = arguments else { return Err(Error::Internal("count distinct has one argument".into())) };
+        let [argument] = arguments else {
+            return Err(Error::Internal("count distinct has one argument".into()));
+        };
         let nulls = argument.logical_nulls();
         let mut keys = std::mem::take(&mut self.scratch);
         encode_keys(arguments, groups.len(), &mut keys)?;
@@ -118,7 +123,9 @@ impl Accumulator for Sets {
     }
 
     fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
-        Ok(Arc::new(Int64Array::from_iter_values(groups.iter().map(|&group| self.counts[group as usize]))))
+        Ok(Arc::new(Int64Array::from_iter_values(
+            groups.iter().map(|&group| self.counts[group as usize]),
+        )))
     }
 
     fn encode(&self, groups: &[u32]) -> Result<EncodedState> {
@@ -126,17 +133,29 @@ impl Accumulator for Sets {
         for (index, &group) in groups.iter().enumerate() {
             position[group as usize] = index as u32;
         }
-        let wanted: Vec<u32> =
-            (0..self.owners.len() as u32).filter(|&i| position[self.owners[i as usize] as usize] != u32::MAX).collect();
-        let owners = wanted.iter().map(|&index| position[self.owners[index as usize] as usize]).collect();
+        let wanted: Vec<u32> = (0..self.owners.len() as u32)
+            .filter(|&i| position[self.owners[i as usize] as usize] != u32::MAX)
+            .collect();
+        let owners = wanted
+            .iter()
+            .map(|&index| position[self.owners[index as usize] as usize])
+            .collect();
         let decoder = KeyDecoder::new(vec![self.data_type.clone()]);
         let columns = decoder.decode(wanted.iter().map(|&index| self.member(index)))?;
-        Ok(EncodedState { owners: Some(owners), columns })
+        Ok(EncodedState {
+            owners: Some(owners),
+            columns,
+        })
     }
 
     fn decode(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
-        let Some(owners) = &state.owners else { return Err(Error::Internal("a set's state names its owners".into())) };
-        let groups: Option<Vec<u32>> = owners.iter().map(|&owner| groups.get(owner as usize).copied()).collect();
+        let Some(owners) = &state.owners else {
+            return Err(Error::Internal("a set's state names its owners".into()));
+        };
+        let groups: Option<Vec<u32>> = owners
+            .iter()
+            .map(|&owner| groups.get(owner as usize).copied())
+            .collect();
         let groups = groups.ok_or_else(|| Error::Checkpoint("a set's member belongs to no group".into()))?;
         self.update(&state.columns, &groups, None)
     }
@@ -154,19 +173,33 @@ mod tests {
 
     #[test]
     fn values_count_once_per_group_and_survive_a_checkpoint() {
-        let values: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("a"), Some("b"), None, Some("a")]));
+        let values: ArrayRef = Arc::new(StringArray::from(vec![
+            Some("a"),
+            Some("a"),
+            Some("b"),
+            None,
+            Some("a"),
+        ]));
         let function = CountDistinct::try_new(values.data_type()).unwrap();
         let mut sets = function.accumulator();
         sets.resize(2);
         sets.update(&[values], &[0, 0, 0, 0, 1], None).unwrap();
-        assert_eq!(sets.evaluate(&[0, 1]).unwrap().as_primitive::<Int64Type>().values(), &[2, 1]);
+        assert_eq!(
+            sets.evaluate(&[0, 1]).unwrap().as_primitive::<Int64Type>().values(),
+            &[2, 1]
+        );
 
         // Only group 0, restored as group 5, then fed a value it has and one it has not.
         let state = sets.encode(&[0]).unwrap();
         let mut restored = function.accumulator();
         restored.resize(6);
         restored.decode(&state, &[5]).unwrap();
-        restored.update(&[Arc::new(StringArray::from(vec!["b", "c"]))], &[5, 5], None).unwrap();
-        assert_eq!(restored.evaluate(&[5, 0]).unwrap().as_primitive::<Int64Type>().values(), &[3, 0]);
+        restored
+            .update(&[Arc::new(StringArray::from(vec!["b", "c"]))], &[5, 5], None)
+            .unwrap();
+        assert_eq!(
+            restored.evaluate(&[5, 0]).unwrap().as_primitive::<Int64Type>().values(),
+            &[3, 0]
+        );
     }
 }

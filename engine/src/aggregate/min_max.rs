@@ -19,11 +19,16 @@ pub struct Min(DataType);
 pub struct Max(DataType);
 
 fn check(name: &str, argument: &DataType) -> Result<DataType> {
-    let text = matches!(argument, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Boolean);
+    let text = matches!(
+        argument,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Boolean
+    );
     if text || argument.is_primitive() && !matches!(argument, DataType::Interval(_)) {
         Ok(argument.clone())
     } else {
-        Err(Error::Graph(format!("{name} needs values with an order, and its argument is {argument}")))
+        Err(Error::Graph(format!(
+            "{name} needs values with an order, and its argument is {argument}"
+        )))
     }
 }
 
@@ -86,7 +91,12 @@ impl AggregateFunction for Max {
 fn extremes(data_type: &DataType, wanted: Ordering) -> Box<dyn Accumulator> {
     macro_rules! primitive {
         ($t:ty) => {
-            Box::new(Primitives::<$t> { values: Vec::new(), seen: Vec::new(), data_type: data_type.clone(), wanted })
+            Box::new(Primitives::<$t> {
+                values: Vec::new(),
+                seen: Vec::new(),
+                data_type: data_type.clone(),
+                wanted,
+            })
         };
     }
     downcast_primitive! {
@@ -143,7 +153,10 @@ impl<T: ArrowPrimitiveType> Accumulator for Primitives<T> {
     }
 
     fn encode(&self, groups: &[u32]) -> Result<EncodedState> {
-        Ok(EncodedState { owners: None, columns: self.state(groups)? })
+        Ok(EncodedState {
+            owners: None,
+            columns: self.state(groups)?,
+        })
     }
 
     fn decode(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
@@ -196,12 +209,18 @@ impl Accumulator for Texts {
     }
 
     fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
-        let text = groups.iter().map(|&group| self.values[group as usize].as_deref()).collect::<StringArray>();
+        let text = groups
+            .iter()
+            .map(|&group| self.values[group as usize].as_deref())
+            .collect::<StringArray>();
         Ok(arrow::compute::cast(&text, &self.data_type)?)
     }
 
     fn encode(&self, groups: &[u32]) -> Result<EncodedState> {
-        Ok(EncodedState { owners: None, columns: self.state(groups)? })
+        Ok(EncodedState {
+            owners: None,
+            columns: self.state(groups)?,
+        })
     }
 
     fn decode(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
@@ -228,9 +247,13 @@ mod tests {
 
     #[test]
     fn extremes_of_each_kind() {
-        let times: ArrayRef = Arc::new(TimestampMillisecondArray::from(vec![Some(5), None, Some(-3)]).with_timezone("UTC"));
+        let times: ArrayRef =
+            Arc::new(TimestampMillisecondArray::from(vec![Some(5), None, Some(-3)]).with_timezone("UTC"));
         let least = run(&Min::try_new(times.data_type()).unwrap(), Arc::clone(&times));
-        assert_eq!(least.as_ref(), &TimestampMillisecondArray::from(vec![Some(-3), None]).with_timezone("UTC"));
+        assert_eq!(
+            least.as_ref(),
+            &TimestampMillisecondArray::from(vec![Some(-3), None]).with_timezone("UTC")
+        );
         let texts: ArrayRef = Arc::new(StringViewArray::from(vec!["b", "abc", "c"]));
         let greatest = run(&Max::try_new(texts.data_type()).unwrap(), texts);
         assert_eq!(greatest.as_ref(), &StringViewArray::from(vec![Some("c"), None]));
@@ -243,7 +266,12 @@ mod tests {
     fn nan_is_the_greatest_float() {
         let values: ArrayRef = Arc::new(Float64Array::from(vec![1.0, f64::NAN, 2.0]));
         let greatest = run(&Max::try_new(&DataType::Float64).unwrap(), Arc::clone(&values));
-        assert!(greatest.as_primitive::<arrow::datatypes::Float64Type>().value(0).is_nan());
+        assert!(
+            greatest
+                .as_primitive::<arrow::datatypes::Float64Type>()
+                .value(0)
+                .is_nan()
+        );
         let least = run(&Min::try_new(&DataType::Float64).unwrap(), values);
         assert_eq!(least.as_primitive::<arrow::datatypes::Float64Type>().value(0), 1.0);
     }

@@ -3,7 +3,8 @@
 use super::passes;
 use crate::error::{Error, Result};
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, PrimitiveArray,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array,
+    PrimitiveArray,
 };
 use arrow::datatypes::{DataType, Decimal128Type, Float32Type, Float64Type, Int64Type};
 use std::sync::Arc;
@@ -44,7 +45,12 @@ pub(super) struct Numbers {
 
 impl Numbers {
     pub(super) fn new(number: Number) -> Self {
-        Self { number, exact: Vec::new(), floats: Vec::new(), counts: Vec::new() }
+        Self {
+            number,
+            exact: Vec::new(),
+            floats: Vec::new(),
+            counts: Vec::new(),
+        }
     }
 
     pub(super) fn resize(&mut self, groups: usize) {
@@ -55,8 +61,15 @@ impl Numbers {
         self.counts.resize(groups, 0);
     }
 
-    pub(super) fn update(&mut self, arguments: &[ArrayRef], groups: &[u32], filter: Option<&BooleanArray>) -> Result<()> {
-        let [argument] = arguments else { return Err(Error::Internal("a sum has one argument".into())) };
+    pub(super) fn update(
+        &mut self,
+        arguments: &[ArrayRef],
+        groups: &[u32],
+        filter: Option<&BooleanArray>,
+    ) -> Result<()> {
+        let [argument] = arguments else {
+            return Err(Error::Internal("a sum has one argument".into()));
+        };
         match argument.data_type() {
             DataType::Int64 => self.add(argument.as_primitive::<Int64Type>(), groups, filter, i128::from),
             DataType::Decimal128(..) => self.add(argument.as_primitive::<Decimal128Type>(), groups, filter, |v| v),
@@ -98,7 +111,11 @@ impl Numbers {
                 self.counts[group as usize] += 1;
             }
         }
-        if overflow { Err(Error::operator("a sum does not fit in 128 bits")) } else { Ok(()) }
+        if overflow {
+            Err(Error::operator("a sum does not fit in 128 bits"))
+        } else {
+            Ok(())
+        }
     }
 
     fn add_floats<T: ArrowPrimitiveType>(
@@ -126,7 +143,9 @@ impl Numbers {
                 let sums = sums.as_primitive_opt::<Decimal128Type>().ok_or_else(wrong)?;
                 for ((&group, &sum), &count) in groups.iter().zip(sums.values()).zip(counts.values()) {
                     let slot = &mut self.exact[group as usize];
-                    *slot = slot.checked_add(sum).ok_or_else(|| Error::operator("a sum does not fit in 128 bits"))?;
+                    *slot = slot
+                        .checked_add(sum)
+                        .ok_or_else(|| Error::operator("a sum does not fit in 128 bits"))?;
                     self.counts[group as usize] += count;
                 }
             }
@@ -147,9 +166,9 @@ impl Numbers {
                 let sums = Decimal128Array::from_iter_values(groups.iter().map(|&group| self.exact[group as usize]));
                 Arc::new(sums.with_data_type(self.number.state_type()))
             }
-            Number::Float => {
-                Arc::new(Float64Array::from_iter_values(groups.iter().map(|&group| self.floats[group as usize])))
-            }
+            Number::Float => Arc::new(Float64Array::from_iter_values(
+                groups.iter().map(|&group| self.floats[group as usize]),
+            )),
         };
         let counts = Int64Array::from_iter_values(groups.iter().map(|&group| self.counts[group as usize]));
         Ok(vec![sums, Arc::new(counts)])
@@ -164,8 +183,11 @@ impl Numbers {
         exact: impl Fn(i128, i64) -> Option<i128>,
         float: impl Fn(f64, i64) -> f64,
     ) -> Result<ArrayRef> {
-        let does_not_fit =
-            |value: String| Error::operator(format!("{name} {value} does not fit {result}; aggregate a wider type with CAST"));
+        let does_not_fit = |value: String| {
+            Error::operator(format!(
+                "{name} {value} does not fit {result}; aggregate a wider type with CAST"
+            ))
+        };
         let values: ArrayRef = match self.number {
             Number::Exact { scale } => {
                 let mut values = Vec::with_capacity(groups.len());
@@ -193,7 +215,11 @@ impl Numbers {
                     (count != 0).then(|| float(sum, count))
                 });
                 let values: ArrayRef = Arc::new(values.collect::<Float64Array>());
-                if result == &DataType::Float64 { values } else { arrow::compute::cast(&values, result)? }
+                if result == &DataType::Float64 {
+                    values
+                } else {
+                    arrow::compute::cast(&values, result)?
+                }
             }
         };
         Ok(values)
@@ -210,7 +236,11 @@ fn narrow(wide: &Decimal128Array, result: &DataType) -> Result<ArrayRef, String>
         ($t:ty, $array:ty) => {{
             let mut values = Vec::with_capacity(wide.len());
             for value in wide.iter() {
-                values.push(value.map(|value| <$t>::try_from(value).map_err(|_| value.to_string())).transpose()?);
+                values.push(
+                    value
+                        .map(|value| <$t>::try_from(value).map_err(|_| value.to_string()))
+                        .transpose()?,
+                );
             }
             Ok(Arc::new(<$array>::from(values)))
         }};

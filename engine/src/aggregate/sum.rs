@@ -22,8 +22,13 @@ impl Sum {
     /// When the type is not a number.
     pub fn try_new(argument: &DataType) -> Result<Self> {
         match Number::of(argument) {
-            Some(number) => Ok(Self { argument: argument.clone(), number }),
-            None => Err(Error::Graph(format!("sum needs a number, and its argument is {argument}"))),
+            Some(number) => Ok(Self {
+                argument: argument.clone(),
+                number,
+            }),
+            None => Err(Error::Graph(format!(
+                "sum needs a number, and its argument is {argument}"
+            ))),
         }
     }
 }
@@ -45,7 +50,10 @@ impl AggregateFunction for Sum {
     }
 
     fn accumulator(&self) -> Box<dyn Accumulator> {
-        Box::new(Sums { numbers: Numbers::new(self.number), result: self.return_type() })
+        Box::new(Sums {
+            numbers: Numbers::new(self.number),
+            result: self.return_type(),
+        })
     }
 }
 
@@ -72,11 +80,15 @@ impl Accumulator for Sums {
     }
 
     fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
-        self.numbers.finish("sum", groups, &self.result, |sum, _| Some(sum), |sum, _| sum)
+        self.numbers
+            .finish("sum", groups, &self.result, |sum, _| Some(sum), |sum, _| sum)
     }
 
     fn encode(&self, groups: &[u32]) -> Result<EncodedState> {
-        Ok(EncodedState { owners: None, columns: self.state(groups)? })
+        Ok(EncodedState {
+            owners: None,
+            columns: self.state(groups)?,
+        })
     }
 
     fn decode(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
@@ -105,7 +117,10 @@ mod tests {
     #[test]
     fn sum_of_nothing_is_null() {
         let result = sum(Arc::new(Int32Array::from(vec![Some(1), None, Some(5)])), &[0, 1, 0]).unwrap();
-        assert_eq!(result.as_primitive::<Int32Type>(), &Int32Array::from(vec![Some(6), None]));
+        assert_eq!(
+            result.as_primitive::<Int32Type>(),
+            &Int32Array::from(vec![Some(6), None])
+        );
     }
 
     #[test]
@@ -116,7 +131,9 @@ mod tests {
 
     #[test]
     fn decimals_and_floats_keep_their_kind() {
-        let decimals = Decimal128Array::from(vec![150, 250]).with_precision_and_scale(5, 2).unwrap();
+        let decimals = Decimal128Array::from(vec![150, 250])
+            .with_precision_and_scale(5, 2)
+            .unwrap();
         let result = sum(Arc::new(decimals), &[0, 0]).unwrap();
         assert_eq!(result.data_type(), &DataType::Decimal128(38, 2));
         assert_eq!(result.as_primitive::<arrow::datatypes::Decimal128Type>().value(0), 400);

@@ -1,12 +1,14 @@
 //! The canonical encoding of keys, and back.
 
 use crate::error::{Error, Result};
+use arrow::array::NullBufferBuilder;
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, BinaryViewBuilder, BooleanBuilder, LargeBinaryBuilder,
-    LargeStringBuilder, PrimitiveArray, PrimitiveBuilder, StringBuilder, StringViewBuilder, downcast_primitive,
+    LargeStringBuilder, PrimitiveArray, StringBuilder, StringViewBuilder, downcast_primitive,
 };
 use arrow::array::{AsArray, new_null_array};
-use arrow::datatypes::{ArrowNativeType, DataType, ToByteSlice};
+use arrow::buffer::{MutableBuffer, ScalarBuffer};
+use arrow::datatypes::{DataType, ToByteSlice};
 use std::sync::Arc;
 
 /// The encoded keys of a batch, one after the other in one buffer that is used again for the next batch.
@@ -88,7 +90,9 @@ fn plain(column: &ArrayRef) -> Result<ArrayRef> {
 }
 
 fn unsupported(data_type: &DataType) -> Error {
-    Error::operator(format!("a value of {data_type} cannot be part of a key; group by a scalar of it"))
+    Error::operator(format!(
+        "a value of {data_type} cannot be part of a key; group by a scalar of it"
+    ))
 }
 
 fn add_lengths(column: &ArrayRef, lengths: &mut [usize]) -> Result<()> {
@@ -100,11 +104,19 @@ fn add_lengths(column: &ArrayRef, lengths: &mut [usize]) -> Result<()> {
     match column.data_type() {
         DataType::Null => lengths.iter_mut().for_each(|total| *total += 1),
         DataType::Boolean => fixed_lengths(column, 1, lengths),
-        DataType::Utf8 => variable(column, lengths, |row| column.as_string::<i32>().value_length(row) as usize),
-        DataType::LargeUtf8 => variable(column, lengths, |row| column.as_string::<i64>().value_length(row) as usize),
+        DataType::Utf8 => variable(column, lengths, |row| {
+            column.as_string::<i32>().value_length(row) as usize
+        }),
+        DataType::LargeUtf8 => variable(column, lengths, |row| {
+            column.as_string::<i64>().value_length(row) as usize
+        }),
         DataType::Utf8View => variable(column, lengths, |row| column.as_string_view().value(row).len()),
-        DataType::Binary => variable(column, lengths, |row| column.as_binary::<i32>().value_length(row) as usize),
-        DataType::LargeBinary => variable(column, lengths, |row| column.as_binary::<i64>().value_length(row) as usize),
+        DataType::Binary => variable(column, lengths, |row| {
+            column.as_binary::<i32>().value_length(row) as usize
+        }),
+        DataType::LargeBinary => variable(column, lengths, |row| {
+            column.as_binary::<i64>().value_length(row) as usize
+        }),
         DataType::BinaryView => variable(column, lengths, |row| column.as_binary_view().value(row).len()),
         other => match other.primitive_width() {
             Some(width) => fixed_lengths(column, width, lengths),
@@ -125,7 +137,12 @@ fn fixed_lengths(column: &ArrayRef, width: usize, lengths: &mut [usize]) {
 }
 
 fn write_column(column: &ArrayRef, bytes: &mut [u8], positions: &mut [usize]) -> Result<()> {
-    fn variable<'a>(column: &'a dyn Array, bytes: &mut [u8], positions: &mut [usize], value: impl Fn(usize) -> &'a [u8]) {
+    fn variable<'a>(
+        column: &'a dyn Array,
+        bytes: &mut [u8],
+        positions: &mut [usize],
+        value: impl Fn(usize) -> &'a [u8],
+    ) {
         for (row, position) in positions.iter_mut().enumerate() {
             if column.is_valid(row) {
                 let value = value(row);
@@ -158,9 +175,15 @@ fn write_column(column: &ArrayRef, bytes: &mut [u8], positions: &mut [usize]) ->
                 }
             }
         }
-        DataType::Utf8 => variable(column, bytes, positions, |row| column.as_string::<i32>().value(row).as_bytes()),
-        DataType::LargeUtf8 => variable(column, bytes, positions, |row| column.as_string::<i64>().value(row).as_bytes()),
-        DataType::Utf8View => variable(column, bytes, positions, |row| column.as_string_view().value(row).as_bytes()),
+        DataType::Utf8 => variable(column, bytes, positions, |row| {
+            column.as_string::<i32>().value(row).as_bytes()
+        }),
+        DataType::LargeUtf8 => variable(column, bytes, positions, |row| {
+            column.as_string::<i64>().value(row).as_bytes()
+        }),
+        DataType::Utf8View => variable(column, bytes, positions, |row| {
+            column.as_string_view().value(row).as_bytes()
+        }),
         DataType::Binary => variable(column, bytes, positions, |row| column.as_binary::<i32>().value(row)),
         DataType::LargeBinary => variable(column, bytes, positions, |row| column.as_binary::<i64>().value(row)),
         DataType::BinaryView => variable(column, bytes, positions, |row| column.as_binary_view().value(row)),
@@ -179,7 +202,11 @@ fn write_primitive<T: ArrowPrimitiveType>(values: &PrimitiveArray<T>, bytes: &mu
         if values.is_valid(row) {
             let value = values.value(row);
             let target = &mut bytes[*position + 1..*position + 1 + width];
-            if float { canonical_float(value.to_byte_slice(), target) } else { target.copy_from_slice(value.to_byte_slice()) }
+            if float {
+                canonical_float(value.to_byte_slice(), target)
+            } else {
+                target.copy_from_slice(value.to_byte_slice())
+            }
             bytes[*position] = 1;
             *position += 1 + width;
         } else {
@@ -195,19 +222,35 @@ pub(super) fn canonical_float(bits: &[u8], target: &mut [u8]) {
         [a, b] => {
             let mut bits = u16::from_ne_bytes([a, b]);
             let is_nan = bits & 0x7C00 == 0x7C00 && bits & 0x03FF != 0;
-            if is_nan { bits = 0x7E00 } else if bits == 0x8000 { bits = 0 }
+            if is_nan {
+                bits = 0x7E00
+            } else if bits == 0x8000 {
+                bits = 0
+            }
             target.copy_from_slice(&bits.to_le_bytes());
         }
         [a, b, c, d] => {
             let value = f32::from_ne_bytes([a, b, c, d]);
-            let value = if value.is_nan() { f32::NAN } else if value == 0.0 { 0.0 } else { value };
+            let value = if value.is_nan() {
+                f32::NAN
+            } else if value == 0.0 {
+                0.0
+            } else {
+                value
+            };
             target.copy_from_slice(&value.to_le_bytes());
         }
         _ => {
             let mut eight = [0u8; 8];
             eight.copy_from_slice(bits);
             let value = f64::from_ne_bytes(eight);
-            let value = if value.is_nan() { f64::NAN } else if value == 0.0 { 0.0 } else { value };
+            let value = if value.is_nan() {
+                f64::NAN
+            } else if value == 0.0 {
+                0.0
+            } else {
+                value
+            };
             target.copy_from_slice(&value.to_le_bytes());
         }
     }
@@ -257,11 +300,15 @@ fn take_fixed<'a>(rest: &mut &'a [u8], width: usize) -> Result<Option<&'a [u8]>>
 }
 
 fn take_variable<'a>(rest: &mut &'a [u8]) -> Result<Option<&'a [u8]>> {
-    let Some(length) = take_fixed(rest, 4)? else { return Ok(None) };
+    let Some(length) = take_fixed(rest, 4)? else {
+        return Ok(None);
+    };
     let mut four = [0u8; 4];
     four.copy_from_slice(length);
     let length = u32::from_le_bytes(four) as usize;
-    let value = rest.get(..length).ok_or_else(|| Error::Internal("a key is shorter than its columns".into()))?;
+    let value = rest
+        .get(..length)
+        .ok_or_else(|| Error::Internal("a key is shorter than its columns".into()))?;
     *rest = &rest[length..];
     Ok(Some(value))
 }
@@ -283,16 +330,9 @@ fn decode_column(data_type: &DataType, rest: &mut [&[u8]]) -> Result<ArrayRef> {
         }};
     }
     macro_rules! primitive {
-        ($t:ty) => {{
-            let mut builder = PrimitiveBuilder::<$t>::with_capacity(rest.len()).with_data_type(data_type.clone());
-            for rest in rest.iter_mut() {
-                match take_fixed(rest, size_of::<<$t as ArrowPrimitiveType>::Native>())? {
-                    Some(value) => builder.append_value(read_native::<$t>(value)),
-                    None => builder.append_null(),
-                }
-            }
-            Arc::new(builder.finish()) as ArrayRef
-        }};
+        ($t:ty) => {
+            decode_primitive::<$t>(data_type, rest)?
+        };
     }
     Ok(match data_type {
         DataType::Null => {
@@ -325,13 +365,23 @@ fn decode_column(data_type: &DataType, rest: &mut [&[u8]]) -> Result<ArrayRef> {
     })
 }
 
-fn read_native<T: ArrowPrimitiveType>(bytes: &[u8]) -> T::Native {
-    let mut value = vec![T::Native::usize_as(0); 1];
-    // A view of the one value as bytes, without unsafe code: through a one-element buffer.
-    let buffer = arrow::buffer::Buffer::from(bytes);
-    let typed = arrow::buffer::ScalarBuffer::<T::Native>::new(buffer, 0, 1);
-    value[0] = typed[0];
-    value[0]
+fn decode_primitive<T: ArrowPrimitiveType>(data_type: &DataType, rest: &mut [&[u8]]) -> Result<ArrayRef> {
+    let width = size_of::<T::Native>();
+    // Aligned for every type, so that the bytes become values without a copy.
+    let mut values = MutableBuffer::with_capacity(rest.len() * width);
+    let mut nulls = NullBufferBuilder::new(rest.len());
+    for rest in rest.iter_mut() {
+        let value = take_fixed(rest, width)?;
+        nulls.append(value.is_some());
+        match value {
+            Some(value) => values.extend_from_slice(value),
+            None => values.extend_zeros(width),
+        }
+    }
+    let values = ScalarBuffer::<T::Native>::new(values.into(), 0, rest.len());
+    Ok(Arc::new(
+        PrimitiveArray::<T>::try_new(values, nulls.finish())?.with_data_type(data_type.clone()),
+    ))
 }
 
 #[cfg(test)]
@@ -381,7 +431,9 @@ mod tests {
             Arc::new(arrow::array::BooleanArray::from(vec![Some(true), Some(false), None])),
             Arc::new(arrow::array::TimestampMillisecondArray::from(vec![1, 2, 3]).with_timezone("UTC")),
             Arc::new(
-                arrow::array::Decimal128Array::from(vec![100, -1, 7]).with_precision_and_scale(10, 2).unwrap(),
+                arrow::array::Decimal128Array::from(vec![100, -1, 7])
+                    .with_precision_and_scale(10, 2)
+                    .unwrap(),
             ),
         ];
         let keys = keys(&columns);

@@ -1,0 +1,103 @@
+//! What the protocol needs of an object store, run against each kind that can be run here.
+
+use crate::SnapshotStore;
+use crate::store::Creation;
+use std::sync::Arc;
+
+async fn conforms(store: SnapshotStore) {
+    // Absence is an answer, not an error.
+    assert_eq!(store.get("j/a.json").await.unwrap(), None);
+    assert_eq!(store.head("j/a.json").await.unwrap(), None);
+    assert_eq!(store.get_ranges("j/a.json", &[0..1, 2..3]).await.unwrap(), None);
+    assert!(store.list("j/").await.unwrap().is_empty());
+    store.delete(vec!["j/a.json".to_owned()]).await.unwrap();
+
+    // What is created is there at once, and is not replaced.
+    assert_eq!(
+        store.create("j/a.json", "first".into()).await.unwrap(),
+        Creation::Created
+    );
+    assert_eq!(
+        store.create("j/a.json", "second".into()).await.unwrap(),
+        Creation::Exists("first".into())
+    );
+    assert_eq!(store.get("j/a.json").await.unwrap().unwrap(), "first");
+    assert_eq!(store.head("j/a.json").await.unwrap(), Some(5));
+
+    // Ranges, also empty ones, keep their order; an empty object is an object.
+    let ranges = store
+        .get_ranges("j/a.json", &[3..5, 1..1, 0..2])
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(ranges, ["st", "", "fi"]);
+    store.create("j/empty", "".into()).await.unwrap();
+    assert_eq!(store.get("j/empty").await.unwrap().unwrap(), "");
+
+    // A prefix ends at a component: `j/state` does not list `j/states`.
+    store.create("j/state/1/1/1/0", "s".into()).await.unwrap();
+    store.create("j/states/1", "x".into()).await.unwrap();
+    assert_eq!(
+        store.list("j/state/").await.unwrap(),
+        [("j/state/1/1/1/0".to_owned(), 1)]
+    );
+    assert_eq!(store.list("j/").await.unwrap().len(), 4);
+
+    // What is deleted is gone, and only that.
+    store
+        .delete(vec!["j/state/1/1/1/0".to_owned(), "j/never".to_owned()])
+        .await
+        .unwrap();
+    assert_eq!(store.get("j/state/1/1/1/0").await.unwrap(), None);
+    assert!(store.list("j/state/").await.unwrap().is_empty());
+    assert!(store.get("j/states/1").await.unwrap().is_some());
+
+    // Of many concurrent creators exactly one wins, and all others see what it wrote.
+    let store = Arc::new(store);
+    let creators = (0..16).map(|n| {
+        let store = Arc::clone(&store);
+        tokio::spawn(async move { (n, store.create("j/race", format!("by {n}").into()).await.unwrap()) })
+    });
+    let outcomes: Vec<_> = futures::future::join_all(creators)
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let winners: Vec<_> = outcomes
+        .iter()
+        .filter(|(_, outcome)| *outcome == Creation::Created)
+        .collect();
+    let [(winner, _)] = winners[..] else {
+        panic!("{} creators won", winners.len())
+    };
+    let content = format!("by {winner}");
+    for (n, outcome) in &outcomes {
+        assert!(
+            n == winner || *outcome == Creation::Exists(content.clone().into()),
+            "{n}: {outcome:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn memory_conforms() {
+    conforms(SnapshotStore::open("memory://conformance").unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_conforms() {
+    let temp = tempfile::tempdir().unwrap();
+    conforms(SnapshotStore::open(&format!("file://{}", temp.path().display())).unwrap()).await;
+}
+
+#[tokio::test]
+async fn names_that_leave_the_store_are_refused() {
+    let store = SnapshotStore::in_memory();
+    for name in ["../x", "a/../b", "a//b"] {
+        assert_eq!(
+            store.get(name).await.unwrap_err().kind(),
+            crate::ErrorKind::User,
+            "{name}"
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! What can go wrong in the store, and who must act.
+
+use std::fmt::Display;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ShardId, StreamName};
+
+/// Who must act on an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ErrorKind {
+    /// The caller must change the request.
+    User,
+    /// The same request may succeed later; nothing was written.
+    Retry,
+    /// Somebody else did it first.
+    Conflict,
+    /// A newer owner exists; this one must stop.
+    Fenced,
+    /// Stored bytes are damaged; an operator must look.
+    Corrupt,
+    /// The store is broken or was stopped; whether the request took effect is unknown.
+    Internal,
+}
+
+/// A damaged range of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Corruption {
+    /// File name of the segment (or of the index).
+    pub file: String,
+    /// First damaged byte.
+    pub offset: u64,
+    /// Number of damaged bytes.
+    pub len: u64,
+    /// The shards whose records lie there, as `stream/shardId-…`; empty when they are not known.
+    pub shards: Vec<String>,
+    /// What is wrong with the bytes.
+    pub reason: String,
+}
+
+impl Display for Corruption {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shards = if self.shards.is_empty() { "unknown".to_owned() } else { self.shards.join(", ") };
+        write!(
+            f,
+            "{} is damaged at bytes {}..{} (shards: {shards}): {}",
+            self.file,
+            self.offset,
+            self.offset + self.len,
+            self.reason
+        )
+    }
+}
+
+/// Any error of the store. It crosses process boundaries, so it holds text and no system error values.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum StoreError {
+    /// The data directory belongs to another process.
+    #[error(
+        "the data directory {directory} is in use by another process: stop it, or choose another directory with --data-dir"
+    )]
+    Locked {
+        /// The directory.
+        directory: String,
+    },
+    /// A name, number or request is not acceptable.
+    #[error("{0}")]
+    Invalid(String),
+    /// No such stream.
+    #[error("stream {0} does not exist: create it first, or check the name")]
+    StreamNotFound(StreamName),
+    /// The name is taken.
+    #[error("stream {0} already exists: choose another name, or delete it first")]
+    StreamExists(StreamName),
+    /// The stream has no such shard.
+    #[error("stream {stream} has no shard {shard}")]
+    ShardNotFound {
+        /// The stream.
+        stream: StreamName,
+        /// The shard.
+        shard: ShardId,
+    },
+    /// A position or sequence number was given for another shard, or for a stream of the same name that was deleted.
+    #[error("the position does not belong to {stream}/{shard}: {reason}")]
+    ForeignPosition {
+        /// The stream.
+        stream: StreamName,
+        /// The shard.
+        shard: ShardId,
+        /// How it can be told.
+        reason: String,
+    },
+    /// More shards than the store's limit.
+    #[error(
+        "{requested} more shards would exceed the store's limit of {limit} (now {current}): raise the shard limit, or delete streams"
+    )]
+    ShardLimit {
+        /// Shards that exist.
+        current: u32,
+        /// The limit.
+        limit: u32,
+        /// Shards asked for.
+        requested: u32,
+    },
+    /// Another limit of the store.
+    #[error("{0}")]
+    Limit(String),
+    /// The checkpoint is older than the last published one of this job and sink.
+    #[error("{job}/{sink}: checkpoint {checkpoint} is older than {published}, which is already published")]
+    StaleCheckpoint {
+        /// The job.
+        job: String,
+        /// The sink.
+        sink: String,
+        /// The checkpoint that was to be published.
+        checkpoint: u64,
+        /// The last one published.
+        published: u64,
+    },
+    /// The generation is older than one that has published.
+    #[error("{job}/{sink}: generation {generation} is fenced by generation {newest}: this job process must stop")]
+    StaleGeneration {
+        /// The job.
+        job: String,
+        /// The sink.
+        sink: String,
+        /// The generation that asked.
+        generation: u64,
+        /// The newest one known.
+        newest: u64,
+    },
+    /// A staged reference does not fit the publish request or the log.
+    #[error("staged output of {job}/{sink} cannot be published: {reason}")]
+    StagedMismatch {
+        /// The job.
+        job: String,
+        /// The sink.
+        sink: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Part of the log is damaged.
+    #[error("{0}; nothing was skipped or deleted: restore the file from a copy, or read the shard from behind the range")]
+    Corrupt(Corruption),
+    /// The log was written by a newer release.
+    #[error("{file} has format version {found}, this release reads up to {supported}: use the newer release")]
+    NewerFormat {
+        /// The file.
+        file: String,
+        /// Its version.
+        found: u32,
+        /// What is understood.
+        supported: u32,
+    },
+    /// The disk refused before anything was written.
+    #[error("cannot {action} {object}: {reason}")]
+    Io {
+        /// What was tried.
+        action: String,
+        /// On what.
+        object: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// The disk has no room for another segment; nothing was written.
+    #[error("no space for another log segment in {directory}: free disk space; appends go on by themselves then")]
+    NoSpace {
+        /// The directory.
+        directory: String,
+    },
+    /// A write or sync failed, so nothing more is acknowledged.
+    #[error(
+        "the log is poisoned by a failed write ({reason}): whether this append is stored is unknown; reopen the store from disk"
+    )]
+    Poisoned {
+        /// The failure.
+        reason: String,
+    },
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    /// Wraps a system error.
+    pub fn io(action: &str, object: impl Display, error: &std::io::Error) -> Self {
+        Self::Io { action: action.to_owned(), object: object.to_string(), reason: error.to_string() }
+    }
+
+    /// Who must act.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Invalid(_)
+            | Self::StreamNotFound(_)
+            | Self::ShardNotFound { .. }
+            | Self::ForeignPosition { .. }
+            | Self::ShardLimit { .. }
+            | Self::Limit(_)
+            | Self::StagedMismatch { .. } => ErrorKind::User,
+            Self::StreamExists(_) | Self::Locked { .. } => ErrorKind::Conflict,
+            Self::StaleCheckpoint { .. } | Self::StaleGeneration { .. } => ErrorKind::Fenced,
+            Self::NoSpace { .. } => ErrorKind::Retry,
+            Self::Corrupt(_) | Self::NewerFormat { .. } => ErrorKind::Corrupt,
+            Self::Io { .. } | Self::Poisoned { .. } | Self::Closed => ErrorKind::Internal,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Every limit of the crate, by name.
+//!
+//! Sizes of the Kinesis API are the service's own; the others bound memory: no queue, batch or cache grows without one
+//! of these.
+
+/// Size of a log segment unless [`crate::StoreOptions::segment_bytes`] says otherwise.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
+/// Largest segment: offsets in a segment are 32 bits wide in the index.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// Smallest segment that the options accept.
+pub const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+
+/// Appends that may wait for the log's writer; beyond it, callers wait.
+pub const QUEUE_COMMANDS_MAX: usize = 16 << 10;
+/// Bytes that may wait for the log's writer; beyond it, callers wait.
+pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Bytes after which a group commit is closed, although more is queued.
+pub const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Commands after which a group commit is closed, although more is queued.
+pub const BATCH_COMMANDS_MAX: usize = 16 << 10;
+/// Bytes of one append command; a larger request is cut into several.
+pub const COMMAND_BYTES_MAX: usize = 4 << 20;
+/// Payload of one frame.
+pub const FRAME_PAYLOAD_BYTES_MAX: usize = 32 << 20;
+/// A frame of records is closed at this size, so that reading a few records does not read many.
+pub const FRAME_SPLIT_BYTES: usize = 64 << 10;
+/// Payload of one frame of a snapshot, which is cut into as many as it needs.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+/// Neighbouring frames of one shard become one extent up to this size.
+pub const EXTENT_MERGE_BYTES_MAX: u32 = 256 << 10;
+/// Extents of one segment that lie closer than this are read with one call.
+pub const READ_GAP_BYTES_MAX: u64 = 4 << 10;
+/// Bytes that are read with one call.
+pub const READ_SPAN_BYTES_MAX: u64 = 8 << 20;
+/// Extents in one answer of `locate`.
+pub const LOCATE_EXTENTS_MAX: usize = 16 << 10;
+/// Segment files that a reader keeps open.
+pub const READER_FILES_MAX: usize = 32;
+/// Numbers of every shard that are left out after a recovery that had to cut a torn tail.
+pub const COUNTER_SKIP: u64 = 1 << 20;
+
+/// Largest counter of a sequence number; the last one marks the end of a closed shard.
+pub const COUNTER_MAX: u64 = 0x7fff_ffff_ffff_fffe;
+/// Shards in a store unless [`crate::StoreOptions::shards_max`] says otherwise.
+pub const SHARDS_MAX: u32 = 20_000;
+/// Shards of an on-demand stream when it is created.
+pub const ON_DEMAND_SHARDS: u32 = 4;
+/// Sinks whose last publish is remembered.
+pub const PUBLICATIONS_MAX: usize = 100_000;
+/// Characters of a job's or a sink's name.
+pub const SINK_NAME_CHARS_MAX: usize = 512;
+
+/// Characters of a stream's name.
+pub const STREAM_NAME_CHARS_MAX: usize = 128;
+/// Characters of a partition key.
+pub const PARTITION_KEY_CHARS_MAX: usize = 256;
+/// KiB of a record (data and key) unless the stream says otherwise.
+pub const RECORD_KIB: u32 = 1_024;
+/// KiB of a record that a stream can ask for.
+pub const RECORD_KIB_MAX: u32 = 10_240;
+/// Hours that a stream keeps records, unless it says otherwise.
+pub const RETENTION_HOURS: u32 = 24;
+
+/// Records of one PutRecords.
+pub const PUT_RECORDS_MAX: usize = 500;
+/// Bytes of one PutRecords, data and keys.
+pub const PUT_BYTES_MAX: usize = 10 << 20;
+/// Records of one GetRecords.
+pub const GET_RECORDS_MAX: usize = 10_000;
+/// Bytes of one GetRecords.
+pub const GET_BYTES_MAX: usize = 10 << 20;
+/// Shards of one ListShards.
+pub const LIST_SHARDS_MAX: usize = 1_000;
+/// Shards of one DescribeStream, and streams of one ListStreams, unless the request names a limit.
+pub const DESCRIBE_LIMIT: usize = 100;
+/// Milliseconds after which a shard iterator or a NextToken is refused.
+pub const TOKEN_LIFE_MS: u64 = 300_000;
+/// Characters of a shard iterator.
+pub const ITERATOR_CHARS_MAX: usize = 512;
+/// Validation errors that one answer lists.
+pub const VALIDATION_ERRORS_MAX: usize = 10;
+/// Bytes of a request's body: 10 MiB of data in base64 with room for keys and names.
+pub const BODY_BYTES_MAX: usize = 16 << 20;
+/// Tags of a stream.
+pub const TAGS_MAX: usize = 50;

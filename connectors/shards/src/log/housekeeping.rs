@@ -1,0 +1,138 @@
+//! What the writer must not wait for: preparing the next segment (64 MiB of zeros and a sync) and writing the index of
+//! a sealed one.
+
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use super::index_file::IndexFile;
+use super::names;
+use super::segment::Segment;
+use crate::env::Environment;
+use crate::error::StoreError;
+use crate::ids::{SegmentNumber, Uuid};
+
+/// Where housekeeping is done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Housekeeping {
+    /// By a thread of its own.
+    #[default]
+    Background,
+    /// By the writer, when it needs the result: slower, and the same order of disk operations every time.
+    Inline,
+}
+
+enum Task {
+    Prepare { number: SegmentNumber, capacity: u64 },
+    Seal(IndexFile),
+}
+
+struct Worker {
+    tasks: Sender<Task>,
+    prepared: Receiver<Result<Segment, StoreError>>,
+    thread: JoinHandle<()>,
+}
+
+/// The writer's hand on its housekeeper.
+pub(crate) struct Housekeeper {
+    environment: Environment,
+    store: Uuid,
+    worker: Option<Worker>,
+    /// The segment that is being prepared.
+    requested: Option<SegmentNumber>,
+}
+
+impl Housekeeper {
+    pub(crate) fn start(mode: Housekeeping, environment: &Environment, store: Uuid) -> Result<Self, StoreError> {
+        let worker = match mode {
+            Housekeeping::Inline => None,
+            Housekeeping::Background => {
+                // At most one segment is asked for at a time, and one is sealed for each.
+                let (tasks, queue) = unbounded();
+                let (done, prepared) = bounded(1);
+                let own = environment.clone();
+                let thread = std::thread::Builder::new()
+                    .name("shards-housekeeping".to_owned())
+                    .spawn(move || {
+                        for task in queue {
+                            match task {
+                                Task::Prepare { number, capacity } => {
+                                    if done.send(prepare(&own, store, number, capacity)).is_err() {
+                                        return;
+                                    }
+                                }
+                                Task::Seal(index) => seal(&own, &index),
+                            }
+                        }
+                    })
+                    .map_err(|error| StoreError::io("start", "the log's housekeeping thread", &error))?;
+                Some(Worker { tasks, prepared, thread })
+            }
+        };
+        Ok(Self { environment: environment.clone(), store, worker, requested: None })
+    }
+
+    /// Asks for a segment ahead of its use.
+    pub(crate) fn request(&mut self, number: SegmentNumber, capacity: u64) {
+        if let Some(worker) = &self.worker
+            && self.requested.is_none()
+            && worker.tasks.send(Task::Prepare { number, capacity }).is_ok()
+        {
+            self.requested = Some(number);
+        }
+    }
+
+    /// Waits for a segment. After an error it can be asked for again.
+    pub(crate) fn take(&mut self, number: SegmentNumber, capacity: u64) -> Result<Segment, StoreError> {
+        self.request(number, capacity);
+        match &self.worker {
+            Some(worker) if self.requested == Some(number) => {
+                self.requested = None;
+                worker.prepared.recv().unwrap_or(Err(StoreError::Closed))
+            }
+            _ => prepare(&self.environment, self.store, number, capacity),
+        }
+    }
+
+    /// Has the index of a sealed segment written.
+    pub(crate) fn seal(&self, index: IndexFile) {
+        match &self.worker {
+            Some(worker) => {
+                // A lost thread means a lost index, which is rebuilt at the next start.
+                let _ = worker.tasks.send(Task::Seal(index));
+            }
+            None => seal(&self.environment, &index),
+        }
+    }
+}
+
+impl Drop for Housekeeper {
+    fn drop(&mut self) {
+        if let Some(Worker { tasks, prepared, thread }) = self.worker.take() {
+            drop(tasks);
+            drop(prepared);
+            if thread.join().is_err() {
+                tracing::error!("the log's housekeeping thread panicked");
+            }
+        }
+    }
+}
+
+fn prepare(
+    environment: &Environment,
+    store: Uuid,
+    number: SegmentNumber,
+    capacity: u64,
+) -> Result<Segment, StoreError> {
+    Segment::prepare(environment, store, number, capacity).inspect_err(|error| {
+        tracing::warn!(%error, "could not prepare the next log segment");
+        // Gives back the space that the unfinished file took.
+        let _ = environment.disk.create(&names::unfinished(&names::segment(number)));
+    })
+}
+
+fn seal(environment: &Environment, index: &IndexFile) {
+    if let Err(error) = index.write(&*environment.disk) {
+        tracing::warn!(segment = %names::segment(index.segment), %error, "could not write the index of a segment");
+    }
+}

@@ -1,0 +1,560 @@
+//! Opening a log: from files to a state, an index and a place to write on.
+//!
+//! ```text
+//!   1.log  2.log  3.log  4.log  5.log
+//!   └index file┘  └base  last┘  └prepared, empty
+//! ```
+//! *last* is the last segment with sound frames, *base* the last one with a sound snapshot: usually the same. Segments
+//! before the base are not read, only their index files (rebuilt when missing); from the base on every frame is read.
+//! A torn tail of *last* is overwritten with zeros. Damage is put into the index, so that reading there answers with an
+//! error, and its shard takes no more appends; when damage may hide metadata, the store does not open.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+
+use super::frame::{CONTROL_KEY, FrameFault, FrameHeader, FrameKind, SNAPSHOT_KEY, STAGED_BIT};
+use super::index_file::IndexFile;
+use super::names;
+use super::scan::{End, Piece, Tail, scan};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, fill_with_zeros};
+use crate::env::{Disk, Environment};
+use crate::error::{Corruption, StoreError};
+use crate::ids::{SegmentNumber, ShardKey, Uuid};
+use crate::index::{EntryKind, IndexEntry, SegmentEntries, ShardIndex};
+use crate::state::{Control, State};
+
+/// The segment that is being appended to.
+pub(crate) struct Active {
+    pub(crate) segment: Segment,
+    /// Where the next frame goes.
+    pub(crate) offset: u64,
+    /// Length and shard of the last frame.
+    pub(crate) previous: (u32, ShardKey),
+    pub(crate) entries: SegmentEntries,
+}
+
+impl Active {
+    /// A segment without frames.
+    pub(crate) fn empty(segment: Segment) -> Self {
+        Self { segment, offset: SEGMENT_HEADER_BYTES, previous: (0, CONTROL_KEY), entries: SegmentEntries::default() }
+    }
+}
+
+/// What the files of a log hold.
+pub(crate) struct Recovered {
+    pub(crate) state: State,
+    pub(crate) shards: HashMap<ShardKey, ShardIndex>,
+    pub(crate) segments: BTreeMap<SegmentNumber, Uuid>,
+    /// `None` when the log is new.
+    pub(crate) active: Option<Active>,
+    /// Empty segments behind the active one.
+    pub(crate) prepared: VecDeque<Segment>,
+    /// A torn tail was cut.
+    pub(crate) torn: bool,
+    /// Ranges that cannot be read.
+    pub(crate) damage: Vec<Corruption>,
+}
+
+/// Reads the log on the environment's disk.
+pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError> {
+    let disk = &*environment.disk;
+    let names = disk.list().map_err(|error| StoreError::io("list the files in", disk.describe(), &error))?;
+    let numbers: BTreeSet<SegmentNumber> = names.iter().filter_map(|name| names::parse_segment(name)).collect();
+    // Nothing removes segments yet, so the log starts with number 1.
+    let first = SegmentNumber(1);
+    let Some(&last) = numbers.last() else {
+        if let Some(index) = names.iter().find(|name| name.ends_with(".index")) {
+            return Err(missing(&index.replace(".index", ".log")));
+        }
+        let mut store = [0; 16];
+        fill(environment, &mut store)?;
+        return fresh(environment, Uuid(store), VecDeque::new());
+    };
+
+    let mut files = Files { disk, open: BTreeMap::new() };
+    let mut prepared = VecDeque::new();
+    let mut number = last;
+    let mut torn = false;
+    // From the end: segments without a sound frame are prepared ones, or hold nothing but a torn first batch.
+    let last = loop {
+        let (segment, bytes) = files.open(number)?;
+        if has_sound_frame(&bytes, segment.header.uuid) {
+            break number;
+        }
+        torn |= cut(disk, &segment, SEGMENT_HEADER_BYTES, written(&bytes))?;
+        prepared.push_front(segment);
+        files.open.remove(&number);
+        if number == first {
+            let store = prepared[0].header.store;
+            return fresh(environment, store, prepared);
+        }
+        number = SegmentNumber(number.0 - 1);
+    };
+    let mut base = last;
+    let mut state = loop {
+        let (segment, bytes) = files.open(base)?;
+        if let Some(state) = snapshot(&bytes, segment.header.uuid) {
+            break state;
+        }
+        if base == first {
+            return Err(corrupt(base, 0, bytes.len() as u64, "no segment holds a sound snapshot of the metadata"));
+        }
+        tracing::warn!(segment = %names::segment(base), "no sound snapshot; reading from the segment before");
+        base = SegmentNumber(base.0 - 1);
+    };
+
+    let mut builder = Builder { shards: HashMap::new(), segments: BTreeMap::new(), damage: Vec::new() };
+    let mut active = None;
+    for number in (first.0..=last.0).map(SegmentNumber) {
+        if number < base {
+            builder.sealed(&mut files, number)?;
+            continue;
+        }
+        let (segment, bytes) = files.open(number)?;
+        if segment.header.store != state.store {
+            return Err(corrupt(number, 0, SEGMENT_HEADER_BYTES, "the segment belongs to another store"));
+        }
+        builder.segments.insert(number, segment.header.uuid);
+        let tail = if number == last {
+            Tail::Open
+        } else {
+            let (next, bytes) = files.open(number.next())?;
+            Tail::Sealed(snapshot(&bytes, next.header.uuid).and_then(|state| state.before).map(|before| before.end))
+        };
+        let mut entries = SegmentEntries::default();
+        let mut previous = (0, CONTROL_KEY);
+        let mut pending = HashMap::new();
+        let end = scan(&bytes, segment.header.uuid, tail, |piece| {
+            if let Piece::Frame { header, .. } = &piece {
+                previous = (header.frame_len() as u32, previous_key(header));
+            }
+            builder.replay(number, piece, &mut state, &mut entries, &mut pending)
+        })?;
+        builder.settle(number, pending, &mut state, &mut entries);
+        files.open.remove(&number);
+        if number == last {
+            torn |= cut(disk, &segment, end.offset, end.offset + end.torn)?;
+            let mut segment = segment;
+            // Only after somebody cut the file short, within the padding of its last frame.
+            segment.extend(disk, end.offset)?;
+            active = Some(Active { segment, offset: end.offset, previous, entries });
+        } else {
+            seal(disk, &segment.header, end, entries);
+        }
+    }
+    for segment in &prepared {
+        builder.segments.insert(segment.header.number, segment.header.uuid);
+    }
+    builder.complete(last, &mut state);
+    Ok(Recovered {
+        state,
+        shards: builder.shards,
+        segments: builder.segments,
+        active,
+        prepared,
+        torn,
+        damage: builder.damage,
+    })
+}
+
+/// What the frame behind `header` says about it.
+pub(crate) fn previous_key(header: &FrameHeader) -> ShardKey {
+    if header.kind == FrameKind::Staged { ShardKey(header.shard.0 | STAGED_BIT) } else { header.shard }
+}
+
+fn fresh(environment: &Environment, store: Uuid, prepared: VecDeque<Segment>) -> Result<Recovered, StoreError> {
+    let mut secret = [0; 32];
+    fill(environment, &mut secret)?;
+    Ok(Recovered {
+        state: State::new(store, secret),
+        shards: HashMap::new(),
+        segments: prepared.iter().map(|segment| (segment.header.number, segment.header.uuid)).collect(),
+        active: None,
+        prepared,
+        torn: false,
+        damage: Vec::new(),
+    })
+}
+
+fn fill(environment: &Environment, bytes: &mut [u8]) -> Result<(), StoreError> {
+    environment.entropy.fill(bytes).map_err(|error| StoreError::io("get random bytes for", "a new store", &error))
+}
+
+fn corrupt(number: SegmentNumber, offset: u64, len: u64, reason: &str) -> StoreError {
+    StoreError::Corrupt(Corruption {
+        file: names::segment(number),
+        offset,
+        len,
+        shards: Vec::new(),
+        reason: reason.to_owned(),
+    })
+}
+
+fn missing(file: &str) -> StoreError {
+    StoreError::Corrupt(Corruption {
+        file: file.to_owned(),
+        offset: 0,
+        len: 0,
+        shards: Vec::new(),
+        reason: "the segment's file is missing".to_owned(),
+    })
+}
+
+/// Segments that are being read, so that none is read twice.
+struct Files<'a> {
+    disk: &'a dyn Disk,
+    open: BTreeMap<SegmentNumber, (Segment, Bytes)>,
+}
+
+impl Files<'_> {
+    fn open(&mut self, number: SegmentNumber) -> Result<(Segment, Bytes), StoreError> {
+        if let Some((segment, bytes)) = self.open.get(&number) {
+            return Ok((segment.clone(), bytes.clone()));
+        }
+        let name = names::segment(number);
+        let file = self.disk.open(&name).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                missing(&name)
+            } else {
+                StoreError::io("open log segment", &name, &error)
+            }
+        })?;
+        let failed = |error: std::io::Error| StoreError::io("read log segment", &name, &error);
+        let mut bytes = vec![0; file.length().map_err(failed)? as usize];
+        let length = file.read_at(&mut bytes, 0).map_err(failed)?;
+        bytes.truncate(length);
+        let header = SegmentHeader::decode(&name, &bytes)?;
+        let segment = Segment { header, file, capacity: bytes.len() as u64 };
+        let bytes = Bytes::from(bytes);
+        self.open.insert(number, (segment.clone(), bytes.clone()));
+        Ok((segment, bytes))
+    }
+}
+
+fn written(bytes: &[u8]) -> u64 {
+    bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1)
+}
+
+fn has_sound_frame(bytes: &Bytes, uuid: Uuid) -> bool {
+    if written(bytes) <= SEGMENT_HEADER_BYTES {
+        return false;
+    }
+    // As sealed, the scan does not stop at a bad frame.
+    scan(bytes, uuid, Tail::Sealed(None), |piece| if matches!(piece, Piece::Frame { .. }) { Err(()) } else { Ok(()) })
+        .is_err()
+}
+
+/// The state at the start of a segment, when all its chunks are sound.
+fn snapshot(bytes: &[u8], uuid: Uuid) -> Option<State> {
+    let mut at = SEGMENT_HEADER_BYTES as usize;
+    let mut json = Vec::new();
+    let mut chunk = 0;
+    loop {
+        let (header, payload) = FrameHeader::open(bytes.get(at..)?, uuid, at as u64).ok()?;
+        if header.kind != FrameKind::Snapshot || header.first != chunk {
+            return None;
+        }
+        json.extend_from_slice(payload);
+        chunk += 1;
+        if chunk == u64::from(header.count) {
+            return serde_json::from_slice(&json).ok();
+        }
+        at += header.frame_len();
+    }
+}
+
+/// Overwrites what lies between `start` and `end` with zeros. Tells whether there was anything.
+fn cut(disk: &dyn Disk, segment: &Segment, start: u64, end: u64) -> Result<bool, StoreError> {
+    if end <= start {
+        return Ok(false);
+    }
+    let name = names::segment(segment.header.number);
+    tracing::warn!(segment = %name, offset = start, bytes = end - start, "cut the torn tail of the log");
+    fill_with_zeros(&*segment.file, start, end)
+        .and_then(|()| segment.file.sync_data())
+        .map_err(|error| StoreError::io("cut the torn tail of", format!("{name} in {}", disk.describe()), &error))?;
+    Ok(true)
+}
+
+fn seal(disk: &dyn Disk, header: &SegmentHeader, end: End, entries: SegmentEntries) {
+    let index = IndexFile { segment: header.number, uuid: header.uuid, end: end.offset, entries };
+    if IndexFile::read(disk, header.number).is_some_and(|old| old.encode() == index.encode()) {
+        return;
+    }
+    if let Err(error) = index.write(disk) {
+        tracing::warn!(segment = %names::segment(header.number), %error, "could not write the index of a segment");
+    }
+}
+
+/// Records that are known to be damaged, but not up to where.
+struct Pending {
+    first: u64,
+    offset: u64,
+    len: u64,
+}
+
+struct Builder {
+    shards: HashMap<ShardKey, ShardIndex>,
+    segments: BTreeMap<SegmentNumber, Uuid>,
+    damage: Vec<Corruption>,
+}
+
+impl Builder {
+    /// Takes a segment from before the base from its index, or rebuilds that.
+    fn sealed(&mut self, files: &mut Files<'_>, number: SegmentNumber) -> Result<(), StoreError> {
+        if let Some(index) = IndexFile::read(files.disk, number) {
+            self.segments.insert(number, index.uuid);
+            for (shard, entry) in index.entries.0 {
+                self.shards.entry(shard).or_default().push(entry);
+            }
+            return Ok(());
+        }
+        tracing::warn!(segment = %names::segment(number), "rebuilding the index of a segment from the log");
+        let (segment, bytes) = files.open(number)?;
+        files.open.remove(&number);
+        self.segments.insert(number, segment.header.uuid);
+        // The snapshot behind it knows where it ended, and what it held of every shard.
+        let after = files.open(number.next()).ok().and_then(|(next, bytes)| snapshot(&bytes, next.header.uuid));
+        let sealed = after.as_ref().and_then(|state| state.before);
+        let mut entries = SegmentEntries::default();
+        let mut ranges = Vec::new();
+        let end = scan(&bytes, segment.header.uuid, Tail::Sealed(sealed.map(|sealed| sealed.end)), |piece| {
+            match piece {
+                Piece::Frame { offset, header, payload } => {
+                    for (shard, before, entry) in visible(number, offset, &header, &payload)? {
+                        self.gap(shard, before, number, &ranges, &mut entries);
+                        self.push(shard, entry, &mut entries);
+                    }
+                }
+                Piece::DamagedPayload { offset, header } if header.kind == FrameKind::Records => {
+                    self.push(header.shard, entry(number, EntryKind::Damaged, offset, &header), &mut entries);
+                }
+                Piece::DamagedPayload { offset, header } => ranges.push((offset, header.frame_len() as u64)),
+                Piece::DamagedRange { offset, len, .. } => ranges.push((offset, len)),
+            }
+            Ok(())
+        })?;
+        for (shard, known) in after.iter().flat_map(|state| &state.shards) {
+            self.gap(*shard, known.last, number, &ranges, &mut entries);
+        }
+        seal(files.disk, &segment.header, end, entries);
+        Ok(())
+    }
+
+    /// Takes a piece from the base or behind it.
+    fn replay(
+        &mut self,
+        number: SegmentNumber,
+        piece: Piece,
+        state: &mut State,
+        entries: &mut SegmentEntries,
+        pending: &mut HashMap<ShardKey, Pending>,
+    ) -> Result<(), StoreError> {
+        match piece {
+            Piece::Frame { offset, header, payload } => {
+                for (shard, before, entry) in visible(number, offset, &header, &payload)? {
+                    if let Some(lost) = pending.remove(&shard) {
+                        let offset = (lost.offset, lost.len);
+                        self.damaged(shard, lost.first..=before.max(lost.first), number, offset, state, entries);
+                    } else if let Some(known) = state.shards.get(&shard)
+                        && before > known.last
+                    {
+                        let lost = known.last + 1..=before;
+                        self.damaged(shard, lost, number, (offset, 0), state, entries);
+                    }
+                    self.push(shard, entry, entries);
+                    if let Some(shard) = state.shards.get_mut(&shard) {
+                        shard.advance(entry.last, entry.last_arrival_ms);
+                    }
+                }
+                if header.kind == FrameKind::Control {
+                    state.apply(&control(number, offset, &payload)?);
+                }
+            }
+            Piece::DamagedPayload { offset, header } => {
+                let len = header.frame_len() as u64;
+                match header.kind {
+                    FrameKind::Records => {
+                        let lost = header.first..=header.last();
+                        self.damaged(header.shard, lost, number, (offset, len), state, entries);
+                        if let Some(shard) = state.shards.get_mut(&header.shard) {
+                            shard.advance(header.last(), header.time_ms);
+                        }
+                    }
+                    FrameKind::Control => {
+                        return Err(corrupt(number, offset, len, "a change of the metadata is damaged"));
+                    }
+                    // Publishing it, or reading the snapshot, notices by itself.
+                    FrameKind::Staged | FrameKind::Snapshot => {}
+                }
+            }
+            Piece::DamagedRange { offset, len, next } => {
+                let single = next.as_ref().filter(|next| u64::from(next.previous_len) == len);
+                match single.map(|next| next.previous_shard) {
+                    Some(SNAPSHOT_KEY) => {}
+                    Some(key) if key != CONTROL_KEY && key.0 & STAGED_BIT != 0 => {}
+                    Some(key) if key != CONTROL_KEY => {
+                        let first = state.shards.get(&key).map_or(1, |shard| shard.last + 1);
+                        pending.insert(key, Pending { first, offset, len });
+                    }
+                    _ => {
+                        let reason = format!("{}, and metadata may be among them", FrameFault::Header.reason());
+                        return Err(corrupt(number, offset, len, &reason));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks damage whose end no later frame has told.
+    fn settle(
+        &mut self,
+        number: SegmentNumber,
+        pending: HashMap<ShardKey, Pending>,
+        state: &mut State,
+        entries: &mut SegmentEntries,
+    ) {
+        for (shard, lost) in pending {
+            // A record takes at least eight bytes: no more counters than this can have been given.
+            let last = lost.first + lost.len / 8;
+            self.damaged(shard, lost.first..=last, number, (lost.offset, lost.len), state, entries);
+            if let Some(shard) = state.shards.get_mut(&shard) {
+                shard.advance(last, 0);
+            }
+        }
+    }
+
+    /// Every record that the state knows of must be in the index.
+    fn complete(&mut self, last: SegmentNumber, state: &mut State) {
+        let lost: Vec<_> = state
+            .shards
+            .iter()
+            .filter_map(|(key, shard)| {
+                let end = self.shards.get(key).map_or(1, ShardIndex::end);
+                (end <= shard.last).then_some((*key, end..=shard.last))
+            })
+            .collect();
+        for (shard, lost) in lost {
+            self.damaged(shard, lost, last, (0, 0), state, &mut SegmentEntries::default());
+        }
+    }
+
+    fn damaged(
+        &mut self,
+        shard: ShardKey,
+        lost: std::ops::RangeInclusive<u64>,
+        number: SegmentNumber,
+        (offset, len): (u64, u64),
+        state: &mut State,
+        entries: &mut SegmentEntries,
+    ) {
+        let Some(known) = state.shards.get_mut(&shard) else { return };
+        known.quarantined = true;
+        let arrival_ms = known.arrival_ms;
+        let corruption = Corruption {
+            file: names::segment(number),
+            offset,
+            len,
+            shards: vec![state.shard_name(shard)],
+            reason: format!("records {} to {} of the shard cannot be read", lost.start(), lost.end()),
+        };
+        tracing::error!(%corruption, "quarantined a shard: it can be read around the damage, and takes no more records");
+        self.damage.push(corruption);
+        let entry = IndexEntry {
+            segment: number,
+            kind: EntryKind::Damaged,
+            offset: offset as u32,
+            len: len as u32,
+            first: *lost.start(),
+            last: *lost.end(),
+            first_arrival_ms: arrival_ms,
+            last_arrival_ms: arrival_ms,
+        };
+        self.push(shard, entry, entries);
+    }
+
+    /// Fills a hole before the records behind `before`.
+    fn gap(
+        &mut self,
+        shard: ShardKey,
+        before: u64,
+        number: SegmentNumber,
+        ranges: &[(u64, u64)],
+        entries: &mut SegmentEntries,
+    ) {
+        let end = self.shards.get(&shard).map_or(1, ShardIndex::end);
+        if before >= end {
+            let (offset, len) = ranges.last().copied().unwrap_or((0, 0));
+            let entry = IndexEntry {
+                segment: number,
+                kind: EntryKind::Damaged,
+                offset: offset as u32,
+                len: len as u32,
+                first: end,
+                last: before,
+                first_arrival_ms: 0,
+                last_arrival_ms: 0,
+            };
+            self.push(shard, entry, entries);
+        }
+    }
+
+    fn push(&mut self, shard: ShardKey, entry: IndexEntry, entries: &mut SegmentEntries) {
+        self.shards.entry(shard).or_default().push(entry);
+        entries.push(shard, entry);
+    }
+}
+
+fn control(number: SegmentNumber, offset: u64, payload: &[u8]) -> Result<Control, StoreError> {
+    serde_json::from_slice(payload).map_err(|error| {
+        corrupt(number, offset, payload.len() as u64, &format!("a change of the metadata is not understood: {error}"))
+    })
+}
+
+fn entry(number: SegmentNumber, kind: EntryKind, offset: u64, header: &FrameHeader) -> IndexEntry {
+    IndexEntry {
+        segment: number,
+        kind,
+        offset: offset as u32,
+        len: header.frame_len() as u32,
+        first: header.first,
+        last: header.last(),
+        first_arrival_ms: header.time_ms,
+        last_arrival_ms: header.time_ms,
+    }
+}
+
+/// The records that a frame makes visible, each with the shard's last counter before.
+fn visible(
+    number: SegmentNumber,
+    offset: u64,
+    header: &FrameHeader,
+    payload: &[u8],
+) -> Result<Vec<(ShardKey, u64, IndexEntry)>, StoreError> {
+    Ok(match header.kind {
+        FrameKind::Records => vec![(header.shard, header.before, entry(number, EntryKind::Records, offset, header))],
+        FrameKind::Control => match control(number, offset, payload)? {
+            Control::Published { frames, .. } => frames
+                .iter()
+                .map(|frame| {
+                    let entry = IndexEntry {
+                        segment: frame.segment,
+                        kind: EntryKind::Published,
+                        offset: frame.offset,
+                        len: frame.len,
+                        first: frame.first,
+                        last: frame.first + u64::from(frame.records) - 1,
+                        first_arrival_ms: frame.arrival_ms,
+                        last_arrival_ms: frame.arrival_ms,
+                    };
+                    (frame.shard, frame.before, entry)
+                })
+                .collect(),
+            _ => Vec::new(),
+        },
+        FrameKind::Staged | FrameKind::Snapshot => Vec::new(),
+    })
+}

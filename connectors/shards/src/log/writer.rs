@@ -1,0 +1,633 @@
+//! The writer: the one thread that appends to the log.
+//!
+//! ```text
+//!  wait for a command ─▶ take what else is queued ─▶ encode ─▶ one write ─▶ one fdatasync ─▶ index, answers ─┐
+//!        ▲                                                                                                   │
+//!        └───────────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//! Batches grow by themselves while a sync runs; there is no timer. The writer alone gives counters and arrival times
+//! and decides on publishes, so these decisions need no lock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use hashbrown::HashMap;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use super::draft::{Draft, header};
+use super::entry;
+use super::frame::{FrameKind, frame_len};
+use super::housekeeping::{Housekeeper, Housekeeping};
+use super::index_file::IndexFile;
+use super::names;
+use super::recovery::{Active, Recovered};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment};
+use crate::access::{DurablePosition, PublishOutcome, PutEntry, StagedExtent};
+use crate::env::Environment;
+use crate::error::StoreError;
+use crate::hashkey::HashRange;
+use crate::ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};
+use crate::index::{EntryKind, IndexEntry};
+use crate::limits;
+use crate::publications::{Decision, Publication, decide};
+use crate::state::{Control, PublishedFrame, SealedAt, State};
+use crate::stream::{CreateStream, ShardMeta, StreamMeta, StreamMode};
+use crate::view::{Effect, View};
+
+/// What a record was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Assigned {
+    pub(crate) counter: u64,
+    pub(crate) arrival_ms: u64,
+}
+
+/// A record on its way to a shard.
+#[derive(Debug)]
+pub(crate) struct Routed {
+    pub(crate) shard: ShardKey,
+    pub(crate) entry: PutEntry,
+}
+
+/// Per record: an error is boxed, because there is one for each record and hardly ever any.
+pub(crate) type AssignedEach = Vec<Result<Assigned, Box<StoreError>>>;
+
+/// Records of one shard to stage.
+#[derive(Debug)]
+pub(crate) struct StagedPayload {
+    pub(crate) shard: ShardKey,
+    pub(crate) records: u32,
+    pub(crate) payload: Vec<u8>,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the writer can be asked.
+pub(crate) enum Command {
+    Append { records: Vec<Routed>, reply: Reply<AssignedEach> },
+    Stage { checkpoint: u64, sink_hash: u64, frames: Vec<StagedPayload>, reply: Reply<Vec<StagedExtent>> },
+    Publish(Box<PublishCommand>),
+    Create { request: CreateStream, reply: Reply<StreamMeta> },
+    Delete { stream: StreamName, reply: Reply<()> },
+    Forget { job: String, reply: Reply<()> },
+}
+
+/// A publish request whose staged frames have been checked.
+pub(crate) struct PublishCommand {
+    pub(crate) job: String,
+    pub(crate) sink: String,
+    pub(crate) publication: Publication,
+    /// An error only counts when the request is no replay.
+    pub(crate) staged: Result<Vec<(Uuid, StreamName, StagedExtent)>, StoreError>,
+    pub(crate) reply: Reply<PublishOutcome>,
+}
+
+/// A command with its share of the queue.
+pub(crate) struct Queued {
+    pub(crate) command: Command,
+    /// Bytes that it will take in the log, at most.
+    pub(crate) bytes: usize,
+    /// Given back when the command is answered.
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Command {
+    fn refuse(self, error: StoreError) {
+        // Whoever asked may be gone.
+        match self {
+            Self::Append { reply, .. } => drop(reply.send(Err(error))),
+            Self::Stage { reply, .. } => drop(reply.send(Err(error))),
+            Self::Publish(publish) => drop(publish.reply.send(Err(error))),
+            Self::Create { reply, .. } => drop(reply.send(Err(error))),
+            Self::Delete { reply, .. } | Self::Forget { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+/// An answer that waits for the sync.
+enum Answer {
+    Append(Reply<AssignedEach>, AssignedEach),
+    Stage(Reply<Vec<StagedExtent>>, Result<Vec<StagedExtent>, StoreError>),
+    Publish(Reply<PublishOutcome>, Result<PublishOutcome, StoreError>),
+    Create(Reply<StreamMeta>, Result<Box<StreamMeta>, StoreError>),
+    Done(Reply<()>, Result<(), StoreError>),
+}
+
+impl Answer {
+    fn send(self, failure: Option<&StoreError>) {
+        fn result<T>(result: Result<T, StoreError>, failure: Option<&StoreError>) -> Result<T, StoreError> {
+            match (result, failure) {
+                (Ok(_), Some(failure)) => Err(failure.clone()),
+                (result, _) => result,
+            }
+        }
+        // Whoever asked may be gone.
+        match self {
+            Self::Append(reply, assigned) => drop(reply.send(result(Ok(assigned), failure))),
+            Self::Stage(reply, outcome) => drop(reply.send(result(outcome, failure))),
+            Self::Publish(reply, outcome) => drop(reply.send(result(outcome, failure))),
+            Self::Create(reply, outcome) => drop(reply.send(result(outcome.map(|meta| *meta), failure))),
+            Self::Done(reply, outcome) => drop(reply.send(result(outcome, failure))),
+        }
+    }
+}
+
+/// What the writer is told at start.
+#[derive(Debug, Clone)]
+pub(crate) struct WriterOptions {
+    pub(crate) segment_bytes: u64,
+    pub(crate) housekeeping: Housekeeping,
+    pub(crate) region: String,
+    pub(crate) account: String,
+    pub(crate) shards_max: u32,
+}
+
+/// The log's writing end.
+pub(crate) struct Writer {
+    environment: Environment,
+    options: WriterOptions,
+    state: State,
+    view: Arc<View>,
+    active: Option<Active>,
+    prepared: VecDeque<Segment>,
+    housekeeper: Housekeeper,
+    draft: Draft,
+    effects: Vec<Effect>,
+    /// Staged extents and index entries name a place; until the batch is placed it counts from the batch's start.
+    answers: Vec<Answer>,
+}
+
+impl Writer {
+    /// Opens the log for writing: the first thing that it appends says so.
+    pub(crate) fn open(
+        environment: Environment,
+        options: WriterOptions,
+        recovered: Recovered,
+    ) -> Result<(Self, Arc<View>), StoreError> {
+        let Recovered { state, shards, segments, active, prepared, torn, .. } = recovered;
+        let view = Arc::new(View::new(&state, shards, segments));
+        let housekeeper = Housekeeper::start(options.housekeeping, &environment, state.store)?;
+        let mut writer = Self {
+            environment,
+            options,
+            state,
+            view: view.clone(),
+            active,
+            prepared,
+            housekeeper,
+            draft: Draft::default(),
+            effects: Vec::new(),
+            answers: Vec::new(),
+        };
+        let opened = Control::Opened {
+            epoch: writer.state.epoch + 1,
+            at_ms: writer.environment.clock.now_ms(),
+            counter_skip: if torn { limits::COUNTER_SKIP } else { 0 },
+        };
+        writer.reserve(frame_len(256))?;
+        writer.control(&opened);
+        writer.commit()?;
+        Ok((writer, view))
+    }
+
+    /// The secret that authenticates tokens.
+    pub(crate) fn secret(&self) -> [u8; 32] {
+        self.state.secret
+    }
+
+    /// Starts the thread. It ends when all senders are gone and the queue is empty.
+    pub(crate) fn spawn(self, queue: mpsc::Receiver<Queued>) -> Result<JoinHandle<()>, StoreError> {
+        std::thread::Builder::new()
+            .name("shards-writer".to_owned())
+            .spawn(move || self.run(queue))
+            .map_err(|error| StoreError::io("start", "the log's writer thread", &error))
+    }
+
+    fn run(mut self, mut queue: mpsc::Receiver<Queued>) {
+        let mut batch = Vec::new();
+        while let Some(first) = queue.blocking_recv() {
+            let mut bytes = first.bytes;
+            batch.push(first);
+            while bytes < limits::BATCH_BYTES_MAX && batch.len() < limits::BATCH_COMMANDS_MAX {
+                let Ok(next) = queue.try_recv() else { break };
+                bytes += next.bytes;
+                batch.push(next);
+            }
+            self.batch(&mut batch, bytes);
+        }
+    }
+
+    /// One group commit.
+    fn batch(&mut self, batch: &mut Vec<Queued>, bytes: usize) {
+        if let Some(failure) = self.view.failure() {
+            batch.drain(..).for_each(|queued| queued.command.refuse(failure.clone()));
+            return;
+        }
+        if let Err(error) = self.reserve(bytes) {
+            // Nothing has been written or decided: the log is as before.
+            batch.drain(..).for_each(|queued| queued.command.refuse(error.clone()));
+            return;
+        }
+        let mut permits = Vec::with_capacity(batch.len());
+        let mut appends = Vec::new();
+        for queued in batch.drain(..) {
+            permits.push(queued.permit);
+            match queued.command {
+                Command::Append { records, reply } => appends.push((records, reply)),
+                other => {
+                    self.append(&mut appends);
+                    self.other(other);
+                }
+            }
+        }
+        self.append(&mut appends);
+        let failure = self.commit().err();
+        for answer in self.answers.drain(..) {
+            answer.send(failure.as_ref());
+        }
+    }
+
+    /// Encodes the records of several requests: those of one shard go into common frames.
+    fn append(&mut self, appends: &mut Vec<(Vec<Routed>, Reply<AssignedEach>)>) {
+        let now = self.environment.clock.now_ms();
+        let mut by_shard: HashMap<ShardKey, Vec<(usize, usize)>> = HashMap::new();
+        let mut order = Vec::new();
+        let mut outcomes: Vec<AssignedEach> = Vec::with_capacity(appends.len());
+        for (request, (records, _)) in appends.iter().enumerate() {
+            for (record, routed) in records.iter().enumerate() {
+                let places = by_shard.entry(routed.shard).or_default();
+                if places.is_empty() {
+                    order.push(routed.shard);
+                }
+                places.push((request, record));
+            }
+            outcomes.push(vec![Ok(Assigned { counter: 0, arrival_ms: 0 }); records.len()]);
+        }
+        for shard in order {
+            let places = &by_shard[&shard];
+            if let Err(error) = self.writable(shard) {
+                for &(request, record) in places {
+                    outcomes[request][record] = Err(Box::new(error.clone()));
+                }
+                continue;
+            }
+            let mut rest = &places[..];
+            while !rest.is_empty() {
+                let entry = |&(request, record): &(usize, usize)| &appends[request].0[record].entry;
+                let mut size = 0;
+                let count = rest
+                    .iter()
+                    .take_while(|&place| {
+                        let fits = size == 0 || size < limits::FRAME_SPLIT_BYTES;
+                        size += encoded_len(entry(place));
+                        fits
+                    })
+                    .count();
+                let (frame, later) = rest.split_at(count);
+                rest = later;
+                let Some(known) = self.state.shards.get_mut(&shard) else { continue };
+                let arrival_ms = known.arrival_ms.max(now);
+                let mut head = header(FrameKind::Records, shard, count as u32, known.next, arrival_ms);
+                head.before = known.last;
+                known.advance(head.last(), arrival_ms);
+                for (place, counter) in frame.iter().zip(head.first..) {
+                    outcomes[place.0][place.1] = Ok(Assigned { counter, arrival_ms });
+                }
+                let (first, last) = (head.first, head.last());
+                let (offset, len) = self.draft.frame(head, |payload| {
+                    for place in frame {
+                        let entry = entry(place);
+                        entry::encode(payload, &entry.partition_key, entry.explicit_hash_key, &entry.data);
+                    }
+                });
+                self.effects.push(Effect::Records(
+                    shard,
+                    IndexEntry {
+                        segment: SegmentNumber(0),
+                        kind: EntryKind::Records,
+                        offset: offset as u32,
+                        len: len as u32,
+                        first,
+                        last,
+                        first_arrival_ms: arrival_ms,
+                        last_arrival_ms: arrival_ms,
+                    },
+                ));
+            }
+        }
+        for ((_, reply), outcome) in appends.drain(..).zip(outcomes) {
+            self.answers.push(Answer::Append(reply, outcome));
+        }
+    }
+
+    /// Whether a shard takes records.
+    fn writable(&self, shard: ShardKey) -> Result<(), StoreError> {
+        match self.state.shards.get(&shard) {
+            None => Err(StoreError::Invalid("the shard was deleted with its stream meanwhile: look it up again".to_owned())),
+            Some(known) if known.quarantined => Err(StoreError::Limit(format!(
+                "{} is read-only, because part of its records are damaged: restore them, or write to a new stream",
+                self.state.shard_name(shard)
+            ))),
+            Some(known) if known.next > limits::COUNTER_MAX - limits::COUNTER_SKIP => Err(StoreError::Limit(format!(
+                "{} has no sequence numbers left: write to a new stream",
+                self.state.shard_name(shard)
+            ))),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn other(&mut self, command: Command) {
+        match command {
+            Command::Append { .. } => {}
+            Command::Stage { checkpoint, sink_hash, frames, reply } => {
+                let staged = self.stage(checkpoint, sink_hash, frames);
+                self.answers.push(Answer::Stage(reply, staged));
+            }
+            Command::Publish(publish) => {
+                let PublishCommand { job, sink, publication, staged, reply } = *publish;
+                let outcome = self.publish(job, sink, publication, staged);
+                self.answers.push(Answer::Publish(reply, outcome));
+            }
+            Command::Create { request, reply } => {
+                let created = self.create(request);
+                self.answers.push(Answer::Create(reply, created.map(Box::new)));
+            }
+            Command::Delete { stream, reply } => {
+                let deleted = match self.state.streams.get(&stream) {
+                    None => Err(StoreError::StreamNotFound(stream)),
+                    Some(meta) => {
+                        let id = meta.id;
+                        self.control(&Control::StreamDeleted { name: stream.clone(), id });
+                        self.effects.push(Effect::StreamDeleted(stream));
+                        Ok(())
+                    }
+                };
+                self.answers.push(Answer::Done(reply, deleted));
+            }
+            Command::Forget { job, reply } => {
+                if self.state.publications.contains_key(&job) {
+                    self.control(&Control::JobForgotten { job });
+                }
+                self.answers.push(Answer::Done(reply, Ok(())));
+            }
+        }
+    }
+
+    fn stage(
+        &mut self,
+        checkpoint: u64,
+        sink_hash: u64,
+        frames: Vec<StagedPayload>,
+    ) -> Result<Vec<StagedExtent>, StoreError> {
+        let now = self.environment.clock.now_ms();
+        for frame in &frames {
+            self.writable(frame.shard)?;
+        }
+        Ok(frames
+            .into_iter()
+            .map(|frame| {
+                let mut head = header(FrameKind::Staged, frame.shard, frame.records, checkpoint, now);
+                head.before = sink_hash;
+                let (offset, len) = self.draft.frame(head, |payload| payload.extend_from_slice(&frame.payload));
+                StagedExtent {
+                    shard: frame.shard,
+                    segment: SegmentNumber(0),
+                    segment_uuid: Uuid([0; 16]),
+                    offset: offset as u32,
+                    len: len as u32,
+                    records: frame.records,
+                }
+            })
+            .collect())
+    }
+
+    fn publish(
+        &mut self,
+        job: String,
+        sink: String,
+        publication: Publication,
+        staged: Result<Vec<(Uuid, StreamName, StagedExtent)>, StoreError>,
+    ) -> Result<PublishOutcome, StoreError> {
+        let Publication { checkpoint, generation } = publication;
+        match decide(self.state.publication(&job, &sink), checkpoint, generation) {
+            Decision::StaleCheckpoint(last) => {
+                Err(StoreError::StaleCheckpoint { job, sink, checkpoint, published: last.checkpoint })
+            }
+            Decision::StaleGeneration(last) => {
+                Err(StoreError::StaleGeneration { job, sink, generation, newest: last.generation })
+            }
+            Decision::Replay => Ok(PublishOutcome::Replayed),
+            Decision::ReplayAndFence => {
+                self.control(&Control::Published { job, sink, publication, frames: Vec::new() });
+                Ok(PublishOutcome::Replayed)
+            }
+            Decision::Publish => {
+                let staged = staged?;
+                let known: usize = self.state.publications.values().map(std::collections::BTreeMap::len).sum();
+                if known >= limits::PUBLICATIONS_MAX && self.state.publication(&job, &sink).is_none() {
+                    return Err(StoreError::Limit(format!(
+                        "{known} sinks have published already, the limit: forget jobs that are gone"
+                    )));
+                }
+                for (stream_id, stream, extent) in &staged {
+                    if self.state.streams.get(stream).is_none_or(|meta| meta.id != *stream_id) {
+                        return Err(StoreError::StreamNotFound(stream.clone()));
+                    }
+                    self.writable(extent.shard)?;
+                }
+                let records = staged.iter().map(|(_, _, extent)| u64::from(extent.records)).sum();
+                let frames = self.number(staged);
+                for frame in &frames {
+                    self.effects.push(Effect::Records(
+                        frame.shard,
+                        IndexEntry {
+                            segment: frame.segment,
+                            kind: EntryKind::Published,
+                            offset: frame.offset,
+                            len: frame.len,
+                            first: frame.first,
+                            last: frame.first + u64::from(frame.records) - 1,
+                            first_arrival_ms: frame.arrival_ms,
+                            last_arrival_ms: frame.arrival_ms,
+                        },
+                    ));
+                }
+                self.control(&Control::Published { job, sink, publication, frames });
+                Ok(PublishOutcome::Published { records })
+            }
+        }
+    }
+
+    /// Gives staged records their sequence numbers and arrival time.
+    fn number(&self, staged: Vec<(Uuid, StreamName, StagedExtent)>) -> Vec<PublishedFrame> {
+        let now = self.environment.clock.now_ms();
+        let mut shards: HashMap<ShardKey, crate::state::ShardState> = HashMap::new();
+        staged
+            .into_iter()
+            .filter(|(_, _, extent)| extent.records > 0)
+            .map(|(_, _, extent)| {
+                let shard = shards.entry(extent.shard).or_insert_with(|| self.state.shards[&extent.shard]);
+                let frame = PublishedFrame {
+                    shard: extent.shard,
+                    segment: extent.segment,
+                    offset: extent.offset,
+                    len: extent.len,
+                    records: extent.records,
+                    first: shard.next,
+                    before: shard.last,
+                    arrival_ms: shard.arrival_ms.max(now),
+                };
+                shard.advance(frame.first + u64::from(frame.records) - 1, frame.arrival_ms);
+                frame
+            })
+            .collect()
+    }
+
+    fn create(&mut self, request: CreateStream) -> Result<StreamMeta, StoreError> {
+        if self.state.streams.contains_key(&request.name) {
+            return Err(StoreError::StreamExists(request.name));
+        }
+        let count = request.shards.unwrap_or(limits::ON_DEMAND_SHARDS);
+        let current = self.state.shard_count() as u32;
+        if count > self.options.shards_max.saturating_sub(current) {
+            return Err(StoreError::ShardLimit { current, limit: self.options.shards_max, requested: count });
+        }
+        let mut id = [0; 16];
+        let entropy = self.environment.entropy.fill(&mut id);
+        entropy.map_err(|error| StoreError::io("get random bytes for", "a new stream", &error))?;
+        let created_ms = self.environment.clock.now_ms();
+        let shards = HashRange::tiles(count)
+            .zip(0..)
+            .map(|(hash_range, index)| ShardMeta {
+                key: ShardKey(self.state.next_shard + u64::from(index)),
+                id: ShardId(index),
+                hash_range,
+                created_ms,
+                parent: None,
+                adjacent_parent: None,
+                closed_ms: None,
+            })
+            .collect();
+        let meta = StreamMeta {
+            arn: format!("arn:aws:kinesis:{}:{}:stream/{}", self.options.region, self.options.account, request.name),
+            name: request.name,
+            id: Uuid(id),
+            created_ms,
+            mode: if request.shards.is_some() { StreamMode::Provisioned } else { StreamMode::OnDemand },
+            retention_hours: request.retention_hours,
+            record_kib_max: request.record_kib_max,
+            shards,
+            tags: request.tags,
+        };
+        self.control(&Control::StreamCreated(meta.clone()));
+        self.effects.push(Effect::StreamCreated(meta.clone()));
+        Ok(meta)
+    }
+
+    fn control(&mut self, control: &Control) {
+        let json = serde_json::to_vec(control).expect("strings, numbers and lists serialise");
+        self.draft.control(&json, self.environment.clock.now_ms());
+        self.state.apply(control);
+    }
+
+    /// Makes room for `bytes` more, in the next segment when this one is full.
+    fn reserve(&mut self, bytes: usize) -> Result<(), StoreError> {
+        self.draft.clear();
+        self.effects.clear();
+        let bytes = bytes as u64;
+        if let Some(active) = &self.active
+            && active.offset > SEGMENT_HEADER_BYTES
+            && active.offset + bytes <= active.segment.capacity
+        {
+            return Ok(());
+        }
+        let now = self.environment.clock.now_ms();
+        if let Some(active) = self.active.as_mut().filter(|active| active.offset == SEGMENT_HEADER_BYTES) {
+            // Its first batch was torn, so it has no snapshot yet.
+            self.state.before = None;
+            self.draft.snapshot(&self.state, now);
+            let need = SEGMENT_HEADER_BYTES + self.draft.len() as u64 + bytes;
+            return active.segment.extend(&*self.environment.disk, need);
+        }
+        let before = self.active.as_ref().map(|active| SealedAt {
+            segment: active.segment.header.number,
+            uuid: active.segment.header.uuid,
+            end: active.offset,
+        });
+        self.state.before = before;
+        self.draft.snapshot(&self.state, now);
+        let need = SEGMENT_HEADER_BYTES + self.draft.len() as u64 + bytes;
+        let number = before.map_or(SegmentNumber(1), |before| before.segment.next());
+        if self.prepared.is_empty() {
+            let capacity = self.options.segment_bytes;
+            self.prepared.push_back(self.housekeeper.take(number, capacity)?);
+        }
+        // A segment that could not be extended stays prepared.
+        self.prepared[0].extend(&*self.environment.disk, need)?;
+        let Some(next) = self.prepared.pop_front() else { return Err(StoreError::Closed) };
+        self.effects.push(Effect::SegmentStarted(number, next.header.uuid));
+        if let Some(old) = self.active.replace(Active::empty(next)) {
+            tracing::debug!(segment = %names::segment(number), "the log goes on in a new segment");
+            self.housekeeper.seal(IndexFile {
+                segment: old.segment.header.number,
+                uuid: old.segment.header.uuid,
+                end: old.offset,
+                entries: old.entries,
+            });
+        }
+        if self.prepared.is_empty() {
+            self.housekeeper.request(number.next(), self.options.segment_bytes);
+        }
+        Ok(())
+    }
+
+    /// Writes and syncs the batch, then makes it visible. After an error nothing is acknowledged any more.
+    fn commit(&mut self) -> Result<(), StoreError> {
+        if self.draft.is_empty() {
+            return Ok(());
+        }
+        let Some(active) = &mut self.active else { return Err(StoreError::Closed) };
+        let Segment { header, file, .. } = &active.segment;
+        let (number, uuid, offset) = (header.number, header.uuid, active.offset);
+        active.previous = self.draft.seal(uuid, offset, active.previous);
+        if let Err(error) = file.write_at(self.draft.bytes(), offset).and_then(|()| file.sync_data()) {
+            let failure = StoreError::Poisoned { reason: format!("{}: {error}", names::segment(number)) };
+            tracing::error!(%failure, "the log is poisoned");
+            self.view.fail(failure.clone());
+            return Err(failure);
+        }
+        active.offset += self.draft.len() as u64;
+        for effect in &mut self.effects {
+            if let Effect::Records(shard, entry) = effect {
+                if entry.kind == EntryKind::Records {
+                    entry.segment = number;
+                    entry.offset += offset as u32;
+                }
+                active.entries.push(*shard, *entry);
+            }
+        }
+        for answer in &mut self.answers {
+            if let Answer::Stage(_, Ok(extents)) = answer {
+                for extent in extents {
+                    extent.segment = number;
+                    extent.segment_uuid = uuid;
+                    extent.offset += offset as u32;
+                }
+            }
+        }
+        let durable = DurablePosition(u64::from(number.0) << 32 | active.offset);
+        self.view.publish(self.effects.drain(..), durable);
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Also when the thread panicked: nobody may wait for an answer that never comes.
+        self.view.fail(StoreError::Closed);
+    }
+}
+
+fn encoded_len(entry: &PutEntry) -> usize {
+    entry::encoded_len(&entry.partition_key, entry.explicit_hash_key, &entry.data)
+}

@@ -1,0 +1,267 @@
+//! The metadata of a store: a state machine over the control frames of the log.
+//!
+//! Metadata lies in the log, not in a database beside it. So a stream, a publish and the records before and behind it
+//! have one order and one `fdatasync`, one disk interface to inject faults into, and one recovery. Every segment starts
+//! with a snapshot of this state; a damaged snapshot is no loss, because the segment before has one too and the frames
+//! since. The frames are JSON: they are rare, and later releases add fields (`serde(default)`).
+//!
+//! [`State::apply`] is used by the writer and by recovery alike.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{SegmentNumber, ShardKey, StreamName, Uuid};
+use crate::publications::Publication;
+use crate::stream::StreamMeta;
+
+/// Counters of a shard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ShardState {
+    /// The last counter given to a record; 0 when there is none.
+    pub(crate) last: u64,
+    /// The next counter to give.
+    pub(crate) next: u64,
+    /// Arrival of the last record, so that it never goes back.
+    pub(crate) arrival_ms: u64,
+    /// Records are damaged, so nothing is appended any more.
+    #[serde(default)]
+    pub(crate) quarantined: bool,
+}
+
+impl ShardState {
+    /// Takes note of records up to `last`.
+    pub(crate) fn advance(&mut self, last: u64, arrival_ms: u64) {
+        self.last = self.last.max(last);
+        self.next = self.next.max(last + 1);
+        self.arrival_ms = self.arrival_ms.max(arrival_ms);
+    }
+}
+
+/// Records that a publish makes visible: one staged frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PublishedFrame {
+    pub(crate) shard: ShardKey,
+    pub(crate) segment: SegmentNumber,
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+    pub(crate) records: u32,
+    /// Counter of the first record.
+    pub(crate) first: u64,
+    /// Last counter of the shard before.
+    pub(crate) before: u64,
+    pub(crate) arrival_ms: u64,
+}
+
+/// A change of the metadata: the payload of a control frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Control {
+    /// The store was opened.
+    Opened { epoch: u64, at_ms: u64, counter_skip: u64 },
+    /// A stream was created.
+    StreamCreated(StreamMeta),
+    /// A stream was deleted.
+    StreamDeleted { name: StreamName, id: Uuid },
+    /// Staged records became visible.
+    Published { job: String, sink: String, publication: Publication, frames: Vec<PublishedFrame> },
+    /// A job is gone for good.
+    JobForgotten { job: String },
+}
+
+/// Where the segment before a snapshot ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SealedAt {
+    pub(crate) segment: SegmentNumber,
+    pub(crate) uuid: Uuid,
+    pub(crate) end: u64,
+}
+
+/// The metadata as a whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Times the store was opened.
+    pub(crate) epoch: u64,
+    /// The store.
+    pub(crate) store: Uuid,
+    /// Authenticates iterators and tokens.
+    pub(crate) secret: [u8; 32],
+    /// The next shard's key.
+    pub(crate) next_shard: u64,
+    pub(crate) streams: BTreeMap<StreamName, StreamMeta>,
+    /// Sorted in the file: hash order reaches no file.
+    #[serde(with = "sorted")]
+    pub(crate) shards: HashMap<ShardKey, ShardState>,
+    pub(crate) publications: BTreeMap<String, BTreeMap<String, Publication>>,
+    /// Set in snapshots.
+    pub(crate) before: Option<SealedAt>,
+}
+
+impl State {
+    /// An empty store.
+    pub(crate) fn new(store: Uuid, secret: [u8; 32]) -> Self {
+        Self {
+            epoch: 0,
+            store,
+            secret,
+            next_shard: 1,
+            streams: BTreeMap::new(),
+            shards: HashMap::new(),
+            publications: BTreeMap::new(),
+            before: None,
+        }
+    }
+
+    /// Applies a change. Applying it twice is the same as once.
+    pub(crate) fn apply(&mut self, control: &Control) {
+        match control {
+            Control::Opened { epoch, counter_skip, .. } => {
+                if *epoch > self.epoch {
+                    self.epoch = *epoch;
+                    for shard in self.shards.values_mut() {
+                        shard.next += counter_skip;
+                    }
+                }
+            }
+            Control::StreamCreated(meta) => {
+                for shard in &meta.shards {
+                    self.next_shard = self.next_shard.max(shard.key.0 + 1);
+                    self.shards.entry(shard.key).or_insert(ShardState {
+                        next: 1,
+                        arrival_ms: shard.created_ms,
+                        ..ShardState::default()
+                    });
+                }
+                self.streams.insert(meta.name.clone(), meta.clone());
+            }
+            Control::StreamDeleted { name, id } => {
+                if self.streams.get(name).is_some_and(|meta| meta.id == *id)
+                    && let Some(meta) = self.streams.remove(name)
+                {
+                    for shard in &meta.shards {
+                        self.shards.remove(&shard.key);
+                    }
+                }
+            }
+            Control::Published { job, sink, publication, frames } => {
+                self.publications.entry(job.clone()).or_default().insert(sink.clone(), *publication);
+                for frame in frames {
+                    if let Some(shard) = self.shards.get_mut(&frame.shard) {
+                        shard.advance(frame.first + u64::from(frame.records) - 1, frame.arrival_ms);
+                    }
+                }
+            }
+            Control::JobForgotten { job } => {
+                self.publications.remove(job);
+            }
+        }
+    }
+
+    /// The last publish of a job and sink.
+    pub(crate) fn publication(&self, job: &str, sink: &str) -> Option<Publication> {
+        self.publications.get(job)?.get(sink).copied()
+    }
+
+    /// Shards of all streams.
+    pub(crate) fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// `stream/shardId-…` for error messages.
+    pub(crate) fn shard_name(&self, key: ShardKey) -> String {
+        self.streams
+            .values()
+            .find_map(|meta| meta.shards.iter().find(|shard| shard.key == key).map(|shard| (meta, shard)))
+            .map_or_else(|| key.to_string(), |(meta, shard)| format!("{}/{}", meta.name, shard.id))
+    }
+}
+
+mod sorted {
+    use std::collections::BTreeMap;
+
+    use hashbrown::HashMap;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{ShardKey, ShardState};
+
+    pub(super) fn serialize<S: Serializer>(
+        shards: &HashMap<ShardKey, ShardState>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut sorted: Vec<(&ShardKey, &ShardState)> = shards.iter().collect();
+        sorted.sort_by_key(|(key, _)| **key);
+        sorted.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<HashMap<ShardKey, ShardState>, D::Error> {
+        let pairs = Vec::<(ShardKey, ShardState)>::deserialize(deserializer)?;
+        Ok(pairs.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hashkey::HashRange;
+    use crate::ids::ShardId;
+    use crate::stream::{ShardMeta, StreamMode};
+
+    fn stream(name: &str, key: u64) -> StreamMeta {
+        StreamMeta {
+            name: StreamName::new(name).unwrap(),
+            id: Uuid([key as u8; 16]),
+            arn: String::new(),
+            created_ms: 5,
+            mode: StreamMode::Provisioned,
+            retention_hours: 24,
+            record_kib_max: 1024,
+            shards: HashRange::tiles(1)
+                .map(|hash_range| ShardMeta {
+                    key: ShardKey(key),
+                    id: ShardId(0),
+                    hash_range,
+                    created_ms: 5,
+                    parent: None,
+                    adjacent_parent: None,
+                    closed_ms: None,
+                })
+                .collect(),
+            tags: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn changes_applied_twice_are_applied_once() {
+        let mut state = State::new(Uuid([0; 16]), [0; 32]);
+        let frames = vec![PublishedFrame {
+            shard: ShardKey(1),
+            segment: SegmentNumber(1),
+            offset: 64,
+            len: 96,
+            records: 3,
+            first: 1,
+            before: 0,
+            arrival_ms: 9,
+        }];
+        let publication = Publication { checkpoint: 1, generation: 1 };
+        for control in [
+            Control::StreamCreated(stream("a", 1)),
+            Control::Published { job: "j".into(), sink: "s".into(), publication, frames },
+            Control::Opened { epoch: 1, at_ms: 0, counter_skip: 10 },
+            Control::StreamCreated(stream("b", 2)),
+            Control::StreamDeleted { name: StreamName::new("b").unwrap(), id: Uuid([2; 16]) },
+        ] {
+            state.apply(&control);
+            let once = state.clone();
+            state.apply(&control);
+            assert_eq!(state, once, "{control:?}");
+        }
+        assert_eq!(state.shards[&ShardKey(1)], ShardState { last: 3, next: 14, arrival_ms: 9, quarantined: false });
+        assert_eq!(state.next_shard, 3);
+        assert_eq!(state.publication("j", "s"), Some(publication));
+        let json = serde_json::to_vec(&state).unwrap();
+        assert_eq!(serde_json::from_slice::<State>(&json).unwrap(), state);
+    }
+}

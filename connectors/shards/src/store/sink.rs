@@ -1,0 +1,144 @@
+//! Stage and publish: output of a job that becomes visible with its checkpoint, once.
+
+use super::ShardStore;
+use super::put::{check_entry, encoded_len, route};
+use crate::access::{PublishOutcome, PublishRequest, StageRequest, StagedExtent, StagedRef};
+use crate::error::StoreError;
+use crate::ids::ShardKey;
+use crate::limits;
+use crate::log::entry;
+use crate::log::frame::frame_len;
+use crate::log::writer::{Command, PublishCommand, StagedPayload};
+use crate::publications::Publication;
+use crate::reader::sink_hash;
+
+impl ShardStore {
+    /// Makes records durable, but not visible. Records that are never published only take space.
+    ///
+    /// # Errors
+    /// As [`Self::put_records`]; a record that cannot be stored refuses the whole request.
+    pub async fn stage(&self, request: StageRequest) -> Result<StagedRef, StoreError> {
+        check_names(&request.job, &request.sink)?;
+        let view = self.view().stream(&request.stream)?;
+        let StageRequest { job, sink, stream, checkpoint, attempt, worker, entries } = request;
+        let sink_hash = sink_hash(&job, &sink);
+
+        // One open frame per shard; a full one is closed, so that the frames of a shard stay in order.
+        let mut frames: Vec<StagedPayload> = Vec::new();
+        let mut open: hashbrown::HashMap<ShardKey, usize> = hashbrown::HashMap::new();
+        for entry in entries {
+            check_entry(&entry, view.meta.record_kib_max)?;
+            let shard = route(&view, &entry);
+            let at = match open.get(&shard) {
+                Some(&at) if frames[at].payload.len() + encoded_len(&entry) <= limits::FRAME_SPLIT_BYTES => at,
+                _ => {
+                    frames.push(StagedPayload { shard, records: 0, payload: Vec::new() });
+                    open.insert(shard, frames.len() - 1);
+                    frames.len() - 1
+                }
+            };
+            frames[at].records += 1;
+            entry::encode(&mut frames[at].payload, &entry.partition_key, entry.explicit_hash_key, &entry.data);
+        }
+
+        let mut extents: Vec<StagedExtent> = Vec::with_capacity(frames.len());
+        let mut frames = frames.into_iter().peekable();
+        while frames.peek().is_some() {
+            let mut chunk = Vec::new();
+            let mut bytes = 0;
+            while let Some(frame) =
+                frames.next_if(|frame| bytes == 0 || bytes + frame.payload.len() <= limits::COMMAND_BYTES_MAX)
+            {
+                bytes += frame_len(frame.payload.len());
+                chunk.push(frame);
+            }
+            let staged = |reply| Command::Stage { checkpoint, sink_hash, frames: chunk, reply };
+            extents.extend(self.ask(bytes, staged).await?);
+        }
+        Ok(StagedRef { job, sink, stream, stream_id: view.meta.id, checkpoint, attempt, worker, extents })
+    }
+
+    /// Makes staged records visible, all at once and once only.
+    ///
+    /// # Errors
+    /// [`StoreError::StaleCheckpoint`] and [`StoreError::StaleGeneration`]: the caller is fenced and must stop.
+    /// [`StoreError::StagedMismatch`] when a reference is not of this job, sink and checkpoint, or the log does not
+    /// hold what it says.
+    pub async fn publish(&self, request: PublishRequest) -> Result<PublishOutcome, StoreError> {
+        check_names(&request.job, &request.sink)?;
+        let store = self.clone();
+        let (request, staged) = super::blocking(move || {
+            let staged = store.check_staged(&request);
+            Ok((request, staged))
+        })
+        .await?;
+        let frames = staged.as_ref().map_or(0, Vec::len);
+        // A frame takes some 170 bytes of JSON.
+        let bytes = frame_len(1_024 + 12 * (request.job.len() + request.sink.len()) + 240 * frames);
+        if bytes > limits::FRAME_PAYLOAD_BYTES_MAX {
+            return Err(StoreError::Limit(format!(
+                "{frames} staged frames in one publish: take checkpoints more often, or use fewer shards"
+            )));
+        }
+        let PublishRequest { job, sink, checkpoint, generation, .. } = request;
+        self.ask(bytes, |reply| {
+            let publication = Publication { checkpoint, generation };
+            Command::Publish(Box::new(PublishCommand { job, sink, publication, staged, reply }))
+        })
+        .await
+    }
+
+    /// Forgets what a job has published, when it is deleted for good.
+    ///
+    /// # Errors
+    /// [`StoreError::Poisoned`], [`StoreError::Closed`].
+    pub async fn forget_job(&self, job: &str) -> Result<(), StoreError> {
+        let job = job.to_owned();
+        self.ask(1_024 + 12 * job.len(), |reply| Command::Forget { job, reply }).await
+    }
+
+    fn check_staged(
+        &self,
+        request: &PublishRequest,
+    ) -> Result<Vec<(crate::ids::Uuid, crate::ids::StreamName, StagedExtent)>, StoreError> {
+        let PublishRequest { job, sink, checkpoint, .. } = request;
+        let mismatch =
+            |reason: String| StoreError::StagedMismatch { job: job.clone(), sink: sink.clone(), reason };
+        let sink_hash = sink_hash(job, sink);
+        let mut seen = std::collections::HashSet::new();
+        let mut checked = Vec::new();
+        for staged in &request.staged {
+            if (&staged.job, &staged.sink, &staged.checkpoint) != (job, sink, checkpoint) {
+                return Err(mismatch(format!(
+                    "a reference belongs to {}/{} checkpoint {}, not to checkpoint {checkpoint}",
+                    staged.job, staged.sink, staged.checkpoint
+                )));
+            }
+            let view = self.view().stream(&staged.stream)?;
+            for extent in &staged.extents {
+                if view.meta.id != staged.stream_id || view.shard_by_key(extent.shard).is_none() {
+                    return Err(mismatch(format!("stream {} was deleted since", staged.stream)));
+                }
+                if !seen.insert((extent.segment_uuid, extent.offset)) {
+                    return Err(mismatch("a frame is named twice".to_owned()));
+                }
+                self.0.reader.check_staged(extent, *checkpoint, sink_hash).map_err(mismatch)?;
+                checked.push((staged.stream_id, staged.stream.clone(), extent.clone()));
+            }
+        }
+        Ok(checked)
+    }
+}
+
+fn check_names(job: &str, sink: &str) -> Result<(), StoreError> {
+    for name in [job, sink] {
+        let chars = name.chars().count();
+        if !(1..=limits::SINK_NAME_CHARS_MAX).contains(&chars) {
+            return Err(StoreError::Invalid(format!(
+                "the name of a job or sink has {chars} characters: it must have 1 to {}",
+                limits::SINK_NAME_CHARS_MAX
+            )));
+        }
+    }
+    Ok(())
+}

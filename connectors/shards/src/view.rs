@@ -1,0 +1,201 @@
+//! What readers and callers see of the store: everything that is durable, nothing else.
+//!
+//! The writer changes it after each sync; everybody else only reads.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use hashbrown::HashMap;
+use tokio::sync::watch;
+
+use crate::access::DurablePosition;
+use crate::error::StoreError;
+use crate::hashkey::HashKey;
+use crate::ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};
+use crate::index::{IndexEntry, ShardIndex};
+use crate::state::State;
+use crate::stream::{ShardMeta, StreamMeta};
+
+/// A shard and where its records lie.
+#[derive(Debug)]
+pub(crate) struct ShardView {
+    pub(crate) meta: ShardMeta,
+    pub(crate) index: RwLock<ShardIndex>,
+}
+
+/// A stream and its shards.
+#[derive(Debug)]
+pub(crate) struct StreamView {
+    pub(crate) meta: StreamMeta,
+    /// In the order of their ids.
+    pub(crate) shards: Vec<Arc<ShardView>>,
+    /// Open shards by the start of their range.
+    routes: Vec<(HashKey, ShardKey)>,
+}
+
+impl StreamView {
+    fn new(meta: StreamMeta, mut index: impl FnMut(ShardKey) -> ShardIndex) -> Self {
+        let shards = meta
+            .shards
+            .iter()
+            .map(|shard| Arc::new(ShardView { meta: shard.clone(), index: RwLock::new(index(shard.key)) }))
+            .collect();
+        let mut routes: Vec<_> = meta
+            .shards
+            .iter()
+            .filter(|shard| shard.closed_ms.is_none())
+            .map(|shard| (shard.hash_range.start, shard.key))
+            .collect();
+        routes.sort_unstable();
+        Self { meta, shards, routes }
+    }
+
+    /// The open shard that takes `key`.
+    pub(crate) fn route(&self, key: HashKey) -> ShardKey {
+        let at = self.routes.partition_point(|(start, _)| *start <= key);
+        // The open shards tile the space, so the first starts at zero.
+        self.routes[at.saturating_sub(1)].1
+    }
+
+    pub(crate) fn shard(&self, id: ShardId) -> Result<&Arc<ShardView>, StoreError> {
+        self.shards
+            .binary_search_by_key(&id, |shard| shard.meta.id)
+            .map(|at| &self.shards[at])
+            .map_err(|_| StoreError::ShardNotFound { stream: self.meta.name.clone(), shard: id })
+    }
+
+    pub(crate) fn shard_by_key(&self, key: ShardKey) -> Option<&Arc<ShardView>> {
+        // Keys rise with ids.
+        self.shards.binary_search_by_key(&key, |shard| shard.meta.key).ok().map(|at| &self.shards[at])
+    }
+}
+
+/// A change that a group commit made.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    Records(ShardKey, IndexEntry),
+    StreamCreated(StreamMeta),
+    StreamDeleted(StreamName),
+    SegmentStarted(SegmentNumber, Uuid),
+}
+
+/// Streams, index and durable position.
+#[derive(Debug)]
+pub(crate) struct View {
+    streams: RwLock<BTreeMap<StreamName, Arc<StreamView>>>,
+    shards: RwLock<HashMap<ShardKey, (Arc<ShardView>, StreamName)>>,
+    segments: RwLock<HashMap<SegmentNumber, Uuid>>,
+    durable: watch::Sender<DurablePosition>,
+    failure: OnceLock<StoreError>,
+}
+
+impl View {
+    pub(crate) fn new(
+        state: &State,
+        mut index: HashMap<ShardKey, ShardIndex>,
+        segments: impl IntoIterator<Item = (SegmentNumber, Uuid)>,
+    ) -> Self {
+        let view = Self {
+            streams: RwLock::default(),
+            shards: RwLock::default(),
+            segments: RwLock::new(segments.into_iter().collect()),
+            durable: watch::Sender::new(DurablePosition(0)),
+            failure: OnceLock::new(),
+        };
+        for meta in state.streams.values() {
+            view.add_stream(StreamView::new(meta.clone(), |key| index.remove(&key).unwrap_or_default()));
+        }
+        view
+    }
+
+    fn add_stream(&self, stream: StreamView) {
+        let mut shards = write(&self.shards);
+        for shard in &stream.shards {
+            shards.insert(shard.meta.key, (shard.clone(), stream.meta.name.clone()));
+        }
+        write(&self.streams).insert(stream.meta.name.clone(), Arc::new(stream));
+    }
+
+    /// Makes the changes of a synced batch visible, then wakes whoever waits for them.
+    pub(crate) fn publish(&self, effects: impl IntoIterator<Item = Effect>, durable: DurablePosition) {
+        let mut records: Vec<(ShardKey, IndexEntry)> = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Records(shard, entry) => records.push((shard, entry)),
+                other => {
+                    self.push_records(&mut records);
+                    match other {
+                        Effect::StreamCreated(meta) => {
+                            self.add_stream(StreamView::new(meta, |_| ShardIndex::default()));
+                        }
+                        Effect::StreamDeleted(name) => {
+                            if let Some(stream) = write(&self.streams).remove(&name) {
+                                let mut shards = write(&self.shards);
+                                for shard in &stream.shards {
+                                    shards.remove(&shard.meta.key);
+                                }
+                            }
+                        }
+                        Effect::SegmentStarted(number, uuid) => {
+                            write(&self.segments).insert(number, uuid);
+                        }
+                        Effect::Records(..) => {}
+                    }
+                }
+            }
+        }
+        self.push_records(&mut records);
+        self.durable.send_replace(durable);
+    }
+
+    fn push_records(&self, records: &mut Vec<(ShardKey, IndexEntry)>) {
+        if records.is_empty() {
+            return;
+        }
+        let shards = read(&self.shards);
+        for (shard, entry) in records.drain(..) {
+            if let Some((shard, _)) = shards.get(&shard) {
+                write(&shard.index).push(entry);
+            }
+        }
+    }
+
+    pub(crate) fn stream(&self, name: &StreamName) -> Result<Arc<StreamView>, StoreError> {
+        read(&self.streams).get(name).cloned().ok_or_else(|| StoreError::StreamNotFound(name.clone()))
+    }
+
+    pub(crate) fn streams(&self) -> Vec<Arc<StreamView>> {
+        read(&self.streams).values().cloned().collect()
+    }
+
+    /// The stream that a shard belongs to.
+    pub(crate) fn stream_of(&self, shard: ShardKey) -> Option<StreamName> {
+        read(&self.shards).get(&shard).map(|(_, stream)| stream.clone())
+    }
+
+    pub(crate) fn segment(&self, number: SegmentNumber) -> Option<Uuid> {
+        read(&self.segments).get(&number).copied()
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<DurablePosition> {
+        self.durable.subscribe()
+    }
+
+    /// Remembers why nothing more is acknowledged.
+    pub(crate) fn fail(&self, error: StoreError) {
+        let _ = self.failure.set(error);
+    }
+
+    pub(crate) fn failure(&self) -> Option<&StoreError> {
+        self.failure.get()
+    }
+}
+
+// The lock is never held over code that can panic half-way through a change, so a poisoned lock is still sound.
+pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,26 @@
+//! Tests of the store as a whole, mostly on a disk in memory.
+//!
+//! | module | why |
+//! |---|---|
+//! | `support` | a store in memory and short ways to use it |
+//! | `basics` | put, read, starting points, restart |
+//! | `crash` | power cuts after every disk operation; failing disks |
+//! | `damage` | every byte of a small log cut and flipped |
+//! | `model` | random histories against a model in memory |
+//! | `sinks` | stage, publish, replay, fence |
+//! | `files` | real files: second owner, reader beside the owner, many putters |
+
+#[path = "store/basics.rs"]
+mod basics;
+#[path = "store/crash.rs"]
+mod crash;
+#[path = "store/damage.rs"]
+mod damage;
+#[path = "store/files.rs"]
+mod files;
+#[path = "store/model.rs"]
+mod model;
+#[path = "store/sinks.rs"]
+mod sinks;
+#[path = "store/support.rs"]
+mod support;

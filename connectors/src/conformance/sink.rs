@@ -1,0 +1,185 @@
+//! What every sink must keep.
+
+use super::{Wakes, metrics, runtime};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use std::ops::Range;
+use std::sync::Arc;
+use tidemill_engine::operator::{Progress, TickClose};
+use tidemill_engine::sink::{
+    CommitterContext, PreCommitId, PublishPermit, Sink, SinkCommitter, SinkContext, SinkWriter,
+};
+use tidemill_engine::time::{Tick, Watermark};
+
+/// The rows that sinks are tested with: a number and its text.
+pub(crate) fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("name", DataType::Utf8, true)]))
+}
+
+/// The rows with these numbers.
+pub(crate) fn rows(ids: Range<i64>) -> RecordBatch {
+    let names: Vec<String> = ids.clone().map(name).collect();
+    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(ids)), Arc::new(StringArray::from(names))];
+    RecordBatch::try_new(schema(), columns).unwrap()
+}
+
+/// The text of a number.
+pub(crate) fn name(id: i64) -> String {
+    format!("n{}", id % 3)
+}
+
+/// A table under test: makes its sink afresh, as a process that starts does, and shows what a reader sees.
+pub(crate) trait SinkUnderTest {
+    /// Makes the sink.
+    fn sink(&self) -> Arc<dyn Sink>;
+    /// Returns the numbers of the rows that are visible, sorted.
+    fn visible(&self) -> Vec<i64>;
+}
+
+/// A process that writes with two workers.
+pub(crate) struct Process {
+    runtime: tokio::runtime::Runtime,
+    wakes: Wakes,
+    pub(crate) writers: Vec<Box<dyn SinkWriter>>,
+    pub(crate) committer: Option<Arc<dyn SinkCommitter>>,
+    generation: u64,
+    tick: u64,
+}
+
+impl Process {
+    pub(crate) fn start(test: &dyn SinkUnderTest, generation: u64) -> Self {
+        let (runtime, wakes, sink) = (runtime(), Wakes::default(), test.sink());
+        let writer = |worker| {
+            let context = SinkContext {
+                uid: "sink/1".to_owned(),
+                job: "job-1".to_owned(),
+                generation,
+                worker,
+                workers: 2,
+                waker: wakes.waker(),
+                runtime: runtime.handle().clone(),
+                metrics: metrics(),
+            };
+            sink.writer(context).unwrap()
+        };
+        let context = CommitterContext {
+            uid: "sink/1".to_owned(),
+            job: "job-1".to_owned(),
+            runtime: runtime.handle().clone(),
+        };
+        let writers = vec![writer(0), writer(1)];
+        let committer = sink.committer(context).unwrap();
+        Self { runtime, wakes, writers, committer, generation, tick: 0 }
+    }
+
+    /// Writes rows in a tick of their own, every other row on each worker.
+    pub(crate) fn tick(&mut self, ids: Range<i64>) {
+        self.tick += 1;
+        let close = TickClose {
+            tick: Tick(self.tick),
+            wall_time_ms: i64::try_from(self.tick).unwrap() * 1_000,
+            watermarks: vec![Watermark::NONE],
+            is_last: false,
+        };
+        for id in ids {
+            let worker = usize::try_from(id).unwrap() % 2;
+            self.writers[worker].write(&rows(id..id + 1), close.wall_time_ms).unwrap();
+        }
+        for writer in &mut self.writers {
+            loop {
+                let seen = self.wakes.count();
+                match writer.tick_closed(&close).unwrap() {
+                    Progress::Done => break,
+                    Progress::More => self.wakes.wait_beyond(seen),
+                }
+            }
+        }
+    }
+
+    /// Pre-commits on every worker and gives the committables.
+    pub(crate) fn pre_commit(&mut self, checkpoint: u64, attempt: u64) -> Vec<Vec<u8>> {
+        let id = PreCommitId { checkpoint, attempt };
+        let pending: Vec<_> = self.writers.iter_mut().map(|writer| writer.pre_commit(id).unwrap()).collect();
+        pending.into_iter().filter_map(|pending| self.runtime.block_on(pending).unwrap()).collect()
+    }
+
+    pub(crate) fn publish(&self, checkpoint: u64, committables: &[Vec<u8>]) -> tidemill_engine::Result<()> {
+        let permit = PublishPermit { checkpoint, generation: self.generation };
+        self.runtime.block_on(self.committer.as_ref().unwrap().publish(permit, committables))
+    }
+}
+
+fn ids(range: Range<i64>) -> Vec<i64> {
+    range.collect()
+}
+
+/// Checks a sink whose output becomes visible with its checkpoint.
+pub(crate) fn check_exactly_once(test: &dyn SinkUnderTest) {
+    let mut first = Process::start(test, 1);
+    first.tick(0..5);
+    first.tick(5..10);
+    let one = first.pre_commit(1, 0);
+    assert_eq!(test.visible(), ids(0..0), "nothing is visible before its checkpoint");
+    first.tick(10..12);
+    first.publish(1, &one).unwrap();
+    assert_eq!(test.visible(), ids(0..10), "what was written before the pre-commit is visible, and no more");
+    first.publish(1, &one).unwrap();
+    assert_eq!(test.visible(), ids(0..10), "publishing again changes nothing");
+
+    // An attempt fails; its committables are published with those of the next.
+    let mut two = first.pre_commit(2, 0);
+    first.tick(12..15);
+    two.extend(first.pre_commit(2, 1));
+    assert_eq!(test.visible(), ids(0..10));
+    first.publish(2, &two).unwrap();
+    assert_eq!(test.visible(), ids(0..15), "the rows of an attempt that failed are there once");
+
+    // A checkpoint without rows.
+    let three = first.pre_commit(3, 0);
+    first.publish(3, &three).unwrap();
+    assert_eq!(test.visible(), ids(0..15));
+
+    // The process dies after a pre-commit whose checkpoint never existed.
+    first.tick(15..18);
+    let _lost = first.pre_commit(4, 0);
+    first.tick(18..19);
+    drop(first);
+
+    // The next one replays the newest checkpoint and writes the rows again.
+    let mut second = Process::start(test, 2);
+    second.publish(3, &three).unwrap();
+    assert_eq!(test.visible(), ids(0..15), "rows of a checkpoint that never existed stay invisible");
+    second.tick(15..20);
+    let four = second.pre_commit(4, 0);
+    drop(second);
+
+    // The process dies after the checkpoint existed and before it was published.
+    let mut third = Process::start(test, 3);
+    third.publish(4, &four).unwrap();
+    assert_eq!(test.visible(), ids(0..20), "a restart publishes what was lacking");
+    third.publish(4, &four).unwrap();
+    third.tick(20..300);
+    let five = third.pre_commit(5, 0);
+    third.publish(5, &five).unwrap();
+    drop(third);
+
+    // The process dies after publishing and before it is noted.
+    let fourth = Process::start(test, 4);
+    fourth.publish(5, &five).unwrap();
+    assert_eq!(test.visible(), ids(0..300), "a replay repeats nothing");
+}
+
+/// Checks a sink whose output becomes visible with its tick.
+pub(crate) fn check_at_least_once(test: &dyn SinkUnderTest) {
+    let mut first = Process::start(test, 1);
+    assert!(first.committer.is_none());
+    first.tick(0..5);
+    first.tick(5..700);
+    assert!(first.pre_commit(1, 0).is_empty(), "there is nothing to publish");
+    assert_eq!(test.visible(), ids(0..700), "all is stored once the pre-commit is done");
+    drop(first);
+    let mut second = Process::start(test, 2);
+    second.tick(700..710);
+    second.pre_commit(2, 0);
+    assert_eq!(test.visible(), ids(0..710));
+}

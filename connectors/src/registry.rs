@@ -1,0 +1,124 @@
+//! Finds the connector that a table names.
+
+use crate::blackhole::BlackholeSink;
+use crate::datagen::DatagenSource;
+use crate::environment::ConnectorEnvironment;
+use crate::error::ConnectorError;
+use crate::kinesis::{KinesisSink, KinesisSource};
+use crate::options::closest;
+use crate::print::PrintSink;
+use crate::table::TableDefinition;
+use std::sync::Arc;
+use tidemill_engine::sink::Sink;
+use tidemill_engine::source::Source;
+
+/// The connectors there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Connector {
+    Blackhole,
+    Datagen,
+    Kinesis,
+    Print,
+}
+
+const CONNECTORS: [(&str, Connector); 4] = [
+    ("blackhole", Connector::Blackhole),
+    ("datagen", Connector::Datagen),
+    ("kinesis", Connector::Kinesis),
+    ("print", Connector::Print),
+];
+
+/// Makes the source of a table. Its batches have exactly the columns of `projection`, indexes into the table's schema,
+/// in that order.
+///
+/// # Errors
+/// When the options are not valid, or the environment lacks what the connector needs.
+pub fn create_source(
+    table: &TableDefinition,
+    projection: &[usize],
+    env: &ConnectorEnvironment,
+) -> Result<Arc<dyn Source>, ConnectorError> {
+    match find(table)? {
+        Connector::Datagen => Ok(Arc::new(DatagenSource::new(table, projection, env)?)),
+        Connector::Kinesis => Ok(Arc::new(KinesisSource::new(table, projection, env)?)),
+        Connector::Blackhole | Connector::Print => Err(only_a_sink(table)),
+    }
+}
+
+/// Makes the sink of a table. It takes batches of the table's schema.
+///
+/// # Errors
+/// When the options are not valid, or the environment lacks what the connector needs.
+pub fn create_sink(table: &TableDefinition, env: &ConnectorEnvironment) -> Result<Arc<dyn Sink>, ConnectorError> {
+    check_sink(table)?;
+    match find(table)? {
+        Connector::Blackhole => Ok(Arc::new(BlackholeSink)),
+        Connector::Kinesis => Ok(Arc::new(KinesisSink::new(table, env)?)),
+        Connector::Print => Ok(Arc::new(PrintSink::new(table)?)),
+        Connector::Datagen => Err(only_a_source(table)),
+    }
+}
+
+/// Checks that a table can be read: every option is known and valid. Does no I/O.
+///
+/// # Errors
+/// When it cannot.
+pub fn check_source(table: &TableDefinition) -> Result<(), ConnectorError> {
+    match find(table)? {
+        Connector::Datagen => crate::datagen::check(table),
+        Connector::Kinesis => crate::kinesis::check_source(table),
+        Connector::Blackhole | Connector::Print => Err(only_a_sink(table)),
+    }
+}
+
+/// Checks that a table can be written: every option is known and valid. Does no I/O.
+///
+/// # Errors
+/// When it cannot.
+pub fn check_sink(table: &TableDefinition) -> Result<(), ConnectorError> {
+    let connector = find(table)?;
+    if connector != Connector::Datagen
+        && let Some(metadata) = table.metadata_columns.first()
+    {
+        let message = format!("column {} is filled by the connector and cannot be written", metadata.column);
+        return Err(ConnectorError::new(message).with_hint("leave it out of the sink's table"));
+    }
+    match connector {
+        Connector::Blackhole => crate::blackhole::check(table),
+        Connector::Kinesis => crate::kinesis::check_sink(table),
+        Connector::Print => PrintSink::new(table).map(|_| ()),
+        Connector::Datagen => Err(only_a_source(table)),
+    }
+}
+
+fn find(table: &TableDefinition) -> Result<Connector, ConnectorError> {
+    table.check_columns()?;
+    let Some(name) = table.options.get("connector") else {
+        let error = ConnectorError::option("connector", format!("table {} names no connector", table.name));
+        return Err(error.with_hint(format!("there are {}", names())));
+    };
+    if let Some((_, connector)) = CONNECTORS.iter().find(|(known, _)| known == name) {
+        return Ok(*connector);
+    }
+    let error = ConnectorError::option("connector", format!("there is no connector '{name}'"));
+    Err(match closest(name, CONNECTORS.iter().map(|(known, _)| *known)) {
+        _ if name == "firehose" => error.with_hint("delivery streams cannot be read; read the stream behind them"),
+        _ if name == "kinesis-legacy" => error.with_hint("use 'kinesis'"),
+        Some(near) => error.with_hint(format!("did you mean '{near}'?")),
+        None => error.with_hint(format!("there are {}", names())),
+    })
+}
+
+fn names() -> String {
+    CONNECTORS.map(|(name, _)| name).join(", ")
+}
+
+fn only_a_sink(table: &TableDefinition) -> ConnectorError {
+    let name = table.options.get("connector").map_or("", String::as_str);
+    ConnectorError::option("connector", format!("'{name}' can only be written to, not read"))
+}
+
+fn only_a_source(table: &TableDefinition) -> ConnectorError {
+    let name = table.options.get("connector").map_or("", String::as_str);
+    ConnectorError::option("connector", format!("'{name}' can only be read, not written to"))
+}

@@ -1,0 +1,259 @@
+//! The durable form of open windows: Arrow IPC streams, columns by name.
+//!
+//! | section | columns, one row per group or member |
+//! |---|---|
+//! | `groups` | `__window_start`, `__window_end` (i64 ms), `key.<i>.<column>`, `<aggregate>.<i>` for each state column |
+//! | `set.<aggregate>` | `__group` (u32, a row of `groups`), `value`: for functions whose state is a set |
+//!
+//! Both sections of a worker carry the same key-group range, by which a restore matches them. Groups are written window
+//! by window in the order of their ends, and within a window in the order they came.
+
+use super::Window;
+use super::state::WindowState;
+use crate::aggregate::{AggregateCall, EncodedState};
+use crate::error::{Error, Result};
+use crate::key::{EncodedKeys, KeyDecoder, KeyGroupRange, encode_keys, key_hash};
+use crate::operator::StateSection;
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+fn key_name(index: usize, field: &Field) -> String {
+    format!("key.{index}.{}", field.name())
+}
+
+fn set_name(call: &AggregateCall) -> String {
+    format!("set.{}", call.name)
+}
+
+fn state_name(call: &AggregateCall, index: usize) -> String {
+    format!("{}.{index}", call.name)
+}
+
+/// Encodes all open windows.
+pub(super) fn capture(
+    open: &BTreeMap<Window, WindowState>,
+    key_fields: &[Field],
+    decoder: &KeyDecoder,
+    aggregates: &[AggregateCall],
+    key_groups: KeyGroupRange,
+) -> Result<Vec<StateSection>> {
+    let mut fields = vec![
+        Field::new("__window_start", DataType::Int64, false),
+        Field::new("__window_end", DataType::Int64, false),
+    ];
+    for (index, field) in key_fields.iter().enumerate() {
+        fields.push(Field::new(key_name(index, field), field.data_type().clone(), true));
+    }
+    for call in aggregates {
+        for (index, state) in call.function.state_types().into_iter().enumerate() {
+            fields.push(Field::new(state_name(call, index), state, true));
+        }
+    }
+    let schema = Arc::new(Schema::new(fields));
+    let mut groups_out = StreamWriter::try_new(Vec::new(), &schema)?;
+    let mut sets: Vec<Option<StreamWriter<Vec<u8>>>> = aggregates.iter().map(|_| None).collect();
+    let mut first_row = 0u32;
+    for (window, state) in open {
+        let groups: Vec<u32> = (0..state.len() as u32).collect();
+        let mut columns: Vec<ArrayRef> = vec![
+            Arc::new(Int64Array::from_value(window.start_ms, groups.len())),
+            Arc::new(Int64Array::from_value(window.end_ms, groups.len())),
+        ];
+        columns.extend(decoder.decode(groups.iter().map(|&group| state.key(group)))?);
+        for (function, (call, set)) in aggregates.iter().zip(&mut sets).enumerate() {
+            let encoded = state.encode(function, &groups)?;
+            match encoded.owners {
+                None => columns.extend(encoded.columns),
+                Some(owners) => {
+                    let [value] = encoded.columns.as_slice() else {
+                        return Err(Error::Internal(format!("the set of {} has one column", call.name)));
+                    };
+                    let set_schema = Arc::new(Schema::new(vec![
+                        Field::new("__group", DataType::UInt32, false),
+                        Field::new("value", value.data_type().clone(), true),
+                    ]));
+                    let owners = UInt32Array::from_iter_values(owners.into_iter().map(|owner| first_row + owner));
+                    let batch =
+                        RecordBatch::try_new(Arc::clone(&set_schema), vec![Arc::new(owners), Arc::clone(value)])?;
+                    if set.is_none() {
+                        *set = Some(StreamWriter::try_new(Vec::new(), &set_schema)?);
+                    }
+                    if let Some(writer) = set {
+                        writer.write(&batch)?;
+                    }
+                }
+            }
+        }
+        groups_out.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
+        first_row += groups.len() as u32;
+    }
+    let section = |name: String, writer: StreamWriter<Vec<u8>>| -> Result<StateSection> {
+        Ok(StateSection {
+            name,
+            key_groups: Some(key_groups),
+            bytes: Bytes::from(writer.into_inner()?),
+        })
+    };
+    let mut sections = vec![section("groups".to_owned(), groups_out)?];
+    for (call, set) in aggregates.iter().zip(sets) {
+        if let Some(writer) = set {
+            sections.push(section(set_name(call), writer)?);
+        }
+    }
+    Ok(sections)
+}
+
+/// Adds the groups of the sections that belong to these key groups.
+pub(super) fn restore(
+    sections: &[StateSection],
+    open: &mut BTreeMap<Window, WindowState>,
+    key_fields: &[Field],
+    aggregates: &[AggregateCall],
+    key_groups: KeyGroupRange,
+) -> Result<()> {
+    for groups_section in sections.iter().filter(|section| section.name == "groups") {
+        // Where each group of the section went: its window and its group there; none if it is another worker's.
+        let mut placed: Vec<Option<(Window, u32)>> = Vec::new();
+        for batch in StreamReader::try_new(groups_section.bytes.as_ref(), None)? {
+            restore_groups(&batch?, open, key_fields, aggregates, key_groups, &mut placed)?;
+        }
+        for (function, call) in aggregates.iter().enumerate() {
+            if !call.function.state_types().is_empty() {
+                continue;
+            }
+            let same = |s: &&StateSection| s.name == set_name(call) && s.key_groups == groups_section.key_groups;
+            for section in sections.iter().filter(same) {
+                for batch in StreamReader::try_new(section.bytes.as_ref(), None)? {
+                    restore_set(&batch?, open, function, &placed)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    batch.column_by_name(name).ok_or_else(|| {
+        Error::Checkpoint(format!(
+            "the window aggregation's state has no column {name}: the query has changed; start without this state \
+             (allow_non_restored_state) or restore the query"
+        ))
+    })
+}
+
+fn restore_groups(
+    batch: &RecordBatch,
+    open: &mut BTreeMap<Window, WindowState>,
+    key_fields: &[Field],
+    aggregates: &[AggregateCall],
+    key_groups: KeyGroupRange,
+    placed: &mut Vec<Option<(Window, u32)>>,
+) -> Result<()> {
+    let wrong =
+        |name: &str| Error::Checkpoint(format!("the window aggregation's state column {name} has a wrong type"));
+    let keys = key_fields
+        .iter()
+        .enumerate()
+        .map(|(index, field)| named(batch, &key_name(index, field)).cloned())
+        .collect::<Result<Vec<_>>>()?;
+    let start = named(batch, "__window_start")?;
+    let end = named(batch, "__window_end")?;
+    let start = start
+        .as_primitive_opt::<Int64Type>()
+        .ok_or_else(|| wrong("__window_start"))?;
+    let end = end
+        .as_primitive_opt::<Int64Type>()
+        .ok_or_else(|| wrong("__window_end"))?;
+    let mut encoded = EncodedKeys::default();
+    encode_keys(&keys, batch.num_rows(), &mut encoded)?;
+    let first = placed.len();
+    // A batch holds the groups of one window.
+    let mut rows = Vec::new();
+    let mut groups = Vec::new();
+    let mut window = None;
+    for row in 0..batch.num_rows() {
+        let hash = key_hash(encoded.key(row));
+        if !key_groups.contains_hash(hash) {
+            placed.push(None);
+            continue;
+        }
+        let of_row = Window {
+            end_ms: end.value(row),
+            start_ms: start.value(row),
+        };
+        if *window.get_or_insert(of_row) != of_row {
+            return Err(Error::Checkpoint(
+                "the window aggregation's state mixes windows in one batch".into(),
+            ));
+        }
+        let state = open.entry(of_row).or_insert_with(|| WindowState::new(aggregates));
+        let group = state.group(hash, encoded.key(row));
+        placed.push(Some((of_row, group)));
+        rows.push((placed.len() - 1 - first) as u32);
+        groups.push(group);
+    }
+    let Some(state) = window.and_then(|window| open.get_mut(&window)) else {
+        return Ok(());
+    };
+    let rows = UInt32Array::from(rows);
+    for (function, call) in aggregates.iter().enumerate() {
+        let states = call.function.state_types().len();
+        if states == 0 {
+            continue;
+        }
+        let mut columns = Vec::with_capacity(states);
+        for index in 0..states {
+            columns.push(arrow::compute::take(
+                named(batch, &state_name(call, index))?,
+                &rows,
+                None,
+            )?);
+        }
+        state.decode(function, &EncodedState { owners: None, columns }, &groups)?;
+    }
+    Ok(())
+}
+
+fn restore_set(
+    batch: &RecordBatch,
+    open: &mut BTreeMap<Window, WindowState>,
+    function: usize,
+    placed: &[Option<(Window, u32)>],
+) -> Result<()> {
+    let owners = named(batch, "__group")?
+        .as_primitive_opt::<UInt32Type>()
+        .ok_or_else(|| Error::Checkpoint("the window aggregation's set has a wrong owner column".into()))?;
+    let values = named(batch, "value")?;
+    let mut by_window: BTreeMap<Window, (Vec<u32>, Vec<u32>)> = BTreeMap::new();
+    for row in 0..owners.len() {
+        match placed.get(owners.value(row) as usize) {
+            Some(Some((window, group))) => {
+                let (rows, groups) = by_window.entry(*window).or_default();
+                rows.push(row as u32);
+                groups.push(*group);
+            }
+            Some(None) => {}
+            None => return Err(Error::Checkpoint("a member of a set belongs to no group".into())),
+        }
+    }
+    for (window, (rows, groups)) in by_window {
+        let column = arrow::compute::take(values, &UInt32Array::from(rows), None)?;
+        let owners = (0..groups.len() as u32).collect();
+        if let Some(state) = open.get_mut(&window) {
+            state.decode(
+                function,
+                &EncodedState {
+                    owners: Some(owners),
+                    columns: vec![column],
+                },
+                &groups,
+            )?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! One window's groups and what is aggregated for them.
+
+use super::filter_column;
+use crate::aggregate::{Accumulator, AggregateCall, EncodedState};
+use crate::error::Result;
+use crate::key::EncodedKeys;
+use crate::operators::group_table::GroupTable;
+use arrow::array::{ArrayRef, RecordBatch};
+use std::sync::Arc;
+
+/// What a batch holds.
+#[derive(Clone, Copy)]
+pub(super) enum Input {
+    /// Rows to aggregate.
+    Rows,
+    /// States to merge, from this column on.
+    States { first: usize },
+}
+
+/// The groups of one window.
+pub(super) struct WindowState {
+    groups: GroupTable,
+    accumulators: Vec<Box<dyn Accumulator>>,
+}
+
+impl WindowState {
+    pub(super) fn new(aggregates: &[AggregateCall]) -> Self {
+        let accumulators = aggregates.iter().map(|call| call.function.accumulator()).collect();
+        Self {
+            groups: GroupTable::default(),
+            accumulators,
+        }
+    }
+
+    /// Finds the group of each key, making new ones, into `groups`.
+    pub(super) fn groups_of(&mut self, hashes: &[u64], keys: &EncodedKeys, groups: &mut Vec<u32>) {
+        groups.clear();
+        groups.extend(
+            hashes
+                .iter()
+                .enumerate()
+                .map(|(row, &hash)| self.groups.group(hash, keys.key(row))),
+        );
+        for accumulator in &mut self.accumulators {
+            accumulator.resize(self.groups.len());
+        }
+    }
+
+    /// Makes one group.
+    pub(super) fn group(&mut self, hash: u64, key: &[u8]) -> u32 {
+        let group = self.groups.group(hash, key);
+        for accumulator in &mut self.accumulators {
+            accumulator.resize(self.groups.len());
+        }
+        group
+    }
+
+    /// Aggregates rows or merges states.
+    pub(super) fn add(
+        &mut self,
+        aggregates: &[AggregateCall],
+        input: Input,
+        batch: &RecordBatch,
+        groups: &[u32],
+    ) -> Result<()> {
+        let mut next = match input {
+            Input::Rows => 0,
+            Input::States { first } => first,
+        };
+        for (call, accumulator) in aggregates.iter().zip(&mut self.accumulators) {
+            match input {
+                Input::Rows => {
+                    let arguments: Vec<ArrayRef> = call
+                        .arguments
+                        .iter()
+                        .map(|&index| Arc::clone(batch.column(index)))
+                        .collect();
+                    accumulator.update(&arguments, groups, filter_column(batch, call)?)?;
+                }
+                Input::States { .. } => {
+                    let states = call.function.state_types().len();
+                    accumulator.merge(&batch.columns()[next..next + states], groups)?;
+                    next += states;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    pub(super) fn key(&self, group: u32) -> &[u8] {
+        self.groups.key(group)
+    }
+
+    pub(super) fn hash(&self, group: u32) -> u64 {
+        self.groups.hash(group)
+    }
+
+    /// Returns the state columns of all functions.
+    pub(super) fn states(&self, groups: &[u32]) -> Result<Vec<ArrayRef>> {
+        let mut columns = Vec::new();
+        for accumulator in &self.accumulators {
+            columns.extend(accumulator.state(groups)?);
+        }
+        Ok(columns)
+    }
+
+    /// Returns one result column per function.
+    pub(super) fn results(&self, groups: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.accumulators
+            .iter()
+            .map(|accumulator| accumulator.evaluate(groups))
+            .collect()
+    }
+
+    pub(super) fn encode(&self, function: usize, groups: &[u32]) -> Result<EncodedState> {
+        self.accumulators[function].encode(groups)
+    }
+
+    pub(super) fn decode(&mut self, function: usize, state: &EncodedState, groups: &[u32]) -> Result<()> {
+        self.accumulators[function].decode(state, groups)
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.groups.size()
+            + self
+                .accumulators
+                .iter()
+                .map(|accumulator| accumulator.size())
+                .sum::<usize>()
+    }
+}

@@ -1,0 +1,505 @@
+//! The clock: decides when ticks open and close. The only flow control of a job.
+//!
+//! Pure: [`Clock::turn`] takes what was observed (time, the probe's frontier, events) and returns what to do. It never
+//! reads a clock, a channel or a frontier itself.
+//!
+//! ```text
+//!            due?                    settled or interval over             all workers reported
+//!   idle ──────────▶ open (tick t) ──────────────────────────▶ closing ──────────────────────▶ TickClosed{t}
+//!    ▲                                                                                             │
+//!    └──────────── in flight (opened, not yet through the probe) below K ◀─────────────────────────┘
+//! ```
+//! A checkpoint goes `Idle -> Beginning -> Begun -> Holding -> Deciding -> Idle`; the tick of the hold takes in no rows,
+//! and its positions and watermarks are those of the tick before.
+
+mod tables;
+
+pub(super) use tables::{SplitRestore, TableOptions};
+
+use super::message::{Assignment, Command, Report, TickClosed};
+use crate::job::TickOptions;
+use crate::source::{Split, SplitId};
+use crate::time::Watermark;
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+use tables::Tables;
+use tidemill_checkpoints::{Attempt, SnapshotKind, SplitPosition};
+
+/// What the clock observes.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    /// A worker's report.
+    Report(Report),
+    /// New splits of a table; `complete` when there will never be others.
+    Discovered {
+        table: usize,
+        splits: Vec<Split>,
+        complete: bool,
+    },
+    /// Somebody wants a checkpoint.
+    CheckpointWanted(SnapshotKind),
+    /// The coordinator has begun an attempt.
+    AttemptBegun(Attempt),
+    /// The checkpoint exists: the next capture may begin.
+    Decided,
+    /// The checkpoint is published.
+    Published,
+    /// The attempt failed; `retry` says whether it is to be repeated at once.
+    AttemptFailed { retry: bool },
+    /// Stop after a last checkpoint of this kind.
+    StopWanted(SnapshotKind),
+}
+
+/// What the clock decides.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Action {
+    /// Broadcast to the sources at this tick.
+    Send { tick: u64, command: Command },
+    /// The sources' input moves on to this tick.
+    AdvanceCommands(u64),
+    /// Broadcast to the operators at this tick, whose input then moves on.
+    Close(TickClosed),
+    /// Ask the coordinator to begin an attempt.
+    BeginAttempt(SnapshotKind),
+    /// All workers have captured: this is the rest of the snapshot.
+    Captured {
+        attempt: Attempt,
+        cut: Cut,
+        pause: Duration,
+    },
+    /// The job is over: close the inputs.
+    Shutdown,
+}
+
+/// The clock's part of a checkpoint.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Cut {
+    pub(super) tick: u64,
+    pub(super) wall_time_ms: i64,
+    /// Table -> split -> position.
+    pub(super) sources: BTreeMap<String, BTreeMap<String, SplitPosition>>,
+    pub(super) watermarks: BTreeMap<String, Option<i64>>,
+}
+
+/// Where a clock starts.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ClockStart {
+    /// The first tick.
+    pub(super) tick: u64,
+    /// The last wall time that was given out.
+    pub(super) wall_time_ms: i64,
+    /// By table.
+    pub(super) watermarks: Vec<Watermark>,
+    /// Splits of a restored checkpoint, by table.
+    pub(super) splits: Vec<BTreeMap<SplitId, SplitRestore>>,
+}
+
+#[derive(Debug)]
+struct OpenTick {
+    tick: u64,
+    wall_time_ms: i64,
+    opened_at: Duration,
+    settled: usize,
+    full: bool,
+    hold: Option<Attempt>,
+    captured: usize,
+    is_last: bool,
+}
+
+#[derive(Debug)]
+struct ClosingTick {
+    wall_time_ms: i64,
+    is_last: bool,
+    reports: Vec<Report>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Checkpointing {
+    Idle,
+    Beginning(SnapshotKind),
+    Begun(Attempt),
+    Holding(Attempt),
+    Deciding,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Ending {
+    /// The job runs.
+    No,
+    /// A last checkpoint is to be taken, then the end. `Final` at the end of bounded input.
+    Wanted(SnapshotKind),
+    /// The last checkpoint is on its way.
+    Taking(SnapshotKind),
+    /// The inputs are closed.
+    Over,
+}
+
+/// See the module's documentation.
+pub(super) struct Clock {
+    options: TickOptions,
+    workers: usize,
+    tables: Tables,
+    first: u64,
+    next: u64,
+    wall_time_ms: i64,
+    open: Option<OpenTick>,
+    closing: BTreeMap<u64, ClosingTick>,
+    ready: bool,
+    last_full: bool,
+    last_opened: Option<Duration>,
+    assignments: Vec<Assignment>,
+    timers: BTreeMap<usize, i64>,
+    interval: Option<Duration>,
+    next_checkpoint: Option<Duration>,
+    wanted: VecDeque<SnapshotKind>,
+    checkpointing: Checkpointing,
+    ending: Ending,
+    last_tick_sent: bool,
+    /// No tick can open before something happens that wakes the clock anyway.
+    blocked: bool,
+}
+
+impl Clock {
+    pub(super) fn new(
+        options: TickOptions,
+        workers: usize,
+        tables: Vec<TableOptions>,
+        interval: Option<Duration>,
+        start: ClockStart,
+        now: Duration,
+    ) -> Self {
+        let mut assignments = Vec::new();
+        let (first, wall_time_ms) = (start.tick, start.wall_time_ms);
+        let tables = Tables::new(tables, start, workers, now, &mut assignments);
+        Self {
+            options,
+            workers,
+            tables,
+            first,
+            next: first,
+            wall_time_ms,
+            open: None,
+            closing: BTreeMap::new(),
+            ready: false,
+            last_full: false,
+            last_opened: None,
+            assignments,
+            timers: BTreeMap::new(),
+            interval,
+            next_checkpoint: interval.map(|interval| now + interval),
+            wanted: VecDeque::new(),
+            checkpointing: Checkpointing::Idle,
+            ending: Ending::No,
+            last_tick_sent: false,
+            blocked: false,
+        }
+    }
+
+    /// Says whether the job has ended by itself rather than by a wish to stop.
+    pub(super) fn all_tables_ended(&self) -> bool {
+        self.tables.all_ended()
+    }
+
+    /// Returns the watermark of each table, at the newest closed tick.
+    pub(super) fn watermarks(&self) -> &[Watermark] {
+        self.tables.watermarks()
+    }
+
+    /// Takes one turn. `frontier` is the least tick that is not yet through worker 0's probe; none when all are.
+    pub(super) fn turn(
+        &mut self,
+        now: Duration,
+        wall_ms: i64,
+        frontier: Option<u64>,
+        events: Vec<Event>,
+    ) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for event in events {
+            self.observe(event, now);
+        }
+        self.finish_closing(now, &mut actions);
+        self.decide_checkpoint(now, &mut actions);
+        self.decide_close(now, &mut actions);
+        // A tick without workers' input to wait for closes in the turn that opens it, so try the others again.
+        if self.decide_open(now, wall_ms, frontier, &mut actions) {
+            self.decide_close(now, &mut actions);
+        }
+        actions
+    }
+
+    /// Returns how long the clock may sleep if nothing happens; none: until something does.
+    pub(super) fn sleep(&self, now: Duration, wall_ms: i64) -> Option<Duration> {
+        if self.ending == Ending::Over {
+            return None;
+        }
+        let mut wakes: Vec<Duration> = Vec::new();
+        if let Some(open) = &self.open
+            && open.hold.is_none()
+        {
+            wakes.push(open.opened_at + self.options.interval_min);
+        }
+        if self.open.is_none() && self.may_read() && !self.blocked {
+            if self.ready
+                && let Some(last) = self.last_opened
+            {
+                wakes.push(last + self.options.interval_min);
+            }
+            if let Some(idle) = self.tables.next_idle() {
+                wakes.push(idle);
+            }
+            if let Some(&timer) = self.timers.values().min() {
+                wakes.push(now + Duration::from_millis(u64::try_from(timer.saturating_sub(wall_ms)).unwrap_or(0)));
+            }
+        }
+        if self.checkpointing == Checkpointing::Idle
+            && self.ending == Ending::No
+            && let Some(next) = self.next_checkpoint
+        {
+            wakes.push(next);
+        }
+        wakes.into_iter().min().map(|wake| wake.saturating_sub(now))
+    }
+
+    fn observe(&mut self, event: Event, now: Duration) {
+        match event {
+            Event::Report(report) => self.observe_report(report),
+            Event::Discovered {
+                table,
+                splits,
+                complete,
+            } => {
+                self.tables
+                    .discovered(table, splits, complete, self.workers, now, &mut self.assignments);
+                // A table may have ended by this: a tick tells the operators.
+                self.ready |= complete;
+            }
+            Event::CheckpointWanted(kind) => self.wanted.push_back(kind),
+            Event::AttemptBegun(attempt) => {
+                if matches!(self.checkpointing, Checkpointing::Beginning(_)) {
+                    self.checkpointing = Checkpointing::Begun(attempt);
+                }
+            }
+            Event::Decided => {
+                self.checkpointing = Checkpointing::Idle;
+                self.next_checkpoint = self.interval.map(|interval| now + interval);
+            }
+            Event::Published => {
+                if matches!(self.ending, Ending::Taking(_)) && self.checkpointing == Checkpointing::Idle {
+                    self.ending = Ending::Over;
+                }
+            }
+            Event::AttemptFailed { retry } => {
+                self.checkpointing = Checkpointing::Idle;
+                self.next_checkpoint = self.interval.map(|interval| now + interval);
+                self.ending = match std::mem::replace(&mut self.ending, Ending::No) {
+                    Ending::Taking(kind) if retry => Ending::Wanted(kind),
+                    // A stop whose savepoint cannot be is called off; the end of the input is not.
+                    Ending::Taking(_) => Ending::No,
+                    other => other,
+                };
+            }
+            Event::StopWanted(kind) => {
+                if self.ending == Ending::No {
+                    self.ending = Ending::Wanted(kind);
+                }
+            }
+        }
+    }
+
+    fn observe_report(&mut self, report: Report) {
+        match report {
+            Report::Ready => self.ready = true,
+            Report::Settled { tick, full } => {
+                if let Some(open) = &mut self.open
+                    && open.tick == tick
+                {
+                    open.settled += 1;
+                    open.full |= full;
+                }
+            }
+            Report::Captured { tick } => {
+                if let Some(open) = &mut self.open
+                    && open.tick == tick
+                {
+                    open.captured += 1;
+                }
+            }
+            Report::Closed { tick, .. } => {
+                if let Some(closing) = self.closing.get_mut(&tick) {
+                    closing.reports.push(report);
+                }
+            }
+            Report::Timer { worker, at_ms } => {
+                match at_ms {
+                    Some(at_ms) => self.timers.insert(worker, at_ms),
+                    None => self.timers.remove(&worker),
+                };
+            }
+        }
+    }
+
+    /// Closes, for the operators, the ticks that all workers have reported; in order.
+    fn finish_closing(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        while let Some(entry) = self.closing.first_entry()
+            && entry.get().reports.len() == self.workers
+        {
+            let (tick, closing) = entry.remove_entry();
+            for report in closing.reports {
+                if let Report::Closed { splits, more, .. } = report {
+                    self.ready |= more;
+                    self.tables.apply(splits, now);
+                }
+            }
+            self.tables.advance(now);
+            self.ready |= self.tables.take_unblocked();
+            let watermarks = self.tables.watermarks().to_vec();
+            let is_last = closing.is_last;
+            actions.push(Action::Close(TickClosed {
+                tick,
+                wall_time_ms: closing.wall_time_ms,
+                watermarks,
+                is_last,
+            }));
+        }
+    }
+
+    /// True while ticks may take in rows.
+    fn may_read(&self) -> bool {
+        self.ending == Ending::No
+    }
+
+    fn decide_checkpoint(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let bounded_end = self.ending == Ending::No && self.tables.all_ended() && self.assignments.is_empty();
+        if bounded_end && self.last_tick_sent && self.open.is_none() && self.closing.is_empty() {
+            self.ending = Ending::Wanted(SnapshotKind::Final);
+        }
+        if self.checkpointing == Checkpointing::Idle {
+            let kind = match &self.ending {
+                Ending::Wanted(kind) => Some(kind.clone()),
+                Ending::No if !self.wanted.is_empty() => self.wanted.pop_front(),
+                Ending::No if self.next_checkpoint.is_some_and(|due| now >= due) => Some(SnapshotKind::Periodic),
+                _ => None,
+            };
+            if let Some(kind) = kind {
+                if let Ending::Wanted(ending) = &self.ending {
+                    self.ending = Ending::Taking(ending.clone());
+                }
+                self.checkpointing = Checkpointing::Beginning(kind.clone());
+                actions.push(Action::BeginAttempt(kind));
+            }
+        }
+        if self.ending == Ending::Over && self.open.is_none() && self.closing.is_empty() {
+            actions.push(Action::Shutdown);
+        }
+    }
+
+    fn decide_close(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let Some(open) = &self.open else { return };
+        let done = match &open.hold {
+            Some(_) => open.captured == self.workers,
+            None => open.is_last || open.settled == self.workers || now >= open.opened_at + self.options.interval_min,
+        };
+        if !done {
+            return;
+        }
+        let Some(open) = self.open.take() else { return };
+        self.last_full = open.full;
+        if let Some(attempt) = open.hold {
+            let cut = self.tables.cut(open.tick, self.wall_time_ms);
+            actions.push(Action::Captured {
+                attempt,
+                cut,
+                pause: now.saturating_sub(open.opened_at),
+            });
+            self.checkpointing = Checkpointing::Deciding;
+        }
+        let closing = ClosingTick {
+            wall_time_ms: open.wall_time_ms,
+            is_last: open.is_last,
+            reports: Vec::new(),
+        };
+        self.closing.insert(open.tick, closing);
+        actions.push(Action::Send {
+            tick: open.tick,
+            command: Command::Close { tick: open.tick },
+        });
+        actions.push(Action::AdvanceCommands(open.tick + 1));
+    }
+
+    fn decide_open(&mut self, now: Duration, wall_ms: i64, frontier: Option<u64>, actions: &mut Vec<Action>) -> bool {
+        if self.open.is_some() || self.ending == Ending::Over {
+            return false;
+        }
+        let in_flight = self.next - frontier.unwrap_or(self.next).clamp(self.first, self.next);
+        let begun = matches!(self.checkpointing, Checkpointing::Begun(_));
+        self.blocked = in_flight >= self.options.in_flight_max as u64 || begun && !self.closing.is_empty();
+        if self.blocked {
+            return false;
+        }
+        let rested = self
+            .last_opened
+            .is_none_or(|last| now >= last + self.options.interval_min);
+        let mut hold = None;
+        let mut is_last = false;
+        if let Checkpointing::Begun(attempt) = &self.checkpointing {
+            // The cut is exact because every report before it has been counted: see `blocked`.
+            hold = Some(*attempt);
+        } else if !self.may_read() {
+            return false;
+        } else if self.tables.all_ended() && self.assignments.is_empty() {
+            if self.last_tick_sent || !self.closing.is_empty() {
+                return false;
+            }
+            is_last = true;
+        } else {
+            let timer = self.timers.values().any(|&at_ms| at_ms <= wall_ms);
+            let idle = self.tables.next_idle().is_some_and(|due| now >= due) && rested;
+            let rows = self.ready && (rested || self.last_full);
+            if !(rows || timer && rested || idle || !self.assignments.is_empty()) {
+                return false;
+            }
+        }
+        self.wall_time_ms = self.wall_time_ms.max(wall_ms);
+        if let Some(attempt) = &hold {
+            self.checkpointing = Checkpointing::Holding(*attempt);
+        } else {
+            self.ready = false;
+            let wall_time_ms = self.wall_time_ms;
+            self.timers.retain(|_, at_ms| *at_ms > wall_time_ms);
+            self.last_opened = Some(now);
+        }
+        self.last_tick_sent |= is_last;
+        let open = OpenTick {
+            tick: self.next,
+            wall_time_ms: self.wall_time_ms,
+            opened_at: now,
+            settled: 0,
+            full: false,
+            hold,
+            captured: 0,
+            is_last,
+        };
+        let assignments = if hold.is_some() {
+            Vec::new()
+        } else {
+            std::mem::take(&mut self.assignments)
+        };
+        let command = Command::Open {
+            tick: self.next,
+            wall_time_ms: self.wall_time_ms,
+            hold,
+            ceilings: self.tables.ceilings(),
+            assignments,
+        };
+        actions.push(Action::Send {
+            tick: self.next,
+            command,
+        });
+        self.open = Some(open);
+        self.next += 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

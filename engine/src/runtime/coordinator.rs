@@ -1,0 +1,348 @@
+//! The coordinator of checkpoints: uploads, decides, publishes. Runs beside the workers, on the I/O runtime.
+//!
+//! ```text
+//!  clock ── Begin ─▶ begin() ── AttemptBegun ─▶ clock holds ─▶ workers capture ── Worker, Cut ─▶ put_state, pre-commits
+//!        ◀─ Decided ── checkpoint/C exists ── permit ── publish of every sink ── committed/C ── Published ─▶ clock
+//! ```
+//! Committables of an attempt that failed are kept and go with the next one: what they stand for is durable already.
+
+use super::clock::{Cut, Event};
+use super::shared::JobShared;
+use crate::error::{Error, Result};
+use crate::job::CheckpointOptions;
+use crate::sink::{PreCommit, PublishPermit, SinkCommitter};
+use crate::status::CheckpointStatus;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tidemill_checkpoints as checkpoints;
+use tidemill_checkpoints::{
+    Attempt, AttemptId, CheckpointId, Committable, ErrorKind, Generation, OperatorUid, Snapshot, SnapshotKind,
+    StateObject,
+};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// Publishing is repeated this often before the job fails (and publishes again when it is restored).
+const PUBLISH_TRIES: u32 = 5;
+
+/// The pause before a failed attempt is repeated, and the first one before publishing is.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// What the coordinator is told.
+pub(super) enum Message {
+    /// Begin an attempt.
+    Begin(SnapshotKind),
+    /// A worker's part.
+    Worker(WorkerCapture),
+    /// The clock's part; all workers have captured.
+    Cut {
+        attempt: Attempt,
+        cut: Cut,
+        pause: Duration,
+    },
+}
+
+/// One worker's state at a hold.
+pub(super) struct WorkerCapture {
+    pub(super) worker: usize,
+    pub(super) attempt: Attempt,
+    pub(super) state: StateObject,
+    pub(super) pre_commits: Vec<(OperatorUid, PreCommit)>,
+}
+
+/// The committers of the job's sinks, by uid.
+pub(super) type Committers = BTreeMap<OperatorUid, Arc<dyn SinkCommitter>>;
+
+/// What stays the same in all checkpoints of a run.
+pub(super) struct JobFacts {
+    pub(super) plan_hash: String,
+    pub(super) operators: BTreeSet<OperatorUid>,
+    pub(super) key_groups: u16,
+    pub(super) workers: usize,
+}
+
+/// See the module's documentation.
+pub(super) struct Coordinator {
+    pub(super) protocol: Option<(checkpoints::Coordinator, CheckpointOptions)>,
+    pub(super) committers: Committers,
+    pub(super) facts: JobFacts,
+    pub(super) shared: Arc<JobShared>,
+    pub(super) messages: UnboundedReceiver<Message>,
+    pub(super) carried: BTreeMap<OperatorUid, Vec<Committable>>,
+    pub(super) failures: u32,
+    /// Numbers attempts of a job without checkpoints.
+    pub(super) unstored: u64,
+}
+
+/// A failure of an attempt.
+enum Failure {
+    /// This attempt failed; the job goes on.
+    Attempt { error: String, retry: bool },
+    /// The job cannot go on.
+    Job(Error),
+    /// The job's workers have ended; there is nobody to tell.
+    Ended,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Job(error)
+    }
+}
+
+impl From<checkpoints::Error> for Failure {
+    fn from(error: checkpoints::Error) -> Self {
+        let retry = match (error.kind(), &error) {
+            // Its answer was lost, and with it what we know of our sinks: the successor restores it.
+            (_, checkpoints::Error::DecidedEarlier { .. }) => {
+                return Failure::Job(Error::Checkpoint(error.to_string()));
+            }
+            (ErrorKind::Fenced, _) => return Failure::Job(Error::Fenced),
+            (ErrorKind::User, _) => false,
+            _ => true,
+        };
+        Failure::Attempt {
+            error: error.to_string(),
+            retry,
+        }
+    }
+}
+
+impl Coordinator {
+    /// Serves until the job drops its end of the channel.
+    pub(super) async fn serve(mut self) {
+        while let Some(message) = self.messages.recv().await {
+            let Message::Begin(kind) = message else { continue };
+            let outcome = self.attempt(&kind).await;
+            match outcome {
+                Ok(checkpoint) => {
+                    self.failures = 0;
+                    self.shared.answer(&kind, &Ok(checkpoint));
+                    self.shared.send(Event::Published);
+                }
+                Err(Failure::Ended) => return,
+                Err(Failure::Job(error)) => {
+                    self.shared.answer(&kind, &Err(error.clone()));
+                    self.shared.fail(error);
+                    return;
+                }
+                Err(Failure::Attempt { error, retry }) => {
+                    tracing::warn!(error, "a checkpoint attempt failed");
+                    self.failures += 1;
+                    let text = error;
+                    self.shared.update_status(|status| {
+                        status.checkpoints_failed += 1;
+                        status.checkpoint_error = Some(text.clone());
+                    });
+                    self.shared.answer(&kind, &Err(Error::Checkpoint(text.clone())));
+                    let most = self.protocol.as_ref().map_or(0, |(_, options)| options.failures_max);
+                    if retry && self.failures > most {
+                        let failures = self.failures;
+                        self.shared.fail(Error::Checkpoint(format!(
+                            "{failures} attempts in a row failed, the last: {text}"
+                        )));
+                        return;
+                    }
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    self.shared.send(Event::AttemptFailed { retry });
+                }
+            }
+        }
+    }
+
+    async fn attempt(&mut self, kind: &SnapshotKind) -> Result<u64, Failure> {
+        let began = self.shared.time.monotonic();
+        let attempt = match &self.protocol {
+            Some((protocol, _)) => {
+                // A taken name is refused before the stream is held for it.
+                if let SnapshotKind::Savepoint(name) = kind {
+                    protocol.check_savepoint_name(name).await?;
+                }
+                protocol.begin().await?
+            }
+            None => {
+                self.unstored += 1;
+                let id = self.unstored;
+                Attempt {
+                    checkpoint: CheckpointId(id),
+                    attempt: AttemptId(1),
+                    generation: Generation(0),
+                }
+            }
+        };
+        self.shared.send(Event::AttemptBegun(attempt));
+        let (captures, cut, pause) = self.gather(&attempt).await?;
+        let state_bytes = captures.iter().map(|capture| capture.state.bytes.len() as u64).sum();
+        let decided = self.decide(kind, &attempt, captures, &cut).await?;
+        self.shared.send(Event::Decided);
+        let checkpoint = attempt.checkpoint.0;
+        self.publish(&attempt, decided).await?;
+        let duration = self.shared.time.monotonic().saturating_sub(began);
+        self.shared.checkpoint_done(CheckpointStatus {
+            id: checkpoint,
+            tick: cut.tick,
+            completed_ms: self.shared.time.wall_ms(),
+            duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX),
+            state_bytes,
+            published: true,
+            savepoint: match kind {
+                SnapshotKind::Savepoint(name) => Some(name.to_string()),
+                _ => None,
+            },
+        });
+        if let Some((protocol, options)) = &self.protocol
+            && let Err(error) = protocol.gc(options.retained).await
+        {
+            if error.kind() == ErrorKind::Fenced {
+                return Err(Failure::Job(Error::Fenced));
+            }
+            // What is left lying is found again by the next collection.
+            tracing::warn!(%error, "old checkpoints could not be collected");
+        }
+        Ok(checkpoint)
+    }
+
+    /// Waits for the parts of all workers and the clock's. A hold cannot be given up, so there is no timeout here: under
+    /// back pressure it waits for the ticks in flight.
+    async fn gather(&mut self, attempt: &Attempt) -> Result<(Vec<WorkerCapture>, Cut, Duration), Failure> {
+        let mut captures: Vec<WorkerCapture> = Vec::new();
+        let mut from_clock = None;
+        loop {
+            if captures.len() == self.facts.workers
+                && let Some((cut, pause)) = from_clock.take()
+            {
+                captures.sort_by_key(|capture| capture.worker);
+                return Ok((captures, cut, pause));
+            }
+            match self.messages.recv().await {
+                Some(Message::Worker(capture)) if &capture.attempt == attempt => captures.push(capture),
+                Some(Message::Cut {
+                    attempt: of,
+                    cut,
+                    pause,
+                }) if &of == attempt => from_clock = Some((cut, pause)),
+                Some(_) => {}
+                None => return Err(Failure::Ended),
+            }
+        }
+    }
+
+    /// Makes everything durable, then decides. Returns the sinks' committables.
+    async fn decide(
+        &mut self,
+        kind: &SnapshotKind,
+        attempt: &Attempt,
+        captures: Vec<WorkerCapture>,
+        cut: &Cut,
+    ) -> Result<BTreeMap<OperatorUid, Vec<Committable>>, Failure> {
+        let timeout = self
+            .protocol
+            .as_ref()
+            .map_or(Duration::MAX, |(_, options)| options.timeout);
+        let mut uploads = Vec::new();
+        let mut pre_commits = Vec::new();
+        for capture in captures {
+            let worker = u32::try_from(capture.worker).unwrap_or(u32::MAX);
+            if let Some((protocol, _)) = &self.protocol {
+                uploads.push(protocol.put_state(attempt, worker, capture.state));
+            }
+            pre_commits.extend(capture.pre_commits);
+        }
+        let pre_commits = futures::future::try_join_all(
+            pre_commits
+                .into_iter()
+                .map(|(uid, pre_commit)| async move { pre_commit.await.map(|committable| (uid, committable)) }),
+        );
+        // A sink that does not become durable in time leaves nothing to continue from: the job restarts.
+        let committables = match tokio::time::timeout(timeout, pre_commits).await {
+            Ok(committables) => committables?,
+            Err(_) => {
+                return Err(Failure::Job(Error::Checkpoint(format!(
+                    "the sinks were not durable within {timeout:?}"
+                ))));
+            }
+        };
+        for (uid, committable) in committables {
+            if let Some(bytes) = committable {
+                self.carried.entry(uid).or_default().push(Committable(bytes));
+            }
+        }
+        let Some((protocol, _)) = &self.protocol else {
+            return Ok(BTreeMap::new());
+        };
+        let state = match tokio::time::timeout(timeout, futures::future::try_join_all(uploads)).await {
+            Ok(state) => state?,
+            Err(_) => {
+                let error = format!("the state was not uploaded within {timeout:?}");
+                return Err(Failure::Attempt { error, retry: true });
+            }
+        };
+        let snapshot = Snapshot {
+            kind: kind.clone(),
+            tick: cut.tick,
+            created_ms: self.shared.time.wall_ms(),
+            wall_time_ms: cut.wall_time_ms,
+            state,
+            sources: cut.sources.clone(),
+            watermarks: cut.watermarks.clone(),
+            committables: self.carried.clone(),
+            plan_hash: self.facts.plan_hash.clone(),
+            operators: self.facts.operators.clone(),
+            key_group_count: self.facts.key_groups,
+            parallelism: u32::try_from(self.facts.workers).unwrap_or(u32::MAX),
+        };
+        protocol.decide(attempt, snapshot).await?;
+        Ok(std::mem::take(&mut self.carried))
+    }
+
+    async fn publish(
+        &self,
+        attempt: &Attempt,
+        committables: BTreeMap<OperatorUid, Vec<Committable>>,
+    ) -> Result<(), Failure> {
+        let Some((protocol, _)) = &self.protocol else {
+            return Ok(());
+        };
+        publish(protocol, &self.committers, attempt.checkpoint, &committables).await?;
+        Ok(())
+    }
+}
+
+/// Publishes a checkpoint to every sink, in the order of their uids, and marks it as published.
+pub(super) async fn publish(
+    protocol: &checkpoints::Coordinator,
+    committers: &Committers,
+    checkpoint: CheckpointId,
+    committables: &BTreeMap<OperatorUid, Vec<Committable>>,
+) -> Result<()> {
+    let failed = |error: checkpoints::Error| match error.kind() {
+        ErrorKind::Fenced => Error::Fenced,
+        _ => Error::Checkpoint(error.to_string()),
+    };
+    let permit = protocol.permit(checkpoint).await.map_err(failed)?;
+    let permit = PublishPermit {
+        checkpoint: permit.checkpoint.0,
+        generation: permit.generation.0,
+    };
+    for (uid, committer) in committers {
+        let bytes: Vec<Vec<u8>> = committables
+            .get(uid)
+            .map(|all| all.iter().map(|c| c.0.clone()).collect())
+            .unwrap_or_default();
+        let mut tries = 1;
+        loop {
+            match committer.publish(permit, &bytes).await {
+                Ok(()) => break,
+                Err(Error::Fenced) => return Err(Error::Fenced),
+                Err(error) if tries == PUBLISH_TRIES => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, sink = %uid, checkpoint = permit.checkpoint, "publishing failed and is repeated");
+                    tokio::time::sleep(RETRY_PAUSE * 2u32.pow(tries)).await;
+                    tries += 1;
+                }
+            }
+        }
+    }
+    protocol.mark_committed(checkpoint).await.map_err(failed)
+}

@@ -1,0 +1,417 @@
+//! Whole jobs on the engine, in memory: the same output whatever the ticks, workers, delays, kills and restores.
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tidemill_checkpoints::SnapshotStore;
+use tidemill_engine::aggregate::{AggregateCall, Count, Sum};
+use tidemill_engine::expr::{column, from_fn};
+use tidemill_engine::graph::{Calc, EventTime, JobGraph, SinkNode, SourceNode, WindowAggregate, WindowAssigner};
+use tidemill_engine::job::{CheckpointOptions, JobConfig, JobEnd, StopMode, TickOptions, start};
+use tidemill_engine::sink::DeliveryGuarantee;
+use tidemill_engine::testing::{MemorySink, MemorySource};
+use tidemill_engine::time::ManualTime;
+
+const DELAY_MS: i64 = 20;
+const WINDOW_MS: i64 = 10;
+
+fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("key", DataType::Int64, false),
+        Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, None), false),
+        Field::new("value", DataType::Int64, false),
+    ]))
+}
+
+fn batch(rows: &[(i64, i64, i64)]) -> RecordBatch {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.0))),
+        Arc::new(TimestampMillisecondArray::from_iter_values(
+            rows.iter().map(|row| row.1),
+        )),
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.2))),
+    ];
+    RecordBatch::try_new(schema(), columns).unwrap()
+}
+
+/// source -> filter value >= 0 -> count and sum per key and window -> sink; and every row to a second sink.
+fn graph(source: &MemorySource, windows: &MemorySink, rows: &MemorySink) -> JobGraph {
+    let mut graph = JobGraph::new();
+    let event_time = EventTime {
+        column: 1,
+        delay_ms: DELAY_MS,
+        idle_timeout: None,
+        max_drift_ms: None,
+    };
+    let input = graph
+        .source(SourceNode {
+            table: "events".into(),
+            physical_schema: schema(),
+            source: Arc::new(source.clone()),
+            computed: None,
+            event_time: Some(event_time),
+        })
+        .unwrap();
+    let positive = from_fn("value >= 0", DataType::Boolean, |batch, _| {
+        let values = batch.column(2).as_primitive::<Int64Type>();
+        Ok(Arc::new(arrow::array::BooleanArray::from_iter(
+            values.iter().map(|value| value.map(|value| value >= 0)),
+        )))
+    });
+    let outputs = schema()
+        .fields()
+        .iter()
+        .enumerate()
+        .map(|(i, field)| (field.as_ref().clone(), column(i)))
+        .collect();
+    let kept = graph
+        .calc(
+            "filter",
+            input,
+            Calc {
+                predicate: Some(positive),
+                outputs,
+            },
+        )
+        .unwrap();
+    let call = |name: &str, function, arguments| AggregateCall {
+        function,
+        arguments,
+        filter: None,
+        name: name.into(),
+    };
+    let spec = WindowAggregate {
+        keys: vec![0],
+        window: WindowAssigner::Tumble {
+            time: 1,
+            size_ms: WINDOW_MS,
+            offset_ms: 0,
+        },
+        aggregates: vec![
+            call("n", Arc::new(Count::new()), vec![]),
+            call("sum", Arc::new(Sum::try_new(&DataType::Int64).unwrap()), vec![2]),
+        ],
+        window_names: ("window_start".into(), "window_end".into()),
+    };
+    let counted = graph.window_aggregate("windows", kept, spec).unwrap();
+    graph
+        .sink(
+            "windows-sink",
+            counted,
+            SinkNode {
+                name: "windows".into(),
+                sink: Arc::new(windows.clone()),
+            },
+        )
+        .unwrap();
+    graph
+        .sink(
+            "rows-sink",
+            input,
+            SinkNode {
+                name: "rows".into(),
+                sink: Arc::new(rows.clone()),
+            },
+        )
+        .unwrap();
+    graph
+}
+
+/// (key, window end) -> (count, sum); a window that comes twice is kept as a sum that fits nothing.
+fn windows_of(sink: &MemorySink) -> BTreeMap<(i64, i64), Vec<(i64, i64)>> {
+    let mut found: BTreeMap<(i64, i64), Vec<(i64, i64)>> = BTreeMap::new();
+    for batch in sink.batches() {
+        let int = |i: usize| batch.column(i).as_primitive::<Int64Type>().values().to_vec();
+        let ends = batch
+            .column(2)
+            .as_primitive::<arrow::datatypes::TimestampMillisecondType>()
+            .values()
+            .to_vec();
+        let (keys, counts, sums) = (int(0), int(3), int(4));
+        for row in 0..batch.num_rows() {
+            found
+                .entry((keys[row], ends[row]))
+                .or_default()
+                .push((counts[row], sums[row]));
+        }
+    }
+    found
+}
+
+fn reference(rows: &[(i64, i64, i64)]) -> BTreeMap<(i64, i64), Vec<(i64, i64)>> {
+    let mut windows: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
+    for &(key, ts, value) in rows.iter().filter(|row| row.2 >= 0) {
+        let entry = windows
+            .entry((key, ts.div_euclid(WINDOW_MS) * WINDOW_MS + WINDOW_MS))
+            .or_default();
+        entry.0 += 1;
+        entry.1 += value;
+    }
+    windows
+        .into_iter()
+        .map(|(window, counts)| (window, vec![counts]))
+        .collect()
+}
+
+fn rows_of(sink: &MemorySink) -> Vec<(i64, i64, i64)> {
+    let mut found = Vec::new();
+    for batch in sink.batches() {
+        let times = batch
+            .column(1)
+            .as_primitive::<arrow::datatypes::TimestampMillisecondType>();
+        let (keys, values) = (
+            batch.column(0).as_primitive::<Int64Type>(),
+            batch.column(2).as_primitive::<Int64Type>(),
+        );
+        found.extend((0..batch.num_rows()).map(|row| (keys.value(row), times.value(row), values.value(row))));
+    }
+    found.sort_unstable();
+    found
+}
+
+fn config(workers: usize, store: Option<&SnapshotStore>) -> JobConfig {
+    let mut config = JobConfig::new("test");
+    config.parallelism = workers;
+    config.checkpoints = store.map(|store| {
+        let mut options = CheckpointOptions::new(store.clone());
+        options.interval = Some(Duration::from_millis(20));
+        options
+    });
+    config
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// Rows in order of time, shifted by less than the watermark's delay, dealt to splits: none is late.
+fn input() -> impl Strategy<Value = Vec<Vec<(i64, i64, i64)>>> {
+    prop::collection::vec((0i64..6, 0i64..DELAY_MS, -3i64..50, 0usize..3), 1..400).prop_map(|rows| {
+        let mut splits = vec![Vec::new(); 3];
+        for (index, (key, shift, value, split)) in rows.into_iter().enumerate() {
+            splits[split].push((key, index as i64 * 2 - shift, value));
+        }
+        splits
+    })
+}
+
+fn source(splits: &[Vec<(i64, i64, i64)>], rows_max: usize) -> MemorySource {
+    MemorySource::bounded(splits.iter().map(|rows| vec![batch(rows)]).collect()).with_rows_max(rows_max)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// K = 4 ticks in flight, three workers, slow sinks and tiny batches against one tick at a time on one worker, and
+    /// both against a few lines over all rows.
+    #[test]
+    fn output_does_not_depend_on_ticks_workers_or_delays(
+        splits in input(), rows_max in 1usize..20, rows_per_tick in 1usize..60, delay in 0u64..3,
+    ) {
+        let runtime = runtime();
+        let all: Vec<_> = splits.iter().flatten().copied().collect();
+        let mut sorted = all.clone();
+        sorted.sort_unstable();
+        for (workers, in_flight, delay) in [(1, 1, 0), (3, 4, delay)] {
+            let windows = MemorySink::new(DeliveryGuarantee::AtLeastOnce).with_delay(Duration::from_millis(delay));
+            let rows = MemorySink::new(DeliveryGuarantee::AtLeastOnce);
+            let mut config = config(workers, None);
+            config.ticks = TickOptions { in_flight_max: in_flight, rows_max: rows_per_tick, output_rows_max: 3, ..TickOptions::default() };
+            let job = start(graph(&source(&splits, rows_max), &windows, &rows), config, runtime.handle()).unwrap();
+            prop_assert_eq!(runtime.block_on(job.wait()).unwrap(), JobEnd::Finished);
+            prop_assert_eq!(rows_of(&rows), sorted.clone());
+            prop_assert_eq!(windows_of(&windows), reference(&all));
+            let late: u64 = job.status().operators.iter().map(|operator| operator.counts.rows_late).sum();
+            prop_assert_eq!(late, 0);
+        }
+    }
+
+    /// Dropped again and again at any moment and started with another parallelism: nothing missing, nothing twice.
+    #[test]
+    fn kills_and_restores_lose_and_repeat_nothing(
+        splits in input(), kills in prop::collection::vec((0u64..60, 1usize..4), 1..6),
+    ) {
+        let runtime = runtime();
+        let store = SnapshotStore::in_memory();
+        let all: Vec<_> = splits.iter().flatten().copied().collect();
+        let mut sorted = all.clone();
+        sorted.sort_unstable();
+        let windows = MemorySink::new(DeliveryGuarantee::ExactlyOnce).with_delay(Duration::from_millis(1));
+        let rows = MemorySink::new(DeliveryGuarantee::ExactlyOnce);
+        let table = source(&splits, 4);
+        for (after_ms, workers) in kills {
+            let mut config = config(workers, Some(&store));
+            config.ticks.rows_max = 8;
+            let job = start(graph(&table, &windows, &rows), config, runtime.handle()).unwrap();
+            std::thread::sleep(Duration::from_millis(after_ms));
+            job.stop(StopMode::Now).unwrap();
+            runtime.block_on(job.wait()).unwrap();
+        }
+        let job = start(graph(&table, &windows, &rows), config(2, Some(&store)), runtime.handle()).unwrap();
+        prop_assert_eq!(runtime.block_on(job.wait()).unwrap(), JobEnd::Finished);
+        prop_assert_eq!(rows_of(&rows), sorted);
+        prop_assert_eq!(windows_of(&windows), reference(&all));
+    }
+}
+
+#[test]
+fn watermark_fires_windows_while_the_job_runs_and_late_rows_are_counted() {
+    let runtime = runtime();
+    let source = MemorySource::unbounded(1);
+    let windows = MemorySink::new(DeliveryGuarantee::AtLeastOnce);
+    let rows = MemorySink::new(DeliveryGuarantee::AtLeastOnce);
+    let job = start(graph(&source, &windows, &rows), config(2, None), runtime.handle()).unwrap();
+    source.push(0, batch(&[(1, 5, 1), (2, 7, 1)]));
+    source.push(0, batch(&[(1, 29, 0)]));
+    until(
+        || windows.rows() == 2,
+        "the window that ends at 10 fires at a watermark of 9 = 29 - 20",
+    );
+    source.push(0, batch(&[(1, 9, 1)]));
+    let late = || {
+        job.status()
+            .operators
+            .iter()
+            .map(|operator| operator.counts.rows_late)
+            .sum::<u64>()
+    };
+    until(|| late() == 1, "a row of a fired window is late");
+    source.end();
+    assert_eq!(runtime.block_on(job.wait()).unwrap(), JobEnd::Finished);
+    assert_eq!(windows.rows(), 3);
+}
+
+#[test]
+fn stop_with_savepoint_then_restore_continues_exactly() {
+    let runtime = runtime();
+    let store = SnapshotStore::in_memory();
+    let source = MemorySource::unbounded(2);
+    let windows = MemorySink::new(DeliveryGuarantee::ExactlyOnce);
+    let rows = MemorySink::new(DeliveryGuarantee::ExactlyOnce);
+    let job = start(
+        graph(&source, &windows, &rows),
+        config(1, Some(&store)),
+        runtime.handle(),
+    )
+    .unwrap();
+    source.push(0, batch(&[(1, 5, 1)]));
+    source.push(1, batch(&[(1, 8, 2)]));
+    until(|| rows.rows() == 2, "rows appear with their checkpoint");
+    runtime.block_on(job.savepoint("mid")).unwrap();
+    let taken = runtime.block_on(job.savepoint("mid")).unwrap_err();
+    assert!(taken.to_string().contains("exists already"), "{taken}");
+    job.stop(StopMode::Savepoint("end".into())).unwrap();
+    assert_eq!(runtime.block_on(job.wait()).unwrap(), JobEnd::Stopped);
+    source.push(0, batch(&[(1, 6, 4)]));
+    source.end();
+    let job = start(
+        graph(&source, &windows, &rows),
+        config(3, Some(&store)),
+        runtime.handle(),
+    )
+    .unwrap();
+    assert_eq!(runtime.block_on(job.wait()).unwrap(), JobEnd::Finished);
+    assert_eq!(windows_of(&windows), BTreeMap::from([((1, 10), vec![(3, 7)])]));
+    assert_eq!(rows.rows(), 3);
+}
+
+#[test]
+fn hand_driven_clock_decides_when_checkpoints_are_due() {
+    let runtime = runtime();
+    let time = ManualTime::at(1_000);
+    let store = SnapshotStore::in_memory();
+    let source = MemorySource::unbounded(1);
+    let windows = MemorySink::new(DeliveryGuarantee::ExactlyOnce);
+    let rows = MemorySink::new(DeliveryGuarantee::ExactlyOnce);
+    let mut config = config(1, Some(&store));
+    config.time = Arc::new(time.clone());
+    if let Some(options) = &mut config.checkpoints {
+        options.interval = Some(Duration::from_secs(10));
+    }
+    let job = start(graph(&source, &windows, &rows), config, runtime.handle()).unwrap();
+    source.push(0, batch(&[(1, 5, 1)]));
+    until(|| job.status().operators[0].counts.rows_out == 1, "the row is read");
+    std::thread::sleep(Duration::from_millis(50));
+    assert_eq!(
+        (rows.rows(), job.status().checkpoints.len()),
+        (0, 0),
+        "no time has passed, so no checkpoint was due"
+    );
+    time.advance(Duration::from_secs(10));
+    until(|| rows.rows() == 1, "the checkpoint makes the row visible");
+    assert_eq!(job.status().checkpoints[0].completed_ms, 11_000);
+}
+
+#[test]
+fn failing_expression_names_its_operator_and_publishes_nothing() {
+    let runtime = runtime();
+    let store = SnapshotStore::in_memory();
+    let mut graph = JobGraph::new();
+    let source = MemorySource::bounded(vec![vec![batch(&[(1, 5, 1)])]]);
+    let input = graph
+        .source(SourceNode {
+            table: "events".into(),
+            physical_schema: schema(),
+            source: Arc::new(source),
+            computed: None,
+            event_time: None,
+        })
+        .unwrap();
+    let fails = from_fn("1 / 0", DataType::Int64, |_, _| {
+        Err(tidemill_engine::Error::operator("division by zero"))
+    });
+    let outputs = vec![(Field::new("x", DataType::Int64, true), fails)];
+    let broken = graph
+        .calc(
+            "broken",
+            input,
+            Calc {
+                predicate: None,
+                outputs,
+            },
+        )
+        .unwrap();
+    let sink = MemorySink::new(DeliveryGuarantee::ExactlyOnce);
+    graph
+        .sink(
+            "sink",
+            broken,
+            SinkNode {
+                name: "out".into(),
+                sink: Arc::new(sink.clone()),
+            },
+        )
+        .unwrap();
+    let job = start(graph, config(2, Some(&store)), runtime.handle()).unwrap();
+    let error = runtime.block_on(job.wait()).unwrap_err();
+    assert_eq!(error.to_string(), "operator project (broken): division by zero");
+    assert_eq!(sink.rows(), 0);
+}
+
+#[test]
+fn exactly_once_sink_without_checkpoints_is_refused() {
+    let runtime = runtime();
+    let source = MemorySource::bounded(vec![]);
+    let sink = MemorySink::new(DeliveryGuarantee::ExactlyOnce);
+    let job = start(graph(&source, &sink, &sink), config(1, None), runtime.handle()).unwrap();
+    let error = runtime.block_on(job.wait()).unwrap_err();
+    assert!(error.to_string().contains("needs checkpoints"), "{error}");
+}
+
+/// Waits for something that the job does by itself; a minute is for ever.
+fn until(mut condition: impl FnMut() -> bool, what: &str) {
+    for _ in 0..6_000 {
+        if condition() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("this did not happen: {what}");
+}

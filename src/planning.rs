@@ -6,6 +6,7 @@
 use crate::environment::JobEnvironment;
 use crate::jobs::protocol::message::Rejection;
 use crate::rust_job::BuildJob;
+use std::time::Duration;
 use tidemill_engine::graph::JobGraph;
 
 /// The stack of the planner's thread, in bytes. Only what is used of it costs memory.
@@ -26,6 +27,21 @@ pub(crate) struct Planned {
     pub(crate) graph: JobGraph,
     /// The graph as text.
     pub(crate) explain: String,
+    /// A hash that is the same for programs that plan to the same operators.
+    pub(crate) plan_hash: String,
+    /// What the program itself says of how it wants to run.
+    pub(crate) said: Said,
+}
+
+/// What a SQL text sets for its job; nothing for a Rust job.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// The job's name.
+    pub(crate) name: Option<String>,
+    /// The number of worker threads.
+    pub(crate) parallelism: Option<usize>,
+    /// The time between checkpoints.
+    pub(crate) checkpoint_interval: Option<Duration>,
 }
 
 /// Plans a job; `sql` is its text if it has one.
@@ -55,21 +71,25 @@ pub(crate) async fn plan(
 }
 
 fn plan_here(planner: Planner, sql: Option<String>, environment: &JobEnvironment) -> Result<Planned, Rejection> {
-    let graph = match (planner, sql) {
+    let planned = match (planner, sql) {
         #[cfg(feature = "sql")]
         (Planner::Sql, Some(sql)) => plan_sql(&sql, environment)?,
         #[cfg(feature = "sql")]
         (Planner::Sql, None) => return Err(reject("this program runs SQL, and was given none".into())),
-        (Planner::Rust(build), None) => build(environment).map_err(|error| reject(error.to_string()))?,
+        (Planner::Rust(build), None) => {
+            let graph = build(environment).map_err(|error| reject(error.to_string()))?;
+            let explain = graph.explain();
+            let plan_hash = format!("{:016x}", tidemill_engine::key::key_hash(explain.as_bytes()));
+            Planned { graph, explain, plan_hash, said: Said::default() }
+        }
         (Planner::Rust(_), Some(_)) => return Err(reject("this program is a job of its own and runs no SQL".into())),
     };
-    graph.validate().map_err(|error| reject(error.to_string()))?;
-    let explain = graph.explain();
-    Ok(Planned { graph, explain })
+    planned.graph.validate().map_err(|error| reject(error.to_string()))?;
+    Ok(planned)
 }
 
 #[cfg(feature = "sql")]
-fn plan_sql(sql: &str, environment: &JobEnvironment) -> Result<JobGraph, Rejection> {
+fn plan_sql(sql: &str, environment: &JobEnvironment) -> Result<Planned, Rejection> {
     let plan = tidemill_sql::plan(sql, environment.connectors(), &tidemill_sql::PlanOptions::default());
     let plan = plan.map_err(|error| Rejection {
         line: error.position.map(|position| position.line),
@@ -78,10 +98,22 @@ fn plan_sql(sql: &str, environment: &JobEnvironment) -> Result<JobGraph, Rejecti
         excerpt: error.excerpt.clone(),
         message: error.message,
     })?;
-    Ok(plan.graph)
+    match plan {
+        tidemill_sql::Plan::Job(job) => {
+            let tidemill_sql::Settings { name, parallelism, checkpoint_interval, .. } = job.settings;
+            let said = Said { name, parallelism, checkpoint_interval };
+            Ok(Planned { explain: job.graph.explain(), graph: job.graph, plan_hash: job.plan_hash, said })
+        }
+        tidemill_sql::Plan::Explain(text) => Err(Rejection {
+            message: "EXPLAIN makes no job".into(),
+            hint: Some("run it with: tidemill run FILE; or leave EXPLAIN out to submit the job".into()),
+            explained: Some(text),
+            ..Rejection::default()
+        }),
+    }
 }
 
-fn reject(message: String) -> Rejection {
+pub(crate) fn reject(message: String) -> Rejection {
     Rejection { message, ..Rejection::default() }
 }
 

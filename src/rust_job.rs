@@ -1,9 +1,11 @@
 //! Runs a Rust job: alone, or as a worker of a server.
 
 use crate::environment::JobEnvironment;
+use crate::jobs::protocol::message::IntervalWish;
 use crate::logging::{self, LogFormat};
 use crate::planning::Planner;
 use crate::process::{EXIT_REFUSED, fail};
+use crate::settings::PARALLELISM_MAX;
 use crate::standalone::{self, Standalone};
 use crate::worker::{self, WorkerArguments};
 use std::ffi::OsString;
@@ -90,7 +92,7 @@ impl Command {
             return WorkerArguments::parse(&text[1..]).map(Self::Worker);
         }
         let mut alone = Alone {
-            standalone: Standalone::new(default_name()),
+            standalone: Standalone::new(default_name(), "the job".into()),
             arguments: Vec::new(),
             log_format: LogFormat::default(),
             log_level: None,
@@ -106,8 +108,8 @@ impl Command {
             match option.as_str() {
                 "--help" | "-h" => return Ok(Self::Help),
                 "--data-dir" => job.data_directory = PathBuf::from(value()?),
-                "--name" => job.name = value()?,
-                "--parallelism" => job.parallelism = parse_parallelism(&value()?)?,
+                "--name" => job.name = Some(value()?),
+                "--parallelism" => job.parallelism = Some(parse_parallelism(&value()?)?),
                 "--checkpoint-interval" => job.checkpoint_interval = parse_interval(&value()?)?,
                 "--checkpoint-url" => job.checkpoint_url = Some(value()?),
                 "--restore" => job.restore = Some(value()?),
@@ -133,16 +135,18 @@ fn default_name() -> String {
 
 /// Reads a number of worker threads.
 pub(crate) fn parse_parallelism(text: &str) -> Result<usize, String> {
-    let max = usize::from(tidemill_engine::key::KEY_GROUPS_DEFAULT);
     match text.parse() {
-        Ok(parallelism) if (1..=max).contains(&parallelism) => Ok(parallelism),
-        _ => Err(format!("{text:?} cannot be a parallelism; use 1 to {max}")),
+        Ok(parallelism) if (1..=PARALLELISM_MAX).contains(&parallelism) => Ok(parallelism),
+        _ => Err(format!("{text:?} cannot be a parallelism; use 1 to {PARALLELISM_MAX}")),
     }
 }
 
-/// Reads a time like `10s`, `500ms`, `2m`, or `none`.
-pub(crate) fn parse_interval(text: &str) -> Result<Option<Duration>, String> {
-    if text == "none" { Ok(None) } else { parse_duration(text).map(Some) }
+/// Reads a time between checkpoints like `10s`, `500ms`, `2m`, or `none`.
+pub(crate) fn parse_interval(text: &str) -> Result<IntervalWish, String> {
+    if text == "none" {
+        return Ok(IntervalWish::Never);
+    }
+    parse_duration(text).map(|interval| IntervalWish::EveryMs(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)))
 }
 
 /// Reads a time like `10s`, `500ms`, `2m` or `1h`, above 0.
@@ -179,11 +183,11 @@ mod tests {
     #[test]
     fn options_are_read_in_both_forms() {
         let parsed = alone(&["--parallelism", "3", "--data-dir=/d", "--checkpoint-interval", "250ms", "--", "a", "--b"]);
-        assert_eq!(parsed.standalone.parallelism, 3);
+        assert_eq!(parsed.standalone.parallelism, Some(3));
         assert_eq!(parsed.standalone.data_directory, PathBuf::from("/d"));
-        assert_eq!(parsed.standalone.checkpoint_interval, Some(Duration::from_millis(250)));
+        assert_eq!(parsed.standalone.checkpoint_interval, IntervalWish::EveryMs(250));
         assert_eq!(parsed.arguments, ["a", "--b"]);
-        assert_eq!(alone(&["--checkpoint-interval=none"]).standalone.checkpoint_interval, None);
+        assert_eq!(alone(&["--checkpoint-interval=none"]).standalone.checkpoint_interval, IntervalWish::Never);
     }
 
     #[test]

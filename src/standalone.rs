@@ -2,19 +2,19 @@
 
 use crate::data_directory::DataDirectory;
 use crate::environment::JobEnvironment;
-use crate::jobs::protocol::message::{Rejection, RestorePoint, StartJob};
+use crate::jobs::protocol::message::{IntervalWish, Rejection, RestorePoint, StartJob};
 use crate::planning::{self, Planner};
 use crate::process::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, StopSignals, fail};
 use crate::{running, settings};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_checkpoints::{JobUid, RestoreSource};
 use tidemill_engine::job::{self, JobEnd, StopMode};
 use tidemill_engine::status::{JobPhase, JobStatus};
-use tidemill_shards::{ShardStore, SharedAccess};
+use tidemill_shards::{ShardStore, SharedAccess, StoreOptions};
 
 /// The time between two log lines about the job's progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
@@ -22,14 +22,16 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// How a job runs alone.
 #[derive(Clone, Debug)]
 pub(crate) struct Standalone {
-    /// The job's name; its checkpoints are kept under it.
-    pub(crate) name: String,
+    /// The job's name, under which its checkpoints are kept; `None`: as the SQL text says, or else the default.
+    pub(crate) name: Option<String>,
+    /// The default name.
+    pub(crate) name_default: String,
     /// Where streams and checkpoints are kept.
     pub(crate) data_directory: PathBuf,
-    /// The number of worker threads.
-    pub(crate) parallelism: usize,
-    /// The time between checkpoints; `None`: only the final one.
-    pub(crate) checkpoint_interval: Option<Duration>,
+    /// The number of worker threads; `None`: as the SQL text says, or else one.
+    pub(crate) parallelism: Option<usize>,
+    /// How often checkpoints are taken.
+    pub(crate) checkpoint_interval: IntervalWish,
     /// Where checkpoints are kept; `None` for the data directory.
     pub(crate) checkpoint_url: Option<String>,
     /// Where to start from; `None` for the newest checkpoint.
@@ -46,13 +48,14 @@ pub(crate) struct Standalone {
 
 impl Standalone {
     /// Makes the default settings of a job.
-    pub(crate) fn new(name: String) -> Self {
+    pub(crate) fn new(name_default: String, source_name: String) -> Self {
         Self {
-            source_name: name.clone(),
-            name,
+            source_name,
+            name: None,
+            name_default,
             data_directory: PathBuf::from("tidemill-data"),
-            parallelism: 1,
-            checkpoint_interval: Some(Duration::from_secs(10)),
+            parallelism: None,
+            checkpoint_interval: IntervalWish::Unsaid,
             checkpoint_url: None,
             restore: None,
             allow_non_restored_state: false,
@@ -79,17 +82,28 @@ pub(crate) fn run(options: Standalone, planner: Planner, arguments: Vec<String>)
 async fn run_here(options: Standalone, planner: Planner, arguments: Vec<String>) -> Result<u8, (u8, String)> {
     let failed = |message: String| (EXIT_FAILED, message);
     let refused = |message: String| (EXIT_REFUSED, message);
-    let uid = JobUid::new(options.name.clone()).map_err(|error| refused(format!("{error}; give it one with --name")))?;
     let directory = DataDirectory::open(&options.data_directory).map_err(|error| failed(error.to_string()))?;
-    let store = open_store(&directory).map_err(failed)?;
-    let start = start_job(&options, &uid, &directory).map_err(refused)?;
+    let store = open_store(&directory.store()).map_err(failed)?;
+    let shards: SharedAccess = Arc::new(store.clone());
 
     let here = std::env::current_dir().map_err(|error| failed(format!("the current directory is gone: {error}")))?;
-    let connectors = running::connector_environment(Arc::clone(&store) as SharedAccess, &here);
-    let environment = JobEnvironment::new(connectors, Arc::clone(&store) as SharedAccess, arguments);
+    let connectors = running::connector_environment(Arc::clone(&shards), &here);
+    let environment = JobEnvironment::new(connectors, shards, arguments);
     let planned = planning::plan(planner, options.sql.clone(), environment).await;
-    let planned = planned.map_err(|rejection| refused(rejection_text(&rejection, &options.source_name)))?;
-    let config = settings::job_config(&start, &planned.graph).map_err(failed)?;
+    let planned = match planned {
+        // The answer to EXPLAIN is what was asked for.
+        Err(Rejection { explained: Some(text), .. }) => {
+            print_explain(&text, options.print_json);
+            return Ok(EXIT_OK);
+        }
+        planned => planned.map_err(|rejection| refused(rejection_text(&rejection, &options.source_name)))?,
+    };
+    let name = options.name.as_ref().or(planned.said.name.as_ref()).unwrap_or(&options.name_default).clone();
+    let uid = JobUid::new(name.clone()).map_err(|error| refused(format!("{error}; give it another with --name")))?;
+    let start = start_job(&options, &uid, &directory).map_err(refused)?;
+    let effective = settings::effective(&start, &planned.said);
+    let effective = effective.map_err(|rejection| refused(rejection_text(&rejection, &options.source_name)))?;
+    let config = settings::job_config(&start, &effective, &planned).map_err(failed)?;
 
     let mut signals = StopSignals::listen().map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
     let runtime = tokio::runtime::Handle::current();
@@ -102,13 +116,13 @@ async fn run_here(options: Standalone, planner: Planner, arguments: Vec<String>)
         loop {
             tokio::select! {
                 end = &mut wait => break end,
-                () = signals.next(), if !is_stopping => {
-                    is_stopping = true;
+                () = signals.next() => {
+                    if std::mem::replace(&mut is_stopping, true) {
+                        let text = "ended without a final checkpoint; the next start continues at the one before";
+                        return Err((EXIT_INTERRUPTED, text.into()));
+                    }
                     tracing::info!("stopping after a final checkpoint; once more ends it at once");
-                    handle.stop(StopMode::Checkpoint);
-                }
-                () = signals.next(), if is_stopping => {
-                    return Err((EXIT_INTERRUPTED, "ended without a final checkpoint; the next start continues at the one before".into()));
+                    handle.stop(StopMode::Checkpoint).map_err(|error| failed(error.to_string()))?;
                 }
                 _ = progress.tick() => {
                     let status = handle.status();
@@ -122,24 +136,26 @@ async fn run_here(options: Standalone, planner: Planner, arguments: Vec<String>)
     };
     let status = handle.status();
     if options.print_json {
-        print_status(&options.name, &status, end.as_ref().err().map(ToString::to_string));
+        print_status(&name, &status, end.as_ref().err().map(ToString::to_string));
     }
     let end = end.map_err(|error| failed(error.to_string()))?;
     tell_progress(&status);
     drop(handle);
-    // Nothing may be written any more when the directory is given free.
-    store.close().await.map_err(|error| failed(format!("cannot close the store: {error}")))?;
+    // The last owner waits for the log's writer: nothing may be written any more when the directory is given free.
+    let _ = tokio::task::spawn_blocking(move || drop(store)).await;
     match end {
-        JobEnd::Finished => tracing::info!(job = %options.name, "finished"),
-        JobEnd::Stopped => tracing::info!(job = %options.name, "stopped after a final checkpoint; the next start continues there"),
+        JobEnd::Finished => tracing::info!(job = %name, "finished"),
+        JobEnd::Stopped => tracing::info!(job = %name, "stopped after a final checkpoint; the next start continues there"),
     }
     Ok(EXIT_OK)
 }
 
-/// Opens the directory's shard store.
-pub(crate) fn open_store(directory: &DataDirectory) -> Result<Arc<ShardStore>, String> {
-    let options = tidemill_shards::StoreOptions::default();
-    ShardStore::open(&directory.store(), options).map(Arc::new).map_err(|error| error.to_string())
+/// Opens the shard store in a directory. Blocks for the disk.
+///
+/// # Errors
+/// When it cannot be opened.
+pub(crate) fn open_store(directory: &Path) -> Result<ShardStore, String> {
+    ShardStore::open(directory, StoreOptions::default()).map_err(|error| error.to_string())
 }
 
 fn start_job(options: &Standalone, uid: &JobUid, directory: &DataDirectory) -> Result<StartJob, String> {
@@ -154,12 +170,12 @@ fn start_job(options: &Standalone, uid: &JobUid, directory: &DataDirectory) -> R
     // Each call of the command is a wish of its own.
     let request = getrandom::u64().map_err(|error| format!("cannot make an id: {error}"))?;
     Ok(StartJob {
-        name: options.name.clone(),
+        name: uid.to_string(),
         uid: uid.to_string(),
         sql: options.sql.clone(),
         parallelism: options.parallelism,
         checkpoint_url: options.checkpoint_url.clone().unwrap_or_else(|| directory.checkpoint_url()),
-        checkpoint_interval_ms: options.checkpoint_interval.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX)),
+        checkpoint_interval: options.checkpoint_interval,
         checkpoints_retained: 3,
         restore,
         restore_request: format!("{request:016x}"),
@@ -194,6 +210,15 @@ fn tell_progress(status: &JobStatus) {
     let late: u64 = status.operators.iter().map(|operator| operator.counts.rows_late).sum();
     let checkpoint = status.checkpoints.last().map(|checkpoint| checkpoint.id);
     tracing::info!(phase = ?status.phase, rows_in, rows_out, late, checkpoint, "progress");
+}
+
+#[allow(clippy::print_stdout)] // the result of a command
+fn print_explain(text: &str, as_json: bool) {
+    if as_json {
+        println!("{}", json!({ "explain": text }));
+    } else {
+        println!("{}", text.trim_end());
+    }
 }
 
 #[allow(clippy::print_stdout)] // the result of a command that was asked for it

@@ -6,7 +6,7 @@
 use crate::environment::JobEnvironment;
 use crate::jobs::protocol::frame;
 use crate::jobs::protocol::message::{
-    Ended, HELLO, Hello, StartJob, TO_SERVER, TO_WORKER, ToServer, ToWorker, WireStatus, WorkerCall,
+    Ended, HELLO, Hello, PlannedJob, StartJob, StopRequest, TO_SERVER, TO_WORKER, ToServer, ToWorker, WireStatus, WorkerCall,
 };
 use crate::jobs::protocol::store::StoreEvent;
 use crate::jobs::remote_store::{Outbox, RemoteStore};
@@ -144,7 +144,9 @@ async fn serve(
 
     let connectors = running::connector_environment(Arc::clone(&store) as _, Path::new(&start.data_directory));
     let environment = JobEnvironment::new(connectors, store, arguments);
-    let planned = match planning::plan(planner, start.sql.clone(), environment).await {
+    let planned = planning::plan(planner, start.sql.clone(), environment).await;
+    let planned = planned.and_then(|planned| Ok((settings::effective(&start, &planned.said)?, planned)));
+    let (effective, planned) = match planned {
         Ok(planned) => planned,
         Err(rejection) => {
             let _ = writer.send(&ToServer::Rejected(rejection));
@@ -152,7 +154,11 @@ async fn serve(
             return Ok(EXIT_REFUSED);
         }
     };
-    let _ = writer.send(&ToServer::Planned(planned.explain));
+    let _ = writer.send(&ToServer::Planned(PlannedJob {
+        explain: planned.explain.clone(),
+        parallelism: effective.parallelism,
+        checkpoint_interval_ms: effective.checkpoint_interval_ms,
+    }));
     let mut stop = None;
     loop {
         match control.recv().await {
@@ -162,7 +168,7 @@ async fn serve(
             None => return Ok(EXIT_ORPHANED),
         }
     }
-    let started = settings::job_config(&start, &planned.graph).map_err(|message| Ended::Failed { message, retryable: true });
+    let started = settings::job_config(&start, &effective, &planned).map_err(|message| Ended::Failed { message, retryable: true });
     let started = started.and_then(|config| {
         let runtime = tokio::runtime::Handle::current();
         job::start(planned.graph, config, &runtime).map_err(|error| failed(&error))
@@ -170,7 +176,7 @@ async fn serve(
     let ended = match started {
         Ok(handle) => {
             if let Some(how) = stop {
-                handle.stop(settings::stop_mode(how));
+                ask_to_stop(&handle, how);
             }
             obey(Arc::new(handle), control, &writer).await
         }
@@ -201,7 +207,7 @@ async fn obey(handle: Arc<JobHandle>, mut control: mpsc::UnboundedReceiver<ToWor
             }
             _ = ticks.tick() => tell_status(&handle, writer),
             Some(message) = control.recv() => match message {
-                ToWorker::Stop(how) => handle.stop(settings::stop_mode(how)),
+                ToWorker::Stop(how) => ask_to_stop(&handle, how),
                 ToWorker::Call(id, call) => {
                     let (handle, writer) = (Arc::clone(&handle), writer.clone());
                     tokio::spawn(async move {
@@ -215,6 +221,13 @@ async fn obey(handle: Arc<JobHandle>, mut control: mpsc::UnboundedReceiver<ToWor
                 other => tracing::warn!(message = ?other, "the server said something unexpected"),
             },
         }
+    }
+}
+
+fn ask_to_stop(handle: &JobHandle, how: StopRequest) {
+    // The server has checked the savepoint's name; a wrong one leaves the job running, as its status tells.
+    if let Err(error) = handle.stop(settings::stop_mode(how)) {
+        tracing::error!(%error, "cannot stop as asked");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::client::{Client, ClientError};
 use super::run::read_text;
+use crate::jobs::protocol::message::IntervalWish;
 use crate::process::{EXIT_FAILED, EXIT_OK, EXIT_REFUSED, fail};
 use crate::rust_job::{parse_interval, parse_parallelism};
 use clap::{Args, Subcommand};
@@ -9,7 +10,6 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]
@@ -111,12 +111,12 @@ pub(super) struct SubmitArguments {
     /// The job's name [default: the file's name].
     #[arg(long)]
     name: Option<String>,
-    /// Worker threads.
-    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_parallelism)]
-    parallelism: usize,
-    /// Time between checkpoints, like 10s; none for only the final one [default: 10s].
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_interval)]
-    checkpoint_interval: std::option::Option<Duration>,
+    /// Worker threads [default: as the text says, or 1].
+    #[arg(long, value_name = "N", value_parser = parse_parallelism)]
+    parallelism: Option<usize>,
+    /// Time between checkpoints, like 10s; none for only the final one [default: as the text says, or 10s].
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+    checkpoint_interval: Option<IntervalWish>,
     /// Start from JOB/savepoint/NAME or JOB/checkpoint/NUMBER.
     #[arg(long, value_name = "POINT")]
     restore: Option<String>,
@@ -147,11 +147,14 @@ impl SubmitArguments {
             body.insert("executable".into(), executable.display().to_string().into());
             body.insert("args".into(), self.arguments.into());
         }
-        body.insert("parallelism".into(), self.parallelism.into());
-        let interval = self.checkpoint_interval.map(|interval| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX));
-        body.insert("checkpoint_interval_ms".into(), interval.into());
+        match self.checkpoint_interval.unwrap_or_default() {
+            IntervalWish::Unsaid => None,
+            IntervalWish::Never => body.insert("checkpoint_interval_ms".into(), Value::Null),
+            IntervalWish::EveryMs(interval) => body.insert("checkpoint_interval_ms".into(), interval.into()),
+        };
         body.insert("allow_non_restored_state".into(), self.allow_non_restored_state.into());
         let optional = [
+            ("parallelism", self.parallelism.map(Value::from)),
             ("restore", self.restore.map(Value::from)),
             ("restart_attempts", self.restart_attempts.map(Value::from)),
             ("client_token", self.client_token.map(Value::from)),

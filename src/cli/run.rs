@@ -1,5 +1,6 @@
 //! `tidemill run`.
 
+use crate::jobs::protocol::message::IntervalWish;
 use crate::planning::Planner;
 use crate::process::{EXIT_REFUSED, fail};
 use crate::rust_job::{parse_interval, parse_parallelism};
@@ -7,7 +8,6 @@ use crate::standalone::{self, Standalone};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 /// The command's arguments.
 #[derive(Debug, Args)]
@@ -19,15 +19,15 @@ pub(super) struct RunArguments {
     /// Where streams and checkpoints are kept.
     #[arg(long, value_name = "DIR", default_value = "tidemill-data")]
     data_dir: PathBuf,
-    /// The job's name, under which its checkpoints are kept [default: the file's name].
+    /// The job's name, under which its checkpoints are kept [default: as the text says, or the file's name].
     #[arg(long)]
     name: Option<String>,
-    /// Worker threads.
-    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_parallelism)]
-    parallelism: usize,
-    /// Time between checkpoints, like 10s; none for only the final one.
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_interval)]
-    checkpoint_interval: Interval,
+    /// Worker threads [default: as the text says, or 1].
+    #[arg(long, value_name = "N", value_parser = parse_parallelism)]
+    parallelism: Option<usize>,
+    /// Time between checkpoints, like 10s; none for only the final one [default: as the text says, or 10s].
+    #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+    checkpoint_interval: Option<IntervalWish>,
     /// Where checkpoints are kept: file:///DIR or s3://BUCKET/PREFIX [default: the data directory].
     #[arg(long, value_name = "URL")]
     checkpoint_url: Option<String>,
@@ -42,9 +42,6 @@ pub(super) struct RunArguments {
     json: bool,
 }
 
-/// An alias keeps clap from taking the option's own `Option` for an argument that may be left out.
-type Interval = std::option::Option<Duration>;
-
 /// Runs the command.
 pub(super) fn run(arguments: RunArguments) -> ExitCode {
     let sql = match read_text(&arguments.file) {
@@ -54,10 +51,11 @@ pub(super) fn run(arguments: RunArguments) -> ExitCode {
     let is_stdin = arguments.file == Path::new("-");
     let stem = if is_stdin { "job".into() } else { arguments.file.file_stem().unwrap_or_default().to_string_lossy() };
     let options = Standalone {
-        name: arguments.name.unwrap_or_else(|| stem.into_owned()),
+        name: arguments.name,
+        name_default: stem.into_owned(),
         data_directory: arguments.data_dir,
         parallelism: arguments.parallelism,
-        checkpoint_interval: arguments.checkpoint_interval,
+        checkpoint_interval: arguments.checkpoint_interval.unwrap_or_default(),
         checkpoint_url: arguments.checkpoint_url,
         restore: arguments.restore,
         allow_non_restored_state: arguments.allow_non_restored_state,

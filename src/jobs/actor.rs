@@ -14,6 +14,7 @@ use super::store_service::StoreService;
 use super::view::{JobView, Runtime};
 use std::sync::Arc;
 use std::time::Duration;
+use tidemill_engine::status::JobPhase;
 use tidemill_engine::time::TimeSource;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -84,6 +85,8 @@ struct Actor {
     shutting_down: Option<Instant>,
     stop: Option<StopRequest>,
     stop_replies: Vec<Reply<()>>,
+    /// The process has told that it stops.
+    is_stop_heard: bool,
     submission: Option<Reply<()>>,
     /// What the process said last about its end, or what it was killed for.
     verdict: Option<Ended>,
@@ -119,6 +122,7 @@ pub(crate) async fn run(
         shutting_down: None,
         stop: None,
         stop_replies: Vec::new(),
+        is_stop_heard: false,
         submission,
         verdict: None,
         killed_for: None,
@@ -192,7 +196,7 @@ impl Actor {
     }
 
     fn publish(&self, seen: &Observed) {
-        let ticks = self.runtime.status.as_ref().is_some_and(|s| s.phase == tidemill_engine::status::JobPhase::Running);
+        let ticks = self.runtime.status.as_ref().is_some_and(|s| s.phase == JobPhase::Running);
         let view = JobView::new(&self.definition, decide::state(seen, ticks), &self.runtime);
         self.view.send_replace(view);
     }
@@ -288,7 +292,7 @@ impl Actor {
             },
             parallelism: definition.parallelism,
             checkpoint_url: self.context.checkpoint_url.clone(),
-            checkpoint_interval_ms: definition.checkpoint_interval_ms,
+            checkpoint_interval: definition.checkpoint_interval,
             checkpoints_retained: self.context.checkpoints_retained,
             restore,
             restore_request,
@@ -309,7 +313,22 @@ impl Actor {
         if let Some(child) = &self.child {
             child.stop(how);
         }
+        self.is_stop_heard = false;
         self.process = Process::Stopping { deadline, heard };
+    }
+
+    /// A job that was stopping and runs again could not take its savepoint: the savepoint was the point, so it goes on.
+    async fn note_called_off(&mut self, heard: Instant) {
+        let reason = self.runtime.status.as_ref().and_then(|status| status.checkpoint_error.clone());
+        self.definition.desired = Desired::Running;
+        self.stop = None;
+        self.process = Process::Running { heard };
+        self.save_or_log().await;
+        let text = format!(
+            "the savepoint was not taken, and the job goes on: {}",
+            reason.as_deref().unwrap_or("it did not say why")
+        );
+        self.answer_stops(|| Err(JobError::Failed(text.clone())));
     }
 
     /// The process is gone, and the job is not to be started again by itself.
@@ -387,9 +406,19 @@ impl Actor {
                 self.verdict = Some(Ended::Failed { message, retryable: false });
             }
             ChildEvent::Status(status) => {
+                let phase = status.phase;
                 self.runtime.status = Some(*status);
                 match &mut self.process {
-                    Process::Running { heard } | Process::Stopping { heard, .. } => *heard = now,
+                    Process::Running { heard } => *heard = now,
+                    Process::Stopping { heard, .. } => {
+                        *heard = now;
+                        let is_savepoint = matches!(self.stop, Some(StopRequest::Savepoint(_)));
+                        match phase {
+                            JobPhase::Running if self.is_stop_heard && is_savepoint => self.note_called_off(now).await,
+                            JobPhase::Stopping => self.is_stop_heard = true,
+                            _ => {}
+                        }
+                    }
                     _ => {}
                 }
             }

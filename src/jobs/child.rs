@@ -11,7 +11,7 @@
 use super::log::{self, StderrTail};
 use super::protocol::frame::{self, FrameError};
 use super::protocol::message::{
-    Ended, HELLO, Hello, Rejection, RequestId, StartJob, StopRequest, TO_SERVER, TO_WORKER, ToServer, ToWorker, WorkerCall,
+    Ended, HELLO, Hello, PlannedJob, Rejection, RequestId, StartJob, StopRequest, TO_SERVER, TO_WORKER, ToServer, ToWorker, WorkerCall,
 };
 use super::spawner::Spawner;
 use super::store_service::{StoreService, StoreSession};
@@ -50,8 +50,8 @@ pub(crate) struct Launch {
 /// What a process tells.
 #[derive(Debug)]
 pub(crate) enum ChildEvent {
-    /// Its job can run; the graph as text.
-    Planned(String),
+    /// Its job can run.
+    Planned(PlannedJob),
     /// Its job cannot run.
     Rejected(Rejection),
     /// What its job does.

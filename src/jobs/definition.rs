@@ -3,7 +3,7 @@
 //! Durable format: one JSON object per job, `jobs/<uid>.json`, with `"format": 1`. Unknown fields are refused, so that an
 //! older server does not run a job whose definition it only half understands.
 
-use super::protocol::message::RestorePoint;
+use super::protocol::message::{IntervalWish, RestorePoint};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::PathBuf;
@@ -12,14 +12,10 @@ use std::path::PathBuf;
 pub(crate) const DEFINITION_FORMAT: u32 = 1;
 /// Failures in a row after which a job is given up, unless the job says otherwise.
 pub(crate) const RESTART_ATTEMPTS_DEFAULT: u32 = 10;
-/// The time between checkpoints, unless the job says otherwise.
-pub(crate) const CHECKPOINT_INTERVAL_DEFAULT_MS: u64 = 10_000;
 /// The shortest time between checkpoints.
 pub(crate) const CHECKPOINT_INTERVAL_MIN_MS: u64 = 10;
 /// The longest time between checkpoints: a week.
 pub(crate) const CHECKPOINT_INTERVAL_MAX_MS: u64 = 7 * 24 * 3600 * 1000;
-/// The greatest number of worker threads: a worker without a key group would have nothing to do.
-pub(crate) const PARALLELISM_MAX: usize = tidemill_engine::key::KEY_GROUPS_DEFAULT as usize;
 /// The longest name of a job, in characters.
 pub(crate) const NAME_CHARS_MAX: usize = 100;
 
@@ -129,10 +125,10 @@ pub(crate) struct JobDefinition {
     pub(crate) name: JobName,
     /// What it runs.
     pub(crate) program: Program,
-    /// The number of worker threads.
-    pub(crate) parallelism: usize,
-    /// The time between checkpoints; `None`: only savepoints and the final one.
-    pub(crate) checkpoint_interval_ms: Option<u64>,
+    /// The number of worker threads; `None`: as the SQL text says, or else one.
+    pub(crate) parallelism: Option<usize>,
+    /// How often checkpoints are taken.
+    pub(crate) checkpoint_interval: IntervalWish,
     /// Failures in a row after which it is given up.
     pub(crate) restart_attempts: u32,
     /// Start although the checkpoint holds state of operators that the job no longer has.

@@ -120,6 +120,7 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Regi
 pub(crate) mod tests {
     use super::*;
     use crate::jobs::definition::{Desired, JobName, Program};
+    use crate::jobs::protocol::message::IntervalWish;
 
     pub(crate) fn definition(uid: &str) -> JobDefinition {
         JobDefinition {
@@ -127,8 +128,8 @@ pub(crate) mod tests {
             uid: uid.into(),
             name: JobName::new("a").unwrap(),
             program: Program::Sql("SELECT 1".into()),
-            parallelism: 2,
-            checkpoint_interval_ms: Some(10_000),
+            parallelism: Some(2),
+            checkpoint_interval: IntervalWish::EveryMs(10_000),
             restart_attempts: 10,
             allow_non_restored_state: false,
             restore: None,

@@ -3,12 +3,13 @@
 use super::actor::{self, Context, Origin, Request};
 use super::decide::Instant;
 use super::definition::{
-    CHECKPOINT_INTERVAL_MAX_MS, CHECKPOINT_INTERVAL_MIN_MS, DEFINITION_FORMAT, Desired, JobDefinition, JobName, PARALLELISM_MAX,
-    Program, RestoreText, RestoreWish, new_uid,
+    CHECKPOINT_INTERVAL_MAX_MS, CHECKPOINT_INTERVAL_MIN_MS, DEFINITION_FORMAT, Desired, JobDefinition, JobName, Program,
+    RestoreText, RestoreWish, new_uid,
 };
 use super::error::JobError;
-use super::protocol::message::{RestorePoint, StopRequest, WorkerCall};
+use super::protocol::message::{IntervalWish, RestorePoint, StopRequest, WorkerCall};
 use super::view::JobView;
+use crate::settings::PARALLELISM_MAX;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -28,10 +29,10 @@ pub(crate) struct Submission {
     pub(crate) name: String,
     /// What to run.
     pub(crate) program: Program,
-    /// The number of worker threads.
-    pub(crate) parallelism: usize,
-    /// The time between checkpoints in milliseconds; `None`: only savepoints and the final one.
-    pub(crate) checkpoint_interval_ms: Option<u64>,
+    /// The number of worker threads; `None`: as the SQL text says, or else one.
+    pub(crate) parallelism: Option<usize>,
+    /// How often checkpoints are taken.
+    pub(crate) checkpoint_interval: IntervalWish,
     /// Where to start from.
     pub(crate) restore: Option<String>,
     /// Start although the checkpoint holds state of operators that the job no longer has.
@@ -234,11 +235,13 @@ impl Supervisor {
     fn define(&self, submission: &Submission) -> Result<(JobDefinition, Option<Entry>), JobError> {
         let name = JobName::new(submission.name.as_str()).map_err(JobError::Invalid)?;
         let invalid = |text: String| Err(JobError::Invalid(text));
-        if !(1..=PARALLELISM_MAX).contains(&submission.parallelism) {
-            return invalid(format!("parallelism {} cannot be; use 1 to {PARALLELISM_MAX}", submission.parallelism));
+        if let Some(parallelism) = submission.parallelism
+            && !(1..=PARALLELISM_MAX).contains(&parallelism)
+        {
+            return invalid(format!("parallelism {parallelism} cannot be; use 1 to {PARALLELISM_MAX}"));
         }
         let intervals = CHECKPOINT_INTERVAL_MIN_MS..=CHECKPOINT_INTERVAL_MAX_MS;
-        if let Some(interval) = submission.checkpoint_interval_ms
+        if let IntervalWish::EveryMs(interval) = submission.checkpoint_interval
             && !intervals.contains(&interval)
         {
             let (min, max) = (intervals.start(), intervals.end());
@@ -263,7 +266,7 @@ impl Supervisor {
             name,
             program: submission.program.clone(),
             parallelism: submission.parallelism,
-            checkpoint_interval_ms: submission.checkpoint_interval_ms,
+            checkpoint_interval: submission.checkpoint_interval,
             restart_attempts: submission.restart_attempts,
             allow_non_restored_state: submission.allow_non_restored_state,
             restore,
@@ -335,7 +338,7 @@ fn is_repeated(job: &JobDefinition, submitted: &JobDefinition) -> bool {
         && job.client_token == submitted.client_token
         && job.program == submitted.program
         && job.parallelism == submitted.parallelism
-        && job.checkpoint_interval_ms == submitted.checkpoint_interval_ms
+        && job.checkpoint_interval == submitted.checkpoint_interval
 }
 
 async fn ask<T>(entry: &Entry, request: impl FnOnce(actor::Reply<T>) -> Request) -> Result<T, JobError> {

@@ -2,6 +2,7 @@
 
 use super::decide::JobState;
 use super::definition::{Desired, JobDefinition, LastError, Outcome, Program};
+use super::protocol::message::{IntervalWish, PlannedJob};
 use serde::Serialize;
 use tidemill_engine::status::{CheckpointStatus, JobPhase, JobStatus, OperatorStatus};
 
@@ -25,8 +26,8 @@ pub(crate) struct JobView {
     /// The arguments of a Rust job.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) args: Option<Vec<String>>,
-    /// The number of worker threads.
-    pub(crate) parallelism: usize,
+    /// The number of worker threads; null before it is known.
+    pub(crate) parallelism: Option<usize>,
     /// The time between checkpoints in milliseconds; null: only savepoints and the final one.
     pub(crate) checkpoint_interval_ms: Option<u64>,
     /// Failures in a row after which it is given up.
@@ -78,8 +79,8 @@ pub(crate) struct Runtime {
     pub(crate) failures: u32,
     /// What the process last told.
     pub(crate) status: Option<JobStatus>,
-    /// The graph as text.
-    pub(crate) plan: Option<String>,
+    /// What the process said when it had planned the job.
+    pub(crate) plan: Option<PlannedJob>,
 }
 
 impl JobView {
@@ -89,7 +90,7 @@ impl JobView {
             Program::Sql(sql) => (Some(sql.clone()), None, None),
             Program::Executable { path, args } => (None, Some(path.display().to_string()), Some(args.clone())),
         };
-        let status = runtime.status.clone();
+        let (status, plan) = (runtime.status.clone(), runtime.plan.as_ref());
         let (watermark_ms, watermark_lag_ms) = status.as_ref().map_or((None, None), least_watermark);
         let of = |pick: fn(&JobStatus) -> u64| status.as_ref().map(pick);
         Self {
@@ -100,8 +101,12 @@ impl JobView {
             sql,
             executable,
             args,
-            parallelism: definition.parallelism,
-            checkpoint_interval_ms: definition.checkpoint_interval_ms,
+            parallelism: plan.map(|plan| plan.parallelism).or(definition.parallelism),
+            checkpoint_interval_ms: match (plan, definition.checkpoint_interval) {
+                (Some(plan), _) => plan.checkpoint_interval_ms,
+                (None, IntervalWish::EveryMs(interval)) => Some(interval),
+                (None, IntervalWish::Never | IntervalWish::Unsaid) => None,
+            },
             restart_attempts: definition.restart_attempts,
             created_ms: definition.created_ms,
             process_ids: runtime.process_ids.clone(),
@@ -122,7 +127,7 @@ impl JobView {
             checkpoint_error: status.as_ref().and_then(|status| status.checkpoint_error.clone()),
             checkpoints: status.as_ref().map(|status| status.checkpoints.clone()).unwrap_or_default(),
             operators: status.map(|status| status.operators).unwrap_or_default(),
-            plan: runtime.plan.clone(),
+            plan: plan.map(|plan| plan.explain.clone()),
         }
     }
 }

@@ -13,14 +13,12 @@ use axum::routing::post;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_shards::ShardStore;
-use tidemill_shards::kinesis::{KinesisApi, KinesisRequest};
+use tidemill_shards::kinesis::{KinesisApi, RequestContext};
 
 /// The greatest body: a PutRecords request of 10 MiB, a third more for its base64, and the rest of its JSON.
 const BODY_BYTES_MAX: usize = 15 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
-/// The prefix of Kinesis Data Streams' operations.
-const KINESIS: &str = "Kinesis_20131202.";
 /// What scripts of a web page may read of an answer.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,Date",
@@ -53,22 +51,18 @@ async fn handle(State(state): State<AwsState>, request: Request) -> Response {
     response
 }
 
+/// Kinesis Data Streams is the one service so far; it also gives the answer to targets that nobody knows.
 async fn dispatch(state: &AwsState, headers: &HeaderMap, body: Bytes) -> Response {
-    let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if !target.starts_with(KINESIS) {
-        return unknown_operation();
-    }
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let request = KinesisRequest {
-        target: target.to_owned(),
-        content_type: text(CONTENT_TYPE),
-        body,
-    };
-    let answer = state.kinesis.handle(request).await;
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (target, content_type) = (text("x-amz-target"), text(CONTENT_TYPE.as_str()));
+    let answer = state.kinesis.handle(target, content_type, &body, &RequestContext::default()).await;
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, Body::from(answer.body)).into_response();
-    if let Ok(value) = HeaderValue::from_str(&answer.content_type) {
-        response.headers_mut().insert(CONTENT_TYPE, value);
+    for (name, value) in answer.headers {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {
+            response.headers_mut().insert(name, value);
+        }
     }
     response
 }

@@ -77,8 +77,21 @@ pub(crate) enum RestorePoint {
     Nothing,
 }
 
+/// How often checkpoints are wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum IntervalWish {
+    /// As the SQL text says, or else by default.
+    #[default]
+    Unsaid,
+    /// Only savepoints and the final one.
+    Never,
+    /// This many milliseconds apart.
+    EveryMs(u64),
+}
+
 /// What a job process is to run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StartJob {
     /// The job's name.
     pub(crate) name: String,
@@ -86,12 +99,12 @@ pub(crate) struct StartJob {
     pub(crate) uid: String,
     /// The SQL text; `None` for a Rust job, which brings its own graph.
     pub(crate) sql: Option<String>,
-    /// The number of worker threads.
-    pub(crate) parallelism: usize,
+    /// The number of worker threads; `None`: as the SQL text says, or else one.
+    pub(crate) parallelism: Option<usize>,
     /// Where checkpoints are kept.
     pub(crate) checkpoint_url: String,
-    /// The time between checkpoints in milliseconds; `None`: only savepoints and the final one.
-    pub(crate) checkpoint_interval_ms: Option<u64>,
+    /// How often checkpoints are taken.
+    pub(crate) checkpoint_interval: IntervalWish,
     /// Checkpoints kept.
     pub(crate) checkpoints_retained: usize,
     /// What to start from, unless the job has a checkpoint since the wish.
@@ -139,6 +152,19 @@ pub(crate) struct Rejection {
     pub(crate) hint: Option<String>,
     /// The line of the SQL text and, below it, a caret under the place.
     pub(crate) excerpt: Option<String>,
+    /// The plan, when the text is an `EXPLAIN`.
+    pub(crate) explained: Option<String>,
+}
+
+/// What a job is going to run as.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PlannedJob {
+    /// Its graph as text.
+    pub(crate) explain: String,
+    /// The number of worker threads.
+    pub(crate) parallelism: usize,
+    /// The time between checkpoints in milliseconds; `None`: only savepoints and the final one.
+    pub(crate) checkpoint_interval_ms: Option<u64>,
 }
 
 /// How a job process's job ended.
@@ -200,8 +226,8 @@ pub(crate) enum ToWorker {
 /// What the job process says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum ToServer {
-    /// The job can run; its graph as text.
-    Planned(String),
+    /// The job can run.
+    Planned(PlannedJob),
     /// The job cannot run.
     Rejected(Rejection),
     /// What the job does; also the heartbeat.

@@ -1,7 +1,8 @@
 //! The body of `POST /v1/jobs`, and what it makes.
 
-use crate::jobs::definition::{CHECKPOINT_INTERVAL_DEFAULT_MS, Program, RESTART_ATTEMPTS_DEFAULT};
+use crate::jobs::definition::{Program, RESTART_ATTEMPTS_DEFAULT};
 use crate::jobs::error::JobError;
+use crate::jobs::protocol::message::IntervalWish;
 use crate::jobs::supervisor::Submission;
 use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
@@ -14,11 +15,10 @@ pub(in crate::server) struct SubmitBody {
     sql: Option<String>,
     executable: Option<PathBuf>,
     args: Option<Vec<String>>,
-    #[serde(default = "one")]
-    parallelism: usize,
-    /// Left out: the default; null: no checkpoints but the final one.
-    #[serde(default = "interval_default", deserialize_with = "nullable")]
-    checkpoint_interval_ms: Option<u64>,
+    parallelism: Option<usize>,
+    /// Left out: as the text says, or the default; null: no checkpoints but the final one.
+    #[serde(default, deserialize_with = "interval", rename = "checkpoint_interval_ms")]
+    checkpoint_interval: IntervalWish,
     restore: Option<String>,
     #[serde(default)]
     allow_non_restored_state: bool,
@@ -26,16 +26,9 @@ pub(in crate::server) struct SubmitBody {
     client_token: Option<String>,
 }
 
-fn one() -> usize {
-    1
-}
-
-fn interval_default() -> Option<u64> {
-    Some(CHECKPOINT_INTERVAL_DEFAULT_MS)
-}
-
-fn nullable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    Option::deserialize(deserializer)
+fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IntervalWish, D::Error> {
+    let interval = Option::deserialize(deserializer)?;
+    Ok(interval.map_or(IntervalWish::Never, IntervalWish::EveryMs))
 }
 
 impl SubmitBody {
@@ -59,7 +52,7 @@ impl SubmitBody {
             name: self.name,
             program,
             parallelism: self.parallelism,
-            checkpoint_interval_ms: self.checkpoint_interval_ms,
+            checkpoint_interval: self.checkpoint_interval,
             restore: self.restore,
             allow_non_restored_state: self.allow_non_restored_state,
             restart_attempts: self.restart_attempts.unwrap_or(RESTART_ATTEMPTS_DEFAULT),
@@ -100,15 +93,17 @@ mod tests {
     #[test]
     fn defaults_are_as_documented() {
         let submission = submission(r#"{"name": "a", "sql": "x"}"#).unwrap();
-        assert_eq!(submission.parallelism, 1);
-        assert_eq!(submission.checkpoint_interval_ms, Some(10_000));
+        assert_eq!(submission.parallelism, None);
+        assert_eq!(submission.checkpoint_interval, IntervalWish::Unsaid);
         assert_eq!(submission.restart_attempts, 10);
     }
 
     #[test]
     fn a_null_interval_means_none() {
         let submission = submission(r#"{"name": "a", "sql": "x", "checkpoint_interval_ms": null}"#).unwrap();
-        assert_eq!(submission.checkpoint_interval_ms, None);
+        assert_eq!(submission.checkpoint_interval, IntervalWish::Never);
+        let submission = self::submission(r#"{"name": "a", "sql": "x", "checkpoint_interval_ms": 50}"#).unwrap();
+        assert_eq!(submission.checkpoint_interval, IntervalWish::EveryMs(50));
     }
 
     #[test]

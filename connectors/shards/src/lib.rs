@@ -51,7 +51,8 @@ mod view;
 
 pub use access::{
     DurablePosition, Extent, Located, Position, PublishOutcome, PublishRequest, PutEntry, PutReceipt, PutResult,
-    ReadBatch, ReadFrom, ReadLimits, Record, ShardAccess, ShardRef, SharedAccess, StageRequest, StagedExtent, StagedRef,
+    ReadBatch, ReadFrom, ReadLimits, Record, ShardAccess, ShardRef, SharedAccess, StageRequest, StagedExtent,
+    StagedRef,
 };
 pub use error::{Corruption, ErrorKind, StoreError};
 pub use hashkey::{HashKey, HashRange};

@@ -28,7 +28,9 @@ pub struct SegmentReader {
 
 impl std::fmt::Debug for SegmentReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SegmentReader").field("disk", &self.disk.describe()).finish_non_exhaustive()
+        f.debug_struct("SegmentReader")
+            .field("disk", &self.disk.describe())
+            .finish_non_exhaustive()
     }
 }
 
@@ -43,7 +45,10 @@ impl SegmentReader {
 
     /// Reads from `disk`.
     pub fn on(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, files: Mutex::default() }
+        Self {
+            disk,
+            files: Mutex::default(),
+        }
     }
 
     /// Reads the records that `located` names, up to `limits`. Blocks for the disk when the page cache does not have
@@ -74,12 +79,7 @@ impl SegmentReader {
     }
 
     /// Checks that a staged frame is there and belongs to a sink's checkpoint.
-    pub(crate) fn check_staged(
-        &self,
-        extent: &StagedExtent,
-        checkpoint: u64,
-        sink_hash: u64,
-    ) -> Result<(), String> {
+    pub(crate) fn check_staged(&self, extent: &StagedExtent, checkpoint: u64, sink_hash: u64) -> Result<(), String> {
         let range = Extent {
             file: names::segment(extent.segment),
             segment: extent.segment,
@@ -92,8 +92,15 @@ impl SegmentReader {
             last_arrival_ms: 0,
             staged: true,
         };
-        let bytes = self.range(&range, extent.len as usize, &[]).map_err(|error| error.to_string())?;
-        let place = format!("bytes {}..{} of {}", extent.offset, u64::from(extent.offset) + u64::from(extent.len), range.file);
+        let bytes = self
+            .range(&range, extent.len as usize, &[])
+            .map_err(|error| error.to_string())?;
+        let place = format!(
+            "bytes {}..{} of {}",
+            extent.offset,
+            u64::from(extent.offset) + u64::from(extent.len),
+            range.file
+        );
         let (header, _) = FrameHeader::open(&bytes, extent.segment_uuid, u64::from(extent.offset))
             .map_err(|fault| format!("{place}: {}", fault.reason()))?;
         let matches = header.kind == FrameKind::Staged
@@ -102,7 +109,13 @@ impl SegmentReader {
             && header.before == sink_hash
             && header.count == extent.records
             && header.frame_len() == extent.len as usize;
-        if matches { Ok(()) } else { Err(format!("{place} hold something else than its output of checkpoint {checkpoint}")) }
+        if matches {
+            Ok(())
+        } else {
+            Err(format!(
+                "{place} hold something else than its output of checkpoint {checkpoint}"
+            ))
+        }
     }
 
     /// Reads the bytes from the first to the last extent of a span.
@@ -207,10 +220,21 @@ struct Records<'a> {
 
 impl<'a> Records<'a> {
     fn new(located: &'a Located, limits: ReadLimits) -> Self {
-        let known: u64 = located.extents.iter().map(|extent| extent.last.saturating_sub(extent.first) + 1).sum();
+        let known: u64 = located
+            .extents
+            .iter()
+            .map(|extent| extent.last.saturating_sub(extent.first) + 1)
+            .sum();
         let capacity = (known as usize).min(limits.records_max).min(limits::GET_RECORDS_MAX);
         let out = Vec::with_capacity(capacity);
-        Self { located, limits, out, bytes: 0, next: located.from.counter, full: false }
+        Self {
+            located,
+            limits,
+            out,
+            bytes: 0,
+            next: located.from.counter,
+            full: false,
+        }
     }
 
     fn full(&self) -> bool {
@@ -225,16 +249,26 @@ impl<'a> Records<'a> {
             let offset = u64::from(extent.offset) + at as u64;
             let opened = FrameHeader::open(&bytes[at..], extent.segment_uuid, offset);
             let bad = |reason: &str| {
-                let place = Extent { offset: offset as u32, ..extent.clone() };
+                let place = Extent {
+                    offset: offset as u32,
+                    ..extent.clone()
+                };
                 corrupt(&place, bytes.len() - at, shard(), reason.to_owned())
             };
             let (header, payload) = opened.map_err(|fault| bad(fault.reason()))?;
-            let expected = if extent.staged { FrameKind::Staged } else { FrameKind::Records };
+            let expected = if extent.staged {
+                FrameKind::Staged
+            } else {
+                FrameKind::Records
+            };
             if header.kind != expected || header.shard != self.located.shard.key {
                 return Err(bad("a frame of another shard lies there"));
             }
-            let (first, arrival_ms) =
-                if extent.staged { (extent.first, extent.last_arrival_ms) } else { (header.first, header.time_ms) };
+            let (first, arrival_ms) = if extent.staged {
+                (extent.first, extent.last_arrival_ms)
+            } else {
+                (header.first, header.time_ms)
+            };
             let payload = bytes.slice_ref(payload);
             if self.frame(first, header.count, arrival_ms, &payload).is_none() {
                 return Err(bad("the payload of a frame is no list of records"));
@@ -276,19 +310,24 @@ impl<'a> Records<'a> {
     fn finish(self) -> ReadBatch {
         let latest = self.located.latest.counter;
         // Without extents there is nothing between the position and the end: numbers may be left out.
-        let next = if self.located.extents.is_empty() { self.next.max(latest) } else { self.next };
+        let next = if self.located.extents.is_empty() {
+            self.next.max(latest)
+        } else {
+            self.next
+        };
         let caught_up = next >= latest;
         let millis_behind_latest = match self.out.last() {
             _ if caught_up => 0,
             Some(last) => self.located.now_ms.saturating_sub(last.arrival_ms).max(1),
-            None => self
-                .located
-                .extents
-                .first()
-                .map_or(1, |next| self.located.now_ms.saturating_sub(next.first_arrival_ms).max(1)),
+            None => self.located.extents.first().map_or(1, |next| {
+                self.located.now_ms.saturating_sub(next.first_arrival_ms).max(1)
+            }),
         };
         ReadBatch {
-            next: Position { shard: self.located.shard.key, counter: next },
+            next: Position {
+                shard: self.located.shard.key,
+                counter: next,
+            },
             records: self.out,
             millis_behind_latest,
             at_end: caught_up && self.located.closed,
@@ -298,9 +337,16 @@ impl<'a> Records<'a> {
 
 /// The counter of the first record of `located` that arrived at `time_ms` or later.
 pub(crate) fn first_at(reader: &SegmentReader, located: &Located, time_ms: u64) -> Result<Option<u64>, StoreError> {
-    let everything = ReadLimits { records_max: usize::MAX, bytes_max: usize::MAX };
+    let everything = ReadLimits {
+        records_max: usize::MAX,
+        bytes_max: usize::MAX,
+    };
     let batch = reader.read(located, everything)?;
-    Ok(batch.records.iter().find(|record| record.arrival_ms >= time_ms).map(|record| record.sequence.counter))
+    Ok(batch
+        .records
+        .iter()
+        .find(|record| record.arrival_ms >= time_ms)
+        .map(|record| record.sequence.counter))
 }
 
 /// The hash in a staged frame that tells whose it is.

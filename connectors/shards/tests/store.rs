@@ -8,6 +8,7 @@
 //! | `damage` | every byte of a small log cut and flipped |
 //! | `model` | random histories against a model in memory |
 //! | `sinks` | stage, publish, replay, fence |
+//! | `kinesis` | the API as a client sees it |
 //! | `files` | real files: second owner, reader beside the owner, many putters |
 
 #[path = "store/basics.rs"]
@@ -18,6 +19,8 @@ mod crash;
 mod damage;
 #[path = "store/files.rs"]
 mod files;
+#[path = "store/kinesis.rs"]
+mod kinesis;
 #[path = "store/model.rs"]
 mod model;
 #[path = "store/sinks.rs"]

@@ -97,6 +97,7 @@ fn plan_sql(sql: &str, environment: &JobEnvironment) -> Result<Planned, Rejectio
         hint: error.hint.clone(),
         excerpt: error.excerpt.clone(),
         message: error.message,
+        explained: None,
     })?;
     match plan {
         tidemill_sql::Plan::Job(job) => {

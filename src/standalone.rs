@@ -242,6 +242,7 @@ mod tests {
             column: Some(8),
             hint: Some("did you mean page?".into()),
             excerpt: Some("SELECT pge\n       ^".into()),
+            explained: None,
         };
         let text = rejection_text(&rejection, "job.sql");
         assert_eq!(text, "job.sql:3:8: unknown column\n  | SELECT pge\n  |        ^\nhint: did you mean page?");

@@ -140,9 +140,14 @@ impl ChildProcess {
         let err = child.stderr.take().map(|stream| tokio::spawn(log::pass_stderr(stream, stderr.clone())));
 
         tokio::spawn(async move {
-            let status = tokio::select! {
-                status = child.wait() => status,
-                _ = killed.wait_for(|&killed| killed) => {
+            let by_itself = tokio::select! {
+                status = child.wait() => Some(status),
+                // Also when the sender is gone: then nobody looks after this process any more.
+                () = async { let _ = killed.wait_for(|&killed| killed).await; } => None,
+            };
+            let status = match by_itself {
+                Some(status) => status,
+                None => {
                     let _ = child.start_kill();
                     child.wait().await
                 }

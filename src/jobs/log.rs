@@ -5,6 +5,7 @@
 //! structured as the server's are; they pass through, and the last ones are kept for the job's status.
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::fs::{File, OpenOptions};
@@ -40,11 +41,11 @@ impl StderrTail {
 /// Passes standard error on, line by line, until it ends.
 pub(crate) async fn pass_stderr(stream: impl AsyncRead + Unpin, tail: StderrTail) {
     let mut reader = BufReader::new(stream);
-    let mut ours = tokio::io::stderr();
     let mut line = Vec::new();
     while read_line(&mut reader, &mut line).await {
         tail.push(&line);
-        let _ = ours.write_all(&line).await; // a closed standard error is no reason to stop a job
+        // Like the server's own log lines; a closed standard error is no reason to stop a job.
+        let _ = std::io::stderr().write_all(&line);
     }
 }
 

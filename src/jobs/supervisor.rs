@@ -209,7 +209,12 @@ impl Supervisor {
     pub(crate) async fn delete(&self, id: &str, force: bool) -> Result<(), JobError> {
         let entry = self.find(id)?;
         ask(&entry, |reply| Request::Delete(force, reply)).await?;
-        self.lock().by_uid.remove(&entry.definition.uid);
+        let uid = &entry.definition.uid;
+        self.lock().by_uid.remove(uid);
+        // Its uid is never given again, so what the store remembers of its publishing is of no use to anybody.
+        if let Err(error) = self.context.store.store().forget_job(uid).await {
+            tracing::warn!(%uid, %error, "the store could not forget what a deleted job had published");
+        }
         Ok(())
     }
 

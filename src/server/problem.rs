@@ -156,7 +156,7 @@ mod tests {
             line: Some(3),
             column: Some(8),
             hint: Some("did you mean page?".into()),
-            excerpt: None,
+            ..Rejection::default()
         };
         assert_eq!(
             body(JobError::Rejected(rejection)),

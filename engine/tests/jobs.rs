@@ -1,6 +1,6 @@
 //! Whole jobs on the engine, in memory: the same output whatever the ticks, workers, delays, kills and restores.
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMillisecondArray};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use proptest::prelude::*;
 use std::collections::BTreeMap;

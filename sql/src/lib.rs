@@ -1,1 +1,46 @@
-//! Skeleton.
+//! Tidemill's SQL: Flink-style statements planned into the engine's job graph.
+//!
+//! ```text
+//!  text ─ guard ─ tokens ─ statement ─ whitelist ─ DataFusion's SqlToRel ─ lower ─▶ Rels ─ prune, fuse, emit ─▶ JobGraph
+//!         limits           our grammar  what is     names and types         our plan, with time
+//!                                       understood                          attributes and identities
+//! ```
+//! Who uses it: `tidemill run` and the process of a SQL job. It is the only crate that names DataFusion, of which it
+//! uses the query planner, the types of expressions and their vectorised evaluation; it has no session, no catalog and
+//! no optimiser rules of DataFusion's: [`plan`] is a function of the text and the connectors.
+//!
+//! Invariants:
+//! - what is not understood is refused with its place in the text; nothing is dropped silently;
+//! - limits are checked before the parser and the planner run, and planning needs no I/O except the connectors' own;
+//! - a job reads each table once, and of it only the columns that some statement needs;
+//! - operators' uids are hashes of our own words, taken before anything is optimised.
+//!
+//! File map: [`plan`](plan()) runs the steps; `guard`, `script`, `dialect`, `statement` and `whitelist` read text;
+//! `catalog`, `types`, `functions`, `naming`, `rewrite` and `window_function` give it meaning; `rel` is our plan and makes the
+//! job graph; `expr` evaluates; `insert` and `settings` are statements.
+
+mod catalog;
+mod connectors;
+mod dialect;
+mod duration;
+mod error;
+mod expr;
+mod functions;
+mod guard;
+mod insert;
+mod naming;
+mod plan;
+mod rel;
+mod rewrite;
+mod script;
+mod settings;
+mod statement;
+mod types;
+mod whitelist;
+mod window_function;
+
+pub use connectors::Connectors;
+pub use error::{Position, SqlError};
+pub use guard::Limits;
+pub use plan::{JobPlan, Plan, PlanOptions, TableSummary, plan, plan_with};
+pub use settings::Settings;

@@ -5,64 +5,122 @@ use hashbrown::HashTable;
 /// The keys seen so far, numbered 0, 1, 2, ... in the order they came. Holds a copy of every key's bytes.
 #[derive(Default)]
 pub(super) struct GroupTable {
-    table: HashTable<u32>,
-    hashes: Vec<u64>,
-    bytes: Vec<u8>,
+    /// The hash stands in the table itself, so that most probes touch nothing else.
+    table: HashTable<(u64, u32)>,
+    keys: Keys,
+}
+
+/// The bytes of all keys; keys of one length need no offsets.
+enum Keys {
+    Fixed {
+        width: usize,
+        bytes: Vec<u8>,
+        count: usize,
+    },
     /// `ends[i]` is where key i ends in `bytes`; it begins where key i - 1 ends.
-    ends: Vec<usize>,
+    Variable {
+        bytes: Vec<u8>,
+        ends: Vec<usize>,
+    },
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Keys::Fixed {
+            width: 0,
+            bytes: Vec::new(),
+            count: 0,
+        }
+    }
+}
+
+impl Keys {
+    #[inline]
+    fn get(&self, group: u32) -> &[u8] {
+        let group = group as usize;
+        match self {
+            Keys::Fixed { width, bytes, .. } => &bytes[group * width..(group + 1) * width],
+            Keys::Variable { bytes, ends } => {
+                let start = if group == 0 { 0 } else { ends[group - 1] };
+                &bytes[start..ends[group]]
+            }
+        }
+    }
+
+    fn push(&mut self, key: &[u8]) {
+        if let Keys::Fixed { width, bytes, count } = self {
+            if *count == 0 {
+                *width = key.len();
+            }
+            if *width == key.len() {
+                bytes.extend_from_slice(key);
+                *count += 1;
+                return;
+            }
+            let ends = (1..=*count).map(|key| key * *width).collect();
+            *self = Keys::Variable {
+                bytes: std::mem::take(bytes),
+                ends,
+            };
+        }
+        if let Keys::Variable { bytes, ends } = self {
+            bytes.extend_from_slice(key);
+            ends.push(bytes.len());
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Keys::Fixed { count, .. } => *count,
+            Keys::Variable { ends, .. } => ends.len(),
+        }
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Keys::Fixed { bytes, .. } => bytes.capacity(),
+            Keys::Variable { bytes, ends } => bytes.capacity() + ends.capacity() * 8,
+        }
+    }
 }
 
 impl GroupTable {
     /// Returns the number of groups.
     pub(super) fn len(&self) -> usize {
-        self.hashes.len()
+        self.keys.len()
     }
 
     /// Returns the number of the key's group, a new one if the key is new.
     #[inline]
     pub(super) fn group(&mut self, hash: u64, key: &[u8]) -> u32 {
-        let (hashes, bytes, ends) = (&self.hashes, &self.bytes, &self.ends);
-        let same = |&group: &u32| hashes[group as usize] == hash && key_at(bytes, ends, group) == key;
-        // The high bits choose the key group, so on one worker they differ little: hashbrown takes its tag from the
-        // highest seven, which would all be alike. Rotated, tag and slot come from low bits.
-        if let Some(&group) = self.table.find(spread(hash), same) {
+        let keys = &self.keys;
+        let same = |&(other, group): &(u64, u32)| other == hash && keys.get(group) == key;
+        if let Some(&(_, group)) = self.table.find(spread(hash), same) {
             return group;
         }
-        let group = self.hashes.len() as u32;
+        let group = self.keys.len() as u32;
         self.table
-            .insert_unique(spread(hash), group, |&group| spread(hashes[group as usize]));
-        self.hashes.push(hash);
-        self.bytes.extend_from_slice(key);
-        self.ends.push(self.bytes.len());
+            .insert_unique(spread(hash), (hash, group), |&(hash, _)| spread(hash));
+        self.keys.push(key);
         group
     }
 
     /// Returns the bytes of a group's key.
     pub(super) fn key(&self, group: u32) -> &[u8] {
-        key_at(&self.bytes, &self.ends, group)
-    }
-
-    /// Returns the hash of a group's key.
-    pub(super) fn hash(&self, group: u32) -> u64 {
-        self.hashes[group as usize]
+        self.keys.get(group)
     }
 
     /// Returns about how many bytes the table takes.
     pub(super) fn size(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * 8 + self.hashes.capacity() * 8 + self.table.capacity() * 5
+        self.keys.size() + self.table.capacity() * (size_of::<(u64, u32)>() + 1)
     }
 }
 
+/// Prepares a hash for the table. The high bits choose the key group, so on one worker they differ little, and the
+/// table takes its tag from the highest seven: rotated, tag and slot both come from bits that differ.
 #[inline]
 fn spread(hash: u64) -> u64 {
     hash.rotate_left(20)
-}
-
-#[inline]
-fn key_at<'a>(bytes: &'a [u8], ends: &[usize], group: u32) -> &'a [u8] {
-    let group = group as usize;
-    let start = if group == 0 { 0 } else { ends[group - 1] };
-    &bytes[start..ends[group]]
 }
 
 #[cfg(test)]
@@ -74,8 +132,18 @@ mod tests {
         let mut table = GroupTable::default();
         assert_eq!(table.group(7, b"a"), 0);
         assert_eq!(table.group(7, b"b"), 1);
-        assert_eq!(table.group(7, b""), 2);
+        assert_eq!(table.group(7, b""), 2, "a key of another length");
         assert_eq!(table.group(7, b"b"), 1);
-        assert_eq!((table.key(1), table.key(2), table.len()), (&b"b"[..], &b""[..], 3));
+        assert_eq!(table.group(7, b"ccc"), 3);
+        assert_eq!(
+            (table.key(0), table.key(1), table.key(2), table.len()),
+            (&b"a"[..], &b"b"[..], &b""[..], 4)
+        );
+    }
+
+    #[test]
+    fn empty_key_is_one_group() {
+        let mut table = GroupTable::default();
+        assert_eq!((table.group(1, b""), table.group(1, b""), table.len()), (0, 0, 1));
     }
 }

@@ -5,7 +5,8 @@
 //!  several:        rows ─▶ Partial ─▶ states ─ exchange by key hash ─▶ Final ─▶ results
 //!                  rows ─ exchange by key ─▶ Whole ─▶ results          (a state that is no column, such as a set)
 //! ```
-//! A partial aggregation holds nothing beyond its tick: it emits its states when the tick closes. The other two hold
+//! A partial aggregation holds nothing beyond its tick: it emits its states when the tick closes, and where keys hardly
+//! repeat within a tick it turns every row into a state at once instead of looking for groups. The other two hold
 //! one [`WindowState`] per open window and drop it as a whole when the watermark passes the window's end.
 //!
 //! File map: `rows` finds the window of each row, `state` is one window's groups, `snapshot` its durable form.
@@ -17,19 +18,25 @@ mod state;
 use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
 use crate::graph::{WindowAggregate, WindowAssigner};
-use crate::key::{EncodedKeys, KeyDecoder, encode_keys, key_hash};
+use crate::key::{EncodedKeys, KeyDecoder, encode_keys, hash_columns, key_hash};
 use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
 use crate::time::Watermark;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 pub(crate) use rows::millis;
 use rows::{WindowRows, Windows};
-use state::{Input, WindowState};
+use state::{Input, WindowState, states_of_rows};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Rows per emitted batch.
 const BATCH_ROWS: usize = 8192;
+
+/// A partial aggregation that finds fewer than this many rows per group is not worth its hash table.
+const ROWS_PER_GROUP_MIN: usize = 2;
+
+/// It then lets rows through for this many ticks before it looks again.
+const TICKS_UNTIL_NEXT_LOOK: u32 = 32;
 
 /// A window, ordered by its end: the order in which windows fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,6 +92,26 @@ pub(crate) struct WindowAggregateOperator {
     /// The window being emitted and the next of its groups.
     emitting: Option<(Window, usize)>,
     scratch: Scratch,
+    gain: Gain,
+}
+
+/// What a partial aggregation gains: rows and groups of the tick, and how long rows go through without it.
+#[derive(Default)]
+struct Gain {
+    rows: usize,
+    groups: usize,
+    ticks_without: u32,
+}
+
+impl Gain {
+    fn next_tick(&mut self) {
+        if self.ticks_without > 0 {
+            self.ticks_without -= 1;
+        } else if self.rows >= BATCH_ROWS && self.rows < self.groups * ROWS_PER_GROUP_MIN {
+            self.ticks_without = TICKS_UNTIL_NEXT_LOOK;
+        }
+        (self.rows, self.groups) = (0, 0);
+    }
 }
 
 #[derive(Default)]
@@ -135,14 +162,24 @@ impl WindowAggregateOperator {
             open: BTreeMap::new(),
             emitting: None,
             scratch: Scratch::default(),
+            gain: Gain::default(),
         })
     }
 
     /// Adds the rows of one window.
-    fn add(&mut self, window: Window, batch: &RecordBatch) -> Result<()> {
+    fn add(&mut self, window: Window, batch: &RecordBatch, out: &mut Output) -> Result<()> {
         let rows = batch.num_rows();
-        let columns: Vec<ArrayRef> = self.keys.iter().map(|&key| Arc::clone(batch.column(key))).collect();
+        let mut columns: Vec<ArrayRef> = self.keys.iter().map(|&key| Arc::clone(batch.column(key))).collect();
         let Scratch { keys, hashes, groups } = &mut self.scratch;
+        if self.stage == Stage::Partial && self.gain.ticks_without > 0 {
+            hash_columns(&columns, rows, keys, hashes)?;
+            columns.push(Arc::new(Int64Array::from_value(window.start_ms, rows)));
+            columns.push(Arc::new(Int64Array::from_value(window.end_ms, rows)));
+            columns.extend(states_of_rows(&self.aggregates, batch)?);
+            columns.push(Arc::new(UInt64Array::from_iter_values(hashes.iter().copied())));
+            out.emit(RecordBatch::try_new(Arc::clone(&self.schema), columns)?);
+            return Ok(());
+        }
         encode_keys(&columns, rows, keys)?;
         if self.stage == Stage::Final {
             let column = batch.column(batch.num_columns() - 1).as_primitive::<UInt64Type>();
@@ -156,7 +193,10 @@ impl WindowAggregateOperator {
             .open
             .entry(window)
             .or_insert_with(|| WindowState::new(&self.aggregates));
+        let before = state.len();
         state.groups_of(hashes, keys, groups);
+        self.gain.rows += rows;
+        self.gain.groups += state.len() - before;
         let input = match self.stage {
             Stage::Final => Input::States {
                 first: self.keys.len() + 2,
@@ -189,7 +229,7 @@ impl WindowAggregateOperator {
             columns.push(Arc::new(Int64Array::from_value(window.end_ms, groups.len())));
             columns.extend(state.states(groups)?);
             columns.push(Arc::new(UInt64Array::from_iter_values(
-                groups.iter().map(|&group| state.hash(group)),
+                groups.iter().map(|&group| key_hash(state.key(group))),
             )));
         } else {
             for (ms, index) in [(window.start_ms, self.keys.len()), (window.end_ms, self.keys.len() + 1)] {
@@ -228,14 +268,14 @@ impl WindowAggregateOperator {
 }
 
 impl Operator for WindowAggregateOperator {
-    fn on_batch(&mut self, _input: usize, batch: &RecordBatch, tick: &OpenTick, _out: &mut Output) -> Result<Progress> {
+    fn on_batch(&mut self, _input: usize, batch: &RecordBatch, tick: &OpenTick, out: &mut Output) -> Result<Progress> {
         let watermark = tick.watermarks.first().copied().unwrap_or(Watermark::NONE);
         match self.windows.of(batch)? {
             WindowRows::One(window) => {
                 if watermark.has_passed_window(window.end_ms) {
                     self.context.metrics.rows_late.add(batch.num_rows() as u64);
                 } else {
-                    self.add(window, batch)?;
+                    self.add(window, batch, out)?;
                 }
             }
             WindowRows::Many(windows) => {
@@ -244,7 +284,7 @@ impl Operator for WindowAggregateOperator {
                         self.context.metrics.rows_late.add(rows.len() as u64);
                     } else {
                         let rows = UInt32Array::from(rows);
-                        self.add(window, &arrow::compute::take_record_batch(batch, &rows)?)?;
+                        self.add(window, &arrow::compute::take_record_batch(batch, &rows)?, out)?;
                     }
                 }
             }
@@ -254,7 +294,13 @@ impl Operator for WindowAggregateOperator {
 
     fn on_close(&mut self, close: &TickClose, out: &mut Output) -> Result<Progress> {
         match self.stage {
-            Stage::Partial => self.fire(Watermark::END, out),
+            Stage::Partial => {
+                let progress = self.fire(Watermark::END, out)?;
+                if progress == Progress::Done {
+                    self.gain.next_tick();
+                }
+                Ok(progress)
+            }
             _ => self.fire(close.watermark(), out),
         }
     }

@@ -17,6 +17,24 @@ pub(super) enum Input {
     States { first: usize },
 }
 
+/// Returns the state columns of rows that are each a group of their own.
+pub(super) fn states_of_rows(aggregates: &[AggregateCall], batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    let rows: Vec<u32> = (0..batch.num_rows() as u32).collect();
+    let mut columns = Vec::new();
+    for call in aggregates {
+        let mut accumulator = call.function.accumulator();
+        accumulator.resize(rows.len());
+        let arguments: Vec<ArrayRef> = call
+            .arguments
+            .iter()
+            .map(|&index| Arc::clone(batch.column(index)))
+            .collect();
+        accumulator.update(&arguments, &rows, filter_column(batch, call)?)?;
+        columns.extend(accumulator.state(&rows)?);
+    }
+    Ok(columns)
+}
+
 /// The groups of one window.
 pub(super) struct WindowState {
     groups: GroupTable,
@@ -93,10 +111,6 @@ impl WindowState {
 
     pub(super) fn key(&self, group: u32) -> &[u8] {
         self.groups.key(group)
-    }
-
-    pub(super) fn hash(&self, group: u32) -> u64 {
-        self.groups.hash(group)
     }
 
     /// Returns the state columns of all functions.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::aggregate::{AggregateFunction, Avg, Count, CountDistinct, Max, Sum};
-use crate::key::{KeyGroupRange, hash_columns};
+use crate::key::KeyGroupRange;
 use crate::time::Tick;
 use arrow::array::{Int32Array, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{Int32Type, Int64Type, TimeUnit};
@@ -127,8 +127,8 @@ fn results(batches: &[RecordBatch]) -> HashMap<(Option<String>, i64), Result4> {
             let column = batch.column(column).as_primitive::<Int32Type>();
             column.is_valid(row).then(|| column.value(row))
         };
-        for row in 0..batch.num_rows() {
-            let key = (pages.is_valid(row).then(|| pages.value(row).to_owned()), ends[row]);
+        for (row, &end) in ends.iter().enumerate() {
+            let key = (pages.is_valid(row).then(|| pages.value(row).to_owned()), end);
             let kinds = (batch.num_columns() > 7).then(|| batch.column(7).as_primitive::<Int64Type>().value(row));
             let n = batch.column(3).as_primitive::<Int64Type>().value(row);
             let result = (n, int(4, row), int(5, row), int(6, row), kinds);
@@ -181,6 +181,44 @@ fn missing_event_time_says_what_to_do() {
     let nullable = TimestampMillisecondArray::from(vec![None, Some(3)]);
     let error = rows::millis(&(Arc::new(nullable) as ArrayRef)).unwrap_err();
     assert!(error.to_string().contains("NOT NULL"), "{error}");
+}
+
+#[test]
+fn partial_stage_lets_rows_through_where_keys_hardly_repeat() {
+    let spec = spec(false);
+    let mut out = Output::with_budget(usize::MAX);
+    let distinct: Vec<String> = (0..BATCH_ROWS).map(|row| format!("page-{row}")).collect();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from(distinct)),
+        Arc::new(TimestampMillisecondArray::from(vec![1; BATCH_ROWS])),
+        Arc::new(Int32Array::from(vec![7; BATCH_ROWS])),
+    ];
+    let rows = RecordBatch::try_new(input_schema(), columns).unwrap();
+    let mut partial = operator(Stage::Partial, &spec, 0, 1);
+    let mut last = operator(Stage::Final, &spec, 0, 1);
+    for tick in 1..=3 {
+        let _ = partial
+            .on_batch(0, &rows, &open_tick(tick, Watermark::NONE), &mut out)
+            .unwrap();
+        let at_once = out.take();
+        assert_eq!(
+            at_once.is_empty(),
+            tick == 1,
+            "after a look at the first tick the rows go through"
+        );
+        for batch in at_once.into_iter().chain(close(&mut partial, tick, Watermark::NONE)) {
+            let _ = last
+                .on_batch(0, &batch, &open_tick(tick, Watermark::NONE), &mut out)
+                .unwrap();
+        }
+    }
+    let found = results(&close(&mut last, 4, Watermark::END));
+    assert_eq!(found.len(), BATCH_ROWS);
+    assert!(
+        found
+            .values()
+            .all(|result| *result == (3, Some(21), Some(7), Some(7), None))
+    );
 }
 
 fn any_rows() -> impl Strategy<Value = Vec<Row>> {

@@ -1,0 +1,109 @@
+//! The tables and views of one text: the only things a query can name.
+//!
+//! There is no catalog behind it: no files, no URLs, no information schema.
+//!
+//! File map: `table` makes a table of its `CREATE TABLE`, `provider` shows the catalog to DataFusion's planner.
+
+mod provider;
+mod table;
+
+pub(crate) use provider::Provider;
+pub(crate) use table::{Origin, Table, TableColumn};
+
+use crate::error::{Position, Result, SqlError};
+use crate::functions::nearest;
+use arrow::datatypes::{Field, Schema};
+use datafusion_expr::LogicalPlan;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// How the refusal of an unknown name begins.
+pub(crate) const NO_TABLE: &str = "there is no table or view ";
+
+/// A view.
+pub(crate) struct View {
+    /// What it stands for; its columns have the view's names.
+    pub(crate) plan: Arc<LogicalPlan>,
+}
+
+/// The tables and views of a text.
+#[derive(Default)]
+pub(crate) struct Catalog {
+    tables: Vec<Table>,
+    views: HashMap<String, View>,
+    /// How many table references each view stands for.
+    pub(crate) weights: HashMap<String, u64>,
+}
+
+impl Catalog {
+    /// Adds a table.
+    ///
+    /// # Errors
+    /// When the name is taken.
+    pub(crate) fn add_table(&mut self, table: Table) -> Result<()> {
+        self.check_free(&table.name.value, table.name.at)?;
+        self.tables.push(table);
+        Ok(())
+    }
+
+    /// Adds a view.
+    pub(crate) fn add_view(&mut self, name: String, view: View, weight: u64) {
+        self.weights.insert(name.clone(), weight.max(1));
+        self.views.insert(name, view);
+    }
+
+    /// Checks that a name is free.
+    ///
+    /// # Errors
+    /// When it is taken.
+    pub(crate) fn check_free(&self, name: &str, at: Option<Position>) -> Result<()> {
+        if self.is_taken(name) {
+            let message = format!("there is already a table or view {name}");
+            return Err(SqlError::at(at, message).hint("choose another name"));
+        }
+        Ok(())
+    }
+
+    /// Says whether a table or view has the name.
+    pub(crate) fn is_taken(&self, name: &str) -> bool {
+        self.table(name).is_some() || self.views.contains_key(name)
+    }
+
+    /// Returns a table and its place.
+    pub(crate) fn table(&self, name: &str) -> Option<(usize, &Table)> {
+        self.tables
+            .iter()
+            .enumerate()
+            .find(|(_, table)| table.name.value == name)
+    }
+
+    /// Returns the table at a place.
+    pub(crate) fn table_at(&self, index: usize) -> &Table {
+        &self.tables[index]
+    }
+
+    /// Returns a view.
+    pub(crate) fn view(&self, name: &str) -> Option<&View> {
+        self.views.get(name)
+    }
+
+    /// Makes the error of a name that is neither table nor view.
+    pub(crate) fn no_such_table(&self, name: &str, at: Option<Position>) -> SqlError {
+        let names = self
+            .tables
+            .iter()
+            .map(|table| table.name.value.as_str())
+            .chain(self.views.keys().map(String::as_str));
+        let error = SqlError::at(at, format!("{NO_TABLE}{name}"));
+        match nearest(name, names) {
+            Some(nearest) => error.hint(format!("did you mean {nearest}? names are case-sensitive")),
+            None => error.hint("declare it with CREATE TABLE before the statement that uses it"),
+        }
+    }
+}
+
+/// Returns the schema that queries see of a table.
+pub(crate) fn query_schema(table: &Table) -> Schema {
+    let field = |column: &TableColumn| Field::new(&column.name, column.sql_type.data_type.clone(), column.nullable);
+    Schema::new(table.columns.iter().map(field).collect::<Vec<_>>())
+}

@@ -1,0 +1,87 @@
+//! The lexical rules of our SQL: Flink's, as a `sqlparser` dialect.
+//!
+//! Flink's names are case-sensitive, quoted with back-ticks, and may hold `$`. Text stands in single quotes only.
+
+use sqlparser::ast::{Expr, Ident};
+use sqlparser::dialect::Dialect;
+use sqlparser::keywords::Keyword;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::Token;
+
+/// How [`TidemillDialect`] hands `TABLE t`, an argument of a window function, to the planner: an `Expr::Prefixed` with
+/// this prefix.
+pub(crate) const TABLE_ARGUMENT: &str = "TABLE";
+
+/// Flink's lexical rules.
+#[derive(Debug)]
+pub(crate) struct TidemillDialect;
+
+impl Dialect for TidemillDialect {
+    fn is_delimited_identifier_start(&self, ch: char) -> bool {
+        ch == '`'
+    }
+
+    fn is_identifier_start(&self, ch: char) -> bool {
+        ch.is_alphabetic() || ch == '_'
+    }
+
+    fn is_identifier_part(&self, ch: char) -> bool {
+        ch.is_alphanumeric() || ch == '_' || ch == '$'
+    }
+
+    fn identifier_quote_style(&self, _identifier: &str) -> Option<char> {
+        Some('`')
+    }
+
+    fn supports_filter_during_aggregation(&self) -> bool {
+        true
+    }
+
+    fn supports_group_by_expr(&self) -> bool {
+        true // so that grouping sets are refused by name
+    }
+
+    fn supports_match_recognize(&self) -> bool {
+        true // likewise
+    }
+
+    fn supports_table_versioning(&self) -> bool {
+        true // likewise: FOR SYSTEM_TIME AS OF
+    }
+
+    fn supports_window_function_null_treatment_arg(&self) -> bool {
+        true // likewise
+    }
+
+    fn supports_named_fn_args_with_rarrow_operator(&self) -> bool {
+        true
+    }
+
+    fn supports_boolean_literals(&self) -> bool {
+        true
+    }
+
+    fn require_interval_qualifier(&self) -> bool {
+        true
+    }
+
+    fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        let table = parser.peek_token_ref();
+        let Token::Word(word) = &table.token else { return None };
+        if word.keyword != Keyword::TABLE || word.quote_style.is_some() {
+            return None;
+        }
+        let prefix = Ident::with_span(table.span, TABLE_ARGUMENT);
+        if !matches!(parser.peek_nth_token_ref(1).token, Token::Word(_)) {
+            return None;
+        }
+        parser.advance_token();
+        Some(parser.parse_object_name(false).map(|name| {
+            let parts = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
+            Expr::Prefixed {
+                prefix,
+                value: Box::new(Expr::CompoundIdentifier(parts)),
+            }
+        }))
+    }
+}

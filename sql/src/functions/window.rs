@@ -1,0 +1,171 @@
+//! The window of a row, as functions over its time column.
+
+use crate::error::Position;
+use crate::window_function::TumbleSpec;
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use datafusion_common::{DataFusionError, Result, exec_err};
+use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// Which side of the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum WindowSide {
+    /// Its first moment.
+    Start,
+    /// The first moment after it.
+    End,
+    /// Its last millisecond.
+    Time,
+}
+
+/// A side of a row's tumbling window.
+#[derive(Debug, Clone)]
+pub(crate) struct TumbleFunction {
+    pub(crate) side: WindowSide,
+    pub(crate) spec: TumbleSpec,
+    /// Where the window function's time column stands, for messages.
+    pub(crate) at: Option<Position>,
+    signature: Signature,
+}
+
+impl PartialEq for TumbleFunction {
+    fn eq(&self, other: &Self) -> bool {
+        self.side == other.side && self.spec == other.spec
+    }
+}
+
+impl Eq for TumbleFunction {}
+
+impl Hash for TumbleFunction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.side, self.spec).hash(state);
+    }
+}
+
+/// Returns the expression of a side of the window of `time`.
+pub(crate) fn tumble(side: WindowSide, spec: TumbleSpec, time: Expr, at: Option<Position>) -> Expr {
+    let signature = Signature::any(1, Volatility::Immutable);
+    ScalarUDF::new_from_impl(TumbleFunction {
+        side,
+        spec,
+        at,
+        signature,
+    })
+    .call(vec![time])
+}
+
+/// Returns the expression of a window's last millisecond, from its end.
+pub(crate) fn last_ms(end: Expr) -> Expr {
+    ScalarUDF::new_from_impl(LastMs {
+        signature: Signature::any(1, Volatility::Immutable),
+    })
+    .call(vec![end])
+}
+
+/// Returns the side of a window that a function computes, if it is one of these.
+pub(crate) fn tumble_of(function: &ScalarUDF) -> Option<&TumbleFunction> {
+    function.inner().downcast_ref::<TumbleFunction>()
+}
+
+impl ScalarUDFImpl for TumbleFunction {
+    fn name(&self) -> &str {
+        match self.side {
+            WindowSide::Start => "$tumble_start",
+            WindowSide::End => "$tumble_end",
+            WindowSide::Time => "$tumble_time",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        timestamp_type(arguments)
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        map_timestamps(arguments, |time, per_ms| {
+            let (size, offset) = (
+                self.spec.size_ms.checked_mul(per_ms)?,
+                self.spec.offset_ms.checked_mul(per_ms)?,
+            );
+            let start = time.checked_sub(time.checked_sub(offset)?.rem_euclid(size))?;
+            match self.side {
+                WindowSide::Start => Some(start),
+                WindowSide::End => start.checked_add(size),
+                WindowSide::Time => start.checked_add(size)?.checked_sub(per_ms),
+            }
+        })
+    }
+}
+
+/// A window's last millisecond, from its end.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct LastMs {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for LastMs {
+    fn name(&self) -> &str {
+        "$window_time"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        timestamp_type(arguments)
+    }
+
+    fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        map_timestamps(arguments, |end, per_ms| end.checked_sub(per_ms))
+    }
+}
+
+fn timestamp_type(arguments: &[DataType]) -> Result<DataType> {
+    match arguments {
+        [found @ DataType::Timestamp(TimeUnit::Millisecond | TimeUnit::Microsecond | TimeUnit::Nanosecond, _)] => {
+            Ok(found.clone())
+        }
+        _ => Err(DataFusionError::Plan(
+            "a window's time column must be a TIMESTAMP".into(),
+        )),
+    }
+}
+
+/// Maps timestamps; the function also gets the units per millisecond.
+fn map_timestamps(arguments: ScalarFunctionArgs, map: impl Fn(i64, i64) -> Option<i64>) -> Result<ColumnarValue> {
+    let rows = arguments.number_rows;
+    let [argument] = arguments.args.as_slice() else {
+        return exec_err!("a window function takes one time column");
+    };
+    let times = argument.to_array(rows)?;
+    let data_type = times.data_type().clone();
+    let per_ms = match &data_type {
+        DataType::Timestamp(TimeUnit::Millisecond, _) => 1,
+        DataType::Timestamp(TimeUnit::Microsecond, _) => 1_000,
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => 1_000_000,
+        other => return exec_err!("a window's time column must be a TIMESTAMP, and it is {other}"),
+    };
+    if times.null_count() > 0 {
+        return exec_err!(
+            "the time column of a window is null in {} of {} rows; filter them out with WHERE ... IS NOT NULL",
+            times.null_count(),
+            times.len()
+        );
+    }
+    let times = cast(&times, &DataType::Int64)?;
+    let mapped = times
+        .as_primitive::<Int64Type>()
+        .try_unary::<_, Int64Type, DataFusionError>(|time| {
+            map(time, per_ms)
+                .ok_or_else(|| DataFusionError::Execution(format!("the window of time {time} is out of range")))
+        })?;
+    let mapped: ArrayRef = Arc::new(mapped);
+    Ok(ColumnarValue::Array(cast(&mapped, &data_type)?))
+}

@@ -1,0 +1,377 @@
+//! Our own plan: streams of rows with what the engine must know about each column.
+//!
+//! ```text
+//!  DataFusion's LogicalPlan ── lower ──▶ Rels ── fuse, prune ── emit ──▶ engine JobGraph
+//! ```
+//! DataFusion's plan says what a query means, in types and names that change with its versions. A [`Rel`] keeps what
+//! lasts: its columns with their types, which of them are time attributes, and *identities*, hashes of how the rows and
+//! each column came to be. Identities name the state of operators, so they are made of our own words only, before
+//! anything is optimised, and do not change with columns that are added or dropped elsewhere.
+//!
+//! Equal relations are one node: two statements over one view share it.
+//!
+//! File map: `identity` writes and hashes expressions, `prepare` turns a query's expression into one over a [`Rel`],
+//! `lower` a query, `emit` makes the job graph (with `fuse` and `prune`).
+
+pub(crate) mod emit;
+mod fuse;
+pub(crate) mod identity;
+pub(crate) mod lower;
+pub(crate) mod prepare;
+mod prune;
+
+use crate::error::{Result, SqlError};
+use crate::functions::aggregates::AggregateKind;
+use crate::functions::window::WindowSide;
+use crate::window_function::TumbleSpec;
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion_common::DFSchema;
+use datafusion_expr::Expr;
+use identity::Identity;
+use prepare::Prepared;
+use std::collections::{HashMap, HashSet};
+
+/// A relation's place in [`Rels`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct RelId(pub(crate) usize);
+
+/// What a column means to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Role {
+    /// Nothing.
+    Plain,
+    /// The event time that watermarks speak of.
+    EventTime,
+    /// A side of the row's window; its last millisecond is an event time, too.
+    Window(WindowSide, TumbleSpec),
+}
+
+impl Role {
+    /// Says whether windows can be made over the column.
+    pub(crate) fn is_event_time(self) -> bool {
+        matches!(self, Self::EventTime | Self::Window(WindowSide::Time, _))
+    }
+}
+
+/// A column of a relation.
+#[derive(Clone, Debug)]
+pub(crate) struct RelColumn {
+    /// Its name, unique in the relation.
+    pub(crate) name: String,
+    pub(crate) data_type: DataType,
+    pub(crate) identity: Identity,
+    pub(crate) role: Role,
+}
+
+/// How the rows of a window aggregation get their windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Windowing {
+    /// By a time column.
+    Tumble { time: usize, spec: TumbleSpec },
+    /// They carry them.
+    Attached { start: usize, end: usize },
+}
+
+/// A call of an aggregate over columns of the input.
+#[derive(Clone, Debug)]
+pub(crate) struct AggregateCall {
+    pub(crate) kind: AggregateKind,
+    pub(crate) distinct: bool,
+    pub(crate) argument: Option<usize>,
+    pub(crate) filter: Option<usize>,
+}
+
+/// What a relation does.
+#[derive(Clone, Debug)]
+pub(crate) enum RelKind {
+    /// A table of the catalog, by its place there.
+    Table(usize),
+    /// A projection with an optional filter, over the names of the input's columns.
+    Calc {
+        input: RelId,
+        predicate: Option<Prepared>,
+        outputs: Vec<Expr>,
+    },
+    /// Several inputs of the same column types.
+    Union { inputs: Vec<RelId> },
+    /// An aggregation per key and window. Its columns: keys, start, end, aggregates.
+    WindowAggregate {
+        input: RelId,
+        keys: Vec<usize>,
+        windowing: Windowing,
+        calls: Vec<AggregateCall>,
+    },
+}
+
+/// A stream of rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Rel {
+    pub(crate) kind: RelKind,
+    pub(crate) columns: Vec<RelColumn>,
+    /// How the rows came to be, whatever their columns.
+    pub(crate) rows: Identity,
+}
+
+impl Rel {
+    /// Returns the columns as an Arrow schema; every column may be null.
+    pub(crate) fn schema(&self) -> Schema {
+        let field = |column: &RelColumn| Field::new(&column.name, column.data_type.clone(), true);
+        Schema::new(self.columns.iter().map(field).collect::<Vec<_>>())
+    }
+
+    /// Returns the columns as DataFusion's schema.
+    pub(crate) fn df_schema(&self) -> Result<DFSchema> {
+        DFSchema::try_from(self.schema()).map_err(SqlError::internal)
+    }
+}
+
+/// All relations of a job; every one comes after its inputs.
+#[derive(Default)]
+pub(crate) struct Rels {
+    rels: Vec<Rel>,
+    known: HashMap<String, RelId>,
+}
+
+impl Rels {
+    /// Returns a relation.
+    pub(crate) fn get(&self, id: RelId) -> &Rel {
+        &self.rels[id.0]
+    }
+
+    /// Returns how many relations there are.
+    pub(crate) fn len(&self) -> usize {
+        self.rels.len()
+    }
+
+    /// Adds a table.
+    pub(crate) fn table(&mut self, index: usize, name: &str, columns: Vec<(String, DataType, Role)>) -> RelId {
+        let rows = Identity::of(&["table", name]);
+        let columns = columns
+            .into_iter()
+            .map(|(column, data_type, role)| {
+                let identity = Identity::of(&["column", name, &column]);
+                RelColumn {
+                    name: column,
+                    data_type,
+                    identity,
+                    role,
+                }
+            })
+            .collect();
+        self.add(
+            format!("table {index}"),
+            Rel {
+                kind: RelKind::Table(index),
+                columns,
+                rows,
+            },
+        )
+    }
+
+    /// Adds a projection with an optional filter.
+    pub(crate) fn calc(
+        &mut self,
+        input: RelId,
+        predicate: Option<Prepared>,
+        outputs: Vec<(String, Prepared)>,
+    ) -> RelId {
+        let source = self.get(input);
+        let rows = match &predicate {
+            Some(predicate) => Identity::of(&["filter", source.rows.text(), predicate.identity.text()]),
+            None => source.rows.clone(),
+        };
+        let mut names = Names::default();
+        let mut key = format!("calc {} {}", input.0, rows.text());
+        let mut columns = Vec::with_capacity(outputs.len());
+        let mut exprs = Vec::with_capacity(outputs.len());
+        let mut volatile = predicate.as_ref().is_some_and(|predicate| predicate.expr.is_volatile());
+        for (
+            name,
+            Prepared {
+                expr,
+                identity,
+                data_type,
+                role,
+            },
+        ) in outputs
+        {
+            let name = names.unique(&name);
+            key.push_str(&format!(" {name:?}={}", identity.text()));
+            volatile |= expr.is_volatile();
+            columns.push(RelColumn {
+                name,
+                data_type,
+                identity,
+                role,
+            });
+            exprs.push(expr);
+        }
+        if volatile {
+            // Every use draws its own numbers.
+            key = format!("{key} volatile {}", self.rels.len());
+        }
+        let kind = RelKind::Calc {
+            input,
+            predicate,
+            outputs: exprs,
+        };
+        self.add(key, Rel { kind, columns, rows })
+    }
+
+    /// Puts relations of the same column types together.
+    pub(crate) fn union(&mut self, inputs: Vec<RelId>) -> RelId {
+        let key = format!("union {inputs:?}");
+        let identities: Vec<&str> = inputs.iter().map(|input| self.get(*input).rows.text()).collect();
+        let rows = Identity::of(&[&["union"], identities.as_slice()].concat());
+        let first = self.get(inputs[0]);
+        let columns = first.columns.iter().enumerate().map(|(index, column)| {
+            let others = inputs.iter().map(|input| &self.get(*input).columns[index]);
+            let identities: Vec<&str> = others.clone().map(|column| column.identity.text()).collect();
+            let same_role = others.clone().all(|other| other.role == column.role);
+            RelColumn {
+                name: column.name.clone(),
+                data_type: column.data_type.clone(),
+                identity: Identity::of(&[&["union"], identities.as_slice()].concat()),
+                role: if same_role { column.role } else { Role::Plain },
+            }
+        });
+        let columns = columns.collect();
+        self.add(
+            key,
+            Rel {
+                kind: RelKind::Union { inputs },
+                columns,
+                rows,
+            },
+        )
+    }
+
+    /// Adds an aggregation per key and window.
+    ///
+    /// # Errors
+    /// When an aggregate does not take its argument.
+    pub(crate) fn window_aggregate(
+        &mut self,
+        input: RelId,
+        keys: Vec<usize>,
+        windowing: Windowing,
+        spec: TumbleSpec,
+        calls: Vec<AggregateCall>,
+    ) -> Result<RelId> {
+        let source = self.get(input);
+        let column = |index: usize| &source.columns[index];
+        let mut words = vec!["window-aggregate".to_owned(), source.rows.text().to_owned()];
+        let window_type = match windowing {
+            Windowing::Tumble { time, .. } => {
+                words.push(format!("time {}", column(time).identity.text()));
+                column(time).data_type.clone()
+            }
+            Windowing::Attached { start, end } => {
+                words.push(format!(
+                    "window {} {}",
+                    column(start).identity.text(),
+                    column(end).identity.text()
+                ));
+                column(start).data_type.clone()
+            }
+        };
+        words.push(format!("tumble {} {}", spec.size_ms, spec.offset_ms));
+        words.extend(keys.iter().map(|key| format!("key {}", column(*key).identity.text())));
+        let mut names = Names::default();
+        let mut columns: Vec<RelColumn> = Vec::new();
+        for key in &keys {
+            let RelColumn {
+                name,
+                data_type,
+                identity,
+                role: _,
+            } = column(*key).clone();
+            columns.push(RelColumn {
+                name: names.unique(&name),
+                data_type,
+                identity,
+                role: Role::Plain,
+            });
+        }
+        for (name, side) in [("window_start", WindowSide::Start), ("window_end", WindowSide::End)] {
+            let identity = Identity::of(&[name, &format!("{} {}", spec.size_ms, spec.offset_ms)]);
+            let role = Role::Window(side, spec);
+            columns.push(RelColumn {
+                name: names.unique(name),
+                data_type: window_type.clone(),
+                identity,
+                role,
+            });
+        }
+        for call in &calls {
+            let argument = call.argument.map(column);
+            let function = call
+                .kind
+                .function(argument.map(|column| &column.data_type), call.distinct);
+            let function = function.map_err(SqlError::new)?;
+            let shown = argument.map_or("*", |column| column.name.as_str());
+            let distinct = if call.distinct { "distinct " } else { "" };
+            let name = names.unique(&format!("{}({distinct}{shown})", call.kind.name()));
+            let word = format!(
+                "{} {distinct}{} filter {}",
+                call.kind.name(),
+                argument.map_or("*", |column| column.identity.text()),
+                call.filter.map_or("", |filter| column(filter).identity.text())
+            );
+            let identity = Identity::of(&[&word]);
+            words.push(word);
+            columns.push(RelColumn {
+                name,
+                data_type: function.return_type(),
+                identity,
+                role: Role::Plain,
+            });
+        }
+        let rows = Identity::of(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        // What a column means depends on the rows it is in.
+        for column in &mut columns {
+            column.identity = Identity::of(&["of", rows.text(), column.identity.text(), &column.name]);
+        }
+        let key = format!("window-aggregate {} {}", input.0, rows.text());
+        Ok(self.add(
+            key,
+            Rel {
+                kind: RelKind::WindowAggregate {
+                    input,
+                    keys,
+                    windowing,
+                    calls,
+                },
+                columns,
+                rows,
+            },
+        ))
+    }
+
+    fn add(&mut self, key: String, rel: Rel) -> RelId {
+        if let Some(known) = self.known.get(&key) {
+            return *known;
+        }
+        let id = RelId(self.rels.len());
+        self.rels.push(rel);
+        self.known.insert(key, id);
+        id
+    }
+}
+
+/// Makes names unique.
+#[derive(Default)]
+pub(crate) struct Names(HashSet<String>);
+
+impl Names {
+    /// Returns the name, with a number behind it if it is taken.
+    pub(crate) fn unique(&mut self, name: &str) -> String {
+        let mut candidate = name.to_owned();
+        let mut number = 0;
+        while !self.0.insert(candidate.clone()) {
+            candidate = format!("{name}_{number}");
+            number += 1;
+        }
+        candidate
+    }
+}

@@ -1,0 +1,418 @@
+//! Makes the engine's job graph of relations.
+
+use super::fuse::{fuse, inputs};
+use super::identity::{self, Identity};
+use super::prune::{Pruned, calc_identity, columns_of, prune};
+use super::{AggregateCall, Rel, RelId, RelKind, Rels, Windowing};
+use crate::catalog::{Catalog, Table};
+use crate::connectors::Connectors;
+use crate::error::{Result, SqlError};
+use crate::expr::SqlExpr;
+use crate::functions::checks::{Promise, guarded};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion_common::Column;
+use datafusion_expr::Expr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tidemill_engine::aggregate::AggregateCall as EngineCall;
+use tidemill_engine::expr::{Expr as EngineExpr, column};
+use tidemill_engine::graph::{
+    Calc, EventTime, JobGraph, SinkNode, SourceNode, StreamId, WindowAggregate, WindowAssigner,
+};
+
+/// What a statement writes.
+pub(crate) struct Output {
+    /// The rows.
+    pub(crate) rel: RelId,
+    /// The table; `None` for an explained query.
+    pub(crate) table: Option<usize>,
+}
+
+/// A job graph and what was made on the way.
+pub(crate) struct Emitted {
+    pub(crate) graph: JobGraph,
+    /// The tables that are read, each with the columns read of it.
+    pub(crate) reads: BTreeMap<String, Vec<String>>,
+    pub(crate) plan_hash: String,
+}
+
+/// Makes the job graph of all outputs.
+///
+/// # Errors
+/// When a connector or the engine refuses.
+pub(crate) fn emit(
+    rels: &Rels,
+    outputs: &[Output],
+    catalog: &Catalog,
+    connectors: &dyn Connectors,
+    idle_timeout: Option<Duration>,
+) -> Result<Emitted> {
+    let read: Vec<RelId> = outputs.iter().map(|output| output.rel).collect();
+    let Pruned { mut rels, places } = prune(rels, &read)?;
+    let read = read
+        .iter()
+        .map(|id| {
+            places
+                .get(id)
+                .copied()
+                .ok_or_else(|| SqlError::internal("an output was pruned"))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    fuse(&mut rels, &read)?;
+    let mut emitter = Emitter {
+        catalog,
+        connectors,
+        idle_timeout,
+        graph: JobGraph::new(),
+        reads: BTreeMap::new(),
+        uids: BTreeSet::new(),
+        words: Vec::new(),
+    };
+    // A sink's last projection is made with the table's own fields.
+    let written: BTreeMap<RelId, usize> = read
+        .iter()
+        .zip(outputs)
+        .filter_map(|(id, output)| Some((*id, output.table?)))
+        .collect();
+    let mut live = vec![false; rels.len()];
+    for id in &read {
+        live[id.0] = true;
+    }
+    for index in (0..rels.len()).rev() {
+        if live[index] {
+            for input in inputs(&rels[index]) {
+                live[input.0] = true;
+            }
+        }
+    }
+    let mut streams: Vec<Option<StreamId>> = vec![None; rels.len()];
+    for (index, rel) in rels.iter().enumerate() {
+        if live[index] {
+            let fields = written
+                .get(&RelId(index))
+                .map(|table| catalog.table_at(*table).sink_definition().0.schema);
+            streams[index] = Some(emitter.rel(rel, &rels, &streams, fields)?);
+        }
+    }
+    for (id, output) in read.iter().zip(outputs) {
+        if let Some(table) = output.table {
+            emitter.sink(stream(&streams, *id)?, catalog.table_at(table))?;
+        }
+    }
+    let words: Vec<&str> = emitter.words.iter().map(String::as_str).collect();
+    let plan_hash = Identity::of(&words).text().to_owned();
+    Ok(Emitted {
+        graph: emitter.graph,
+        reads: emitter.reads,
+        plan_hash,
+    })
+}
+
+fn stream(streams: &[Option<StreamId>], id: RelId) -> Result<StreamId> {
+    streams[id.0].ok_or_else(|| SqlError::internal("a stream is read before it is made"))
+}
+
+struct Emitter<'a> {
+    catalog: &'a Catalog,
+    connectors: &'a dyn Connectors,
+    idle_timeout: Option<Duration>,
+    graph: JobGraph,
+    reads: BTreeMap<String, Vec<String>>,
+    uids: BTreeSet<String>,
+    /// What the plan's hash is made of.
+    words: Vec<String>,
+}
+
+impl Emitter<'_> {
+    fn rel(
+        &mut self,
+        rel: &Rel,
+        rels: &[Rel],
+        streams: &[Option<StreamId>],
+        fields: Option<SchemaRef>,
+    ) -> Result<StreamId> {
+        match &rel.kind {
+            RelKind::Table(table) => {
+                let catalog = self.catalog;
+                self.source(rel, catalog.table_at(*table))
+            }
+            RelKind::Calc {
+                input,
+                predicate,
+                outputs,
+            } => {
+                let predicate = predicate.as_ref().map(|predicate| &predicate.expr);
+                self.calc(
+                    rel,
+                    stream(streams, *input)?,
+                    &rels[input.0],
+                    predicate,
+                    outputs,
+                    fields,
+                )
+            }
+            RelKind::Union { inputs } => {
+                let inputs = inputs
+                    .iter()
+                    .map(|input| stream(streams, *input))
+                    .collect::<Result<Vec<_>>>()?;
+                let uid = self.uid(format!("union-{}", calc_identity(rel).short()));
+                self.graph.union(uid, inputs).map_err(engine_refusal)
+            }
+            RelKind::WindowAggregate {
+                input,
+                keys,
+                windowing,
+                calls,
+            } => {
+                let input_rel = &rels[input.0];
+                let first = keys.len() + 2;
+                let aggregates = calls
+                    .iter()
+                    .zip(&rel.columns[first..])
+                    .map(|(call, column)| engine_call(call, input_rel, &column.name))
+                    .collect::<Result<Vec<_>>>()?;
+                let window = match *windowing {
+                    Windowing::Tumble { time, spec } => WindowAssigner::Tumble {
+                        time,
+                        size_ms: spec.size_ms,
+                        offset_ms: spec.offset_ms,
+                    },
+                    Windowing::Attached { start, end } => WindowAssigner::Attached { start, end },
+                };
+                let name = |index: usize| rel.columns[index].name.clone();
+                let window_names = (name(keys.len()), name(keys.len() + 1));
+                let spec = WindowAggregate {
+                    keys: keys.clone(),
+                    window,
+                    aggregates,
+                    window_names,
+                };
+                let uid = self.uid(format!("window-aggregate-{}", rel.rows.short()));
+                self.graph
+                    .window_aggregate(uid, stream(streams, *input)?, spec)
+                    .map_err(engine_refusal)
+            }
+        }
+    }
+
+    fn calc(
+        &mut self,
+        rel: &Rel,
+        input: StreamId,
+        input_rel: &Rel,
+        predicate: Option<&Expr>,
+        outputs: &[Expr],
+        fields: Option<SchemaRef>,
+    ) -> Result<StreamId> {
+        let schema = Arc::clone(self.graph.schema(input));
+        let place = |expr: &Expr| match expr {
+            Expr::Column(column) => input_rel.columns.iter().position(|known| known.name == column.name),
+            _ => None,
+        };
+        let mut columns = Vec::with_capacity(outputs.len());
+        for (index, (expr, known)) in outputs.iter().zip(&rel.columns).enumerate() {
+            let field = match (&fields, place(expr)) {
+                (Some(fields), _) => fields.field(index).clone(),
+                (None, Some(place)) => schema.field(place).clone().with_name(&known.name),
+                (None, None) => Field::new(&known.name, known.data_type.clone(), true),
+            };
+            columns.push((field, place(expr), expr));
+        }
+        let same = |(index, (field, place, _)): (usize, &(Field, Option<usize>, &Expr))| {
+            *place == Some(index) && field == schema.field(index)
+        };
+        if predicate.is_none() && columns.len() == schema.fields().len() && columns.iter().enumerate().all(same) {
+            return Ok(input);
+        }
+        // The stream may have more columns than the relation, and other names.
+        let names = input_rel
+            .columns
+            .iter()
+            .map(|column| Some(column.name.as_str()))
+            .chain(std::iter::repeat(None));
+        let renamed = schema.fields().iter().zip(names).map(|(field, name)| match name {
+            Some(name) => field.as_ref().clone().with_name(name),
+            None => field.as_ref().clone(),
+        });
+        let input_schema = Schema::new(renamed.collect::<Vec<_>>());
+        let identity = calc_identity(rel);
+        let mut seed = 0u64;
+        let mut made = |expr: &Expr, place: Option<usize>| -> Result<EngineExpr> {
+            if let Some(place) = place {
+                return Ok(column(place));
+            }
+            // Every expression of the job draws numbers of its own.
+            seed += 1;
+            let seed = u64::from_str_radix(identity.short(), 16)
+                .unwrap_or(0)
+                .wrapping_add(seed);
+            sql_expr(expr, &input_schema, seed)
+        };
+        let predicate = predicate.map(|expr| made(expr, None)).transpose()?;
+        let mut engine_outputs = Vec::with_capacity(columns.len());
+        for (field, place, expr) in columns {
+            engine_outputs.push((field, made(expr, place)?));
+        }
+        let uid = self.uid(format!("calc-{}", identity.short()));
+        self.graph
+            .calc(
+                uid,
+                input,
+                Calc {
+                    predicate,
+                    outputs: engine_outputs,
+                },
+            )
+            .map_err(engine_refusal)
+    }
+
+    /// Adds a table to read: the columns of `rel`, and the event time.
+    fn source(&mut self, rel: &Rel, table: &Table) -> Result<StreamId> {
+        let name = &table.name.value;
+        let (definition, places) = table.source_definition();
+        let place = |name: &str| table.columns.iter().position(|column| column.name == *name);
+        let mut kept: Vec<usize> = rel.columns.iter().filter_map(|column| place(&column.name)).collect();
+        if let Some(watermark) = table.watermark
+            && !kept.contains(&watermark.column)
+        {
+            // Behind the others, so that what reads the relation finds its columns in their places.
+            kept.push(watermark.column);
+        }
+        // What the connector must give: the columns themselves and what computed ones are made of.
+        let mut needed = BTreeSet::new();
+        let physical_rel = table.physical_rel();
+        for index in &kept {
+            match table.computed.get(index) {
+                Some(computed) => {
+                    let columns = columns_of(std::iter::once(&computed.expr), &physical_rel)?;
+                    needed.extend(columns.into_iter().map(|column| places[column]));
+                }
+                None => {
+                    needed.insert(*index);
+                }
+            }
+        }
+        if needed.is_empty() {
+            needed.extend(places.first());
+        }
+        let projection: Vec<usize> = places
+            .iter()
+            .enumerate()
+            .filter(|(_, place)| needed.contains(place))
+            .map(|(index, _)| index)
+            .collect();
+        let physical_schema = definition.schema.project(&projection).map_err(SqlError::internal)?;
+        let source = self
+            .connectors
+            .create_source(&definition, &projection)
+            .map_err(|error| table.connector_error(&error))?;
+        let computed = computed_calc(table, &kept, &physical_schema)?;
+        let event_time = table.watermark.map(|watermark| EventTime {
+            column: kept
+                .iter()
+                .position(|index| *index == watermark.column)
+                .unwrap_or_default(),
+            delay_ms: watermark.delay_ms,
+            idle_timeout: table.idle_timeout.or(self.idle_timeout),
+            max_drift_ms: table.max_drift_ms,
+        });
+        let names = physical_schema
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect();
+        self.reads.insert(name.clone(), names);
+        self.words.push(format!("source {name} {:?}", event_time));
+        let physical_schema = Arc::new(physical_schema);
+        self.graph
+            .source(SourceNode {
+                table: name.clone(),
+                physical_schema,
+                source,
+                computed,
+                event_time,
+            })
+            .map_err(engine_refusal)
+    }
+
+    fn sink(&mut self, input: StreamId, table: &Table) -> Result<()> {
+        let (definition, _) = table.sink_definition();
+        let sink = self
+            .connectors
+            .create_sink(&definition)
+            .map_err(|error| table.connector_error(&error))?;
+        let name = table.name.value.clone();
+        let uid = self.uid(format!("sink:{name}"));
+        self.graph
+            .sink(uid, input, SinkNode { name, sink })
+            .map_err(engine_refusal)
+    }
+
+    /// Makes an operator's name unique.
+    fn uid(&mut self, base: String) -> String {
+        let mut uid = base.clone();
+        let mut number = 2;
+        while !self.uids.insert(uid.clone()) {
+            uid = format!("{base}:{number}");
+            number += 1;
+        }
+        self.words.push(uid.clone());
+        uid
+    }
+}
+
+/// Makes the projection behind a source; `None` when the connector's rows are what is wanted.
+fn computed_calc(table: &Table, kept: &[usize], physical: &Schema) -> Result<Option<Calc>> {
+    let mut outputs = Vec::new();
+    let mut plain = kept.len() == physical.fields().len();
+    for (position, index) in kept.iter().enumerate() {
+        let known = &table.columns[*index];
+        let place = physical.index_of(&known.name).ok().filter(|_| known.is_physical());
+        let field = Field::new(&known.name, known.sql_type.data_type.clone(), known.nullable);
+        let expr = match (table.computed.get(index), place, known.sql_type.length) {
+            (Some(computed), ..) => {
+                plain = false;
+                sql_expr(&computed.expr, physical, *index as u64)?
+            }
+            (None, Some(_), Some(length)) => {
+                plain = false;
+                let value = Expr::Column(Column::new_unqualified(&known.name));
+                let value = guarded(value, Promise::Length(length), &table.name.value, &known.name);
+                sql_expr(&value, physical, 0)?
+            }
+            (None, Some(place), None) => {
+                plain &= place == position;
+                column(place)
+            }
+            (None, None, _) => return Err(SqlError::internal(format!("the column {} was lost", known.name))),
+        };
+        outputs.push((field, expr));
+    }
+    Ok((!plain).then_some(Calc {
+        predicate: None,
+        outputs,
+    }))
+}
+
+fn sql_expr(expr: &Expr, input: &Schema, seed: u64) -> Result<EngineExpr> {
+    let text = identity::write(expr, &|column| column.name.clone());
+    Ok(Arc::new(SqlExpr::new(expr, input, text, seed)?))
+}
+
+fn engine_call(call: &AggregateCall, input: &Rel, name: &str) -> Result<EngineCall> {
+    let argument = call.argument.map(|argument| &input.columns[argument].data_type);
+    let function = call.kind.function(argument, call.distinct).map_err(SqlError::new)?;
+    let arguments = call.argument.into_iter().collect();
+    Ok(EngineCall {
+        function,
+        arguments,
+        filter: call.filter,
+        name: name.to_owned(),
+    })
+}
+
+fn engine_refusal(error: tidemill_engine::Error) -> SqlError {
+    SqlError::internal(error)
+}

@@ -1,0 +1,474 @@
+//! Lowers DataFusion's logical plan of a query into relations.
+
+use super::identity;
+use super::prepare::{Prepared, place, prepare, prepare_over};
+use super::{AggregateCall, Rel, RelId, RelKind, Rels, Role, Windowing};
+use crate::catalog::Catalog;
+use crate::error::{Position, Result, SqlError};
+use crate::functions::aggregates::{Aggregate as AggregateFunction, star};
+use crate::functions::window::{WindowSide, last_ms, tumble_of};
+use crate::script::Script;
+use crate::types::sql_name;
+use crate::window_function::TumbleSpec;
+use arrow::datatypes::DataType;
+use datafusion_common::{Column, DFSchema};
+use datafusion_expr::expr::AggregateFunctionParams;
+use datafusion_expr::type_coercion::binary::type_union_resolution;
+use datafusion_expr::{Aggregate, Expr, LogicalPlan, cast};
+
+/// Lowers queries of one statement.
+pub(crate) struct Lowering<'a> {
+    pub(crate) script: &'a Script<'a>,
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) rels: &'a mut Rels,
+    /// Where the statement begins: where errors without a place of their own are shown.
+    pub(crate) at: Option<Position>,
+}
+
+impl Lowering<'_> {
+    /// Lowers a plan; the relation's columns are those of the plan's schema, in order.
+    ///
+    /// # Errors
+    /// On what is not supported yet.
+    pub(crate) fn lower(&mut self, plan: &LogicalPlan) -> Result<RelId> {
+        match plan {
+            LogicalPlan::TableScan(scan) => {
+                let name = scan.table_name.table();
+                let (index, table) = self
+                    .catalog
+                    .table(name)
+                    .ok_or_else(|| SqlError::internal(format!("no table {name}")))?;
+                Ok(self.rels.table(index, name, table.rel_columns()))
+            }
+            LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
+            LogicalPlan::Projection(projection) => {
+                let input = self.lower(&projection.input)?;
+                let outputs = self.outputs(&projection.expr, projection.input.schema(), input, plan.schema())?;
+                Ok(self.rels.calc(input, None, outputs))
+            }
+            LogicalPlan::Filter(filter) => {
+                let input = self.lower(&filter.input)?;
+                let predicate = self.predicate(&filter.predicate, filter.input.schema(), input)?;
+                let rel = self.rels.get(input);
+                let outputs = rel
+                    .columns
+                    .iter()
+                    .map(|column| (column.name.clone(), Prepared::column(column)))
+                    .collect();
+                Ok(self.rels.calc(input, Some(predicate), outputs))
+            }
+            LogicalPlan::Union(union) => {
+                let inputs = union
+                    .inputs
+                    .iter()
+                    .map(|input| self.lower(input))
+                    .collect::<Result<Vec<_>>>()?;
+                self.union(inputs)
+            }
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::EmptyRelation(_) => {
+                Err(SqlError::at(self.at, "a query without FROM reads no stream").hint("add FROM table"))
+            }
+            other => {
+                let name = other.display().to_string();
+                let name = name.split(':').next().unwrap_or_default().to_owned();
+                Err(SqlError::at(self.at, format!("{name} is not supported yet")).hint("docs/SQL.md lists what is"))
+            }
+        }
+    }
+
+    fn outputs(
+        &self,
+        exprs: &[Expr],
+        names: &DFSchema,
+        input: RelId,
+        schema: &DFSchema,
+    ) -> Result<Vec<(String, Prepared)>> {
+        let rel = self.rels.get(input);
+        exprs
+            .iter()
+            .zip(schema.fields())
+            .map(|(expr, field)| {
+                Ok((
+                    field.name().clone(),
+                    prepare(expr, names, rel).map_err(|e| e.or_at(self.at))?,
+                ))
+            })
+            .collect()
+    }
+
+    fn predicate(&self, expr: &Expr, names: &DFSchema, input: RelId) -> Result<Prepared> {
+        let prepared = prepare(expr, names, self.rels.get(input)).map_err(|error| error.or_at(self.at))?;
+        match prepared.data_type {
+            DataType::Boolean => Ok(prepared),
+            DataType::Null => {
+                let expr = cast(prepared.expr.clone(), DataType::Boolean);
+                Ok(Prepared {
+                    expr,
+                    data_type: DataType::Boolean,
+                    ..prepared
+                })
+            }
+            ref other => {
+                let message = format!("a condition must be BOOLEAN, and this one is {}", sql_name(other));
+                Err(SqlError::at(place(expr).or(self.at), message).hint("compare it with something"))
+            }
+        }
+    }
+
+    /// Puts relations together, casting their columns to common types.
+    fn union(&mut self, inputs: Vec<RelId>) -> Result<RelId> {
+        let Some(&first) = inputs.first() else {
+            return Err(SqlError::internal("a union of nothing"));
+        };
+        let width = self.rels.get(first).columns.len();
+        let mut types = Vec::with_capacity(width);
+        for index in 0..width {
+            let found: Vec<DataType> = inputs
+                .iter()
+                .filter_map(|input| self.rels.get(*input).columns.get(index))
+                .map(|column| column.data_type.clone())
+                .collect();
+            let common = type_union_resolution(&found).filter(|_| found.len() == inputs.len());
+            let Some(common) = common else {
+                let names: Vec<String> = found.iter().map(sql_name).collect();
+                return Err(SqlError::at(
+                    self.at,
+                    format!(
+                        "column {} of the UNION has types without a common one: {}",
+                        index + 1,
+                        names.join(", ")
+                    ),
+                )
+                .hint("cast it in one of the queries"));
+            };
+            types.push(common);
+        }
+        let mut cast_inputs = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let rel = self.rels.get(input);
+            let same = rel
+                .columns
+                .iter()
+                .zip(&types)
+                .all(|(column, common)| &column.data_type == common);
+            cast_inputs.push(if same {
+                input
+            } else {
+                let mut outputs = Vec::with_capacity(width);
+                for (column, common) in rel.columns.iter().zip(&types) {
+                    let name = Expr::Column(Column::new_unqualified(&column.name));
+                    let expr = if &column.data_type == common {
+                        name
+                    } else {
+                        cast(name, common.clone())
+                    };
+                    outputs.push((
+                        column.name.clone(),
+                        prepare_over(expr, rel).map_err(|e| e.or_at(self.at))?,
+                    ));
+                }
+                self.rels.calc(input, None, outputs)
+            });
+        }
+        Ok(self.rels.union(cast_inputs))
+    }
+
+    /// Lowers `GROUP BY`: a projection of what is needed, the aggregation, and a projection in the query's order.
+    fn aggregate(&mut self, aggregate: &Aggregate) -> Result<RelId> {
+        let Aggregate {
+            input: source,
+            group_expr,
+            aggr_expr,
+            ..
+        } = aggregate;
+        let input = self.lower(source)?;
+        let names = source.schema();
+        let at = group_expr.iter().chain(aggr_expr).find_map(place);
+        let at = at.or_else(|| self.script.find_word(self.at, &["GROUP"]));
+
+        // What is grouped by: sides of the window, and keys.
+        let mut groups = Vec::new();
+        for expr in group_expr {
+            groups.push(prepare(expr, names, self.rels.get(input)).map_err(|error| error.or_at(at))?);
+        }
+        let (start, end, spec) = self.window_of(&groups, at)?;
+        let windowed = self.carry_time(input, &groups[start]);
+
+        // The columns that the aggregation reads.
+        let mut columns = Columns::default();
+        let (keys, windowing) = {
+            let rel = self.rels.get(windowed.map_or(input, |(input, _)| input));
+            let mut keys = Vec::new();
+            for (index, group) in groups.iter().enumerate() {
+                if !matches!(group.role, Role::Window(_, known) if known == spec) {
+                    let name = key_name(&group_expr[index], group);
+                    let key = columns.add(name, group.clone());
+                    if !tidemill_engine::key::supports_key_type(&group.data_type) {
+                        let place = place(&group_expr[index]).or(at);
+                        let message = format!("{} cannot be grouped by", sql_name(&group.data_type));
+                        return Err(SqlError::at(place, message).hint("cast it to STRING"));
+                    }
+                    if !keys.contains(&key) {
+                        keys.push(key);
+                    }
+                }
+            }
+            let windowing = match windowed {
+                Some((_, time)) => {
+                    let time = &rel.columns[time];
+                    Windowing::Tumble {
+                        time: columns.add(time.name.clone(), Prepared::column(time)),
+                        spec,
+                    }
+                }
+                None => Windowing::Attached {
+                    start: columns.add("window_start".into(), groups[start].clone()),
+                    end: columns.add("window_end".into(), groups[end].clone()),
+                },
+            };
+            (keys, windowing)
+        };
+        let mut calls = Vec::new();
+        for expr in aggr_expr {
+            let call = self.call(expr, names, input, &mut columns, at)?;
+            calls.push(call);
+        }
+        let grouped: Vec<Option<usize>> = groups
+            .iter()
+            .map(|group| {
+                let column = columns.find(group)?;
+                keys.iter().position(|key| *key == column)
+            })
+            .collect();
+        let read = windowed.map_or(input, |(input, _)| input);
+        let projected = self.rels.calc(read, None, columns.0);
+        let aggregated = self
+            .rels
+            .window_aggregate(projected, keys.clone(), windowing, spec, calls)
+            .map_err(|error| error.or_at(at))?;
+
+        // The query's order: groups, then aggregates.
+        let rel = self.rels.get(aggregated);
+        let schema = aggregate.schema.fields();
+        let mut outputs = Vec::new();
+        for (index, group) in groups.iter().enumerate() {
+            let output = match (group.role, grouped[index]) {
+                (Role::Window(side, known), _) if known == spec => window_column(rel, keys.len(), side)?,
+                (_, Some(key)) => Prepared::column(&rel.columns[key]),
+                (_, None) => return Err(SqlError::internal("a grouping key was lost")),
+            };
+            outputs.push((schema[index].name().clone(), output));
+        }
+        for (index, _) in aggr_expr.iter().enumerate() {
+            let column = &rel.columns[keys.len() + 2 + index];
+            outputs.push((schema[groups.len() + index].name().clone(), Prepared::column(column)));
+        }
+        Ok(self.rels.calc(aggregated, None, outputs))
+    }
+
+    /// Finds the window among the grouping keys.
+    fn window_of(&self, groups: &[Prepared], at: Option<Position>) -> Result<(usize, usize, TumbleSpec)> {
+        let side = |side: WindowSide| {
+            groups.iter().enumerate().find_map(|(index, group)| match group.role {
+                Role::Window(found, spec) if found == side => Some((index, spec)),
+                _ => None,
+            })
+        };
+        match (side(WindowSide::Start), side(WindowSide::End)) {
+            (Some((start, spec)), Some((end, other))) if spec == other => Ok((start, end, spec)),
+            (Some(_), Some(_)) => Err(SqlError::at(at, "window_start and window_end are of different windows")
+                .hint("group by both columns of one window function")),
+            (Some(_), None) => Err(SqlError::at(at, "GROUP BY names window_start without window_end")
+                .hint("write GROUP BY window_start, window_end, ...")),
+            (None, Some(_)) => Err(SqlError::at(at, "GROUP BY names window_end without window_start")
+                .hint("write GROUP BY window_start, window_end, ...")),
+            (None, None) => Err(
+                SqlError::at(at, "an aggregation without a window is not supported yet").hint(
+                    "read FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) and GROUP BY window_start, \
+                 window_end, ...",
+                ),
+            ),
+        }
+    }
+
+    /// Finds the time column from which a window's start is computed, and carries it along to `input`. `None` when the
+    /// rows come with their windows, from an earlier aggregation or a union.
+    fn carry_time(&mut self, input: RelId, start: &Prepared) -> Option<(RelId, usize)> {
+        let Expr::Column(column) = &start.expr else { return None };
+        let index = self
+            .rels
+            .get(input)
+            .columns
+            .iter()
+            .position(|known| known.name == column.name)?;
+        self.carry(input, index)
+    }
+
+    fn carry(&mut self, id: RelId, index: usize) -> Option<(RelId, usize)> {
+        let rel = self.rels.get(id).clone();
+        let RelKind::Calc {
+            input,
+            predicate,
+            outputs,
+        } = &rel.kind
+        else {
+            return None;
+        };
+        let position = |rels: &Rels, name: &str| rels.get(*input).columns.iter().position(|known| known.name == name);
+        let (new_input, time) = match &outputs[index] {
+            Expr::Column(column) => self.carry(*input, position(self.rels, &column.name)?)?,
+            Expr::ScalarFunction(call) if tumble_of(&call.func).is_some() => match call.args.as_slice() {
+                [Expr::Column(time)] => (*input, position(self.rels, &time.name)?),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let time_column = self.rels.get(new_input).columns[time].clone();
+        let known = outputs.iter().position(|output| {
+            matches!(output, Expr::Column(column) if column.name == time_column.name) && new_input == *input
+        });
+        if let Some(known) = known {
+            return Some((id, known));
+        }
+        // The columns of the new input begin with those of the old one, so all expressions stay as they are.
+        let prepared = |(column, expr): (&super::RelColumn, &Expr)| {
+            let super::RelColumn {
+                name,
+                data_type,
+                identity,
+                role,
+            } = column.clone();
+            (
+                name,
+                Prepared {
+                    expr: expr.clone(),
+                    identity,
+                    data_type,
+                    role,
+                },
+            )
+        };
+        let mut carried: Vec<(String, Prepared)> = rel.columns.iter().zip(outputs).map(prepared).collect();
+        carried.push((time_column.name.clone(), Prepared::column(&time_column)));
+        let width = carried.len();
+        Some((self.rels.calc(new_input, predicate.clone(), carried), width - 1))
+    }
+
+    /// Lowers a call of an aggregate.
+    fn call(
+        &self,
+        expr: &Expr,
+        names: &DFSchema,
+        input: RelId,
+        columns: &mut Columns,
+        at: Option<Position>,
+    ) -> Result<AggregateCall> {
+        let rel = self.rels.get(input);
+        let mut inner = expr;
+        while let Expr::Alias(alias) = inner {
+            inner = &alias.expr;
+        }
+        let Expr::AggregateFunction(call) = inner else {
+            return Err(SqlError::internal(format!("{inner} is no aggregate")));
+        };
+        let AggregateFunctionParams {
+            args,
+            distinct,
+            filter,
+            order_by,
+            null_treatment,
+        } = &call.params;
+        let Some(function) = call.func.inner().downcast_ref::<AggregateFunction>() else {
+            return Err(SqlError::internal(format!("{} is not our aggregate", call.func.name())));
+        };
+        if !order_by.is_empty() || null_treatment.is_some() || args.len() > 1 {
+            return Err(
+                SqlError::at(at, format!("this form of {} is not supported", call.func.name()))
+                    .hint("write function(column)"),
+            );
+        }
+        let place = place(expr).or(at);
+        let argument = match args.first() {
+            Some(argument) if !(args.as_slice() == [star()] && !distinct) => {
+                let prepared = prepare(argument, names, rel).map_err(|error| error.or_at(place))?;
+                function
+                    .kind
+                    .function(Some(&prepared.data_type), *distinct)
+                    .map_err(|message| SqlError::at(place, message).hint("cast the argument"))?;
+                Some(columns.add(column_name(&prepared), prepared))
+            }
+            _ => None,
+        };
+        let filter = match filter {
+            Some(filter) => {
+                let prepared = self.predicate(filter, names, input)?;
+                Some(columns.add(column_name(&prepared), prepared))
+            }
+            None => None,
+        };
+        Ok(AggregateCall {
+            kind: function.kind,
+            distinct: *distinct,
+            argument,
+            filter,
+        })
+    }
+}
+
+/// The columns that an aggregation reads, each once.
+#[derive(Default)]
+struct Columns(Vec<(String, Prepared)>);
+
+impl Columns {
+    fn find(&self, prepared: &Prepared) -> Option<usize> {
+        self.0
+            .iter()
+            .position(|(_, known)| known.identity == prepared.identity && !known.expr.is_volatile())
+    }
+
+    fn add(&mut self, name: String, prepared: Prepared) -> usize {
+        if let Some(known) = self.find(&prepared) {
+            return known;
+        }
+        // Names are part of the state's format, so they are made unique here, in order.
+        let mut unique = name.clone();
+        let mut number = 0;
+        while self.0.iter().any(|(known, _)| *known == unique) {
+            unique = format!("{name}_{number}");
+            number += 1;
+        }
+        self.0.push((unique, prepared));
+        self.0.len() - 1
+    }
+}
+
+fn column_name(prepared: &Prepared) -> String {
+    identity::write(&prepared.expr, &|column| column.name.clone())
+}
+
+fn key_name(expr: &Expr, prepared: &Prepared) -> String {
+    match expr {
+        Expr::Alias(alias) => alias.name.clone(),
+        _ => column_name(prepared),
+    }
+}
+
+/// Returns a side of the window of an aggregation with so many keys.
+fn window_column(rel: &Rel, keys: usize, side: WindowSide) -> Result<Prepared> {
+    match side {
+        WindowSide::Start => Ok(Prepared::column(&rel.columns[keys])),
+        WindowSide::End => Ok(Prepared::column(&rel.columns[keys + 1])),
+        WindowSide::Time => {
+            let end = &rel.columns[keys + 1];
+            let Role::Window(_, spec) = end.role else {
+                return Err(SqlError::internal("a window without its role"));
+            };
+            let prepared = prepare_over(last_ms(Expr::Column(Column::new_unqualified(&end.name))), rel)?;
+            Ok(Prepared {
+                role: Role::Window(WindowSide::Time, spec),
+                ..prepared
+            })
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Turns a query's expression into one over the columns of a [`Rel`], ready to evaluate.
+
+use super::identity::{self, Identity};
+use super::{Rel, RelColumn, Role};
+use crate::error::{Position, Result, SqlError};
+use crate::expr::refusal;
+use crate::functions::window::tumble_of;
+use crate::rewrite::rewrite;
+use crate::types::sql_name;
+use arrow::datatypes::DataType;
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion_common::{Column, DFSchema, DataFusionError};
+use datafusion_expr::simplify::SimplifyContext;
+use datafusion_expr::{Expr, ExprSchemable};
+use datafusion_optimizer::simplify_expressions::ExprSimplifier;
+use std::sync::Arc;
+
+/// An expression over the names of a relation's columns.
+#[derive(Clone, Debug)]
+pub(crate) struct Prepared {
+    pub(crate) expr: Expr,
+    pub(crate) identity: Identity,
+    pub(crate) data_type: DataType,
+    pub(crate) role: Role,
+}
+
+impl Prepared {
+    /// Makes the expression that is just a column.
+    pub(crate) fn column(column: &RelColumn) -> Self {
+        Self {
+            expr: Expr::Column(Column::new_unqualified(&column.name)),
+            identity: column.identity.clone(),
+            data_type: column.data_type.clone(),
+            role: column.role,
+        }
+    }
+}
+
+/// Prepares an expression whose columns are those of `names`, a schema with the columns of `rel` in their order.
+///
+/// # Errors
+/// When a column does not exist, or the types do not fit.
+pub(crate) fn prepare(expr: &Expr, names: &DFSchema, rel: &Rel) -> Result<Prepared> {
+    let at = place(expr);
+    let resolved = expr.clone().transform_up(|expr| match &expr {
+        Expr::Column(column) => {
+            let index = names.index_of_column(column)?;
+            let name = rel.columns.get(index).map(|column| column.name.as_str());
+            let name = name.ok_or_else(|| DataFusionError::Internal(format!("column {index} is beyond the row")))?;
+            Ok(Transformed::yes(Expr::Column(Column::new_unqualified(name))))
+        }
+        _ => Ok(Transformed::no(expr)),
+    });
+    let resolved = resolved.map_err(|error| refusal(&error).or_at(at))?.data;
+    prepare_over(resolved, rel).map_err(|error| error.or_at(at))
+}
+
+/// Prepares an expression over the names of the relation's columns.
+///
+/// # Errors
+/// When the types do not fit.
+pub(crate) fn prepare_over(expr: Expr, rel: &Rel) -> Result<Prepared> {
+    let expr = rewrite(expr)?;
+    let find = |column: &Column| rel.columns.iter().find(|known| known.name == column.name);
+    if let Expr::Column(column) = &expr {
+        let column = find(column).ok_or_else(|| SqlError::internal(format!("no column {}", column.name)))?;
+        return Ok(Prepared::column(column));
+    }
+    check_windows(&expr, rel)?;
+    let text = identity::write(&expr, &|column| {
+        find(column).map_or_else(|| column.name.clone(), |column| format!("#{}", column.identity.text()))
+    });
+    let identity = Identity::of(&["expression", &text]);
+    let role = match &expr {
+        Expr::ScalarFunction(call) => {
+            tumble_of(&call.func).map_or(Role::Plain, |window| Role::Window(window.side, window.spec))
+        }
+        _ => Role::Plain,
+    };
+    let schema = Arc::new(rel.df_schema()?);
+    // No start time: nothing that depends on the moment may be folded into a literal.
+    let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&schema)).build());
+    let expr = simplifier.coerce(expr, &schema).map_err(|error| refusal(&error))?;
+    let before = expr.get_type(&schema).map_err(|error| refusal(&error))?;
+    let simpler = simplifier.simplify(expr.clone()).map_err(|error| refusal(&error))?;
+    let after = simpler.get_type(&schema).map_err(|error| refusal(&error))?;
+    let expr = if after == before { simpler } else { expr };
+    Ok(Prepared {
+        expr,
+        identity,
+        data_type: before,
+        role,
+    })
+}
+
+/// Checks that windows stand over time attributes.
+fn check_windows(expr: &Expr, rel: &Rel) -> Result<()> {
+    let mut found = Ok(());
+    let walked = expr.apply(|expr| {
+        let Expr::ScalarFunction(call) = expr else {
+            return Ok(TreeNodeRecursion::Continue);
+        };
+        let (Some(window), [Expr::Column(time)]) = (tumble_of(&call.func), call.args.as_slice()) else {
+            return Ok(TreeNodeRecursion::Continue);
+        };
+        let column = rel.columns.iter().find(|column| column.name == time.name);
+        if let Some(column) = column.filter(|column| !column.role.is_event_time()) {
+            found = Err(not_a_time_attribute(&column.name, &column.data_type, window.at));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    walked.map_err(SqlError::internal)?;
+    found
+}
+
+fn not_a_time_attribute(name: &str, data_type: &DataType, at: Option<Position>) -> SqlError {
+    SqlError::at(
+        at,
+        format!("{name} is not the event time of its rows, so a window over it could never be complete"),
+    )
+    .hint(match data_type {
+        DataType::Timestamp(..) => {
+            "the column must be the one of the table's WATERMARK FOR, or window_time of an earlier window, carried \
+                 through every query unchanged"
+                .to_owned()
+        }
+        other => format!(
+            "the column is {}: a time attribute is a TIMESTAMP with a WATERMARK",
+            sql_name(other)
+        ),
+    })
+}
+
+/// Returns where an expression's first column stands.
+pub(crate) fn place(expr: &Expr) -> Option<Position> {
+    let mut found = None;
+    let _ = expr.apply(|expr| {
+        if let Expr::Column(column) = expr
+            && let Some(span) = column.spans.first()
+        {
+            found = crate::script::position(sqlparser::tokenizer::Location::new(span.start.line, span.start.column));
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}

@@ -1,0 +1,15 @@
+//! SQL text against plans, refusals and results; one binary, for each links DataFusion.
+//!
+//! `support` has connectors without I/O and a slow interpreter of job graphs: the reference that says what a plan means.
+
+mod sql {
+    mod aggregates;
+    mod engine;
+    mod expressions;
+    mod fuzz;
+    mod hostile;
+    mod inserts;
+    mod plans;
+    mod refusals;
+    mod support;
+}

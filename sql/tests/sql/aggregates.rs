@@ -1,0 +1,161 @@
+//! Windows and aggregates, by their results.
+
+use super::support::query;
+
+const TUMBLE: &str = "TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '5' SECOND))";
+
+#[test]
+fn all_aggregates_over_a_tumbling_window() {
+    let rows = query(
+        "s TIMESTAMP(3), e TIMESTAMP(3), n BIGINT, p BIGINT, sum_p INT, lo INT, hi INT, users BIGINT, fee DECIMAL(38, 2), rate DOUBLE",
+        &format!(
+            "SELECT window_start, window_end, COUNT(*), COUNT(price), SUM(price), MIN(price), MAX(price),
+               COUNT(DISTINCT bidder), SUM(fee), AVG(rate)
+             FROM {TUMBLE} GROUP BY window_start, window_end"
+        ),
+    );
+    assert_eq!(
+        rows,
+        [
+            "2026-01-01T00:00:00|2026-01-01T00:00:05|3|3|350|50|200|2|3.85|0.375",
+            "2026-01-01T00:00:05|2026-01-01T00:00:10|2|1|300|300|300|2|9.99|1.75",
+            "2026-01-01T00:00:10|2026-01-01T00:00:15|1|1|-7|-7|-7|1|0.00|0.0",
+        ]
+    );
+}
+
+#[test]
+fn keys_filters_having_and_expressions_over_aggregates() {
+    let rows = query(
+        "auction BIGINT, hour_of INT, n BIGINT, cheap BIGINT, twice BIGINT",
+        &format!(
+            "SELECT auction, EXTRACT(HOUR FROM window_start), COUNT(*), COUNT(*) FILTER (WHERE price < 150), 2 * COUNT(*)
+             FROM {TUMBLE} WHERE bidder <> 13
+             GROUP BY auction, window_end, window_start HAVING COUNT(*) > 1 OR MAX(price) > 250"
+        ),
+    );
+    assert_eq!(rows, ["1|0|2|1|4", "1|0|1|0|2"]);
+}
+
+#[test]
+fn keys_may_be_expressions() {
+    let rows = query(
+        "c STRING, n BIGINT",
+        &format!(
+            "SELECT LOWER(channel) AS c, COUNT(*) FROM {TUMBLE} GROUP BY window_start, window_end, LOWER(channel)"
+        ),
+    );
+    assert_eq!(rows, ["app|1", "web|2", "NULL|1", "web|1", "app|1"]);
+}
+
+#[test]
+fn offset_shifts_windows() {
+    let rows = query(
+        "s TIMESTAMP(3), n BIGINT",
+        "SELECT window_start, COUNT(*)
+         FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '2' SECOND))
+         GROUP BY window_start, window_end",
+    );
+    assert_eq!(
+        rows,
+        [
+            "2025-12-31T23:59:52|2",
+            "2026-01-01T00:00:02|3",
+            "2026-01-01T00:00:12|1"
+        ]
+    );
+}
+
+#[test]
+fn window_columns_without_aggregation() {
+    let rows = query(
+        "b BIGINT, s TIMESTAMP(3), e TIMESTAMP(3), t TIMESTAMP(3)",
+        &format!("SELECT bidder, window_start, window_end, window_time FROM {TUMBLE} WHERE bidder > 11"),
+    );
+    assert_eq!(
+        rows,
+        [
+            "12|2026-01-01T00:00:05|2026-01-01T00:00:10|2026-01-01T00:00:09.999",
+            "13|2026-01-01T00:00:10|2026-01-01T00:00:15|2026-01-01T00:00:14.999",
+        ]
+    );
+}
+
+#[test]
+fn window_over_the_time_of_a_window() {
+    let rows = query(
+        "s TIMESTAMP(3), n BIGINT, m BIGINT",
+        &format!(
+            "WITH small AS (
+               SELECT window_time AS t, auction, COUNT(*) AS n FROM {TUMBLE}
+               GROUP BY window_start, window_end, window_time, auction)
+             SELECT window_start, COUNT(*), MAX(n)
+             FROM TABLE(TUMBLE(DATA => TABLE small, TIMECOL => DESCRIPTOR(t), SIZE => INTERVAL '10' SECOND))
+             GROUP BY window_start, window_end"
+        ),
+    );
+    assert_eq!(rows, ["2026-01-01T00:00:00|4|2", "2026-01-01T00:00:10|1|1"]);
+}
+
+#[test]
+fn aggregation_over_the_windows_of_an_aggregation() {
+    let rows = query(
+        "s TIMESTAMP(3), auctions BIGINT, most BIGINT",
+        &format!(
+            "SELECT window_start, COUNT(*), MAX(n) FROM (
+               SELECT window_start, window_end, auction, COUNT(*) AS n FROM {TUMBLE}
+               GROUP BY window_start, window_end, auction)
+             GROUP BY window_start, window_end"
+        ),
+    );
+    assert_eq!(
+        rows,
+        [
+            "2026-01-01T00:00:00|2|2",
+            "2026-01-01T00:00:05|2|1",
+            "2026-01-01T00:00:10|1|1"
+        ]
+    );
+}
+
+#[test]
+fn window_over_a_union_of_windowed_queries() {
+    let one = format!("SELECT auction, window_start, window_end FROM {TUMBLE}");
+    let rows = query(
+        "s TIMESTAMP(3), n BIGINT",
+        &format!(
+            "SELECT window_start, COUNT(*) FROM ({one} UNION ALL {one} WHERE auction = 1) GROUP BY window_start, window_end"
+        ),
+    );
+    assert_eq!(
+        rows,
+        [
+            "2026-01-01T00:00:00|5",
+            "2026-01-01T00:00:05|3",
+            "2026-01-01T00:00:10|1"
+        ]
+    );
+}
+
+#[test]
+fn count_star_next_to_an_unused_aggregate() {
+    let rows = query(
+        "n BIGINT",
+        &format!(
+            "SELECT n FROM (SELECT COUNT(*) AS n, SUM(price) AS unused, window_start FROM {TUMBLE}
+             GROUP BY window_start, window_end)"
+        ),
+    );
+    assert_eq!(rows, ["3", "2", "1"]);
+}
+
+#[test]
+fn key_named_like_a_window_column() {
+    let rows = query(
+        "k BIGINT, n BIGINT",
+        "SELECT k, COUNT(*) FROM (
+           SELECT auction AS k, window_start AS s, window_end AS e FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '1' DAY)))
+         GROUP BY s, e, k",
+    );
+    assert_eq!(rows, ["1|3", "2|2", "3|1"]);
+}

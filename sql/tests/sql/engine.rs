@@ -1,0 +1,222 @@
+//! Whole jobs on the engine, at several parallelisms and odd cuts, against the interpreter.
+
+use super::support::{BIDS, lines, run};
+use arrow::array::{Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tidemill_connectors::{ConnectorError, TableDefinition};
+use tidemill_engine::job::{JobConfig, JobEnd, start};
+use tidemill_engine::sink::{DeliveryGuarantee, Sink};
+use tidemill_engine::source::Source;
+use tidemill_engine::testing::{MemorySink, MemorySource};
+use tidemill_sql::{Connectors, JobPlan, Plan, PlanOptions, plan_with};
+
+/// Tables in memory: every source has the same rows, in two splits; sinks collect.
+struct Memory {
+    rows: RecordBatch,
+    rows_max: usize,
+    sinks: Mutex<BTreeMap<String, (MemorySink, SchemaRef)>>,
+}
+
+impl Connectors for Memory {
+    fn check_source(&self, _: &TableDefinition) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn check_sink(&self, _: &TableDefinition) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn create_source(&self, table: &TableDefinition, projection: &[usize]) -> Result<Arc<dyn Source>, ConnectorError> {
+        let projected = Arc::new(table.schema.project(projection).unwrap());
+        let columns = projected
+            .fields()
+            .iter()
+            .map(|field| Arc::clone(self.rows.column_by_name(field.name()).unwrap()));
+        let rows = RecordBatch::try_new(Arc::clone(&projected), columns.collect()).unwrap();
+        let half = rows.num_rows() / 2;
+        // Interleaved, so that both splits cover the same time.
+        let part = |parity: i64| {
+            let indexes = Int64Array::from_iter_values((0..rows.num_rows() as i64).filter(|row| row % 2 == parity));
+            let taken = arrow::compute::take_record_batch(&rows, &indexes).unwrap();
+            assert!(taken.num_rows() >= half);
+            vec![taken]
+        };
+        Ok(Arc::new(
+            MemorySource::bounded(vec![part(0), part(1)]).with_rows_max(self.rows_max),
+        ))
+    }
+
+    fn create_sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, ConnectorError> {
+        let sink = MemorySink::new(DeliveryGuarantee::AtLeastOnce);
+        let known = (sink.clone(), Arc::clone(&table.schema));
+        assert!(
+            self.sinks.lock().unwrap().insert(table.name.clone(), known).is_none(),
+            "one sink per table here"
+        );
+        Ok(Arc::new(sink))
+    }
+}
+
+/// Bids in the order of arrival, out of order by less than the watermark's delay.
+fn bids(count: i64) -> RecordBatch {
+    let spread = |i: i64, of: i64| (i.wrapping_mul(2_654_435_761) >> 7).rem_euclid(of);
+    let time = |i: i64| 1_767_225_600_000 + i * 40 + spread(i, 1_900);
+    let price = |i: i64| (i % 17 != 0).then(|| spread(i, 500) as i32 - 20);
+    let channel = |i: i64| (i % 11 != 0).then(|| ["web", "app", "App"][spread(i, 3) as usize]);
+    let schema = Schema::new(vec![
+        Field::new("auction", DataType::Int64, true),
+        Field::new("bidder", DataType::Int64, true),
+        Field::new("price", DataType::Int32, true),
+        Field::new("channel", DataType::Utf8, true),
+        Field::new("rate", DataType::Float64, true),
+        Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, None), true),
+    ]);
+    let columns: Vec<arrow::array::ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values((0..count).map(|i| spread(i, 7)))),
+        Arc::new(Int64Array::from_iter_values((0..count).map(|i| spread(i + 1, 40)))),
+        Arc::new(Int32Array::from_iter((0..count).map(price))),
+        Arc::new(StringArray::from_iter((0..count).map(channel))),
+        // Quarters have exact sums in any order.
+        Arc::new(Float64Array::from_iter_values(
+            (0..count).map(|i| spread(i, 100) as f64 * 0.25),
+        )),
+        Arc::new(TimestampMillisecondArray::from_iter_values((0..count).map(time))),
+    ];
+    RecordBatch::try_new(Arc::new(schema), columns).unwrap()
+}
+
+fn planned(sql: &str, connectors: &Memory) -> JobPlan {
+    match plan_with(sql, connectors, &PlanOptions::default()) {
+        Ok(Plan::Job(job)) => *job,
+        Ok(Plan::Explain(_)) => panic!("planned an explanation"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// Runs a job on the engine, and the interpreter; both must give the same rows, in any order.
+fn assert_engine_agrees(sql: &str) {
+    let rows = bids(1_500);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    for (parallelism, rows_max) in [(1, 10_000), (2, 37), (3, 101)] {
+        let connectors = Memory {
+            rows: rows.clone(),
+            rows_max,
+            sinks: Mutex::default(),
+        };
+        let job = planned(sql, &connectors);
+        let expected = run(&job.graph, &BTreeMap::from([("bids", rows.clone())])).unwrap();
+        let config = JobConfig {
+            parallelism,
+            ..JobConfig::new("sql")
+        };
+        let handle = start(job.graph, config, runtime.handle()).unwrap();
+        assert_eq!(runtime.block_on(handle.wait()).unwrap(), JobEnd::Finished);
+        for (table, mut expected) in expected {
+            let sinks = connectors.sinks.lock().unwrap();
+            let (sink, schema) = &sinks[&table];
+            let mut found = lines(&sink.concat(schema).unwrap());
+            found.sort();
+            expected.sort();
+            assert!(!found.is_empty(), "{sql}");
+            assert_eq!(found, expected, "parallelism {parallelism}: {sql}");
+        }
+    }
+}
+
+fn sink(name: &str, columns: &str) -> String {
+    format!("CREATE TABLE {name} ({columns}) WITH ('connector' = 'memory');\n")
+}
+
+fn tables(sinks: &str) -> String {
+    // The rows of this test have no fee.
+    format!("{}{sinks}", BIDS.replace(" fee DECIMAL(10, 2),", ""))
+}
+
+const TUMBLE: &str = "TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '5' SECOND))";
+
+#[test]
+fn projection_filter_and_union() {
+    let sinks = sink("out", "a BIGINT, c STRING, p INT");
+    assert_engine_agrees(&format!(
+        "{}INSERT INTO out SELECT auction, UPPER(channel), price * 2 FROM bids WHERE price > 100
+         UNION ALL SELECT bidder, 'x', price FROM bids WHERE channel IS NULL",
+        tables(&sinks)
+    ));
+}
+
+#[test]
+fn windowed_aggregates() {
+    let sinks = sink(
+        "out",
+        "s TIMESTAMP(3), a BIGINT, n BIGINT, users BIGINT, total INT, lo INT, hi INT, rate DOUBLE, web BIGINT",
+    );
+    assert_engine_agrees(&format!(
+        "{}INSERT INTO out SELECT window_start, auction, COUNT(*), COUNT(DISTINCT bidder), SUM(price), MIN(price),
+           MAX(price), SUM(rate), COUNT(*) FILTER (WHERE channel = 'web')
+         FROM {TUMBLE} GROUP BY window_start, window_end, auction",
+        tables(&sinks)
+    ));
+}
+
+#[test]
+fn windows_of_windows() {
+    let sinks = sink("out", "s TIMESTAMP(3), n BIGINT, m BIGINT");
+    assert_engine_agrees(&format!(
+        "{}CREATE VIEW small AS SELECT window_time AS t, auction, COUNT(*) AS n FROM {TUMBLE}
+           GROUP BY window_start, window_end, window_time, auction;
+         INSERT INTO out SELECT window_start, SUM(n), MAX(n)
+           FROM TABLE(TUMBLE(TABLE small, DESCRIPTOR(t), INTERVAL '20' SECOND)) GROUP BY window_start, window_end",
+        tables(&sinks)
+    ));
+}
+
+#[test]
+fn aggregation_over_windows_of_an_aggregation() {
+    let sinks = sink("out", "s TIMESTAMP(3), n BIGINT, most BIGINT");
+    assert_engine_agrees(&format!(
+        "{}INSERT INTO out SELECT window_start, COUNT(*), MAX(n) FROM (
+           SELECT window_start, window_end, bidder, COUNT(*) AS n FROM {TUMBLE} GROUP BY window_start, window_end, bidder)
+         WHERE n > 1 GROUP BY window_start, window_end",
+        tables(&sinks)
+    ));
+}
+
+#[test]
+fn several_statements_over_one_source_and_view() {
+    let sinks = sink("out", "a BIGINT, n BIGINT") + &sink("big", "a BIGINT, n BIGINT") + &sink("raw", "a BIGINT");
+    assert_engine_agrees(&format!(
+        "{}CREATE VIEW v AS SELECT auction, COUNT(*) AS n FROM {TUMBLE} GROUP BY window_start, window_end, auction;
+         INSERT INTO out SELECT auction, n FROM v;
+         INSERT INTO big SELECT auction, n FROM v WHERE n > 20;
+         INSERT INTO raw SELECT bidder FROM bids WHERE price IS NULL;",
+        tables(&sinks)
+    ));
+}
+
+#[test]
+fn null_into_not_null_fails_the_job_with_the_columns_name() {
+    let sql = format!(
+        "{}INSERT INTO out SELECT price FROM bids",
+        tables(&sink("out", "p INT NOT NULL"))
+    );
+    let connectors = Memory {
+        rows: bids(100),
+        rows_max: 10,
+        sinks: Mutex::default(),
+    };
+    let job = planned(&sql, &connectors);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let handle = start(job.graph, JobConfig::new("sql"), runtime.handle()).unwrap();
+    let error = runtime.block_on(handle.wait()).unwrap_err().to_string();
+    assert!(error.contains("column p of table out is NOT NULL"), "{error}");
+}

@@ -1,0 +1,340 @@
+//! Connectors without I/O, and an interpreter that runs a job graph over given rows, all at once.
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMillisecondArray};
+use arrow::compute::{cast, concat_batches, filter_record_batch};
+use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef, TimeUnit};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tidemill_connectors::{ConnectorError, TableDefinition};
+use tidemill_engine::expr::EvalContext;
+use tidemill_engine::graph::{Calc, JobGraph, NodeKind, WindowAggregate, WindowAssigner};
+use tidemill_engine::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
+use tidemill_engine::source::{Source, Split, SplitContext, SplitEnumerator, SplitReader};
+use tidemill_engine::{Error, Result};
+use tidemill_sql::{Connectors, JobPlan, Plan, PlanOptions, SqlError, plan_with};
+
+/// The wall time of all rows.
+pub(crate) const WALL_TIME_MS: i64 = 1_767_225_600_123; // 2026-01-01 00:00:00.123
+
+/// Tables that most tests use: `bids` with an event time, `out` with what the test needs.
+pub(crate) const BIDS: &str = "CREATE TABLE bids (
+  auction BIGINT, bidder BIGINT, price INT, channel STRING, fee DECIMAL(10, 2), rate DOUBLE, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '2' SECOND
+) WITH ('connector' = 'test');\n";
+
+/// Connectors that know one connector, `test`, with one option, and do nothing.
+pub(crate) struct TestConnectors;
+
+struct Nothing;
+
+fn check(table: &TableDefinition) -> Result<(), ConnectorError> {
+    match table.options.get("connector").map(String::as_str) {
+        Some("test") => {}
+        Some(other) => {
+            return Err(
+                ConnectorError::option("connector", format!("there is no connector '{other}'")).with_hint("use 'test'"),
+            );
+        }
+        None => return Err(ConnectorError::new("the table names no connector")),
+    }
+    match table
+        .options
+        .keys()
+        .find(|key| !["connector", "path"].contains(&key.as_str()))
+    {
+        Some(key) => Err(ConnectorError::option(key, "unknown option").with_hint("did you mean 'path'?")),
+        None => Ok(()),
+    }
+}
+
+impl Connectors for TestConnectors {
+    fn check_source(&self, table: &TableDefinition) -> Result<(), ConnectorError> {
+        check(table)
+    }
+
+    fn check_sink(&self, table: &TableDefinition) -> Result<(), ConnectorError> {
+        check(table)
+    }
+
+    fn create_source(&self, table: &TableDefinition, _: &[usize]) -> Result<Arc<dyn Source>, ConnectorError> {
+        check(table)?;
+        Ok(Arc::new(Nothing))
+    }
+
+    fn create_sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, ConnectorError> {
+        check(table)?;
+        Ok(Arc::new(Nothing))
+    }
+}
+
+fn not_run<T>() -> Result<T> {
+    Err(Error::Internal("the interpreter reads no connector".into()))
+}
+
+impl Source for Nothing {
+    fn enumerator(&self) -> Result<Box<dyn SplitEnumerator>> {
+        not_run()
+    }
+
+    fn open_split(&self, _: &Split, _: SplitContext) -> Result<Box<dyn SplitReader>> {
+        not_run()
+    }
+}
+
+impl Sink for Nothing {
+    fn guarantee(&self) -> DeliveryGuarantee {
+        DeliveryGuarantee::AtLeastOnce
+    }
+
+    fn writer(&self, _: SinkContext) -> Result<Box<dyn SinkWriter>> {
+        not_run()
+    }
+
+    fn committer(&self, _: CommitterContext) -> Result<Option<Arc<dyn SinkCommitter>>> {
+        not_run()
+    }
+}
+
+/// Plans a text with the test's connectors.
+pub(crate) fn plan(sql: &str) -> Result<Plan, SqlError> {
+    plan_with(sql, &TestConnectors, &PlanOptions::default())
+}
+
+/// Plans a job; a refusal fails the test.
+pub(crate) fn job(sql: &str) -> JobPlan {
+    match plan(sql) {
+        Ok(Plan::Job(job)) => *job,
+        Ok(Plan::Explain(text)) => panic!("planned an explanation:\n{text}"),
+        Err(error) => panic!("refused:\n{error}\n{sql}"),
+    }
+}
+
+/// Explains; a refusal fails the test.
+pub(crate) fn explain(sql: &str) -> String {
+    match plan(sql) {
+        Ok(Plan::Explain(text)) => text,
+        Ok(Plan::Job(_)) => panic!("planned a job"),
+        Err(error) => panic!("refused:\n{error}\n{sql}"),
+    }
+}
+
+/// Plans what must be refused.
+pub(crate) fn refused(sql: &str) -> SqlError {
+    match plan(sql) {
+        Ok(_) => panic!("not refused: {sql}"),
+        Err(error) => error,
+    }
+}
+
+/// Runs a graph over the rows of each table; gives the rows of each sink as lines of text, in order of their names.
+pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Result<BTreeMap<String, Vec<String>>> {
+    let context = EvalContext {
+        wall_time_ms: WALL_TIME_MS,
+    };
+    let mut streams: Vec<RecordBatch> = Vec::new();
+    let mut sinks = BTreeMap::new();
+    // Ids are places, and a graph's nodes come after their inputs.
+    let place = |id: &tidemill_engine::graph::StreamId| -> usize {
+        let text = format!("{id:?}");
+        text.trim_start_matches("StreamId(")
+            .trim_end_matches(')')
+            .parse()
+            .unwrap()
+    };
+    for node in graph.nodes() {
+        let inputs: Vec<RecordBatch> = node.inputs.iter().map(|id| streams[place(id)].clone()).collect();
+        let batch = match &node.kind {
+            NodeKind::Source(source) => {
+                let rows = tables.get(source.table.as_str()).expect("rows of the table");
+                let names = source
+                    .physical_schema
+                    .fields()
+                    .iter()
+                    .map(|field| field.name().as_str());
+                let columns = names
+                    .map(|name| Arc::clone(rows.column_by_name(name).expect(name)))
+                    .collect();
+                let physical = RecordBatch::try_new(Arc::clone(&source.physical_schema), columns)?;
+                match &source.computed {
+                    Some(calc) => run_calc(calc, &physical, &context)?,
+                    None => physical,
+                }
+            }
+            NodeKind::Calc(calc) => run_calc(calc, &inputs[0], &context)?,
+            NodeKind::Union => {
+                let schema = Arc::clone(&node.schema);
+                let renamed = inputs
+                    .iter()
+                    .map(|batch| RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()));
+                concat_batches(&schema, &renamed.collect::<Result<Vec<_>, _>>()?)?
+            }
+            NodeKind::WindowAggregate(spec) => run_aggregate(spec, &inputs[0], &node.schema)?,
+            NodeKind::Sink(sink) => {
+                let rows = lines(&inputs[0]);
+                sinks.entry(sink.name.clone()).or_insert_with(Vec::new).extend(rows);
+                inputs[0].clone()
+            }
+            NodeKind::Custom(_) => unreachable!("SQL plans no custom operator"),
+        };
+        assert_eq!(batch.schema_ref().fields().len(), node.schema.fields().len());
+        streams.push(batch);
+    }
+    Ok(sinks)
+}
+
+/// Writes rows as text, the columns separated by `|`.
+pub(crate) fn lines(batch: &RecordBatch) -> Vec<String> {
+    let options = FormatOptions::new().with_null("NULL");
+    let columns: Vec<ArrayFormatter<'_>> = batch
+        .columns()
+        .iter()
+        .map(|column| ArrayFormatter::try_new(column.as_ref(), &options).unwrap())
+        .collect();
+    let row = |row| {
+        columns
+            .iter()
+            .map(|column| column.value(row).to_string())
+            .collect::<Vec<_>>()
+            .join("|")
+    };
+    (0..batch.num_rows()).map(row).collect()
+}
+
+fn run_calc(calc: &Calc, batch: &RecordBatch, context: &EvalContext) -> Result<RecordBatch> {
+    let kept = match &calc.predicate {
+        Some(predicate) => {
+            let mask = predicate.evaluate(batch, context)?;
+            let mask: BooleanArray = mask
+                .as_boolean()
+                .iter()
+                .map(|value| Some(value == Some(true)))
+                .collect();
+            filter_record_batch(batch, &mask)?
+        }
+        None => batch.clone(),
+    };
+    let columns = calc
+        .outputs
+        .iter()
+        .map(|(_, expr)| expr.evaluate(&kept, context))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(RecordBatch::try_new(calc.schema(), columns)?)
+}
+
+/// Groups row by row: the windows in order, and in them the keys as text.
+fn run_aggregate(spec: &WindowAggregate, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let ms = |column: usize| cast(batch.column(column), &DataType::Timestamp(TimeUnit::Millisecond, None));
+    let ms = |column: usize| cast(&ms(column)?, &DataType::Int64);
+    let (starts, ends): (Vec<i64>, Vec<i64>) = match spec.window {
+        WindowAssigner::Tumble {
+            time,
+            size_ms,
+            offset_ms,
+        } => {
+            let times = ms(time)?;
+            let start = |t: i64| t - (t - offset_ms).rem_euclid(size_ms);
+            times
+                .as_primitive::<Int64Type>()
+                .values()
+                .iter()
+                .map(|t| (start(*t), start(*t) + size_ms))
+                .unzip()
+        }
+        WindowAssigner::Attached { start, end } => {
+            let values = |column| Ok::<_, Error>(ms(column)?.as_primitive::<Int64Type>().values().to_vec());
+            (values(start)?, values(end)?)
+        }
+    };
+    let options = FormatOptions::new().with_null("NULL");
+    let keys: Vec<ArrayRef> = spec.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
+    let mut groups: BTreeMap<(i64, Vec<String>), Vec<usize>> = BTreeMap::new();
+    for row in 0..batch.num_rows() {
+        let text = |key: &ArrayRef| {
+            ArrayFormatter::try_new(key.as_ref(), &options)
+                .unwrap()
+                .value(row)
+                .to_string()
+        };
+        groups
+            .entry((starts[row], keys.iter().map(text).collect()))
+            .or_default()
+            .push(row);
+    }
+    let firsts: Vec<usize> = groups.values().map(|rows| rows[0]).collect();
+    let mut group_of = vec![0u32; batch.num_rows()];
+    for (group, rows) in groups.values().enumerate() {
+        rows.iter().for_each(|row| group_of[*row] = group as u32);
+    }
+    let take = |column: &ArrayRef| {
+        let indexes = Int64Array::from_iter_values(firsts.iter().map(|row| *row as i64));
+        arrow::compute::take(column, &indexes, None)
+    };
+    let mut columns: Vec<ArrayRef> = keys.iter().map(take).collect::<Result<Vec<_>, _>>()?;
+    for times in [&starts, &ends] {
+        let times: ArrayRef = Arc::new(TimestampMillisecondArray::from_iter_values(
+            firsts.iter().map(|row| times[*row]),
+        ));
+        columns.push(cast(&times, schema.field(columns.len()).data_type())?);
+    }
+    let all: Vec<u32> = (0..groups.len() as u32).collect();
+    for call in &spec.aggregates {
+        let mut accumulator = call.function.accumulator();
+        accumulator.resize(groups.len());
+        let arguments: Vec<ArrayRef> = call
+            .arguments
+            .iter()
+            .map(|column| Arc::clone(batch.column(*column)))
+            .collect();
+        let filter = call.filter.map(|column| batch.column(column).as_boolean());
+        accumulator.update(&arguments, &group_of, filter)?;
+        columns.push(accumulator.evaluate(&all)?);
+    }
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// Makes the rows of a table from CSV text without header.
+pub(crate) fn rows(schema: &[(&str, DataType)], csv: &str) -> RecordBatch {
+    let fields: Vec<_> = schema
+        .iter()
+        .map(|(n, t)| arrow::datatypes::Field::new(*n, t.clone(), true))
+        .collect();
+    let schema = Arc::new(Schema::new(fields));
+    let mut reader = arrow::csv::ReaderBuilder::new(Arc::clone(&schema))
+        .with_null_regex("^NULL$".parse().unwrap())
+        .with_batch_size(10_000)
+        .build(std::io::Cursor::new(csv.trim()))
+        .unwrap();
+    reader
+        .next()
+        .map_or_else(|| RecordBatch::new_empty(schema), |batch| batch.unwrap())
+}
+
+/// Some bids.
+pub(crate) fn bids() -> RecordBatch {
+    let schema = [
+        ("auction", DataType::Int64),
+        ("bidder", DataType::Int64),
+        ("price", DataType::Int32),
+        ("channel", DataType::Utf8),
+        ("fee", DataType::Decimal128(10, 2)),
+        ("rate", DataType::Float64),
+        ("ts", DataType::Timestamp(TimeUnit::Millisecond, None)),
+    ];
+    rows(
+        &schema,
+        "1,10,100,web,1.50,0.5,2026-01-01T00:00:00
+1,11,200,app,2.25,0.25,2026-01-01T00:00:01
+2,10,50,web,0.10,NULL,2026-01-01T00:00:04.999
+2,12,NULL,NULL,NULL,1.5,2026-01-01T00:00:05
+1,10,300,web,9.99,2.0,2026-01-01T00:00:07
+3,13,-7,App,0.00,0.0,2026-01-01T00:00:12",
+    )
+}
+
+/// Runs a query over the bids with the columns of `out` as declared, and gives the rows of `out`.
+pub(crate) fn query(columns: &str, select: &str) -> Vec<String> {
+    let sql = format!("{BIDS}CREATE TABLE out ({columns}) WITH ('connector' = 'test');\nINSERT INTO out {select};");
+    let sinks = run(&job(&sql).graph, &BTreeMap::from([("bids", bids())])).unwrap_or_else(|error| panic!("{error}"));
+    sinks["out"].clone()
+}

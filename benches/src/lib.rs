@@ -16,7 +16,10 @@ fn table(name: &str, schema: Schema, options: &[(&str, &str)]) -> TableDefinitio
         name: name.to_owned(),
         schema: Arc::new(schema),
         metadata_columns: Vec::new(),
-        options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<BTreeMap<_, _>>(),
+        options: options
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect::<BTreeMap<_, _>>(),
         partition_keys: Vec::new(),
         primary_key: Vec::new(),
     }
@@ -64,12 +67,21 @@ pub fn tumbling_count(rows: u64, keys: u64) -> Result<JobGraph, ConnectorError> 
             physical_schema: Arc::clone(&bids.schema),
             source,
             computed: None,
-            event_time: Some(EventTime { column: 4, delay_ms: 0, idle_timeout: None, max_drift_ms: None }),
+            event_time: Some(EventTime {
+                column: 4,
+                delay_ms: 0,
+                idle_timeout: None,
+                max_drift_ms: None,
+            }),
         })
         .expect("a table with a timestamp");
     let spec = WindowAggregate {
         keys: vec![0],
-        window: WindowAssigner::Tumble { time: 4, size_ms: WINDOW_MS, offset_ms: 0 },
+        window: WindowAssigner::Tumble {
+            time: 4,
+            size_ms: WINDOW_MS,
+            offset_ms: 0,
+        },
         aggregates: vec![AggregateCall {
             function: Arc::new(Count::new()),
             arguments: Vec::new(),
@@ -78,9 +90,24 @@ pub fn tumbling_count(rows: u64, keys: u64) -> Result<JobGraph, ConnectorError> 
         }],
         window_names: ("window_start".into(), "window_end".into()),
     };
-    let counts = graph.window_aggregate("counts", input, spec).expect("columns of the table");
-    let out = table("out", graph.schema(counts).as_ref().clone(), &[("connector", "blackhole")]);
+    let counts = graph
+        .window_aggregate("counts", input, spec)
+        .expect("columns of the table");
+    let out = table(
+        "out",
+        graph.schema(counts).as_ref().clone(),
+        &[("connector", "blackhole")],
+    );
     let sink = create_sink(&out, &environment)?;
-    graph.sink("out", counts, SinkNode { name: "out".into(), sink }).expect("a new uid");
+    graph
+        .sink(
+            "out",
+            counts,
+            SinkNode {
+                name: "out".into(),
+                sink,
+            },
+        )
+        .expect("a new uid");
     Ok(graph)
 }

@@ -17,7 +17,7 @@
 //! - a record that cannot be decoded names its coordinates, the field and the reason, and never panics.
 //!
 //! File map: [`table`] and [`environment`] come in, [`registry`] (the functions above) finds the connector; one module per
-//! connector (`kinesis`, `datagen`, `print`, `blackhole`), `formats` between bytes and columns, `options` for what `WITH` says,
+//! connector (`kinesis`, `filesystem`, `datagen`, `print`, `blackhole`), `formats` between bytes and columns, `options` for what `WITH` says,
 //! `conformance` for what every connector is tested with.
 
 mod blackhole;
@@ -26,6 +26,7 @@ mod conformance;
 mod datagen;
 pub mod environment;
 pub mod error;
+mod filesystem;
 mod formats;
 mod kinesis;
 mod options;

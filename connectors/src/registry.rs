@@ -4,6 +4,7 @@ use crate::blackhole::BlackholeSink;
 use crate::datagen::DatagenSource;
 use crate::environment::ConnectorEnvironment;
 use crate::error::ConnectorError;
+use crate::filesystem::{FileSink, FileSource};
 use crate::kinesis::{KinesisSink, KinesisSource};
 use crate::options::closest;
 use crate::print::PrintSink;
@@ -17,13 +18,15 @@ use tidemill_engine::source::Source;
 enum Connector {
     Blackhole,
     Datagen,
+    Filesystem,
     Kinesis,
     Print,
 }
 
-const CONNECTORS: [(&str, Connector); 4] = [
+const CONNECTORS: [(&str, Connector); 5] = [
     ("blackhole", Connector::Blackhole),
     ("datagen", Connector::Datagen),
+    ("filesystem", Connector::Filesystem),
     ("kinesis", Connector::Kinesis),
     ("print", Connector::Print),
 ];
@@ -40,6 +43,7 @@ pub fn create_source(
 ) -> Result<Arc<dyn Source>, ConnectorError> {
     match find(table)? {
         Connector::Datagen => Ok(Arc::new(DatagenSource::new(table, projection, env)?)),
+        Connector::Filesystem => Ok(Arc::new(FileSource::new(table, projection, env)?)),
         Connector::Kinesis => Ok(Arc::new(KinesisSource::new(table, projection, env)?)),
         Connector::Blackhole | Connector::Print => Err(only_a_sink(table)),
     }
@@ -53,6 +57,7 @@ pub fn create_sink(table: &TableDefinition, env: &ConnectorEnvironment) -> Resul
     check_sink(table)?;
     match find(table)? {
         Connector::Blackhole => Ok(Arc::new(BlackholeSink)),
+        Connector::Filesystem => Ok(Arc::new(FileSink::new(table, env)?)),
         Connector::Kinesis => Ok(Arc::new(KinesisSink::new(table, env)?)),
         Connector::Print => Ok(Arc::new(PrintSink::new(table)?)),
         Connector::Datagen => Err(only_a_source(table)),
@@ -66,6 +71,7 @@ pub fn create_sink(table: &TableDefinition, env: &ConnectorEnvironment) -> Resul
 pub fn check_source(table: &TableDefinition) -> Result<(), ConnectorError> {
     match find(table)? {
         Connector::Datagen => crate::datagen::check(table),
+        Connector::Filesystem => crate::filesystem::check_source(table),
         Connector::Kinesis => crate::kinesis::check_source(table),
         Connector::Blackhole | Connector::Print => Err(only_a_sink(table)),
     }
@@ -85,6 +91,7 @@ pub fn check_sink(table: &TableDefinition) -> Result<(), ConnectorError> {
     }
     match connector {
         Connector::Blackhole => crate::blackhole::check(table),
+        Connector::Filesystem => crate::filesystem::check_sink(table),
         Connector::Kinesis => crate::kinesis::check_sink(table),
         Connector::Print => PrintSink::new(table).map(|_| ()),
         Connector::Datagen => Err(only_a_source(table)),

@@ -10,10 +10,19 @@ use tidemill_engine::job::{JobConfig, start};
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut number = |what: &str, default: u64| -> anyhow::Result<u64> {
-        arguments.next().map_or(Ok(default), |text| text.parse().with_context(|| format!("{what}: {text}")))
+        arguments.next().map_or(Ok(default), |text| {
+            text.parse().with_context(|| format!("{what}: {text}"))
+        })
     };
-    let (rows, workers, keys) = (number("ROWS", 50_000_000)?, number("WORKERS", 2)?, number("KEYS", 1_000)?);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let (rows, workers, keys) = (
+        number("ROWS", 50_000_000)?,
+        number("WORKERS", 2)?,
+        number("KEYS", 1_000)?,
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     let mut config = JobConfig::new("tick-loop");
     config.parallelism = usize::try_from(workers)?;
     let graph = tidemill_benches::tumbling_count(rows, keys)?;

@@ -27,7 +27,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(parent) => tempfile::tempdir_in(parent)?,
         None => tempfile::tempdir()?,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let store = ShardStore::open(temporary.path(), StoreOptions::default())?;
     let stream = StreamName::new("load")?;
     runtime.block_on(store.create_stream(CreateStream::provisioned(stream.clone(), shards)))?;
@@ -77,7 +80,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Read everything back as a job's process would: extents from the store, bytes from the files.
     let reader = SegmentReader::open(temporary.path())?;
-    let limits = ReadLimits { records_max: 10_000, bytes_max: 8 << 20 };
+    let limits = ReadLimits {
+        records_max: 10_000,
+        bytes_max: 8 << 20,
+    };
     for pass in ["first", "second"] {
         let started = Instant::now();
         let (mut records, mut bytes) = (0, 0);

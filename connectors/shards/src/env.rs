@@ -39,7 +39,9 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_millis() as u64)
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |age| age.as_millis() as u64)
     }
 }
 
@@ -117,6 +119,8 @@ pub struct Environment {
 
 impl std::fmt::Debug for Environment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Environment").field("disk", &self.disk.describe()).finish_non_exhaustive()
+        f.debug_struct("Environment")
+            .field("disk", &self.disk.describe())
+            .finish_non_exhaustive()
     }
 }

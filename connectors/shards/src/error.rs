@@ -40,7 +40,11 @@ pub struct Corruption {
 
 impl Display for Corruption {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let shards = if self.shards.is_empty() { "unknown".to_owned() } else { self.shards.join(", ") };
+        let shards = if self.shards.is_empty() {
+            "unknown".to_owned()
+        } else {
+            self.shards.join(", ")
+        };
         write!(
             f,
             "{} is damaged at bytes {}..{} (shards: {shards}): {}",
@@ -140,7 +144,9 @@ pub enum StoreError {
         reason: String,
     },
     /// Part of the log is damaged.
-    #[error("{0}; nothing was skipped or deleted: restore the file from a copy, or read the shard from behind the range")]
+    #[error(
+        "{0}; nothing was skipped or deleted: restore the file from a copy, or read the shard from behind the range"
+    )]
     Corrupt(Corruption),
     /// The log was written by a newer release.
     #[error("{file} has format version {found}, this release reads up to {supported}: use the newer release")]
@@ -184,7 +190,11 @@ pub enum StoreError {
 impl StoreError {
     /// Wraps a system error.
     pub fn io(action: &str, object: impl Display, error: &std::io::Error) -> Self {
-        Self::Io { action: action.to_owned(), object: object.to_string(), reason: error.to_string() }
+        Self::Io {
+            action: action.to_owned(),
+            object: object.to_string(),
+            reason: error.to_string(),
+        }
     }
 
     /// Who must act.

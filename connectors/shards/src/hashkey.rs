@@ -34,7 +34,11 @@ impl FromStr for HashKey {
             .ok()
             .filter(|_| text.bytes().all(|c| c.is_ascii_digit()))
             .map(Self)
-            .ok_or_else(|| StoreError::Invalid(format!("{text:?} is not a hash key: it must be in the range [0, 2^128-1]")))
+            .ok_or_else(|| {
+                StoreError::Invalid(format!(
+                    "{text:?} is not a hash key: it must be in the range [0, 2^128-1]"
+                ))
+            })
     }
 }
 
@@ -66,10 +70,18 @@ impl HashRange {
     pub fn tiles(count: u32) -> impl Iterator<Item = HashRange> {
         // 2^128 / count without 2^128.
         let (quotient, remainder) = (u128::MAX / u128::from(count), u128::MAX % u128::from(count));
-        let size = if remainder + 1 == u128::from(count) { quotient.wrapping_add(1) } else { quotient };
+        let size = if remainder + 1 == u128::from(count) {
+            quotient.wrapping_add(1)
+        } else {
+            quotient
+        };
         (0..u128::from(count)).map(move |index| HashRange {
             start: HashKey(size.wrapping_mul(index)),
-            end: HashKey(if index + 1 == u128::from(count) { u128::MAX } else { size * (index + 1) - 1 }),
+            end: HashKey(if index + 1 == u128::from(count) {
+                u128::MAX
+            } else {
+                size * (index + 1) - 1
+            }),
         })
     }
 
@@ -100,6 +112,9 @@ mod tests {
                 assert_eq!(pair[0].end.0 + 1, pair[1].start.0);
             }
         }
-        assert_eq!(HashRange::tiles(2).nth(1).unwrap().start.to_string(), "170141183460469231731687303715884105728");
+        assert_eq!(
+            HashRange::tiles(2).nth(1).unwrap().start.to_string(),
+            "170141183460469231731687303715884105728"
+        );
     }
 }

@@ -37,7 +37,10 @@ impl StreamName {
 
 /// Whether `text` is one or more of `a-zA-Z0-9_.-`.
 pub(crate) fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-'))
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.' | b'-'))
 }
 
 impl fmt::Display for StreamName {
@@ -164,7 +167,11 @@ impl TryFrom<String> for Uuid {
     type Error = StoreError;
 
     fn try_from(text: String) -> Result<Self, StoreError> {
-        let digits: Vec<u8> = text.bytes().filter(|&c| c != b'-').map(|c| (c as char).to_digit(16).map_or(16, |d| d as u8)).collect();
+        let digits: Vec<u8> = text
+            .bytes()
+            .filter(|&c| c != b'-')
+            .map(|c| (c as char).to_digit(16).map_or(16, |d| d as u8))
+            .collect();
         if digits.len() != 32 || digits.contains(&16) {
             return Err(StoreError::Invalid(format!("{text:?} is not a uuid")));
         }

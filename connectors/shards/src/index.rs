@@ -78,7 +78,8 @@ impl ShardIndex {
 
     /// The first entry that holds a record which arrived at `time_ms` or later.
     pub(crate) fn at_time(&self, time_ms: u64) -> Option<&IndexEntry> {
-        self.entries.get(self.entries.partition_point(|entry| entry.last_arrival_ms < time_ms))
+        self.entries
+            .get(self.entries.partition_point(|entry| entry.last_arrival_ms < time_ms))
     }
 }
 

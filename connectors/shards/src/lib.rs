@@ -28,7 +28,7 @@
 //! | `state`, `publications` | metadata as a state machine |
 //! | `view`, `index` | what is durable, in memory |
 //! | `reader` | [`SegmentReader`] |
-//! | [`env`] | disk, clock and entropy as values |
+//! | [`mod@env`] | disk, clock and entropy as values |
 //! | [`kinesis`] | the `Kinesis_20131202` API |
 //! | [`limits`] | every limit by name |
 
@@ -51,7 +51,8 @@ mod view;
 
 pub use access::{
     DurablePosition, Extent, Located, Position, PublishOutcome, PublishRequest, PutEntry, PutReceipt, PutResult,
-    ReadBatch, ReadFrom, ReadLimits, Record, ShardAccess, ShardRef, SharedAccess, StageRequest, StagedExtent, StagedRef,
+    ReadBatch, ReadFrom, ReadLimits, Record, ShardAccess, ShardRef, SharedAccess, StageRequest, StagedExtent,
+    StagedRef,
 };
 pub use error::{Corruption, ErrorKind, StoreError};
 pub use hashkey::{HashKey, HashRange};

@@ -51,7 +51,10 @@ mod tests {
 
     #[test]
     fn every_case() {
-        let last = Publication { checkpoint: 5, generation: 3 };
+        let last = Publication {
+            checkpoint: 5,
+            generation: 3,
+        };
         assert_eq!(decide(None, 9, 0), Decision::Publish);
         assert_eq!(decide(Some(last), 6, 3), Decision::Publish);
         assert_eq!(decide(Some(last), 7, 4), Decision::Publish);

@@ -28,7 +28,9 @@ pub struct SegmentReader {
 
 impl std::fmt::Debug for SegmentReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SegmentReader").field("disk", &self.disk.describe()).finish_non_exhaustive()
+        f.debug_struct("SegmentReader")
+            .field("disk", &self.disk.describe())
+            .finish_non_exhaustive()
     }
 }
 
@@ -43,7 +45,10 @@ impl SegmentReader {
 
     /// Reads from `disk`.
     pub fn on(disk: Arc<dyn Disk>) -> Self {
-        Self { disk, files: Mutex::default() }
+        Self {
+            disk,
+            files: Mutex::default(),
+        }
     }
 
     /// Reads the records that `located` names, up to `limits`. Blocks for the disk when the page cache does not have
@@ -55,31 +60,24 @@ impl SegmentReader {
         let mut records = Records::new(located, limits);
         let mut extents = &located.extents[..];
         while !extents.is_empty() && !records.full() {
-            let (span, rest) = extents.split_at(span(extents));
-            extents = rest;
-            let outcome = self.bytes(span, located).and_then(|bytes| {
-                let start = span[0].offset;
+            let (parts, bytes, failure) = self.fill(&mut extents, located);
+            let decoded = parts.iter().try_for_each(|(start, span)| {
                 span.iter().try_for_each(|extent| {
-                    let at = (extent.offset - start) as usize;
+                    let at = start + (extent.offset - span[0].offset) as usize;
                     records.extent(extent, &bytes.slice(at..at + extent.len as usize))
                 })
             });
-            match outcome {
-                Ok(()) => {}
-                Err(_) if !records.out.is_empty() => break,
-                Err(error) => return Err(error),
+            match decoded.err().or(failure) {
+                None => {}
+                Some(_) if !records.out.is_empty() => break,
+                Some(error) => return Err(error),
             }
         }
         Ok(records.finish())
     }
 
     /// Checks that a staged frame is there and belongs to a sink's checkpoint.
-    pub(crate) fn check_staged(
-        &self,
-        extent: &StagedExtent,
-        checkpoint: u64,
-        sink_hash: u64,
-    ) -> Result<(), String> {
+    pub(crate) fn check_staged(&self, extent: &StagedExtent, checkpoint: u64, sink_hash: u64) -> Result<(), String> {
         let range = Extent {
             file: names::segment(extent.segment),
             segment: extent.segment,
@@ -92,8 +90,18 @@ impl SegmentReader {
             last_arrival_ms: 0,
             staged: true,
         };
-        let bytes = self.range(&range, extent.len as usize, &[]).map_err(|error| error.to_string())?;
-        let place = format!("bytes {}..{} of {}", extent.offset, u64::from(extent.offset) + u64::from(extent.len), range.file);
+        let read = || {
+            let file = self.checked_file(&range, extent.len as usize, &[])?;
+            let mut bytes = vec![0; extent.len as usize];
+            read_exactly(&*file, &mut bytes, &range, &[]).map(|()| bytes)
+        };
+        let bytes = read().map_err(|error: StoreError| error.to_string())?;
+        let place = format!(
+            "bytes {}..{} of {}",
+            extent.offset,
+            u64::from(extent.offset) + u64::from(extent.len),
+            range.file
+        );
         let (header, _) = FrameHeader::open(&bytes, extent.segment_uuid, u64::from(extent.offset))
             .map_err(|fault| format!("{place}: {}", fault.reason()))?;
         let matches = header.kind == FrameKind::Staged
@@ -102,32 +110,67 @@ impl SegmentReader {
             && header.before == sink_hash
             && header.count == extent.records
             && header.frame_len() == extent.len as usize;
-        if matches { Ok(()) } else { Err(format!("{place} hold something else than its output of checkpoint {checkpoint}")) }
+        if matches {
+            Ok(())
+        } else {
+            Err(format!(
+                "{place} hold something else than its output of checkpoint {checkpoint}"
+            ))
+        }
     }
 
-    /// Reads the bytes from the first to the last extent of a span.
-    fn bytes(&self, span: &[Extent], located: &Located) -> Result<Bytes, StoreError> {
-        let last = &span[span.len() - 1];
-        let length = (last.offset - span[0].offset) as usize + last.len as usize;
-        let shard = format!("{}/{}", located.stream, located.shard.id);
-        self.range(&span[0], length, &[shard])
+    /// Reads as many of the first extents as go into one buffer: one allocation of megabytes costs far fewer page
+    /// faults than many small ones. Returns where each span starts in it. After an error the spans before it are good.
+    fn fill<'a>(
+        &self,
+        extents: &mut &'a [Extent],
+        located: &Located,
+    ) -> (Vec<(usize, &'a [Extent])>, Bytes, Option<StoreError>) {
+        let shards = [format!("{}/{}", located.stream, located.shard.id)];
+        let (mut parts, mut files, mut total, mut failure) = (Vec::new(), Vec::new(), 0, None);
+        while !extents.is_empty() {
+            let (span, rest) = extents.split_at(span(extents));
+            let last = &span[span.len() - 1];
+            let length = (last.offset - span[0].offset) as usize + last.len as usize;
+            if total > 0 && total + length > limits::READ_SPAN_BYTES_MAX as usize {
+                break;
+            }
+            match self.checked_file(&span[0], length, &shards) {
+                Ok(file) => files.push((file, length)),
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+            parts.push((total, span));
+            total += length;
+            *extents = rest;
+        }
+        let mut bytes = vec![0; total];
+        for (index, (file, length)) in files.iter().enumerate() {
+            let (start, span) = parts[index];
+            if let Err(error) = read_exactly(&**file, &mut bytes[start..start + length], &span[0], &shards) {
+                failure = Some(error);
+                parts.truncate(index);
+                break;
+            }
+        }
+        (parts, bytes.into(), failure)
     }
 
-    fn range(&self, extent: &Extent, length: usize, shards: &[String]) -> Result<Bytes, StoreError> {
+    /// Opens the file of an extent. A declared length beyond the file is refused before anything is allocated for it.
+    fn checked_file(&self, extent: &Extent, length: usize, shards: &[String]) -> Result<Arc<dyn DiskFile>, StoreError> {
         let damaged = |reason: String| corrupt(extent, length, shards.to_vec(), reason);
         let file = self.file(extent.segment, extent.segment_uuid, &damaged)?;
-        // A declared length beyond the file is refused before anything is allocated for it.
         let end = u64::from(extent.offset) + length as u64;
-        let read = |error: std::io::Error| StoreError::io("read log segment", &extent.file, &error);
-        if end > file.length().map_err(read)? {
-            return Err(damaged("the file is shorter".to_owned()));
+        let known = file
+            .length()
+            .map_err(|error| StoreError::io("read log segment", &extent.file, &error))?;
+        if end > known {
+            Err(damaged("the file is shorter".to_owned()))
+        } else {
+            Ok(file)
         }
-        let mut bytes = vec![0; length];
-        let done = file.read_at(&mut bytes, u64::from(extent.offset)).map_err(read)?;
-        if done < length {
-            return Err(damaged("the file is shorter".to_owned()));
-        }
-        Ok(bytes.into())
     }
 
     fn file(
@@ -166,7 +209,22 @@ impl SegmentReader {
     }
 }
 
-/// How many of the first extents are read at once.
+fn read_exactly(file: &dyn DiskFile, bytes: &mut [u8], extent: &Extent, shards: &[String]) -> Result<(), StoreError> {
+    let done = file
+        .read_at(bytes, u64::from(extent.offset))
+        .map_err(|error| StoreError::io("read log segment", &extent.file, &error))?;
+    if done < bytes.len() {
+        return Err(corrupt(
+            extent,
+            bytes.len(),
+            shards.to_vec(),
+            "the file is shorter".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// How many of the first extents are read with one call.
 fn span(extents: &[Extent]) -> usize {
     let first = &extents[0];
     let mut end = u64::from(first.offset) + u64::from(first.len);
@@ -207,10 +265,21 @@ struct Records<'a> {
 
 impl<'a> Records<'a> {
     fn new(located: &'a Located, limits: ReadLimits) -> Self {
-        let known: u64 = located.extents.iter().map(|extent| extent.last.saturating_sub(extent.first) + 1).sum();
+        let known: u64 = located
+            .extents
+            .iter()
+            .map(|extent| extent.last.saturating_sub(extent.first) + 1)
+            .sum();
         let capacity = (known as usize).min(limits.records_max).min(limits::GET_RECORDS_MAX);
         let out = Vec::with_capacity(capacity);
-        Self { located, limits, out, bytes: 0, next: located.from.counter, full: false }
+        Self {
+            located,
+            limits,
+            out,
+            bytes: 0,
+            next: located.from.counter,
+            full: false,
+        }
     }
 
     fn full(&self) -> bool {
@@ -225,16 +294,26 @@ impl<'a> Records<'a> {
             let offset = u64::from(extent.offset) + at as u64;
             let opened = FrameHeader::open(&bytes[at..], extent.segment_uuid, offset);
             let bad = |reason: &str| {
-                let place = Extent { offset: offset as u32, ..extent.clone() };
+                let place = Extent {
+                    offset: offset as u32,
+                    ..extent.clone()
+                };
                 corrupt(&place, bytes.len() - at, shard(), reason.to_owned())
             };
             let (header, payload) = opened.map_err(|fault| bad(fault.reason()))?;
-            let expected = if extent.staged { FrameKind::Staged } else { FrameKind::Records };
+            let expected = if extent.staged {
+                FrameKind::Staged
+            } else {
+                FrameKind::Records
+            };
             if header.kind != expected || header.shard != self.located.shard.key {
                 return Err(bad("a frame of another shard lies there"));
             }
-            let (first, arrival_ms) =
-                if extent.staged { (extent.first, extent.last_arrival_ms) } else { (header.first, header.time_ms) };
+            let (first, arrival_ms) = if extent.staged {
+                (extent.first, extent.last_arrival_ms)
+            } else {
+                (header.first, header.time_ms)
+            };
             let payload = bytes.slice_ref(payload);
             if self.frame(first, header.count, arrival_ms, &payload).is_none() {
                 return Err(bad("the payload of a frame is no list of records"));
@@ -276,19 +355,24 @@ impl<'a> Records<'a> {
     fn finish(self) -> ReadBatch {
         let latest = self.located.latest.counter;
         // Without extents there is nothing between the position and the end: numbers may be left out.
-        let next = if self.located.extents.is_empty() { self.next.max(latest) } else { self.next };
+        let next = if self.located.extents.is_empty() {
+            self.next.max(latest)
+        } else {
+            self.next
+        };
         let caught_up = next >= latest;
         let millis_behind_latest = match self.out.last() {
             _ if caught_up => 0,
             Some(last) => self.located.now_ms.saturating_sub(last.arrival_ms).max(1),
-            None => self
-                .located
-                .extents
-                .first()
-                .map_or(1, |next| self.located.now_ms.saturating_sub(next.first_arrival_ms).max(1)),
+            None => self.located.extents.first().map_or(1, |next| {
+                self.located.now_ms.saturating_sub(next.first_arrival_ms).max(1)
+            }),
         };
         ReadBatch {
-            next: Position { shard: self.located.shard.key, counter: next },
+            next: Position {
+                shard: self.located.shard.key,
+                counter: next,
+            },
             records: self.out,
             millis_behind_latest,
             at_end: caught_up && self.located.closed,
@@ -298,9 +382,16 @@ impl<'a> Records<'a> {
 
 /// The counter of the first record of `located` that arrived at `time_ms` or later.
 pub(crate) fn first_at(reader: &SegmentReader, located: &Located, time_ms: u64) -> Result<Option<u64>, StoreError> {
-    let everything = ReadLimits { records_max: usize::MAX, bytes_max: usize::MAX };
+    let everything = ReadLimits {
+        records_max: usize::MAX,
+        bytes_max: usize::MAX,
+    };
     let batch = reader.read(located, everything)?;
-    Ok(batch.records.iter().find(|record| record.arrival_ms >= time_ms).map(|record| record.sequence.counter))
+    Ok(batch
+        .records
+        .iter()
+        .find(|record| record.arrival_ms >= time_ms)
+        .map(|record| record.sequence.counter))
 }
 
 /// The hash in a staged frame that tells whose it is.

@@ -149,7 +149,10 @@ mod tests {
         let text = "49680479943324145413981097456403089468453399569687904258";
         let number: SequenceNumber = text.parse().unwrap();
         assert_eq!(number.to_string(), text);
-        assert!((1_700_000_000..2_000_000_000).contains(&number.shard_created_s), "{number:?}");
+        assert!(
+            (1_700_000_000..2_000_000_000).contains(&number.shard_created_s),
+            "{number:?}"
+        );
         assert_eq!(number.shard_index, 0);
     }
 

@@ -64,7 +64,12 @@ pub(crate) enum Control {
     /// A stream was deleted.
     StreamDeleted { name: StreamName, id: Uuid },
     /// Staged records became visible.
-    Published { job: String, sink: String, publication: Publication, frames: Vec<PublishedFrame> },
+    Published {
+        job: String,
+        sink: String,
+        publication: Publication,
+        frames: Vec<PublishedFrame>,
+    },
     /// A job is gone for good.
     JobForgotten { job: String },
 }
@@ -115,7 +120,9 @@ impl State {
     /// Applies a change. Applying it twice is the same as once.
     pub(crate) fn apply(&mut self, control: &Control) {
         match control {
-            Control::Opened { epoch, counter_skip, .. } => {
+            Control::Opened {
+                epoch, counter_skip, ..
+            } => {
                 if *epoch > self.epoch {
                     self.epoch = *epoch;
                     for shard in self.shards.values_mut() {
@@ -143,8 +150,16 @@ impl State {
                     }
                 }
             }
-            Control::Published { job, sink, publication, frames } => {
-                self.publications.entry(job.clone()).or_default().insert(sink.clone(), *publication);
+            Control::Published {
+                job,
+                sink,
+                publication,
+                frames,
+            } => {
+                self.publications
+                    .entry(job.clone())
+                    .or_default()
+                    .insert(sink.clone(), *publication);
                 for frame in frames {
                     if let Some(shard) = self.shards.get_mut(&frame.shard) {
                         shard.advance(frame.first + u64::from(frame.records) - 1, frame.arrival_ms);
@@ -171,8 +186,16 @@ impl State {
     pub(crate) fn shard_name(&self, key: ShardKey) -> String {
         self.streams
             .values()
-            .find_map(|meta| meta.shards.iter().find(|shard| shard.key == key).map(|shard| (meta, shard)))
-            .map_or_else(|| key.to_string(), |(meta, shard)| format!("{}/{}", meta.name, shard.id))
+            .find_map(|meta| {
+                meta.shards
+                    .iter()
+                    .find(|shard| shard.key == key)
+                    .map(|shard| (meta, shard))
+            })
+            .map_or_else(
+                || key.to_string(),
+                |(meta, shard)| format!("{}/{}", meta.name, shard.id),
+            )
     }
 }
 
@@ -245,20 +268,43 @@ mod tests {
             before: 0,
             arrival_ms: 9,
         }];
-        let publication = Publication { checkpoint: 1, generation: 1 };
+        let publication = Publication {
+            checkpoint: 1,
+            generation: 1,
+        };
         for control in [
             Control::StreamCreated(stream("a", 1)),
-            Control::Published { job: "j".into(), sink: "s".into(), publication, frames },
-            Control::Opened { epoch: 1, at_ms: 0, counter_skip: 10 },
+            Control::Published {
+                job: "j".into(),
+                sink: "s".into(),
+                publication,
+                frames,
+            },
+            Control::Opened {
+                epoch: 1,
+                at_ms: 0,
+                counter_skip: 10,
+            },
             Control::StreamCreated(stream("b", 2)),
-            Control::StreamDeleted { name: StreamName::new("b").unwrap(), id: Uuid([2; 16]) },
+            Control::StreamDeleted {
+                name: StreamName::new("b").unwrap(),
+                id: Uuid([2; 16]),
+            },
         ] {
             state.apply(&control);
             let once = state.clone();
             state.apply(&control);
             assert_eq!(state, once, "{control:?}");
         }
-        assert_eq!(state.shards[&ShardKey(1)], ShardState { last: 3, next: 14, arrival_ms: 9, quarantined: false });
+        assert_eq!(
+            state.shards[&ShardKey(1)],
+            ShardState {
+                last: 3,
+                next: 14,
+                arrival_ms: 9,
+                quarantined: false
+            }
+        );
         assert_eq!(state.next_shard, 3);
         assert_eq!(state.publication("j", "s"), Some(publication));
         let json = serde_json::to_vec(&state).unwrap();

@@ -80,7 +80,9 @@ struct Inner {
 
 impl std::fmt::Debug for ShardStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ShardStore").field("environment", &self.0.environment).finish_non_exhaustive()
+        f.debug_struct("ShardStore")
+            .field("environment", &self.0.environment)
+            .finish_non_exhaustive()
     }
 }
 
@@ -105,7 +107,11 @@ impl ShardStore {
     /// [`StoreError::NewerFormat`]; [`StoreError::Io`].
     pub fn open(directory: &Path, options: StoreOptions) -> Result<Self, StoreError> {
         let disk = Arc::new(RealDisk::open_exclusive(directory)?);
-        let environment = Environment { disk, clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) };
+        let environment = Environment {
+            disk,
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+        };
         Self::open_in(environment, options)
     }
 
@@ -168,7 +174,11 @@ impl ShardStore {
     pub async fn create_stream(&self, request: CreateStream) -> Result<StreamMeta, StoreError> {
         options::check_stream(&request)?;
         // A shard takes some 250 bytes of JSON, a tag twice its length at most.
-        let tags: usize = request.tags.iter().map(|(key, value)| 12 * (key.len() + value.len()) + 8).sum();
+        let tags: usize = request
+            .tags
+            .iter()
+            .map(|(key, value)| 12 * (key.len() + value.len()) + 8)
+            .sum();
         let bytes = 1_024 + 320 * request.shards.unwrap_or(limits::ON_DEMAND_SHARDS) as usize + tags;
         self.ask(bytes, |reply| Command::Create { request, reply }).await
     }
@@ -237,10 +247,25 @@ impl ShardStore {
     }
 
     async fn send(&self, bytes: usize, command: Command) -> Result<(), StoreError> {
-        let Some(queue) = &self.0.queue else { return Err(StoreError::Closed) };
+        let Some(queue) = &self.0.queue else {
+            return Err(StoreError::Closed);
+        };
         let permits = (bytes / PERMIT_BYTES + 1).min(limits::QUEUE_BYTES_MAX / PERMIT_BYTES) as u32;
-        let permit = self.0.room.clone().acquire_many_owned(permits).await.map_err(|_| self.gone())?;
-        queue.send(Queued { command, bytes, permit: Some(permit) }).await.map_err(|_| self.gone())
+        let permit = self
+            .0
+            .room
+            .clone()
+            .acquire_many_owned(permits)
+            .await
+            .map_err(|_| self.gone())?;
+        queue
+            .send(Queued {
+                command,
+                bytes,
+                permit: Some(permit),
+            })
+            .await
+            .map_err(|_| self.gone())
     }
 
     async fn answer<T>(&self, answer: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -306,5 +331,7 @@ impl ShardAccess for ShardStore {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(StoreError::Closed))
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(StoreError::Closed))
 }

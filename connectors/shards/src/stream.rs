@@ -1,4 +1,7 @@
 //! Streams and shards as the store knows them.
+//!
+//! They are stored as JSON and cross sockets in codecs that do not name fields: new fields get `serde(default)`, and none
+//! is left out when it is written.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,13 +32,13 @@ pub struct ShardMeta {
     /// Creation, milliseconds since 1970.
     pub created_ms: u64,
     /// The shard it was split from, or the first of the two it was merged from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub parent: Option<ShardId>,
     /// The second of the two it was merged from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub adjacent_parent: Option<ShardId>,
     /// When it was closed, milliseconds since 1970; `None` while it is open.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub closed_ms: Option<u64>,
 }
 
@@ -52,7 +55,8 @@ impl ShardMeta {
 
     /// The number behind the last record of a closed shard.
     pub fn ending_sequence(&self) -> Option<SequenceNumber> {
-        self.closed_ms.map(|closed| self.sequence(limits::COUNTER_MAX + 1, closed))
+        self.closed_ms
+            .map(|closed| self.sequence(limits::COUNTER_MAX + 1, closed))
     }
 }
 
@@ -76,19 +80,24 @@ pub struct StreamMeta {
     /// The shards in the order of their ids, open and closed.
     pub shards: Vec<ShardMeta>,
     /// Tags.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub tags: Vec<(String, String)>,
 }
 
 impl StreamMeta {
     /// The shard with this id.
     pub fn shard(&self, id: ShardId) -> Option<&ShardMeta> {
-        self.shards.binary_search_by_key(&id, |shard| shard.id).ok().map(|at| &self.shards[at])
+        self.shards
+            .binary_search_by_key(&id, |shard| shard.id)
+            .ok()
+            .map(|at| &self.shards[at])
     }
 
     /// The open shard that takes `key`. The open shards tile the space, so there is one.
     pub fn route(&self, key: HashKey) -> Option<&ShardMeta> {
-        self.shards.iter().find(|shard| shard.closed_ms.is_none() && shard.hash_range.contains(key))
+        self.shards
+            .iter()
+            .find(|shard| shard.closed_ms.is_none() && shard.hash_range.contains(key))
     }
 }
 
@@ -110,7 +119,10 @@ pub struct CreateStream {
 impl CreateStream {
     /// A provisioned stream with the service's defaults.
     pub fn provisioned(name: StreamName, shards: u32) -> Self {
-        Self { shards: Some(shards), ..Self::on_demand(name) }
+        Self {
+            shards: Some(shards),
+            ..Self::on_demand(name)
+        }
     }
 
     /// An on-demand stream with the service's defaults.

@@ -38,7 +38,12 @@ impl StreamView {
         let shards = meta
             .shards
             .iter()
-            .map(|shard| Arc::new(ShardView { meta: shard.clone(), index: RwLock::new(index(shard.key)) }))
+            .map(|shard| {
+                Arc::new(ShardView {
+                    meta: shard.clone(),
+                    index: RwLock::new(index(shard.key)),
+                })
+            })
             .collect();
         let mut routes: Vec<_> = meta
             .shards
@@ -61,12 +66,18 @@ impl StreamView {
         self.shards
             .binary_search_by_key(&id, |shard| shard.meta.id)
             .map(|at| &self.shards[at])
-            .map_err(|_| StoreError::ShardNotFound { stream: self.meta.name.clone(), shard: id })
+            .map_err(|_| StoreError::ShardNotFound {
+                stream: self.meta.name.clone(),
+                shard: id,
+            })
     }
 
     pub(crate) fn shard_by_key(&self, key: ShardKey) -> Option<&Arc<ShardView>> {
         // Keys rise with ids.
-        self.shards.binary_search_by_key(&key, |shard| shard.meta.key).ok().map(|at| &self.shards[at])
+        self.shards
+            .binary_search_by_key(&key, |shard| shard.meta.key)
+            .ok()
+            .map(|at| &self.shards[at])
     }
 }
 
@@ -103,7 +114,9 @@ impl View {
             failure: OnceLock::new(),
         };
         for meta in state.streams.values() {
-            view.add_stream(StreamView::new(meta.clone(), |key| index.remove(&key).unwrap_or_default()));
+            view.add_stream(StreamView::new(meta.clone(), |key| {
+                index.remove(&key).unwrap_or_default()
+            }));
         }
         view
     }
@@ -161,7 +174,10 @@ impl View {
     }
 
     pub(crate) fn stream(&self, name: &StreamName) -> Result<Arc<StreamView>, StoreError> {
-        read(&self.streams).get(name).cloned().ok_or_else(|| StoreError::StreamNotFound(name.clone()))
+        read(&self.streams)
+            .get(name)
+            .cloned()
+            .ok_or_else(|| StoreError::StreamNotFound(name.clone()))
     }
 
     pub(crate) fn streams(&self) -> Vec<Arc<StreamView>> {

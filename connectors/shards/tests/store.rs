@@ -8,6 +8,8 @@
 //! | `damage` | every byte of a small log cut and flipped |
 //! | `model` | random histories against a model in memory |
 //! | `sinks` | stage, publish, replay, fence |
+//! | `kill` | a child process killed with SIGKILL under load |
+//! | `kinesis` | the API as a client sees it |
 //! | `files` | real files: second owner, reader beside the owner, many putters |
 
 #[path = "store/basics.rs"]
@@ -18,6 +20,10 @@ mod crash;
 mod damage;
 #[path = "store/files.rs"]
 mod files;
+#[path = "store/kill.rs"]
+mod kill;
+#[path = "store/kinesis.rs"]
+mod kinesis;
 #[path = "store/model.rs"]
 mod model;
 #[path = "store/sinks.rs"]

@@ -41,7 +41,9 @@ impl RealDisk {
             .map_err(|error| io_error("open the lock file in", error))?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
             if errno == nix::errno::Errno::EWOULDBLOCK {
-                StoreError::Locked { directory: directory.display().to_string() }
+                StoreError::Locked {
+                    directory: directory.display().to_string(),
+                }
             } else {
                 io_error("lock the data directory", io::Error::from(errno))
             }
@@ -52,7 +54,10 @@ impl RealDisk {
                 .and_then(|parent| parent.sync_all())
                 .map_err(|error| io_error("sync the parent of the data directory", error))?;
         }
-        Ok(Self { directory: directory.to_owned(), _lock: Some(lock) })
+        Ok(Self {
+            directory: directory.to_owned(),
+            _lock: Some(lock),
+        })
     }
 
     /// Opens `directory` for reading beside its owner.
@@ -62,7 +67,10 @@ impl RealDisk {
     pub fn open_shared(directory: &Path) -> Result<Self, StoreError> {
         std::fs::read_dir(directory)
             .map_err(|error| StoreError::io("read the log directory", directory.display(), &error))?;
-        Ok(Self { directory: directory.to_owned(), _lock: None })
+        Ok(Self {
+            directory: directory.to_owned(),
+            _lock: None,
+        })
     }
 }
 
@@ -80,7 +88,10 @@ impl Disk for RealDisk {
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let writable = self._lock.is_some();
-        let file = OpenOptions::new().read(true).write(writable).open(self.directory.join(name))?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(writable)
+            .open(self.directory.join(name))?;
         Ok(Arc::new(RealFile(file)))
     }
 

@@ -86,7 +86,9 @@ impl SimDisk {
     pub fn after_crash(&self, count: usize, crash: Crash) -> SimDisk {
         let state = self.state();
         let journal = &state.journal[..count.min(state.journal.len())];
-        let synced_dir = journal.iter().rposition(|operation| matches!(operation, Operation::SyncDir));
+        let synced_dir = journal
+            .iter()
+            .rposition(|operation| matches!(operation, Operation::SyncDir));
         let coin = SeededEntropy::new(if let Crash::Torn(seed) = crash { seed } else { 0 });
         let keep = || {
             let mut byte = [0];
@@ -96,7 +98,10 @@ impl SimDisk {
                 Crash::Torn(_) => coin.fill(&mut byte).is_ok() && byte[0] & 1 == 1,
             }
         };
-        let mut after = State { files: vec![Vec::new(); state.files.len()], ..State::default() };
+        let mut after = State {
+            files: vec![Vec::new(); state.files.len()],
+            ..State::default()
+        };
         for (at, operation) in journal.iter().enumerate() {
             match operation {
                 Operation::Create { name, file } => {
@@ -172,13 +177,22 @@ impl Disk for SimDisk {
         let file = state.files.len();
         state.files.push(Vec::new());
         state.names.insert(name.to_owned(), file);
-        state.journal.push(Operation::Create { name: name.to_owned(), file });
-        Ok(Arc::new(SimFile { disk: self.clone(), file }))
+        state.journal.push(Operation::Create {
+            name: name.to_owned(),
+            file,
+        });
+        Ok(Arc::new(SimFile {
+            disk: self.clone(),
+            file,
+        }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = *self.state().names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(SimFile { disk: self.clone(), file }))
+        Ok(Arc::new(SimFile {
+            disk: self.clone(),
+            file,
+        }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -186,7 +200,10 @@ impl Disk for SimDisk {
         state.spend()?;
         let file = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), file);
-        state.journal.push(Operation::Rename { from: from.to_owned(), to: to.to_owned() });
+        state.journal.push(Operation::Rename {
+            from: from.to_owned(),
+            to: to.to_owned(),
+        });
         Ok(())
     }
 
@@ -230,7 +247,11 @@ impl DiskFile for SimFile {
             return Err(io::ErrorKind::StorageFull.into());
         }
         put(&mut state.files[self.file], offset as usize, bytes);
-        state.journal.push(Operation::Write { file: self.file, offset, bytes: bytes.into() });
+        state.journal.push(Operation::Write {
+            file: self.file,
+            offset,
+            bytes: bytes.into(),
+        });
         Ok(())
     }
 

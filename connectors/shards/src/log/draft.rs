@@ -41,7 +41,9 @@ impl Draft {
 
     /// Adds a control frame.
     pub(crate) fn control(&mut self, json: &[u8], time_ms: u64) {
-        self.frame(header(FrameKind::Control, CONTROL_KEY, 1, 0, time_ms), |payload| payload.extend_from_slice(json));
+        self.frame(header(FrameKind::Control, CONTROL_KEY, 1, 0, time_ms), |payload| {
+            payload.extend_from_slice(json)
+        });
     }
 
     /// Adds the frames of a snapshot of `state`.

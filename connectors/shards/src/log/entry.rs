@@ -67,7 +67,14 @@ pub(crate) fn decode(payload: &Bytes, offset: usize) -> Option<(Entry, usize)> {
     if at + key_len > end || std::str::from_utf8(&payload[at..at + key_len]).is_err() {
         return None;
     }
-    Some((Entry { key: payload.slice(at..at + key_len), hash_key, data: payload.slice(at + key_len..end) }, end))
+    Some((
+        Entry {
+            key: payload.slice(at..at + key_len),
+            hash_key,
+            data: payload.slice(at + key_len..end),
+        },
+        end,
+    ))
 }
 
 #[cfg(test)]

@@ -57,7 +57,9 @@ pub(crate) enum FrameKind {
 
 impl FrameKind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Records, Self::Staged, Self::Control, Self::Snapshot].into_iter().find(|kind| *kind as u8 == byte)
+        [Self::Records, Self::Staged, Self::Control, Self::Snapshot]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -161,8 +163,9 @@ impl FrameHeader {
     /// Reads and checks a whole frame at the start of `bytes`.
     pub(crate) fn open(bytes: &[u8], uuid: Uuid, offset: u64) -> Result<(Self, &[u8]), FrameFault> {
         let header = Self::parse(bytes, uuid, offset).ok_or(FrameFault::Header)?;
-        let payload =
-            bytes.get(HEADER_BYTES..HEADER_BYTES + header.payload_len as usize).ok_or(FrameFault::Payload)?;
+        let payload = bytes
+            .get(HEADER_BYTES..HEADER_BYTES + header.payload_len as usize)
+            .ok_or(FrameFault::Payload)?;
         let crc = crc32c::crc32c_append(seed(uuid, offset), &bytes[..68]);
         if crc32c::crc32c_append(crc, payload) != u32_at(bytes, 68) {
             return Err(FrameFault::Payload);
@@ -212,14 +215,20 @@ mod tests {
 
     #[test]
     fn layout_is_the_table() {
-        let hex: String = sealed(&sample(), b"hello", Uuid([7; 16]), 160).iter().map(|b| format!("{b:02x}")).collect();
+        let hex: String = sealed(&sample(), b"hello", Uuid([7; 16]), 160)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
         assert_eq!(hex, include_str!("frame.fixture").trim());
     }
 
     #[test]
     fn frame_of_another_segment_or_place_is_refused() {
         let frame = sealed(&sample(), b"hello", Uuid([7; 16]), 160);
-        assert_eq!(FrameHeader::open(&frame, Uuid([7; 16]), 160), Ok((sample(), &b"hello"[..])));
+        assert_eq!(
+            FrameHeader::open(&frame, Uuid([7; 16]), 160),
+            Ok((sample(), &b"hello"[..]))
+        );
         assert_eq!(FrameHeader::open(&frame, Uuid([8; 16]), 160), Err(FrameFault::Header));
         assert_eq!(FrameHeader::open(&frame, Uuid([7; 16]), 168), Err(FrameFault::Header));
     }

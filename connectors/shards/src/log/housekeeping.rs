@@ -66,10 +66,19 @@ impl Housekeeper {
                         }
                     })
                     .map_err(|error| StoreError::io("start", "the log's housekeeping thread", &error))?;
-                Some(Worker { tasks, prepared, thread })
+                Some(Worker {
+                    tasks,
+                    prepared,
+                    thread,
+                })
             }
         };
-        Ok(Self { environment: environment.clone(), store, worker, requested: None })
+        Ok(Self {
+            environment: environment.clone(),
+            store,
+            worker,
+            requested: None,
+        })
     }
 
     /// Asks for a segment ahead of its use.
@@ -108,7 +117,12 @@ impl Housekeeper {
 
 impl Drop for Housekeeper {
     fn drop(&mut self) {
-        if let Some(Worker { tasks, prepared, thread }) = self.worker.take() {
+        if let Some(Worker {
+            tasks,
+            prepared,
+            thread,
+        }) = self.worker.take()
+        {
             drop(tasks);
             drop(prepared);
             if thread.join().is_err() {

@@ -70,7 +70,8 @@ impl IndexFile {
     /// `None` when the bytes are not a sound index of this version.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let body = bytes.get(..bytes.len().checked_sub(4)?)?;
-        if crc32c::crc32c(body) != u32_at(bytes, body.len())? || body.get(..8)? != MAGIC || u32_at(body, 8)? != VERSION {
+        if crc32c::crc32c(body) != u32_at(bytes, body.len())? || body.get(..8)? != MAGIC || u32_at(body, 8)? != VERSION
+        {
             return None;
         }
         let count = u64_at(body, 40)? as usize;
@@ -78,7 +79,10 @@ impl IndexFile {
         if entries.len() != count.checked_mul(ENTRY_BYTES)? {
             return None;
         }
-        let entries = entries.chunks_exact(ENTRY_BYTES).map(decode_entry).collect::<Option<Vec<_>>>()?;
+        let entries = entries
+            .chunks_exact(ENTRY_BYTES)
+            .map(decode_entry)
+            .collect::<Option<Vec<_>>>()?;
         Some(Self {
             segment: SegmentNumber(u32_at(body, 12)?),
             uuid: Uuid(body.get(16..32)?.try_into().ok()?),

@@ -35,7 +35,13 @@ mod tests {
     #[test]
     fn only_segments_are_recognised() {
         assert_eq!(parse_segment(&segment(SegmentNumber(12))), Some(SegmentNumber(12)));
-        for other in ["0000000012.index", "0000000012.log.tmp", "12.log", "store.lock", "x000000012.log"] {
+        for other in [
+            "0000000012.index",
+            "0000000012.log.tmp",
+            "12.log",
+            "store.lock",
+            "x000000012.log",
+        ] {
             assert_eq!(parse_segment(other), None, "{other}");
         }
     }

@@ -38,7 +38,12 @@ pub(crate) struct Active {
 impl Active {
     /// A segment without frames.
     pub(crate) fn empty(segment: Segment) -> Self {
-        Self { segment, offset: SEGMENT_HEADER_BYTES, previous: (0, CONTROL_KEY), entries: SegmentEntries::default() }
+        Self {
+            segment,
+            offset: SEGMENT_HEADER_BYTES,
+            previous: (0, CONTROL_KEY),
+            entries: SegmentEntries::default(),
+        }
     }
 }
 
@@ -60,7 +65,9 @@ pub(crate) struct Recovered {
 /// Reads the log on the environment's disk.
 pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError> {
     let disk = &*environment.disk;
-    let names = disk.list().map_err(|error| StoreError::io("list the files in", disk.describe(), &error))?;
+    let names = disk
+        .list()
+        .map_err(|error| StoreError::io("list the files in", disk.describe(), &error))?;
     let numbers: BTreeSet<SegmentNumber> = names.iter().filter_map(|name| names::parse_segment(name)).collect();
     // Nothing removes segments yet, so the log starts with number 1.
     let first = SegmentNumber(1);
@@ -73,7 +80,10 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
         return fresh(environment, Uuid(store), VecDeque::new());
     };
 
-    let mut files = Files { disk, open: BTreeMap::new() };
+    let mut files = Files {
+        disk,
+        open: BTreeMap::new(),
+    };
     let mut prepared = VecDeque::new();
     let mut number = last;
     let mut torn = false;
@@ -99,13 +109,22 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
             break state;
         }
         if base == first {
-            return Err(corrupt(base, 0, bytes.len() as u64, "no segment holds a sound snapshot of the metadata"));
+            return Err(corrupt(
+                base,
+                0,
+                bytes.len() as u64,
+                "no segment holds a sound snapshot of the metadata",
+            ));
         }
         tracing::warn!(segment = %names::segment(base), "no sound snapshot; reading from the segment before");
         base = SegmentNumber(base.0 - 1);
     };
 
-    let mut builder = Builder { shards: HashMap::new(), segments: BTreeMap::new(), damage: Vec::new() };
+    let mut builder = Builder {
+        shards: HashMap::new(),
+        segments: BTreeMap::new(),
+        damage: Vec::new(),
+    };
     let mut active = None;
     for number in (first.0..=last.0).map(SegmentNumber) {
         if number < base {
@@ -114,14 +133,23 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
         }
         let (segment, bytes) = files.open(number)?;
         if segment.header.store != state.store {
-            return Err(corrupt(number, 0, SEGMENT_HEADER_BYTES, "the segment belongs to another store"));
+            return Err(corrupt(
+                number,
+                0,
+                SEGMENT_HEADER_BYTES,
+                "the segment belongs to another store",
+            ));
         }
         builder.segments.insert(number, segment.header.uuid);
         let tail = if number == last {
             Tail::Open
         } else {
             let (next, bytes) = files.open(number.next())?;
-            Tail::Sealed(snapshot(&bytes, next.header.uuid).and_then(|state| state.before).map(|before| before.end))
+            Tail::Sealed(
+                snapshot(&bytes, next.header.uuid)
+                    .and_then(|state| state.before)
+                    .map(|before| before.end),
+            )
         };
         let mut entries = SegmentEntries::default();
         let mut previous = (0, CONTROL_KEY);
@@ -139,7 +167,12 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
             let mut segment = segment;
             // Only after somebody cut the file short, within the padding of its last frame.
             segment.extend(disk, end.offset)?;
-            active = Some(Active { segment, offset: end.offset, previous, entries });
+            active = Some(Active {
+                segment,
+                offset: end.offset,
+                previous,
+                entries,
+            });
         } else {
             seal(disk, &segment.header, end, entries);
         }
@@ -161,7 +194,11 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
 
 /// What the frame behind `header` says about it.
 pub(crate) fn previous_key(header: &FrameHeader) -> ShardKey {
-    if header.kind == FrameKind::Staged { ShardKey(header.shard.0 | STAGED_BIT) } else { header.shard }
+    if header.kind == FrameKind::Staged {
+        ShardKey(header.shard.0 | STAGED_BIT)
+    } else {
+        header.shard
+    }
 }
 
 fn fresh(environment: &Environment, store: Uuid, prepared: VecDeque<Segment>) -> Result<Recovered, StoreError> {
@@ -170,7 +207,10 @@ fn fresh(environment: &Environment, store: Uuid, prepared: VecDeque<Segment>) ->
     Ok(Recovered {
         state: State::new(store, secret),
         shards: HashMap::new(),
-        segments: prepared.iter().map(|segment| (segment.header.number, segment.header.uuid)).collect(),
+        segments: prepared
+            .iter()
+            .map(|segment| (segment.header.number, segment.header.uuid))
+            .collect(),
         active: None,
         prepared,
         torn: false,
@@ -179,7 +219,10 @@ fn fresh(environment: &Environment, store: Uuid, prepared: VecDeque<Segment>) ->
 }
 
 fn fill(environment: &Environment, bytes: &mut [u8]) -> Result<(), StoreError> {
-    environment.entropy.fill(bytes).map_err(|error| StoreError::io("get random bytes for", "a new store", &error))
+    environment
+        .entropy
+        .fill(bytes)
+        .map_err(|error| StoreError::io("get random bytes for", "a new store", &error))
 }
 
 fn corrupt(number: SegmentNumber, offset: u64, len: u64, reason: &str) -> StoreError {
@@ -226,7 +269,11 @@ impl Files<'_> {
         let length = file.read_at(&mut bytes, 0).map_err(failed)?;
         bytes.truncate(length);
         let header = SegmentHeader::decode(&name, &bytes)?;
-        let segment = Segment { header, file, capacity: bytes.len() as u64 };
+        let segment = Segment {
+            header,
+            file,
+            capacity: bytes.len() as u64,
+        };
         let bytes = Bytes::from(bytes);
         self.open.insert(number, (segment.clone(), bytes.clone()));
         Ok((segment, bytes))
@@ -234,7 +281,10 @@ impl Files<'_> {
 }
 
 fn written(bytes: &[u8]) -> u64 {
-    bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1)
+    bytes
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .map_or(0, |last| last as u64 + 1)
 }
 
 fn has_sound_frame(bytes: &Bytes, uuid: Uuid) -> bool {
@@ -242,8 +292,14 @@ fn has_sound_frame(bytes: &Bytes, uuid: Uuid) -> bool {
         return false;
     }
     // As sealed, the scan does not stop at a bad frame.
-    scan(bytes, uuid, Tail::Sealed(None), |piece| if matches!(piece, Piece::Frame { .. }) { Err(()) } else { Ok(()) })
-        .is_err()
+    scan(bytes, uuid, Tail::Sealed(None), |piece| {
+        if matches!(piece, Piece::Frame { .. }) {
+            Err(())
+        } else {
+            Ok(())
+        }
+    })
+    .is_err()
 }
 
 /// The state at the start of a segment, when all its chunks are sound.
@@ -279,7 +335,12 @@ fn cut(disk: &dyn Disk, segment: &Segment, start: u64, end: u64) -> Result<bool,
 }
 
 fn seal(disk: &dyn Disk, header: &SegmentHeader, end: End, entries: SegmentEntries) {
-    let index = IndexFile { segment: header.number, uuid: header.uuid, end: end.offset, entries };
+    let index = IndexFile {
+        segment: header.number,
+        uuid: header.uuid,
+        end: end.offset,
+        entries,
+    };
     if IndexFile::read(disk, header.number).is_some_and(|old| old.encode() == index.encode()) {
         return;
     }
@@ -316,26 +377,42 @@ impl Builder {
         files.open.remove(&number);
         self.segments.insert(number, segment.header.uuid);
         // The snapshot behind it knows where it ended, and what it held of every shard.
-        let after = files.open(number.next()).ok().and_then(|(next, bytes)| snapshot(&bytes, next.header.uuid));
+        let after = files
+            .open(number.next())
+            .ok()
+            .and_then(|(next, bytes)| snapshot(&bytes, next.header.uuid));
         let sealed = after.as_ref().and_then(|state| state.before);
         let mut entries = SegmentEntries::default();
         let mut ranges = Vec::new();
-        let end = scan(&bytes, segment.header.uuid, Tail::Sealed(sealed.map(|sealed| sealed.end)), |piece| {
-            match piece {
-                Piece::Frame { offset, header, payload } => {
-                    for (shard, before, entry) in visible(number, offset, &header, &payload)? {
-                        self.gap(shard, before, number, &ranges, &mut entries);
-                        self.push(shard, entry, &mut entries);
+        let end = scan(
+            &bytes,
+            segment.header.uuid,
+            Tail::Sealed(sealed.map(|sealed| sealed.end)),
+            |piece| {
+                match piece {
+                    Piece::Frame {
+                        offset,
+                        header,
+                        payload,
+                    } => {
+                        for (shard, before, entry) in visible(number, offset, &header, &payload)? {
+                            self.gap(shard, before, number, &ranges, &mut entries);
+                            self.push(shard, entry, &mut entries);
+                        }
                     }
+                    Piece::DamagedPayload { offset, header } if header.kind == FrameKind::Records => {
+                        self.push(
+                            header.shard,
+                            entry(number, EntryKind::Damaged, offset, &header),
+                            &mut entries,
+                        );
+                    }
+                    Piece::DamagedPayload { offset, header } => ranges.push((offset, header.frame_len() as u64)),
+                    Piece::DamagedRange { offset, len, .. } => ranges.push((offset, len)),
                 }
-                Piece::DamagedPayload { offset, header } if header.kind == FrameKind::Records => {
-                    self.push(header.shard, entry(number, EntryKind::Damaged, offset, &header), &mut entries);
-                }
-                Piece::DamagedPayload { offset, header } => ranges.push((offset, header.frame_len() as u64)),
-                Piece::DamagedRange { offset, len, .. } => ranges.push((offset, len)),
-            }
-            Ok(())
-        })?;
+                Ok(())
+            },
+        )?;
         for (shard, known) in after.iter().flat_map(|state| &state.shards) {
             self.gap(*shard, known.last, number, &ranges, &mut entries);
         }
@@ -353,11 +430,22 @@ impl Builder {
         pending: &mut HashMap<ShardKey, Pending>,
     ) -> Result<(), StoreError> {
         match piece {
-            Piece::Frame { offset, header, payload } => {
+            Piece::Frame {
+                offset,
+                header,
+                payload,
+            } => {
                 for (shard, before, entry) in visible(number, offset, &header, &payload)? {
                     if let Some(lost) = pending.remove(&shard) {
                         let offset = (lost.offset, lost.len);
-                        self.damaged(shard, lost.first..=before.max(lost.first), number, offset, state, entries);
+                        self.damaged(
+                            shard,
+                            lost.first..=before.max(lost.first),
+                            number,
+                            offset,
+                            state,
+                            entries,
+                        );
                     } else if let Some(known) = state.shards.get(&shard)
                         && before > known.last
                     {
@@ -420,7 +508,14 @@ impl Builder {
         for (shard, lost) in pending {
             // A record takes at least eight bytes: no more counters than this can have been given.
             let last = lost.first + lost.len / 8;
-            self.damaged(shard, lost.first..=last, number, (lost.offset, lost.len), state, entries);
+            self.damaged(
+                shard,
+                lost.first..=last,
+                number,
+                (lost.offset, lost.len),
+                state,
+                entries,
+            );
             if let Some(shard) = state.shards.get_mut(&shard) {
                 shard.advance(last, 0);
             }
@@ -451,7 +546,9 @@ impl Builder {
         state: &mut State,
         entries: &mut SegmentEntries,
     ) {
-        let Some(known) = state.shards.get_mut(&shard) else { return };
+        let Some(known) = state.shards.get_mut(&shard) else {
+            return;
+        };
         known.quarantined = true;
         let arrival_ms = known.arrival_ms;
         let corruption = Corruption {
@@ -510,7 +607,12 @@ impl Builder {
 
 fn control(number: SegmentNumber, offset: u64, payload: &[u8]) -> Result<Control, StoreError> {
     serde_json::from_slice(payload).map_err(|error| {
-        corrupt(number, offset, payload.len() as u64, &format!("a change of the metadata is not understood: {error}"))
+        corrupt(
+            number,
+            offset,
+            payload.len() as u64,
+            &format!("a change of the metadata is not understood: {error}"),
+        )
     })
 }
 
@@ -535,7 +637,11 @@ fn visible(
     payload: &[u8],
 ) -> Result<Vec<(ShardKey, u64, IndexEntry)>, StoreError> {
     Ok(match header.kind {
-        FrameKind::Records => vec![(header.shard, header.before, entry(number, EntryKind::Records, offset, header))],
+        FrameKind::Records => vec![(
+            header.shard,
+            header.before,
+            entry(number, EntryKind::Records, offset, header),
+        )],
         FrameKind::Control => match control(number, offset, payload)? {
             Control::Published { frames, .. } => frames
                 .iter()

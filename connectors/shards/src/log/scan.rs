@@ -15,11 +15,19 @@ use crate::ids::Uuid;
 #[derive(Debug)]
 pub(crate) enum Piece {
     /// A sound frame.
-    Frame { offset: u64, header: FrameHeader, payload: Bytes },
+    Frame {
+        offset: u64,
+        header: FrameHeader,
+        payload: Bytes,
+    },
     /// A frame whose payload is damaged.
     DamagedPayload { offset: u64, header: FrameHeader },
     /// Bytes without a sound header. `next` is the sound frame behind them.
-    DamagedRange { offset: u64, len: u64, next: Option<FrameHeader> },
+    DamagedRange {
+        offset: u64,
+        len: u64,
+        next: Option<FrameHeader>,
+    },
 }
 
 /// How a segment ends.
@@ -54,13 +62,20 @@ pub(crate) fn scan<E>(
     };
     loop {
         if at >= limit {
-            return Ok(End { offset: at as u64, torn: 0 });
+            return Ok(End {
+                offset: at as u64,
+                torn: 0,
+            });
         }
         let fault = match FrameHeader::open(&bytes[at..], uuid, at as u64) {
             Ok((header, payload)) => {
                 let next = at + header.frame_len();
                 let payload = bytes.slice_ref(payload);
-                each(Piece::Frame { offset: at as u64, header, payload })?;
+                each(Piece::Frame {
+                    offset: at as u64,
+                    header,
+                    payload,
+                })?;
                 at = next;
                 continue;
             }
@@ -68,24 +83,42 @@ pub(crate) fn scan<E>(
         };
         let written = end_of_written(bytes, at);
         if written == at && !matches!(tail, Tail::Sealed(Some(_))) {
-            return Ok(End { offset: at as u64, torn: 0 });
+            return Ok(End {
+                offset: at as u64,
+                torn: 0,
+            });
         }
         let next = next_sound(bytes, uuid, at + 8);
         if !sealed && !later_batch(bytes, uuid, at, next.clone()) {
-            return Ok(End { offset: at as u64, torn: (written - at) as u64 });
+            return Ok(End {
+                offset: at as u64,
+                torn: (written - at) as u64,
+            });
         }
-        let header = (fault == FrameFault::Payload).then(|| FrameHeader::parse(&bytes[at..], uuid, at as u64)).flatten();
+        let header = (fault == FrameFault::Payload)
+            .then(|| FrameHeader::parse(&bytes[at..], uuid, at as u64))
+            .flatten();
         // A sound header says where its frame ends; what it claims beyond the next sound frame is not believed.
-        let end = next.as_ref().map_or(limit.max(written.next_multiple_of(8)), |(next, _)| *next).min(bytes.len());
+        let end = next
+            .as_ref()
+            .map_or(limit.max(written.next_multiple_of(8)), |(next, _)| *next)
+            .min(bytes.len());
         match header {
             Some(header) if at + header.frame_len() <= end => {
                 let length = header.frame_len();
-                each(Piece::DamagedPayload { offset: at as u64, header })?;
+                each(Piece::DamagedPayload {
+                    offset: at as u64,
+                    header,
+                })?;
                 at += length;
             }
             _ => {
                 let len = (end - at) as u64;
-                each(Piece::DamagedRange { offset: at as u64, len, next: next.map(|(_, header)| header) })?;
+                each(Piece::DamagedRange {
+                    offset: at as u64,
+                    len,
+                    next: next.map(|(_, header)| header),
+                })?;
                 at = end;
             }
         }
@@ -94,16 +127,21 @@ pub(crate) fn scan<E>(
 
 /// Where the last byte that is not zero ends, at least `from`.
 fn end_of_written(bytes: &[u8], from: usize) -> usize {
-    from + bytes[from..].iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1)
+    from + bytes[from..]
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .map_or(0, |last| last + 1)
 }
 
 /// The first sound frame at or behind `from`.
 fn next_sound(bytes: &[u8], uuid: Uuid, from: usize) -> Option<(usize, FrameHeader)> {
-    (from..bytes.len().saturating_sub(HEADER_BYTES - 1)).step_by(8).find_map(|at| {
-        // Most places are ruled out by the magic, before any checksum.
-        let (header, _) = FrameHeader::open(&bytes[at..], uuid, at as u64).ok()?;
-        Some((at, header))
-    })
+    (from..bytes.len().saturating_sub(HEADER_BYTES - 1))
+        .step_by(8)
+        .find_map(|at| {
+            // Most places are ruled out by the magic, before any checksum.
+            let (header, _) = FrameHeader::open(&bytes[at..], uuid, at as u64).ok()?;
+            Some((at, header))
+        })
 }
 
 /// Whether a sound frame stands behind `bad` that was written after the batch of `bad` was synced.
@@ -173,7 +211,13 @@ mod tests {
         let (bytes, offsets) = segment(&[(0, 10), (0, 20), (1, 30)]);
         let (pieces, end) = run(bytes, Tail::Open);
         assert_eq!(pieces.len(), 3);
-        assert_eq!(end, End { offset: (offsets[2] + frame_len(30)) as u64, torn: 0 });
+        assert_eq!(
+            end,
+            End {
+                offset: (offsets[2] + frame_len(30)) as u64,
+                torn: 0
+            }
+        );
     }
 
     #[test]

@@ -70,7 +70,11 @@ impl SegmentHeader {
             return Err(damaged("the segment's header is damaged"));
         }
         if u32_at(8) > VERSION {
-            return Err(StoreError::NewerFormat { file: file.to_owned(), found: u32_at(8), supported: VERSION });
+            return Err(StoreError::NewerFormat {
+                file: file.to_owned(),
+                found: u32_at(8),
+                supported: VERSION,
+            });
         }
         let header = Self {
             number: SegmentNumber(u32_at(12)),
@@ -79,7 +83,9 @@ impl SegmentHeader {
             created_ms: u64::from_le_bytes(bytes[48..56].try_into().expect("eight bytes")),
         };
         if names::segment(header.number) != file {
-            return Err(damaged("the header names another segment: the file was renamed or swapped"));
+            return Err(damaged(
+                "the header names another segment: the file was renamed or swapped",
+            ));
         }
         Ok(header)
     }
@@ -87,8 +93,9 @@ impl SegmentHeader {
     /// Reads the header of an open file.
     pub(crate) fn read(name: &str, file: &dyn DiskFile) -> Result<Self, StoreError> {
         let mut bytes = [0; SEGMENT_HEADER_BYTES as usize];
-        let length =
-            file.read_at(&mut bytes, 0).map_err(|error| StoreError::io("read the header of", name, &error))?;
+        let length = file
+            .read_at(&mut bytes, 0)
+            .map_err(|error| StoreError::io("read the header of", name, &error))?;
         Self::decode(name, &bytes[..length])
     }
 }
@@ -115,14 +122,21 @@ impl Segment {
         let unfinished = names::unfinished(&name);
         let failed = |error: std::io::Error| {
             if error.kind() == std::io::ErrorKind::StorageFull {
-                StoreError::NoSpace { directory: disk.describe() }
+                StoreError::NoSpace {
+                    directory: disk.describe(),
+                }
             } else {
                 StoreError::io("prepare log segment", format!("{name} in {}", disk.describe()), &error)
             }
         };
         let mut uuid = [0; 16];
         environment.entropy.fill(&mut uuid).map_err(failed)?;
-        let header = SegmentHeader { number, uuid: Uuid(uuid), store, created_ms: environment.clock.now_ms() };
+        let header = SegmentHeader {
+            number,
+            uuid: Uuid(uuid),
+            store,
+            created_ms: environment.clock.now_ms(),
+        };
         let file = disk.create(&unfinished).map_err(failed)?;
         file.write_at(&header.encode(), 0).map_err(failed)?;
         fill_with_zeros(&*file, SEGMENT_HEADER_BYTES, capacity).map_err(failed)?;
@@ -135,11 +149,12 @@ impl Segment {
     /// Makes room for a batch that is larger than usual.
     pub(crate) fn extend(&mut self, disk: &dyn Disk, capacity: u64) -> Result<(), StoreError> {
         if capacity > self.capacity {
-            let extended =
-                fill_with_zeros(&*self.file, self.capacity, capacity).and_then(|()| self.file.sync_data());
+            let extended = fill_with_zeros(&*self.file, self.capacity, capacity).and_then(|()| self.file.sync_data());
             extended.map_err(|error| {
                 if error.kind() == std::io::ErrorKind::StorageFull {
-                    StoreError::NoSpace { directory: disk.describe() }
+                    StoreError::NoSpace {
+                        directory: disk.describe(),
+                    }
                 } else {
                     StoreError::io("extend log segment", names::segment(self.header.number), &error)
                 }
@@ -187,17 +202,26 @@ mod tests {
     #[test]
     fn swapped_flipped_short_and_newer_files_are_refused() {
         let bytes = header().encode();
-        assert!(matches!(SegmentHeader::decode("0000000006.log", &bytes), Err(StoreError::Corrupt(_))));
+        assert!(matches!(
+            SegmentHeader::decode("0000000006.log", &bytes),
+            Err(StoreError::Corrupt(_))
+        ));
         for at in 0..bytes.len() {
             let mut flipped = bytes;
             flipped[at] ^= 0x10;
             assert!(SegmentHeader::decode("0000000005.log", &flipped).is_err(), "byte {at}");
-            assert!(SegmentHeader::decode("0000000005.log", &bytes[..at]).is_err(), "cut at {at}");
+            assert!(
+                SegmentHeader::decode("0000000005.log", &bytes[..at]).is_err(),
+                "cut at {at}"
+            );
         }
         let mut newer = bytes;
         newer[8] = 2;
         let crc = crc32c::crc32c(&newer[..60]);
         newer[60..64].copy_from_slice(&crc.to_le_bytes());
-        assert!(matches!(SegmentHeader::decode("0000000005.log", &newer), Err(StoreError::NewerFormat { .. })));
+        assert!(matches!(
+            SegmentHeader::decode("0000000005.log", &newer),
+            Err(StoreError::NewerFormat { .. })
+        ));
     }
 }

@@ -64,12 +64,29 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the writer can be asked.
 pub(crate) enum Command {
-    Append { records: Vec<Routed>, reply: Reply<AssignedEach> },
-    Stage { checkpoint: u64, sink_hash: u64, frames: Vec<StagedPayload>, reply: Reply<Vec<StagedExtent>> },
+    Append {
+        records: Vec<Routed>,
+        reply: Reply<AssignedEach>,
+    },
+    Stage {
+        checkpoint: u64,
+        sink_hash: u64,
+        frames: Vec<StagedPayload>,
+        reply: Reply<Vec<StagedExtent>>,
+    },
     Publish(Box<PublishCommand>),
-    Create { request: CreateStream, reply: Reply<StreamMeta> },
-    Delete { stream: StreamName, reply: Reply<()> },
-    Forget { job: String, reply: Reply<()> },
+    Create {
+        request: CreateStream,
+        reply: Reply<StreamMeta>,
+    },
+    Delete {
+        stream: StreamName,
+        reply: Reply<()>,
+    },
+    Forget {
+        job: String,
+        reply: Reply<()>,
+    },
 }
 
 /// A publish request whose staged frames have been checked.
@@ -164,7 +181,15 @@ impl Writer {
         options: WriterOptions,
         recovered: Recovered,
     ) -> Result<(Self, Arc<View>), StoreError> {
-        let Recovered { state, shards, segments, active, prepared, torn, .. } = recovered;
+        let Recovered {
+            state,
+            shards,
+            segments,
+            active,
+            prepared,
+            torn,
+            ..
+        } = recovered;
         let view = Arc::new(View::new(&state, shards, segments));
         let housekeeper = Housekeeper::start(options.housekeeping, &environment, state.store)?;
         let mut writer = Self {
@@ -220,7 +245,9 @@ impl Writer {
     /// One group commit.
     fn batch(&mut self, batch: &mut Vec<Queued>, bytes: usize) {
         if let Some(failure) = self.view.failure() {
-            batch.drain(..).for_each(|queued| queued.command.refuse(failure.clone()));
+            batch
+                .drain(..)
+                .for_each(|queued| queued.command.refuse(failure.clone()));
             return;
         }
         if let Err(error) = self.reserve(bytes) {
@@ -261,7 +288,13 @@ impl Writer {
                 }
                 places.push((request, record));
             }
-            outcomes.push(vec![Ok(Assigned { counter: 0, arrival_ms: 0 }); records.len()]);
+            outcomes.push(vec![
+                Ok(Assigned {
+                    counter: 0,
+                    arrival_ms: 0
+                });
+                records.len()
+            ]);
         }
         for shard in order {
             let places = &by_shard[&shard];
@@ -285,7 +318,9 @@ impl Writer {
                     .count();
                 let (frame, later) = rest.split_at(count);
                 rest = later;
-                let Some(known) = self.state.shards.get_mut(&shard) else { continue };
+                let Some(known) = self.state.shards.get_mut(&shard) else {
+                    continue;
+                };
                 let arrival_ms = known.arrival_ms.max(now);
                 let mut head = header(FrameKind::Records, shard, count as u32, known.next, arrival_ms);
                 head.before = known.last;
@@ -323,7 +358,9 @@ impl Writer {
     /// Whether a shard takes records.
     fn writable(&self, shard: ShardKey) -> Result<(), StoreError> {
         match self.state.shards.get(&shard) {
-            None => Err(StoreError::Invalid("the shard was deleted with its stream meanwhile: look it up again".to_owned())),
+            None => Err(StoreError::Invalid(
+                "the shard was deleted with its stream meanwhile: look it up again".to_owned(),
+            )),
             Some(known) if known.quarantined => Err(StoreError::Limit(format!(
                 "{} is read-only, because part of its records are damaged: restore them, or write to a new stream",
                 self.state.shard_name(shard)
@@ -339,12 +376,23 @@ impl Writer {
     fn other(&mut self, command: Command) {
         match command {
             Command::Append { .. } => {}
-            Command::Stage { checkpoint, sink_hash, frames, reply } => {
+            Command::Stage {
+                checkpoint,
+                sink_hash,
+                frames,
+                reply,
+            } => {
                 let staged = self.stage(checkpoint, sink_hash, frames);
                 self.answers.push(Answer::Stage(reply, staged));
             }
             Command::Publish(publish) => {
-                let PublishCommand { job, sink, publication, staged, reply } = *publish;
+                let PublishCommand {
+                    job,
+                    sink,
+                    publication,
+                    staged,
+                    reply,
+                } = *publish;
                 let outcome = self.publish(job, sink, publication, staged);
                 self.answers.push(Answer::Publish(reply, outcome));
             }
@@ -357,7 +405,10 @@ impl Writer {
                     None => Err(StoreError::StreamNotFound(stream)),
                     Some(meta) => {
                         let id = meta.id;
-                        self.control(&Control::StreamDeleted { name: stream.clone(), id });
+                        self.control(&Control::StreamDeleted {
+                            name: stream.clone(),
+                            id,
+                        });
                         self.effects.push(Effect::StreamDeleted(stream));
                         Ok(())
                     }
@@ -388,7 +439,9 @@ impl Writer {
             .map(|frame| {
                 let mut head = header(FrameKind::Staged, frame.shard, frame.records, checkpoint, now);
                 head.before = sink_hash;
-                let (offset, len) = self.draft.frame(head, |payload| payload.extend_from_slice(&frame.payload));
+                let (offset, len) = self
+                    .draft
+                    .frame(head, |payload| payload.extend_from_slice(&frame.payload));
                 StagedExtent {
                     shard: frame.shard,
                     segment: SegmentNumber(0),
@@ -410,20 +463,36 @@ impl Writer {
     ) -> Result<PublishOutcome, StoreError> {
         let Publication { checkpoint, generation } = publication;
         match decide(self.state.publication(&job, &sink), checkpoint, generation) {
-            Decision::StaleCheckpoint(last) => {
-                Err(StoreError::StaleCheckpoint { job, sink, checkpoint, published: last.checkpoint })
-            }
-            Decision::StaleGeneration(last) => {
-                Err(StoreError::StaleGeneration { job, sink, generation, newest: last.generation })
-            }
+            Decision::StaleCheckpoint(last) => Err(StoreError::StaleCheckpoint {
+                job,
+                sink,
+                checkpoint,
+                published: last.checkpoint,
+            }),
+            Decision::StaleGeneration(last) => Err(StoreError::StaleGeneration {
+                job,
+                sink,
+                generation,
+                newest: last.generation,
+            }),
             Decision::Replay => Ok(PublishOutcome::Replayed),
             Decision::ReplayAndFence => {
-                self.control(&Control::Published { job, sink, publication, frames: Vec::new() });
+                self.control(&Control::Published {
+                    job,
+                    sink,
+                    publication,
+                    frames: Vec::new(),
+                });
                 Ok(PublishOutcome::Replayed)
             }
             Decision::Publish => {
                 let staged = staged?;
-                let known: usize = self.state.publications.values().map(std::collections::BTreeMap::len).sum();
+                let known: usize = self
+                    .state
+                    .publications
+                    .values()
+                    .map(std::collections::BTreeMap::len)
+                    .sum();
                 if known >= limits::PUBLICATIONS_MAX && self.state.publication(&job, &sink).is_none() {
                     return Err(StoreError::Limit(format!(
                         "{known} sinks have published already, the limit: forget jobs that are gone"
@@ -452,7 +521,12 @@ impl Writer {
                         },
                     ));
                 }
-                self.control(&Control::Published { job, sink, publication, frames });
+                self.control(&Control::Published {
+                    job,
+                    sink,
+                    publication,
+                    frames,
+                });
                 Ok(PublishOutcome::Published { records })
             }
         }
@@ -466,7 +540,9 @@ impl Writer {
             .into_iter()
             .filter(|(_, _, extent)| extent.records > 0)
             .map(|(_, _, extent)| {
-                let shard = shards.entry(extent.shard).or_insert_with(|| self.state.shards[&extent.shard]);
+                let shard = shards
+                    .entry(extent.shard)
+                    .or_insert_with(|| self.state.shards[&extent.shard]);
                 let frame = PublishedFrame {
                     shard: extent.shard,
                     segment: extent.segment,
@@ -490,7 +566,11 @@ impl Writer {
         let count = request.shards.unwrap_or(limits::ON_DEMAND_SHARDS);
         let current = self.state.shard_count() as u32;
         if count > self.options.shards_max.saturating_sub(current) {
-            return Err(StoreError::ShardLimit { current, limit: self.options.shards_max, requested: count });
+            return Err(StoreError::ShardLimit {
+                current,
+                limit: self.options.shards_max,
+                requested: count,
+            });
         }
         let mut id = [0; 16];
         let entropy = self.environment.entropy.fill(&mut id);
@@ -509,11 +589,18 @@ impl Writer {
             })
             .collect();
         let meta = StreamMeta {
-            arn: format!("arn:aws:kinesis:{}:{}:stream/{}", self.options.region, self.options.account, request.name),
+            arn: format!(
+                "arn:aws:kinesis:{}:{}:stream/{}",
+                self.options.region, self.options.account, request.name
+            ),
             name: request.name,
             id: Uuid(id),
             created_ms,
-            mode: if request.shards.is_some() { StreamMode::Provisioned } else { StreamMode::OnDemand },
+            mode: if request.shards.is_some() {
+                StreamMode::Provisioned
+            } else {
+                StreamMode::OnDemand
+            },
             retention_hours: request.retention_hours,
             record_kib_max: request.record_kib_max,
             shards,
@@ -542,7 +629,11 @@ impl Writer {
             return Ok(());
         }
         let now = self.environment.clock.now_ms();
-        if let Some(active) = self.active.as_mut().filter(|active| active.offset == SEGMENT_HEADER_BYTES) {
+        if let Some(active) = self
+            .active
+            .as_mut()
+            .filter(|active| active.offset == SEGMENT_HEADER_BYTES)
+        {
             // Its first batch was torn, so it has no snapshot yet.
             self.state.before = None;
             self.draft.snapshot(&self.state, now);
@@ -564,7 +655,9 @@ impl Writer {
         }
         // A segment that could not be extended stays prepared.
         self.prepared[0].extend(&*self.environment.disk, need)?;
-        let Some(next) = self.prepared.pop_front() else { return Err(StoreError::Closed) };
+        let Some(next) = self.prepared.pop_front() else {
+            return Err(StoreError::Closed);
+        };
         self.effects.push(Effect::SegmentStarted(number, next.header.uuid));
         if let Some(old) = self.active.replace(Active::empty(next)) {
             tracing::debug!(segment = %names::segment(number), "the log goes on in a new segment");
@@ -586,12 +679,19 @@ impl Writer {
         if self.draft.is_empty() {
             return Ok(());
         }
-        let Some(active) = &mut self.active else { return Err(StoreError::Closed) };
+        let Some(active) = &mut self.active else {
+            return Err(StoreError::Closed);
+        };
         let Segment { header, file, .. } = &active.segment;
         let (number, uuid, offset) = (header.number, header.uuid, active.offset);
         active.previous = self.draft.seal(uuid, offset, active.previous);
-        if let Err(error) = file.write_at(self.draft.bytes(), offset).and_then(|()| file.sync_data()) {
-            let failure = StoreError::Poisoned { reason: format!("{}: {error}", names::segment(number)) };
+        if let Err(error) = file
+            .write_at(self.draft.bytes(), offset)
+            .and_then(|()| file.sync_data())
+        {
+            let failure = StoreError::Poisoned {
+                reason: format!("{}: {error}", names::segment(number)),
+            };
             tracing::error!(%failure, "the log is poisoned");
             self.view.fail(failure.clone());
             return Err(failure);

@@ -42,10 +42,16 @@ impl StoreOptions {
             )));
         }
         if self.account.len() != 12 || !self.account.bytes().all(|c| c.is_ascii_digit()) {
-            return Err(StoreError::Invalid(format!("account {:?} is not twelve digits", self.account)));
+            return Err(StoreError::Invalid(format!(
+                "account {:?} is not twelve digits",
+                self.account
+            )));
         }
         if self.region.is_empty() || !self.region.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-') {
-            return Err(StoreError::Invalid(format!("region {:?} is not a name like us-east-1", self.region)));
+            return Err(StoreError::Invalid(format!(
+                "region {:?} is not a name like us-east-1",
+                self.region
+            )));
         }
         Ok(())
     }
@@ -57,13 +63,23 @@ pub(super) fn check_stream(request: &CreateStream) -> Result<(), StoreError> {
         return invalid("a stream has at least one shard".to_owned());
     }
     if !(24..=8_760).contains(&request.retention_hours) {
-        return invalid(format!("retention of {} hours: choose 24 to 8,760", request.retention_hours));
+        return invalid(format!(
+            "retention of {} hours: choose 24 to 8,760",
+            request.retention_hours
+        ));
     }
     if !(limits::RECORD_KIB..=limits::RECORD_KIB_MAX).contains(&request.record_kib_max) {
-        return invalid(format!("records of {} KiB: choose 1,024 to 10,240", request.record_kib_max));
+        return invalid(format!(
+            "records of {} KiB: choose 1,024 to 10,240",
+            request.record_kib_max
+        ));
     }
     if request.tags.len() > limits::TAGS_MAX {
-        return invalid(format!("{} tags: a stream has at most {}", request.tags.len(), limits::TAGS_MAX));
+        return invalid(format!(
+            "{} tags: a stream has at most {}",
+            request.tags.len(),
+            limits::TAGS_MAX
+        ));
     }
     if request.tags.iter().any(|(key, value)| {
         let (key, value) = (key.chars().count(), value.chars().count());

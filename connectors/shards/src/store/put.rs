@@ -8,8 +8,8 @@ use crate::error::StoreError;
 use crate::hashkey::HashKey;
 use crate::ids::{ShardKey, StreamName};
 use crate::limits;
-use crate::log::frame::frame_len;
 use crate::log::entry;
+use crate::log::frame::frame_len;
 use crate::log::writer::{AssignedEach, Command, Routed};
 use crate::view::StreamView;
 
@@ -27,11 +27,7 @@ impl ShardStore {
     /// For the whole request: [`StoreError::StreamNotFound`]; [`StoreError::NoSpace`], when nothing was stored;
     /// [`StoreError::Poisoned`], when it is not known whether something was. For a record: [`StoreError::Invalid`]
     /// (key or size), [`StoreError::Limit`] (its shard is read-only).
-    pub async fn put_records(
-        &self,
-        stream: &StreamName,
-        entries: Vec<PutEntry>,
-    ) -> Result<Vec<PutResult>, StoreError> {
+    pub async fn put_records(&self, stream: &StreamName, entries: Vec<PutEntry>) -> Result<Vec<PutResult>, StoreError> {
         let view = self.view().stream(stream)?;
         let mut results: Vec<Option<PutResult>> = Vec::with_capacity(entries.len());
         let mut shards = Vec::with_capacity(entries.len());
@@ -51,7 +47,10 @@ impl ShardStore {
                     chunk.records.push(Routed { shard, entry });
                     chunk.bytes += bytes;
                 }
-                _ => chunks.push(Chunk { records: vec![Routed { shard, entry }], bytes }),
+                _ => chunks.push(Chunk {
+                    records: vec![Routed { shard, entry }],
+                    bytes,
+                }),
             }
         }
         let mut answers: Vec<oneshot::Receiver<Result<AssignedEach, StoreError>>> = Vec::with_capacity(chunks.len());
@@ -67,7 +66,13 @@ impl ShardStore {
         let mut stored = shards.into_iter().zip(assigned);
         Ok(results
             .into_iter()
-            .map(|refused| refused.unwrap_or_else(|| stored.next().map_or(Err(StoreError::Closed), |stored| receipt(&view, stored))))
+            .map(|refused| {
+                refused.unwrap_or_else(|| {
+                    stored
+                        .next()
+                        .map_or(Err(StoreError::Closed), |stored| receipt(&view, stored))
+                })
+            })
             .collect())
     }
 }
@@ -78,12 +83,19 @@ fn receipt(
 ) -> PutResult {
     let assigned = assigned.map_err(|error| *error)?;
     let shard = &view.shard_by_key(shard).ok_or(StoreError::Closed)?.meta;
-    Ok(PutReceipt { shard: shard.id, sequence: shard.sequence(assigned.counter, assigned.arrival_ms) })
+    Ok(PutReceipt {
+        shard: shard.id,
+        sequence: shard.sequence(assigned.counter, assigned.arrival_ms),
+    })
 }
 
 /// The shard that takes a record.
 pub(super) fn route(view: &StreamView, entry: &PutEntry) -> ShardKey {
-    view.route(entry.explicit_hash_key.unwrap_or_else(|| HashKey::of(&entry.partition_key)))
+    view.route(
+        entry
+            .explicit_hash_key
+            .unwrap_or_else(|| HashKey::of(&entry.partition_key)),
+    )
 }
 
 pub(super) fn encoded_len(entry: &PutEntry) -> usize {

@@ -27,7 +27,10 @@ impl ShardStore {
             ReadFrom::At(sequence) => own(shard, view, sequence)?.counter,
             ReadFrom::After(sequence) => own(shard, view, sequence)?.counter + 1,
         };
-        Ok(Position { shard: view.meta.key, counter })
+        Ok(Position {
+            shard: view.meta.key,
+            counter,
+        })
     }
 
     /// Tells where the next records lie: committed ranges only. Never waits.
@@ -41,7 +44,10 @@ impl ShardStore {
             return Err(StoreError::ForeignPosition {
                 stream: shard.stream.clone(),
                 shard: shard.shard,
-                reason: format!("it is of {}, this is {}; a stream of this name was deleted", from.shard, view.meta.key),
+                reason: format!(
+                    "it is of {}, this is {}; a stream of this name was deleted",
+                    from.shard, view.meta.key
+                ),
             });
         }
         let mut entries: Vec<IndexEntry> = Vec::new();
@@ -80,7 +86,10 @@ impl ShardStore {
             stream: shard.stream.clone(),
             from,
             extents,
-            latest: Position { shard: view.meta.key, counter: end },
+            latest: Position {
+                shard: view.meta.key,
+                counter: end,
+            },
             closed: view.meta.closed_ms.is_some(),
             now_ms: self.0.environment.clock.now_ms(),
         })
@@ -103,8 +112,18 @@ impl ShardStore {
         if entry.first_arrival_ms >= time_ms || entry.kind != EntryKind::Records {
             return Ok(entry.first);
         }
-        let from = Position { shard: view.meta.key, counter: entry.first };
-        let mut located = self.locate(shard, from, ReadLimits { records_max: 1, bytes_max: 1 })?;
+        let from = Position {
+            shard: view.meta.key,
+            counter: entry.first,
+        };
+        let mut located = self.locate(
+            shard,
+            from,
+            ReadLimits {
+                records_max: 1,
+                bytes_max: 1,
+            },
+        )?;
         located.extents.truncate(1);
         Ok(first_at(&self.0.reader, &located, time_ms)?.unwrap_or(entry.last + 1))
     }
@@ -119,7 +138,10 @@ fn own(shard: &ShardRef, view: &ShardView, sequence: SequenceNumber) -> Result<S
         reason,
     };
     if sequence.shard_index != start.shard_index {
-        return Err(foreign(format!("it encodes {}", crate::ids::ShardId(sequence.shard_index))));
+        return Err(foreign(format!(
+            "it encodes {}",
+            crate::ids::ShardId(sequence.shard_index)
+        )));
     }
     if sequence.shard_created_s != start.shard_created_s {
         return Err(foreign("it did not come from this stream".to_owned()));

@@ -20,7 +20,15 @@ impl ShardStore {
     pub async fn stage(&self, request: StageRequest) -> Result<StagedRef, StoreError> {
         check_names(&request.job, &request.sink)?;
         let view = self.view().stream(&request.stream)?;
-        let StageRequest { job, sink, stream, checkpoint, attempt, worker, entries } = request;
+        let StageRequest {
+            job,
+            sink,
+            stream,
+            checkpoint,
+            attempt,
+            worker,
+            entries,
+        } = request;
         let sink_hash = sink_hash(&job, &sink);
 
         // One open frame per shard; a full one is closed, so that the frames of a shard stay in order.
@@ -32,13 +40,22 @@ impl ShardStore {
             let at = match open.get(&shard) {
                 Some(&at) if frames[at].payload.len() + encoded_len(&entry) <= limits::FRAME_SPLIT_BYTES => at,
                 _ => {
-                    frames.push(StagedPayload { shard, records: 0, payload: Vec::new() });
+                    frames.push(StagedPayload {
+                        shard,
+                        records: 0,
+                        payload: Vec::new(),
+                    });
                     open.insert(shard, frames.len() - 1);
                     frames.len() - 1
                 }
             };
             frames[at].records += 1;
-            entry::encode(&mut frames[at].payload, &entry.partition_key, entry.explicit_hash_key, &entry.data);
+            entry::encode(
+                &mut frames[at].payload,
+                &entry.partition_key,
+                entry.explicit_hash_key,
+                &entry.data,
+            );
         }
 
         let mut extents: Vec<StagedExtent> = Vec::with_capacity(frames.len());
@@ -52,10 +69,24 @@ impl ShardStore {
                 bytes += frame_len(frame.payload.len());
                 chunk.push(frame);
             }
-            let staged = |reply| Command::Stage { checkpoint, sink_hash, frames: chunk, reply };
+            let staged = |reply| Command::Stage {
+                checkpoint,
+                sink_hash,
+                frames: chunk,
+                reply,
+            };
             extents.extend(self.ask(bytes, staged).await?);
         }
-        Ok(StagedRef { job, sink, stream, stream_id: view.meta.id, checkpoint, attempt, worker, extents })
+        Ok(StagedRef {
+            job,
+            sink,
+            stream,
+            stream_id: view.meta.id,
+            checkpoint,
+            attempt,
+            worker,
+            extents,
+        })
     }
 
     /// Makes staged records visible, all at once and once only.
@@ -80,10 +111,22 @@ impl ShardStore {
                 "{frames} staged frames in one publish: take checkpoints more often, or use fewer shards"
             )));
         }
-        let PublishRequest { job, sink, checkpoint, generation, .. } = request;
+        let PublishRequest {
+            job,
+            sink,
+            checkpoint,
+            generation,
+            ..
+        } = request;
         self.ask(bytes, |reply| {
             let publication = Publication { checkpoint, generation };
-            Command::Publish(Box::new(PublishCommand { job, sink, publication, staged, reply }))
+            Command::Publish(Box::new(PublishCommand {
+                job,
+                sink,
+                publication,
+                staged,
+                reply,
+            }))
         })
         .await
     }
@@ -94,16 +137,22 @@ impl ShardStore {
     /// [`StoreError::Poisoned`], [`StoreError::Closed`].
     pub async fn forget_job(&self, job: &str) -> Result<(), StoreError> {
         let job = job.to_owned();
-        self.ask(1_024 + 12 * job.len(), |reply| Command::Forget { job, reply }).await
+        self.ask(1_024 + 12 * job.len(), |reply| Command::Forget { job, reply })
+            .await
     }
 
     fn check_staged(
         &self,
         request: &PublishRequest,
     ) -> Result<Vec<(crate::ids::Uuid, crate::ids::StreamName, StagedExtent)>, StoreError> {
-        let PublishRequest { job, sink, checkpoint, .. } = request;
-        let mismatch =
-            |reason: String| StoreError::StagedMismatch { job: job.clone(), sink: sink.clone(), reason };
+        let PublishRequest {
+            job, sink, checkpoint, ..
+        } = request;
+        let mismatch = |reason: String| StoreError::StagedMismatch {
+            job: job.clone(),
+            sink: sink.clone(),
+            reason,
+        };
         let sink_hash = sink_hash(job, sink);
         let mut seen = std::collections::HashSet::new();
         let mut checked = Vec::new();
@@ -122,7 +171,10 @@ impl ShardStore {
                 if !seen.insert((extent.segment_uuid, extent.offset)) {
                     return Err(mismatch("a frame is named twice".to_owned()));
                 }
-                self.0.reader.check_staged(extent, *checkpoint, sink_hash).map_err(mismatch)?;
+                self.0
+                    .reader
+                    .check_staged(extent, *checkpoint, sink_hash)
+                    .map_err(mismatch)?;
                 checked.push((staged.stream_id, staged.stream.clone(), extent.clone()));
             }
         }

@@ -19,14 +19,17 @@ fn records_come_back_in_order_also_after_a_restart() {
         }
         let shards: std::collections::BTreeSet<_> = sequences.iter().map(|receipt| receipt.shard).collect();
         let read = |store: &ShardStore| {
-            shards.iter().flat_map(|id| read_all(store, &shard("s", id.0)).unwrap()).collect::<Vec<_>>()
+            shards
+                .iter()
+                .flat_map(|id| read_all(store, &shard("s", id.0)).unwrap())
+                .collect::<Vec<_>>()
         };
         let before = read(&store);
         assert_eq!(before.len(), 200);
         for record in &before {
             let index: usize = texts(std::slice::from_ref(record))[0].parse().unwrap();
             assert_eq!(record.sequence, sequences[index].sequence);
-            assert_eq!(record.partition_key(), if index % 2 == 0 { "a" } else { "b" });
+            assert_eq!(record.partition_key(), if index.is_multiple_of(2) { "a" } else { "b" });
         }
         assert!(before.windows(2).all(|pair| {
             pair[0].sequence.shard_index != pair[1].sequence.shard_index || pair[0].sequence < pair[1].sequence
@@ -78,17 +81,32 @@ fn every_starting_point() {
 
         // The age of what was read tells how far behind a reader is.
         let position = store.resolve(&shard, ReadFrom::TrimHorizon).unwrap();
-        let batch = store.read(&shard, position, ReadLimits { records_max: 1, bytes_max: 1 }).unwrap();
+        let batch = store
+            .read(
+                &shard,
+                position,
+                ReadLimits {
+                    records_max: 1,
+                    bytes_max: 1,
+                },
+            )
+            .unwrap();
         assert_eq!((batch.records.len(), batch.millis_behind_latest), (1, 9000));
 
         // The same number in another stream of that name is refused.
         store.delete_stream(&name("s")).await.unwrap();
-        assert!(matches!(store.resolve(&shard, ReadFrom::TrimHorizon), Err(StoreError::StreamNotFound(_))));
+        assert!(matches!(
+            store.resolve(&shard, ReadFrom::TrimHorizon),
+            Err(StoreError::StreamNotFound(_))
+        ));
         clock.advance(5000);
         create(&store, "s", 1).await;
         let error = store.resolve(&shard, ReadFrom::At(receipts[0].sequence)).unwrap_err();
         assert!(matches!(error, StoreError::ForeignPosition { .. }), "{error}");
-        assert!(matches!(store.read(&shard, position, ALL), Err(StoreError::ForeignPosition { .. })));
+        assert!(matches!(
+            store.read(&shard, position, ALL),
+            Err(StoreError::ForeignPosition { .. })
+        ));
     });
 }
 
@@ -107,7 +125,11 @@ fn time_that_goes_back_does_not_go_back_in_a_shard() {
         put(&store, "s", "k", "2").await;
         clock.set(NOW_MS + 7);
         put(&store, "s", "k", "3").await;
-        let arrivals: Vec<u64> = read_all(&store, &shard("s", 0)).unwrap().iter().map(|r| r.arrival_ms).collect();
+        let arrivals: Vec<u64> = read_all(&store, &shard("s", 0))
+            .unwrap()
+            .iter()
+            .map(|r| r.arrival_ms)
+            .collect();
         assert_eq!(arrivals, [NOW_MS, NOW_MS, NOW_MS, NOW_MS + 7]);
     });
 }
@@ -124,8 +146,13 @@ fn keys_route_by_md5_and_explicit_hash_keys_override() {
             assert_eq!(receipt.shard, meta.route(HashKey::of(&key)).unwrap().id);
         }
         for explicit in [0, 1 << 126, u128::MAX] {
-            let entry = PutEntry { explicit_hash_key: Some(HashKey(explicit)), ..entry("same", "x") };
-            let receipt = store.put_records(&name("s"), vec![entry]).await.unwrap()[0].clone().unwrap();
+            let entry = PutEntry {
+                explicit_hash_key: Some(HashKey(explicit)),
+                ..entry("same", "x")
+            };
+            let receipt = store.put_records(&name("s"), vec![entry]).await.unwrap()[0]
+                .clone()
+                .unwrap();
             assert_eq!(receipt.shard, meta.route(HashKey(explicit)).unwrap().id);
         }
     });
@@ -137,7 +164,11 @@ fn bad_records_fail_alone_and_large_requests_are_stored_whole() {
         let store = open(&SimDisk::new()).unwrap();
         create(&store, "s", 2).await;
         let mebibyte = vec![7u8; (1 << 20) - 1];
-        let mut entries = vec![entry("", "x"), entry("k", mebibyte.clone()), entry(&"é".repeat(256), "x")];
+        let mut entries = vec![
+            entry("", "x"),
+            entry("k", mebibyte.clone()),
+            entry(&"é".repeat(256), "x"),
+        ];
         entries.push(entry(&"k".repeat(257), "x"));
         entries.push(entry("kk", mebibyte.clone()));
         entries.extend((0..8).map(|index| entry(&format!("{index}"), mebibyte.clone())));
@@ -155,21 +186,45 @@ fn bad_records_fail_alone_and_large_requests_are_stored_whole() {
 fn streams_are_created_once_and_within_the_limits() {
     block_on(async {
         let disk = SimDisk::new();
-        let store =
-            ShardStore::open_in(environment(&disk, &ManualClock::new(NOW_MS)), tidemill_shards::StoreOptions { shards_max: 6, ..options() })
-                .unwrap();
+        let store = ShardStore::open_in(
+            environment(&disk, &ManualClock::new(NOW_MS)),
+            tidemill_shards::StoreOptions {
+                shards_max: 6,
+                ..options()
+            },
+        )
+        .unwrap();
         let meta = store.create_stream(CreateStream::on_demand(name("a"))).await.unwrap();
         assert_eq!(meta.shards.len(), 4);
         assert_eq!(meta.arn, "arn:aws:kinesis:us-east-1:000000000000:stream/a");
-        let again = store.create_stream(CreateStream::on_demand(name("a"))).await.unwrap_err();
+        let again = store
+            .create_stream(CreateStream::on_demand(name("a")))
+            .await
+            .unwrap_err();
         assert_eq!(again, StoreError::StreamExists(name("a")));
-        let many = store.create_stream(CreateStream::provisioned(name("b"), 3)).await.unwrap_err();
-        assert_eq!(many, StoreError::ShardLimit { current: 4, limit: 6, requested: 3 });
-        let none = store.create_stream(CreateStream::provisioned(name("b"), 0)).await.unwrap_err();
+        let many = store
+            .create_stream(CreateStream::provisioned(name("b"), 3))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            many,
+            StoreError::ShardLimit {
+                current: 4,
+                limit: 6,
+                requested: 3
+            }
+        );
+        let none = store
+            .create_stream(CreateStream::provisioned(name("b"), 0))
+            .await
+            .unwrap_err();
         assert_eq!(none.kind(), ErrorKind::User);
         create(&store, "b", 2).await;
         store.delete_stream(&name("a")).await.unwrap();
-        assert_eq!(store.delete_stream(&name("a")).await.unwrap_err(), StoreError::StreamNotFound(name("a")));
+        assert_eq!(
+            store.delete_stream(&name("a")).await.unwrap_err(),
+            StoreError::StreamNotFound(name("a"))
+        );
         let names: Vec<String> = store.list_streams().iter().map(|meta| meta.name.to_string()).collect();
         assert_eq!(names, ["b"]);
     });

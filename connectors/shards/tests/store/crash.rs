@@ -29,7 +29,11 @@ fn every_prefix_of_the_disk_operations_recovers_what_was_acknowledged() {
             for index in 0..30 {
                 let data = format!("{round}-{index}-{}", "x".repeat(150 + index * 7));
                 let receipt = put(&store, "s", "k", data.clone()).await;
-                acknowledged.push(Acknowledged { operations: disk.operations(), data, sequence: receipt.sequence });
+                acknowledged.push(Acknowledged {
+                    operations: disk.operations(),
+                    data,
+                    sequence: receipt.sequence,
+                });
             }
             if round == 0 {
                 let request = StageRequest {
@@ -54,9 +58,17 @@ fn every_prefix_of_the_disk_operations_recovers_what_was_acknowledged() {
             }
         }
         let all = disk.operations();
-        assert!(disk.contents("0000000003.log").is_some(), "the history must roll segments");
+        assert!(
+            disk.contents("0000000003.log").is_some(),
+            "the history must roll segments"
+        );
         for operations in 0..=all {
-            for crash in [Crash::Dropped, Crash::Kept, Crash::Torn(operations as u64), Crash::Torn(!operations as u64)] {
+            for crash in [
+                Crash::Dropped,
+                Crash::Kept,
+                Crash::Torn(operations as u64),
+                Crash::Torn(!operations as u64),
+            ] {
                 let context = format!("{operations} of {all} operations, {crash:?}");
                 let after = disk.after_crash(operations, crash);
                 let store = open(&after).unwrap_or_else(|error| panic!("{context}: {error}"));
@@ -72,14 +84,24 @@ fn every_prefix_of_the_disk_operations_recovers_what_was_acknowledged() {
                 for record in acknowledged.iter().filter(|record| record.operations <= operations) {
                     assert_eq!(found.get(&record.sequence), Some(&record.data), "{context}");
                 }
-                let staged = records.iter().filter(|record| record.data.starts_with(b"staged")).count();
-                assert!(staged == 2 || (staged == 0 && operations < published), "{context}: {staged}");
+                let staged = records
+                    .iter()
+                    .filter(|record| record.data.starts_with(b"staged"))
+                    .count();
+                assert!(
+                    staged == 2 || (staged == 0 && operations < published),
+                    "{context}: {staged}"
+                );
                 // New records go behind everything that was ever seen, and the store recovers again.
                 let receipt = put(&store, "s", "k", "after").await;
                 assert!(found.keys().all(|sequence| *sequence < receipt.sequence), "{context}");
                 let before = read_all(&store, &shard("s", 0)).unwrap();
                 drop(store);
-                assert_eq!(read_all(&open(&after).unwrap(), &shard("s", 0)).unwrap(), before, "{context}");
+                assert_eq!(
+                    read_all(&open(&after).unwrap(), &shard("s", 0)).unwrap(),
+                    before,
+                    "{context}"
+                );
             }
         }
     });
@@ -105,10 +127,17 @@ fn a_failed_write_or_sync_poisons_the_log_until_it_is_opened_again() {
             assert!(matches!(failure, StoreError::Poisoned { .. }), "{failure}");
             assert_eq!(failure.kind(), ErrorKind::Internal);
             // The disk is well again; the log is not.
-            let again = store.put_records(&name("s"), vec![entry("k", "again")]).await.unwrap_err();
+            let again = store
+                .put_records(&name("s"), vec![entry("k", "again")])
+                .await
+                .unwrap_err();
             assert_eq!(again, failure);
             assert_eq!(store.failure(), Some(failure));
-            assert_eq!(texts(&read_all(&store, &shard("s", 0)).unwrap()), acknowledged, "reading goes on");
+            assert_eq!(
+                texts(&read_all(&store, &shard("s", 0)).unwrap()),
+                acknowledged,
+                "reading goes on"
+            );
             drop(store);
             let store = open(&disk.copy()).unwrap();
             let found = texts(&read_all(&store, &shard("s", 0)).unwrap());
@@ -139,6 +168,9 @@ fn a_full_disk_refuses_appends_and_recovers_by_itself() {
         disk.set_capacity(None);
         put(&store, "s", "k", "there is room again").await;
         drop(store);
-        assert_eq!(read_all(&open(&disk).unwrap(), &shard("s", 0)).unwrap().len(), acknowledged.len() + 1);
+        assert_eq!(
+            read_all(&open(&disk).unwrap(), &shard("s", 0)).unwrap().len(),
+            acknowledged.len() + 1
+        );
     });
 }

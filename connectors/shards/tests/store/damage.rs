@@ -1,7 +1,7 @@
 //! Every byte of a small log cut and flipped: what is read is right, or a typed error.
 
 use tidemill_shards::env::SimDisk;
-use tidemill_shards::{StoreError, ShardStore};
+use tidemill_shards::{ShardStore, StoreError};
 
 use crate::support::*;
 
@@ -84,13 +84,26 @@ fn any_flipped_byte_of_the_open_segment_is_noticed() {
                 assert_eq!(store.damage().len(), 1, "{context}");
                 // The damaged shard takes no more; the other one does.
                 let (bad, good) = if damaged > 0 { ("s", "other") } else { ("other", "s") };
-                let outcome = store.put_records(&name(bad), vec![entry("k", "x")]).await.unwrap().remove(0);
+                let outcome = store
+                    .put_records(&name(bad), vec![entry("k", "x")])
+                    .await
+                    .unwrap()
+                    .remove(0);
                 assert!(matches!(outcome, Err(StoreError::Limit(_))), "{context}: {outcome:?}");
-                put(&store, good, "k", format!("{} 6", if good == "s" { "record" } else { "other" })).await;
+                put(
+                    &store,
+                    good,
+                    "k",
+                    format!("{} 6", if good == "s" { "record" } else { "other" }),
+                )
+                .await;
                 // It stays so after another start.
                 drop(store);
                 let store = open(&copy).unwrap();
-                assert!(check(&store, bad, if bad == "s" { "record" } else { "other" }, &context).1 > 0, "{context}");
+                assert!(
+                    check(&store, bad, if bad == "s" { "record" } else { "other" }, &context).1 > 0,
+                    "{context}"
+                );
             } else {
                 // Damage in the last frame cannot be told from a torn write; that in padding or snapshot is no loss.
                 assert_eq!(records, data.len(), "{context}");
@@ -98,7 +111,10 @@ fn any_flipped_byte_of_the_open_segment_is_noticed() {
                 cut += usize::from(others == 5);
             }
         }
-        assert!(refused > 0 && quarantined > 0 && cut > 0, "{refused} {quarantined} {cut}");
+        assert!(
+            refused > 0 && quarantined > 0 && cut > 0,
+            "{refused} {quarantined} {cut}"
+        );
     });
 }
 
@@ -187,7 +203,10 @@ fn a_missing_last_segment_is_not_taken_for_an_empty_store() {
             put(&store, "s", "k", format!("{index:0100}")).await;
         }
         drop(store);
-        let logs: Vec<String> = (1..).map(|number| format!("{number:010}.log")).take_while(|name| disk.contents(name).is_some()).collect();
+        let logs: Vec<String> = (1..)
+            .map(|number| format!("{number:010}.log"))
+            .take_while(|name| disk.contents(name).is_some())
+            .collect();
         for name in &logs {
             disk.remove(name);
         }

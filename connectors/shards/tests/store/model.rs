@@ -75,7 +75,10 @@ async fn run(steps: Vec<Step>) {
     let clock = ManualClock::new(NOW_MS);
     let reopen = |disk: &SimDisk| ShardStore::open_in(environment(disk, &clock), options()).unwrap();
     let mut store = reopen(&disk);
-    let mut model = Model { streams: BTreeMap::new(), checkpoint: 0 };
+    let mut model = Model {
+        streams: BTreeMap::new(),
+        checkpoint: 0,
+    };
     let mut number = 0;
     for stream in 0..3 {
         create(&store, &stream_name(stream), u32::from(stream) + 1).await;
@@ -85,7 +88,10 @@ async fn run(steps: Vec<Step>) {
         match step {
             Step::Put { stream, records } => {
                 let entries = entries(&records, &mut number);
-                let receipts = store.put_records(&name(&stream_name(stream)), entries.clone()).await.unwrap();
+                let receipts = store
+                    .put_records(&name(&stream_name(stream)), entries.clone())
+                    .await
+                    .unwrap();
                 let shards = model.streams.get_mut(&stream).unwrap();
                 for (entry, receipt) in entries.iter().zip(receipts) {
                     let receipt = receipt.unwrap();

@@ -1,9 +1,7 @@
 //! Stage, publish, replay, fence.
 
 use tidemill_shards::env::SimDisk;
-use tidemill_shards::{
-    ErrorKind, PublishOutcome, PublishRequest, ShardStore, StageRequest, StagedRef, StoreError,
-};
+use tidemill_shards::{ErrorKind, PublishOutcome, PublishRequest, ShardStore, StageRequest, StagedRef, StoreError};
 
 use crate::support::*;
 
@@ -22,11 +20,19 @@ async fn stage(store: &ShardStore, checkpoint: u64, worker: u32, data: &[&str]) 
 }
 
 fn request(checkpoint: u64, generation: u64, staged: Vec<StagedRef>) -> PublishRequest {
-    PublishRequest { job: "job".into(), sink: "sink".into(), checkpoint, generation, staged }
+    PublishRequest {
+        job: "job".into(),
+        sink: "sink".into(),
+        checkpoint,
+        generation,
+        staged,
+    }
 }
 
 fn visible(store: &ShardStore) -> Vec<String> {
-    let mut all: Vec<String> = (0..2).flat_map(|id| texts(&read_all(store, &shard("out", id)).unwrap())).collect();
+    let mut all: Vec<String> = (0..2)
+        .flat_map(|id| texts(&read_all(store, &shard("out", id)).unwrap()))
+        .collect();
     all.sort();
     all
 }
@@ -37,7 +43,10 @@ fn staged_records_are_invisible_until_published_and_published_once() {
         let disk = SimDisk::new();
         let store = open(&disk).unwrap();
         create(&store, "out", 2).await;
-        let staged = vec![stage(&store, 1, 0, &["a", "b", "c"]).await, stage(&store, 1, 1, &["d"]).await];
+        let staged = vec![
+            stage(&store, 1, 0, &["a", "b", "c"]).await,
+            stage(&store, 1, 1, &["d"]).await,
+        ];
         assert!(visible(&store).is_empty());
         // References survive a restart and serialisation, and the log may go on in between.
         let json = serde_json::to_string(&staged).unwrap();
@@ -55,12 +64,21 @@ fn staged_records_are_invisible_until_published_and_published_once() {
         assert_eq!(visible(&store)[before..], ["a", "b", "c", "d"]);
 
         // Again: by the same, after a restart, by a newer generation, and with references that are gone.
-        assert_eq!(store.publish(request(1, 1, staged.clone())).await.unwrap(), PublishOutcome::Replayed);
+        assert_eq!(
+            store.publish(request(1, 1, staged.clone())).await.unwrap(),
+            PublishOutcome::Replayed
+        );
         drop(store);
         let store = open(&disk).unwrap();
         assert_eq!(visible(&store).len(), before + 4);
-        assert_eq!(store.publish(request(1, 1, staged.clone())).await.unwrap(), PublishOutcome::Replayed);
-        assert_eq!(store.publish(request(1, 5, Vec::new())).await.unwrap(), PublishOutcome::Replayed);
+        assert_eq!(
+            store.publish(request(1, 1, staged.clone())).await.unwrap(),
+            PublishOutcome::Replayed
+        );
+        assert_eq!(
+            store.publish(request(1, 5, Vec::new())).await.unwrap(),
+            PublishOutcome::Replayed
+        );
         assert_eq!(visible(&store).len(), before + 4);
 
         // Sequence numbers rise over puts and publishes.
@@ -83,9 +101,29 @@ fn older_checkpoints_and_generations_are_fenced_also_after_a_restart() {
         store.publish(request(2, 3, vec![second])).await.unwrap();
         let check = async |store: &ShardStore| {
             let stale = store.publish(request(1, 3, vec![first.clone()])).await.unwrap_err();
-            assert!(matches!(stale, StoreError::StaleCheckpoint { checkpoint: 1, published: 2, .. }), "{stale}");
+            assert!(
+                matches!(
+                    stale,
+                    StoreError::StaleCheckpoint {
+                        checkpoint: 1,
+                        published: 2,
+                        ..
+                    }
+                ),
+                "{stale}"
+            );
             let stale = store.publish(request(3, 2, Vec::new())).await.unwrap_err();
-            assert!(matches!(stale, StoreError::StaleGeneration { generation: 2, newest: 3, .. }), "{stale}");
+            assert!(
+                matches!(
+                    stale,
+                    StoreError::StaleGeneration {
+                        generation: 2,
+                        newest: 3,
+                        ..
+                    }
+                ),
+                "{stale}"
+            );
             assert_eq!(stale.kind(), ErrorKind::Fenced);
             assert_eq!(visible(store), ["b"]);
         };
@@ -98,9 +136,15 @@ fn older_checkpoints_and_generations_are_fenced_also_after_a_restart() {
         drop(store);
         let store = open(&disk).unwrap();
         let stale = store.publish(request(3, 3, Vec::new())).await.unwrap_err();
-        assert!(matches!(stale, StoreError::StaleGeneration { newest: 4, .. }), "{stale}");
+        assert!(
+            matches!(stale, StoreError::StaleGeneration { newest: 4, .. }),
+            "{stale}"
+        );
         // An empty checkpoint is a checkpoint.
-        assert_eq!(store.publish(request(3, 4, Vec::new())).await.unwrap(), PublishOutcome::Published { records: 0 });
+        assert_eq!(
+            store.publish(request(3, 4, Vec::new())).await.unwrap(),
+            PublishOutcome::Published { records: 0 }
+        );
         // A job that is deleted for good may start again.
         store.forget_job("job").await.unwrap();
         let again = stage(&store, 1, 0, &["c"]).await;
@@ -122,8 +166,22 @@ fn references_that_do_not_fit_are_refused() {
             assert!(visible(&store).is_empty());
         };
         refused(vec![staged.clone()], 2).await;
-        refused(vec![StagedRef { checkpoint: 2, ..staged.clone() }], 2).await;
-        refused(vec![StagedRef { job: "other".into(), ..staged.clone() }], 1).await;
+        refused(
+            vec![StagedRef {
+                checkpoint: 2,
+                ..staged.clone()
+            }],
+            2,
+        )
+        .await;
+        refused(
+            vec![StagedRef {
+                job: "other".into(),
+                ..staged.clone()
+            }],
+            1,
+        )
+        .await;
         refused(vec![staged.clone(), staged.clone()], 1).await;
         let mut moved = staged.clone();
         moved.extents[0].offset += 8;

@@ -12,11 +12,18 @@ use tidemill_shards::{
 pub(crate) const NOW_MS: u64 = 1_800_000_000_000;
 /// Gives every store another seed: the uuids of segments must differ.
 static OPENED: AtomicU64 = AtomicU64::new(1);
-pub(crate) const ALL: ReadLimits = ReadLimits { records_max: usize::MAX, bytes_max: usize::MAX };
+pub(crate) const ALL: ReadLimits = ReadLimits {
+    records_max: usize::MAX,
+    bytes_max: usize::MAX,
+};
 
 /// Small segments, and the same disk operations every time.
 pub(crate) fn options() -> StoreOptions {
-    StoreOptions { segment_bytes: 8 << 10, housekeeping: Housekeeping::Inline, ..StoreOptions::default() }
+    StoreOptions {
+        segment_bytes: 8 << 10,
+        housekeeping: Housekeeping::Inline,
+        ..StoreOptions::default()
+    }
 }
 
 pub(crate) fn environment(disk: &SimDisk, clock: &ManualClock) -> Environment {
@@ -32,7 +39,12 @@ pub(crate) fn open(disk: &SimDisk) -> Result<ShardStore, StoreError> {
 }
 
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
 }
 
 pub(crate) fn name(text: &str) -> StreamName {
@@ -44,15 +56,27 @@ pub(crate) fn shard(stream: &str, id: u32) -> ShardRef {
 }
 
 pub(crate) fn entry(key: &str, data: impl Into<Vec<u8>>) -> PutEntry {
-    PutEntry { partition_key: key.to_owned(), explicit_hash_key: None, data: data.into().into() }
+    PutEntry {
+        partition_key: key.to_owned(),
+        explicit_hash_key: None,
+        data: data.into().into(),
+    }
 }
 
 pub(crate) async fn create(store: &ShardStore, stream: &str, shards: u32) {
-    store.create_stream(CreateStream::provisioned(name(stream), shards)).await.unwrap();
+    store
+        .create_stream(CreateStream::provisioned(name(stream), shards))
+        .await
+        .unwrap();
 }
 
 pub(crate) async fn put(store: &ShardStore, stream: &str, key: &str, data: impl Into<Vec<u8>>) -> PutReceipt {
-    store.put_records(&name(stream), vec![entry(key, data)]).await.unwrap().remove(0).unwrap()
+    store
+        .put_records(&name(stream), vec![entry(key, data)])
+        .await
+        .unwrap()
+        .remove(0)
+        .unwrap()
 }
 
 /// All records of a shard, read a few at a time.
@@ -64,7 +88,14 @@ pub(crate) fn read_all(store: &ShardStore, shard: &ShardRef) -> Result<Vec<Recor
 pub(crate) fn read_from(store: &ShardStore, shard: &ShardRef, mut from: Position) -> Result<Vec<Record>, StoreError> {
     let mut records = Vec::new();
     loop {
-        let batch = store.read(shard, from, ReadLimits { records_max: 3, bytes_max: 1 << 20 })?;
+        let batch = store.read(
+            shard,
+            from,
+            ReadLimits {
+                records_max: 3,
+                bytes_max: 1 << 20,
+            },
+        )?;
         if batch.records.is_empty() {
             assert_eq!(batch.millis_behind_latest, 0);
             return Ok(records);
@@ -75,5 +106,8 @@ pub(crate) fn read_from(store: &ShardStore, shard: &ShardRef, mut from: Position
 }
 
 pub(crate) fn texts(records: &[Record]) -> Vec<String> {
-    records.iter().map(|record| String::from_utf8(record.data.to_vec()).unwrap()).collect()
+    records
+        .iter()
+        .map(|record| String::from_utf8(record.data.to_vec()).unwrap())
+        .collect()
 }

@@ -1,0 +1,137 @@
+//! Errors of the API: names, statuses, bodies. The one place that maps [`StoreError`] to them.
+
+use crate::error::{ErrorKind, StoreError};
+
+/// An error as the service answers it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ApiError {
+    status: u16,
+    name: &'static str,
+    message: Option<String>,
+}
+
+impl ApiError {
+    fn new(name: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status: 400,
+            name,
+            message: Some(message.into()),
+        }
+    }
+
+    /// An error without a message.
+    pub(crate) fn bare(name: &'static str) -> Self {
+        Self {
+            status: 400,
+            name,
+            message: None,
+        }
+    }
+
+    pub(crate) fn internal() -> Self {
+        Self {
+            status: 500,
+            name: "InternalFailure",
+            message: None,
+        }
+    }
+
+    pub(crate) fn serialization(message: impl Into<String>) -> Self {
+        Self::new("SerializationException", message)
+    }
+
+    pub(crate) fn validation(message: impl Into<String>) -> Self {
+        Self::new("ValidationException", message)
+    }
+
+    pub(crate) fn invalid_argument(message: impl Into<String>) -> Self {
+        Self::new("InvalidArgumentException", message)
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new("ResourceNotFoundException", message)
+    }
+
+    pub(crate) fn in_use(message: impl Into<String>) -> Self {
+        Self::new("ResourceInUseException", message)
+    }
+
+    pub(crate) fn limit(message: impl Into<String>) -> Self {
+        Self::new("LimitExceededException", message)
+    }
+
+    pub(crate) fn expired_iterator(message: impl Into<String>) -> Self {
+        Self::new("ExpiredIteratorException", message)
+    }
+
+    pub(crate) fn expired_token(message: impl Into<String>) -> Self {
+        Self::new("ExpiredNextTokenException", message)
+    }
+
+    pub(crate) fn dry_run() -> Self {
+        Self::new(
+            "DryRunOperationException",
+            "Request would have succeeded, but DryRun flag is set.",
+        )
+    }
+
+    pub(crate) fn unsupported(message: impl Into<String>) -> Self {
+        Self::new("UnsupportedOperationException", message)
+    }
+
+    /// Adds the full stop that the service has in some messages.
+    pub(crate) fn with_full_stop(mut self) -> Self {
+        if let Some(message) = &mut self.message {
+            message.push('.');
+        }
+        self
+    }
+
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The body in JSON.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        let mut body = serde_json::Map::new();
+        body.insert("__type".to_owned(), self.name.into());
+        if let Some(message) = &self.message {
+            // The service spells it so for this one error.
+            let key = if self.name == "SerializationException" {
+                "Message"
+            } else {
+                "message"
+            };
+            body.insert(key.to_owned(), message.as_str().into());
+        }
+        serde_json::Value::Object(body).to_string().into_bytes()
+    }
+
+    /// The error for a request of `account`.
+    pub(crate) fn of(error: StoreError, account: &str) -> Self {
+        match error {
+            StoreError::StreamNotFound(stream) => {
+                Self::not_found(format!("Stream {stream} under account {account} not found."))
+            }
+            StoreError::StreamExists(stream) => {
+                Self::in_use(format!("Stream {stream} under account {account} already exists."))
+            }
+            StoreError::ShardNotFound { stream, shard } => Self::not_found(format!(
+                "Could not find shard {shard} in stream {stream} under account {account}."
+            )),
+            other => match other.kind() {
+                ErrorKind::User => Self::invalid_argument(other.to_string()),
+                ErrorKind::Conflict | ErrorKind::Fenced => Self::in_use(other.to_string()),
+                // The client retries these; the operator finds the reason in the log.
+                ErrorKind::Retry | ErrorKind::Corrupt | ErrorKind::Internal => {
+                    tracing::error!(error = %other, "a Kinesis request failed");
+                    Self::internal()
+                }
+            },
+        }
+    }
+}

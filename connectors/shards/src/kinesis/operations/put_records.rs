@@ -1,0 +1,94 @@
+//! PutRecords: up to 500 records, each with its own outcome.
+
+use super::store_error;
+use crate::access::PutEntry;
+use crate::hashkey::HashKey;
+use crate::kinesis::error::ApiError;
+use crate::kinesis::item::{Fields, Item};
+use crate::kinesis::shape::{
+    DATA, DRY_RUN, EXPLICIT_HASH_KEY, Field, Kind, PARTITION_KEY, STREAM_ARN, STREAM_ID, STREAM_NAME,
+};
+use crate::kinesis::stream_ref;
+use crate::limits;
+use crate::store::ShardStore;
+use crate::stream::StreamMeta;
+
+pub(super) const SHAPE: &[Field] = &[
+    Field::new("Records", Kind::List(&[PARTITION_KEY, EXPLICIT_HASH_KEY, DATA]))
+        .required()
+        .range(1, limits::PUT_RECORDS_MAX as i64),
+    STREAM_NAME,
+    STREAM_ARN,
+    STREAM_ID,
+    DRY_RUN,
+];
+
+pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, ApiError> {
+    let meta = stream_ref::stream(store, &fields)?;
+    let entries = fields.structures("Records").map(entry).collect::<Result<Vec<_>, _>>()?;
+    let mut bytes = 0;
+    for entry in &entries {
+        bytes += record_bytes(entry, &meta)?;
+    }
+    if bytes > limits::PUT_BYTES_MAX {
+        return Err(ApiError::invalid_argument(format!(
+            "Records size exceeds {} MB limit: the request has {bytes} bytes of data and partition keys.",
+            limits::PUT_BYTES_MAX >> 20
+        )));
+    }
+    if fields.flag("DryRun") {
+        return Err(ApiError::dry_run());
+    }
+    let receipts = store
+        .put_records(&meta.name, entries)
+        .await
+        .map_err(store_error(store))?;
+    let failed = receipts.iter().filter(|receipt| receipt.is_err()).count();
+    let records = receipts.into_iter().map(|receipt| {
+        match receipt {
+            Ok(receipt) => Fields::new()
+                .with("SequenceNumber", receipt.sequence.to_string())
+                .with("ShardId", receipt.shard.to_string()),
+            Err(error) => {
+                tracing::error!(%error, "a record of PutRecords was not stored");
+                Fields::new()
+                    .with("ErrorCode", "InternalFailure")
+                    .with("ErrorMessage", "Internal Service Failure")
+            }
+        }
+        .into()
+    });
+    Ok(Fields::new()
+        .with("FailedRecordCount", failed as i64)
+        .with("Records", records.collect::<Vec<Item>>()))
+}
+
+/// The record in a request.
+pub(super) fn entry(fields: &Fields) -> Result<PutEntry, ApiError> {
+    let explicit_hash_key = match fields.text("ExplicitHashKey") {
+        None => None,
+        Some(text) => Some(text.parse::<HashKey>().map_err(|_| {
+            ApiError::invalid_argument(format!(
+                "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was {text}"
+            ))
+        })?),
+    };
+    Ok(PutEntry {
+        partition_key: fields.text("PartitionKey").unwrap_or_default().to_owned(),
+        explicit_hash_key,
+        data: fields.blob("Data"),
+    })
+}
+
+/// Bytes of a record, which the stream must allow.
+pub(super) fn record_bytes(entry: &PutEntry, meta: &StreamMeta) -> Result<usize, ApiError> {
+    let bytes = entry.partition_key.len() + entry.data.len();
+    let max = meta.record_kib_max as usize * 1024;
+    if bytes > max {
+        return Err(ApiError::invalid_argument(format!(
+            "Record size exceeds the stream's limit: data and partition key have {bytes} bytes, MaxRecordSizeInKiB \
+             allows {max}."
+        )));
+    }
+    Ok(bytes)
+}

@@ -24,6 +24,8 @@
 //! `running` are what both ways of running share; `standalone` runs one job with everything embedded, `worker` runs one
 //! for a server; `jobs` supervises them, `server` speaks HTTP, `cli` is the command and `demo` its demonstration.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests set their stage with files"))]
+
 pub use tidemill_connectors as connectors;
 pub use tidemill_engine as engine;
 pub use tidemill_shards as shards;

@@ -6,7 +6,8 @@
 use crate::environment::JobEnvironment;
 use crate::jobs::protocol::frame;
 use crate::jobs::protocol::message::{
-    Ended, HELLO, Hello, PlannedJob, StartJob, StopRequest, TO_SERVER, TO_WORKER, ToServer, ToWorker, WireStatus, WorkerCall,
+    Ended, HELLO, Hello, PlannedJob, StartJob, StopRequest, TO_SERVER, TO_WORKER, ToServer, ToWorker, WireStatus,
+    WorkerCall,
 };
 use crate::jobs::protocol::store::StoreEvent;
 use crate::jobs::remote_store::{Outbox, RemoteStore};
@@ -67,7 +68,12 @@ impl WorkerArguments {
     /// When no server wrote it.
     pub(crate) fn parse(arguments: &[String]) -> Result<Self, String> {
         let wrong = || "a worker is started by a server only; run the job alone with --data-dir".to_owned();
-        let mut parsed = Self { server_pid: 0, log_format: LogFormat::Text, log_level: None, job_arguments: Vec::new() };
+        let mut parsed = Self {
+            server_pid: 0,
+            log_format: LogFormat::Text,
+            log_level: None,
+            job_arguments: Vec::new(),
+        };
         let mut rest = arguments.iter();
         while let Some(option) = rest.next() {
             if option == "--" {
@@ -82,7 +88,11 @@ impl WorkerArguments {
                 _ => return Err(wrong()),
             }
         }
-        if parsed.server_pid > 0 { Ok(parsed) } else { Err(wrong()) }
+        if parsed.server_pid > 0 {
+            Ok(parsed)
+        } else {
+            Err(wrong())
+        }
     }
 }
 
@@ -120,12 +130,10 @@ fn take_socket() -> std::io::Result<std::os::unix::net::UnixStream> {
     Ok(socket)
 }
 
-async fn serve(
-    socket: std::os::unix::net::UnixStream,
-    planner: Planner,
-    arguments: Vec<String>,
-) -> Result<u8, String> {
-    let (mut from_server, to_server) = UnixStream::from_std(socket).map_err(|error| error.to_string())?.into_split();
+async fn serve(socket: std::os::unix::net::UnixStream, planner: Planner, arguments: Vec<String>) -> Result<u8, String> {
+    let (mut from_server, to_server) = UnixStream::from_std(socket)
+        .map_err(|error| error.to_string())?
+        .into_split();
     let hello = frame::encode(HELLO, &Hello::of_this_program()).map_err(|error| error.to_string())?;
     let writer = Writer::start(to_server);
     writer.send_bytes(hello);
@@ -170,7 +178,10 @@ async fn serve(
             None => return Ok(EXIT_ORPHANED),
         }
     }
-    let started = settings::job_config(&start, &effective, &planned).map_err(|message| Ended::Failed { message, retryable: true });
+    let started = settings::job_config(&start, &effective, &planned).map_err(|message| Ended::Failed {
+        message,
+        retryable: true,
+    });
     let started = started.and_then(|config| {
         let runtime = tokio::runtime::Handle::current();
         job::start(planned.graph, config, &runtime).map_err(|error| failed(&error))
@@ -184,7 +195,11 @@ async fn serve(
         }
         Err(ended) => ended,
     };
-    let code = if matches!(ended, Ended::Failed { .. }) { EXIT_FAILED } else { EXIT_OK };
+    let code = if matches!(ended, Ended::Failed { .. }) {
+        EXIT_FAILED
+    } else {
+        EXIT_OK
+    };
     let _ = writer.send(&ToServer::Ended(ended));
     writer.flush().await;
     Ok(code)
@@ -251,15 +266,14 @@ fn tell_status(handle: &JobHandle, writer: &Writer) {
 }
 
 fn failed(error: &tidemill_engine::Error) -> Ended {
-    Ended::Failed { message: error.to_string(), retryable: error.is_retryable() }
+    Ended::Failed {
+        message: error.to_string(),
+        retryable: error.is_retryable(),
+    }
 }
 
 /// Reads what the server says; ends the process when the server is gone.
-async fn read_server(
-    mut socket: OwnedReadHalf,
-    store: Arc<RemoteStore>,
-    control: mpsc::UnboundedSender<ToWorker>,
-) {
+async fn read_server(mut socket: OwnedReadHalf, store: Arc<RemoteStore>, control: mpsc::UnboundedSender<ToWorker>) {
     loop {
         match frame::read::<ToWorker>(&mut socket, TO_WORKER).await {
             Ok(ToWorker::StoreReply(id, reply)) => store.reply(id, reply),
@@ -341,9 +355,18 @@ mod tests {
 
     #[test]
     fn what_a_user_types_is_refused() {
-        for typed in [vec![], vec!["--server-pid"], vec!["--server-pid", "x"], vec!["--server-pid", "0"], vec!["-v", "1"]] {
+        for typed in [
+            vec![],
+            vec!["--server-pid"],
+            vec!["--server-pid", "x"],
+            vec!["--server-pid", "0"],
+            vec!["-v", "1"],
+        ] {
             let typed: Vec<String> = typed.into_iter().map(str::to_owned).collect();
-            assert!(WorkerArguments::parse(&typed).unwrap_err().contains("by a server only"), "{typed:?}");
+            assert!(
+                WorkerArguments::parse(&typed).unwrap_err().contains("by a server only"),
+                "{typed:?}"
+            );
         }
     }
 }

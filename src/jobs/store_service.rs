@@ -46,14 +46,22 @@ impl StoreService {
         let follower = tokio::spawn(async move {
             loop {
                 let position = *durable.borrow_and_update();
-                if !send(&news, &ToWorker::StoreEvent(StoreEvent::Durable(position))).await || durable.changed().await.is_err() {
+                if !send(&news, &ToWorker::StoreEvent(StoreEvent::Durable(position))).await
+                    || durable.changed().await.is_err()
+                {
                     break;
                 }
                 tokio::time::sleep(DURABLE_INTERVAL_MIN).await;
             }
         });
         let in_flight = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
-        StoreSession { store: Arc::clone(&self.store), job, frames, in_flight, follower }
+        StoreSession {
+            store: Arc::clone(&self.store),
+            job,
+            frames,
+            in_flight,
+            follower,
+        }
     }
 }
 
@@ -119,7 +127,9 @@ async fn try_perform(store: &SharedAccess, job: &str, call: StoreCall) -> Result
         if named == job {
             return Ok(());
         }
-        Err(StoreError::Invalid(format!("job {job} cannot stage, publish or forget output of job {named}")))
+        Err(StoreError::Invalid(format!(
+            "job {job} cannot stage, publish or forget output of job {named}"
+        )))
     };
     Ok(match call {
         StoreCall::CreateStream(request) => StoreReply::Stream(store.create_stream(request).await?),

@@ -1,5 +1,7 @@
 //! End-to-end tests of the `tidemill` binary. One binary for all, because each links a lot.
 
+#![allow(clippy::disallowed_methods, reason = "tests set their stage with files")]
+
 mod e2e {
     mod bad_input;
     mod happy_path;

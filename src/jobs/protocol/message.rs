@@ -31,7 +31,10 @@ pub(crate) struct Hello {
 impl Hello {
     /// Describes this program.
     pub(crate) fn of_this_program() -> Self {
-        Self { protocol: PROTOCOL_VERSION, library: env!("CARGO_PKG_VERSION").to_owned() }
+        Self {
+            protocol: PROTOCOL_VERSION,
+            library: env!("CARGO_PKG_VERSION").to_owned(),
+        }
     }
 
     /// Checks that the other program speaks this one's protocol.
@@ -145,9 +148,9 @@ pub(crate) struct Rejection {
     /// What is wrong.
     pub(crate) message: String,
     /// The line in the SQL text, from 1.
-    pub(crate) line: Option<u64>,
+    pub(crate) line: Option<u32>,
     /// The column in the line, from 1.
-    pub(crate) column: Option<u64>,
+    pub(crate) column: Option<u32>,
     /// What to do.
     pub(crate) hint: Option<String>,
     /// The line of the SQL text and, below it, a caret under the place.
@@ -249,9 +252,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_status_survives_the_wire() {
-        let counts = OperatorCounts { rows_in: u64::MAX, ..OperatorCounts::default() };
-        let operator = OperatorStatus { uid: "u".into(), name: "sink a".into(), counts, watermark_ms: Some(-1), watermark_lag_ms: None };
-        let status = JobStatus { phase: JobPhase::Running, operators: vec![operator], ..JobStatus::default() };
+        let counts = OperatorCounts {
+            rows_in: u64::MAX,
+            ..OperatorCounts::default()
+        };
+        let operator = OperatorStatus {
+            uid: "u".into(),
+            name: "sink a".into(),
+            counts,
+            watermark_ms: Some(-1),
+            watermark_lag_ms: None,
+        };
+        let status = JobStatus {
+            phase: JobPhase::Running,
+            operators: vec![operator],
+            ..JobStatus::default()
+        };
         let sent = ToServer::Status(WireStatus::encode(&status).unwrap());
         let bytes = frame::encode(TO_SERVER, &sent).unwrap();
         let ToServer::Status(received) = frame::read(&mut bytes.as_slice(), TO_SERVER).await.unwrap() else {
@@ -263,9 +279,15 @@ mod tests {
     #[test]
     fn another_protocol_is_refused_with_what_to_do() {
         assert!(Hello::of_this_program().check().is_ok());
-        let other = Hello { protocol: PROTOCOL_VERSION + 1, library: "9.9.9".into() };
+        let other = Hello {
+            protocol: PROTOCOL_VERSION + 1,
+            library: "9.9.9".into(),
+        };
         let message = other.check().unwrap_err();
-        assert!(message.contains("9.9.9") && message.contains("build the job against"), "{message}");
+        assert!(
+            message.contains("9.9.9") && message.contains("build the job against"),
+            "{message}"
+        );
     }
 
     #[tokio::test]
@@ -274,7 +296,9 @@ mod tests {
         for _ in 0..2000 {
             let mut payload = Vec::new();
             for _ in 0..(seed % 64) {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                seed = seed
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 payload.push((seed >> 56) as u8);
             }
             seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -6,5 +6,6 @@ mod e2e {
     mod bad_input;
     mod happy_path;
     mod processes;
+    mod rust_job;
     mod sql;
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use tidemill_tests::{Server, binary, eventually};
 
 /// Clicks of `seconds` seconds, one a second for each page, and one far behind them that lets all windows fire.
-fn clicks(from: u32, to: u32) -> Vec<(&'static str, Value)> {
+pub(super) fn clicks(from: u32, to: u32) -> Vec<(&'static str, Value)> {
     let click = |page, second: u32| {
         let ts = format!("2026-01-01 00:{:02}:{:02}.000", second / 60, second % 60);
         (page, json!({"page": page, "ts": ts}))
@@ -18,7 +18,7 @@ fn clicks(from: u32, to: u32) -> Vec<(&'static str, Value)> {
         .collect()
 }
 
-fn counted(rows: &[Value]) -> BTreeMap<(String, String), Vec<i64>> {
+pub(super) fn counted(rows: &[Value]) -> BTreeMap<(String, String), Vec<i64>> {
     let mut counted: BTreeMap<(String, String), Vec<i64>> = BTreeMap::new();
     for row in rows {
         let text = |field: &str| row[field].as_str().unwrap_or_default().to_owned();
@@ -117,6 +117,57 @@ async fn a_job_counts_is_saved_stopped_started_and_deleted() {
     let deleted = server.ask(Method::DELETE, "/v1/jobs/counts?force=true", None).await;
     assert_eq!(deleted.status, 204, "{:?}", deleted.body);
     assert_eq!(server.get("/v1/jobs/counts").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_job_continues_from_the_savepoint_of_another_at_another_parallelism() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(&directory.path().join("data"));
+    let kinesis = server.kinesis();
+    kinesis.create_stream("clicks", 3).await;
+    kinesis.create_stream("counts", 1).await;
+    let request = json!({"name": "first", "sql": COUNTS, "parallelism": 1, "checkpoint_interval_ms": 200});
+    let submitted = server.post("/v1/jobs", &request).await;
+    assert_eq!(submitted.status, 201, "{:?}", submitted.body);
+    server.wait_for_state("first", "running").await;
+    kinesis.put("clicks", &clicks(0, 10)).await;
+    let stopped = server
+        .post("/v1/jobs/first/stop", &json!({"mode": "savepoint", "savepoint": "s"}))
+        .await;
+    assert_eq!(
+        (stopped.status, &stopped.body["state"]),
+        (200, &json!("stopped")),
+        "{:?}",
+        stopped.body
+    );
+
+    let request = json!({"name": "none", "sql": COUNTS, "restore": "first/savepoint/missing", "restart_attempts": 0});
+    let submitted = server.post("/v1/jobs", &request).await;
+    assert_eq!(submitted.status, 201, "{:?}", submitted.body);
+    let failed = server.wait_for_state("none", "failed").await;
+    assert!(failed["failure"].as_str().unwrap().contains("missing"), "{failed}");
+
+    let request = json!({
+        "name": "second", "sql": COUNTS, "parallelism": 3, "checkpoint_interval_ms": 200, "restore": "first/savepoint/s",
+    });
+    let submitted = server.post("/v1/jobs", &request).await;
+    assert_eq!(submitted.status, 201, "{:?}", submitted.body);
+    kinesis.put("clicks", &clicks(10, 20)).await;
+    // A page lives in one shard, and shards without clicks hold the watermark back: this one lets go of it in each.
+    let all = ["/a", "/b", "/c", "/d", "/e", "/f", "/g", "/h", "/i", "/j", "/k", "/l"];
+    let closing = all.map(|key| (key, json!({"page": "closing", "ts": "2026-01-01 01:00:00.000"})));
+    kinesis.put("clicks", &closing).await;
+    let rows = eventually("20 windows of 2 pages", || async {
+        let rows = kinesis.read_all("counts").await;
+        (rows.len() >= 40).then_some(rows)
+    })
+    .await;
+    let all = counted(&rows);
+    assert_eq!(
+        (all.len(), all.values().all(|counts| *counts == [1])),
+        (40, true),
+        "{all:?}"
+    );
 }
 
 #[tokio::test]

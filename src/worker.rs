@@ -29,8 +29,10 @@ use tokio::time::MissedTickBehavior;
 
 /// The first argument of a worker.
 pub(crate) const COMMAND: &str = "worker";
-/// The time between two messages about the job's status.
-const STATUS_INTERVAL: Duration = Duration::from_millis(500);
+/// The time between two looks at the job's status; a change of its phase is told at once.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Looks after which the status is told although its phase has not changed.
+const LOOKS_PER_MESSAGE: u32 = 5;
 
 /// The command line that a server gives a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -190,8 +192,9 @@ async fn serve(
 
 /// Does what the server says until the job has ended.
 async fn obey(handle: Arc<JobHandle>, mut control: mpsc::UnboundedReceiver<ToWorker>, writer: &Writer) -> Ended {
-    let mut ticks = tokio::time::interval(STATUS_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = tokio::time::interval(LOOK_INTERVAL);
+    let (mut silent_looks, mut told) = (0, None);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let waiting = Arc::clone(&handle);
     let mut end = tokio::spawn(async move { waiting.wait().await });
     loop {
@@ -205,7 +208,14 @@ async fn obey(handle: Arc<JobHandle>, mut control: mpsc::UnboundedReceiver<ToWor
                     Err(error) => Ended::Failed { message: format!("the job's runtime failed: {error}"), retryable: true },
                 };
             }
-            _ = ticks.tick() => tell_status(&handle, writer),
+            _ = looks.tick() => {
+                let phase = handle.status().phase;
+                silent_looks += 1;
+                if silent_looks >= LOOKS_PER_MESSAGE || told != Some(phase) {
+                    (silent_looks, told) = (0, Some(phase));
+                    tell_status(&handle, writer);
+                }
+            }
             Some(message) = control.recv() => match message {
                 ToWorker::Stop(how) => ask_to_stop(&handle, how),
                 ToWorker::Call(id, call) => {

@@ -41,7 +41,11 @@ impl ParquetOptions {
             ("gzip", Compression::GZIP(parquet::basic::GzipLevel::default())),
             ("uncompressed", Compression::UNCOMPRESSED),
         ];
-        Ok(Self { compression: options.choice("parquet.compression", &compressions)?.unwrap_or(Compression::SNAPPY) })
+        Ok(Self {
+            compression: options
+                .choice("parquet.compression", &compressions)?
+                .unwrap_or(Compression::SNAPPY),
+        })
     }
 
     fn properties(self) -> WriterProperties {
@@ -90,7 +94,9 @@ impl FileFormat {
             FileFormat::Records(format) => FileEncoders::Records(format.encoder(schema)?),
             FileFormat::Parquet(options) => FileEncoders::Parquet(Arc::clone(schema), *options),
         };
-        encoders.start().map_err(|error| ConnectorError::new(format!("the columns cannot be written: {error}")))?;
+        encoders
+            .start()
+            .map_err(|error| ConnectorError::new(format!("the columns cannot be written: {error}")))?;
         Ok(encoders)
     }
 }

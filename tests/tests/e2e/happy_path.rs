@@ -72,6 +72,7 @@ async fn a_job_counts_is_saved_stopped_started_and_deleted() {
     let all = counted(&rows);
     assert_eq!((all.len(), all.values().all(|counts| *counts == [1])), (76, true), "{all:?}");
 
+    server.wait_for_state("counts", "running").await;
     let metrics = tidemill_tests::server::http_client().get(format!("{}/metrics", server.url())).send().await.unwrap();
     let metrics = metrics.text().await.unwrap();
     assert!(metrics.contains("tidemill_job_up{job=\"counts\"} 1"), "{metrics}");

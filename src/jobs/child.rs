@@ -126,12 +126,17 @@ impl ChildProcess {
                 }
             }
         });
-        let session = store.session(job.uid.clone(), frames);
-        let reader = Reader { events: events_in.clone(), calls: Arc::clone(&calls), session };
+        let reader = Reader { events: events_in.clone(), calls: Arc::clone(&calls) };
+        let (store, uid) = (store.clone(), job.uid.clone());
         let reader_kill = kill.clone();
         let first = control.clone();
         let reader = tokio::spawn(async move {
-            if let Err(message) = reader.run(read_half, first, start).await {
+            let begin = move || {
+                let _ = first.send(start);
+                // News of the store must not come before the job: control frames go first.
+                store.session(uid, frames)
+            };
+            if let Err(message) = reader.run(read_half, begin).await {
                 let _ = reader.events.send(ChildEvent::Garbled(message)).await;
                 reader_kill.send_replace(true);
             }
@@ -226,12 +231,11 @@ impl Drop for ChildProcess {
 struct Reader {
     events: mpsc::Sender<ChildEvent>,
     calls: Calls,
-    session: StoreSession,
 }
 
 impl Reader {
-    /// Reads frames until the socket closes, which is no error.
-    async fn run(&self, mut socket: OwnedReadHalf, control: mpsc::UnboundedSender<Vec<u8>>, start: Vec<u8>) -> Result<(), String> {
+    /// Reads frames until the socket closes, which is no error. When the process has said who it is, `begin` gives it its job.
+    async fn run(&self, mut socket: OwnedReadHalf, begin: impl FnOnce() -> StoreSession) -> Result<(), String> {
         let hello = tokio::time::timeout(HELLO_TIMEOUT, frame::read::<Hello>(&mut socket, HELLO)).await;
         match hello {
             Ok(Ok(hello)) => hello.check()?,
@@ -239,8 +243,7 @@ impl Reader {
             Ok(Err(error)) => return Err(format!("its program is not a tidemill job: {error}")),
             Err(_) => return Err("its program did not say that it is a tidemill job; call tidemill::run_job in main".into()),
         }
-        let _ = control.send(start);
-        drop(control);
+        let session = begin();
         loop {
             let message = match frame::read::<ToServer>(&mut socket, TO_SERVER).await {
                 Ok(message) => message,
@@ -260,7 +263,7 @@ impl Reader {
                     continue;
                 }
                 ToServer::Store(id, call) => {
-                    self.session.handle(id, call).await;
+                    session.handle(id, call).await;
                     continue;
                 }
             };

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_checkpoints::{JobUid, RestoreSource};
+use std::pin::Pin;
 use tidemill_engine::job::{self, JobEnd, StopMode};
 use tidemill_engine::status::{JobPhase, JobStatus};
 use tidemill_shards::{ShardStore, SharedAccess, StoreOptions};
@@ -120,6 +121,7 @@ async fn run_here(options: Standalone, planner: Planner, arguments: Vec<String>)
     let mut told_restore = false;
     let end = {
         let mut wait = std::pin::pin!(handle.wait());
+        let mut stopping: Option<Pin<Box<dyn Future<Output = tidemill_engine::Result<()>> + '_>>> = None;
         loop {
             tokio::select! {
                 end = &mut wait => break end,
@@ -129,7 +131,11 @@ async fn run_here(options: Standalone, planner: Planner, arguments: Vec<String>)
                         return Err((EXIT_INTERRUPTED, text.into()));
                     }
                     tracing::info!("stopping after a final checkpoint; once more ends it at once");
-                    handle.stop(StopMode::Checkpoint).map_err(|error| failed(error.to_string()))?;
+                    stopping = Some(Box::pin(handle.stop(StopMode::Checkpoint)));
+                }
+                // A stop that fails because the job has ended is told by the job's end.
+                _ = async { match &mut stopping { Some(stop) => stop.await, None => std::future::pending().await } } => {
+                    stopping = None;
                 }
                 _ = progress.tick() => {
                     let status = handle.status();

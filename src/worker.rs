@@ -188,10 +188,11 @@ async fn serve(socket: std::os::unix::net::UnixStream, planner: Planner, argumen
     });
     let ended = match started {
         Ok(handle) => {
+            let handle = Arc::new(handle);
             if let Some(how) = stop {
                 ask_to_stop(&handle, how);
             }
-            obey(Arc::new(handle), control, &writer).await
+            obey(handle, control, &writer).await
         }
         Err(ended) => ended,
     };
@@ -249,11 +250,15 @@ async fn obey(handle: Arc<JobHandle>, mut control: mpsc::UnboundedReceiver<ToWor
     }
 }
 
-fn ask_to_stop(handle: &JobHandle, how: StopRequest) {
-    // The server has checked the savepoint's name; a wrong one leaves the job running, as its status tells.
-    if let Err(error) = handle.stop(settings::stop_mode(how)) {
-        tracing::error!(%error, "cannot stop as asked");
-    }
+fn ask_to_stop(handle: &Arc<JobHandle>, how: StopRequest) {
+    let handle = Arc::clone(handle);
+    tokio::spawn(async move {
+        // The server has checked the savepoint's name; one that was taken since leaves the job running, as its status
+        // tells.
+        if let Err(error) = handle.stop(settings::stop_mode(how)).await {
+            tracing::error!(%error, "the job was not stopped as asked");
+        }
+    });
 }
 
 fn tell_status(handle: &JobHandle, writer: &Writer) {

@@ -71,7 +71,8 @@ pub fn main() -> ExitCode {
     let default_level = match &cli.command {
         Command::Server(_) | Command::Run(_) => "info",
         // The command's own output is what matters; logs would tear it apart.
-        Command::Job(_) | Command::Demo(_) => "warn",
+        Command::Job(_) => "warn",
+        Command::Demo(_) => "error",
     };
     if let Err(message) = logging::start(cli.log.log_format, cli.log.log_level.as_deref(), default_level) {
         return fail(EXIT_REFUSED, message);

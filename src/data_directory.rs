@@ -95,6 +95,7 @@ impl DataDirectory {
     }
 
     /// Returns the directory itself.
+    #[cfg(feature = "server")]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }

@@ -198,7 +198,7 @@ pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<Option<Summary>>
 async fn start_server(options: &DemoOptions, directory: &Path) -> anyhow::Result<(Server, Option<String>)> {
     let mut server = ServerOptions::new(directory.to_owned());
     server.log_format = options.log_format;
-    server.log_level = Some(options.log_level.clone().unwrap_or_else(|| "warn".into()));
+    server.log_level = Some(options.log_level.clone().unwrap_or_else(|| "error".into()));
     server.restart.delay_initial = Duration::from_millis(500);
     match Server::start(server.clone()).await {
         Err(ServerError::Listen { source, .. }) if source.kind() == ErrorKind::AddrInUse => {

@@ -26,6 +26,7 @@ impl FromStr for LogFormat {
 
 impl LogFormat {
     /// Returns the name that [`LogFormat::from_str`] reads.
+    #[cfg(feature = "server")]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Text => "text",

@@ -15,7 +15,7 @@ const PLANNER_STACK_BYTES: usize = 64 * 1024 * 1024;
 /// What makes a job's graph.
 pub(crate) enum Planner {
     /// The SQL planner.
-    #[cfg(feature = "sql")]
+    #[cfg(feature = "server")]
     Sql,
     /// The job's own code.
     Rust(BuildJob),
@@ -77,9 +77,9 @@ pub(crate) async fn plan(
 
 fn plan_here(planner: Planner, sql: Option<String>, environment: &JobEnvironment) -> Result<Planned, Rejection> {
     let planned = match (planner, sql) {
-        #[cfg(feature = "sql")]
+        #[cfg(feature = "server")]
         (Planner::Sql, Some(sql)) => plan_sql(&sql, environment)?,
-        #[cfg(feature = "sql")]
+        #[cfg(feature = "server")]
         (Planner::Sql, None) => return Err(reject("this program runs SQL, and was given none".into())),
         (Planner::Rust(build), None) => {
             let graph = build(environment).map_err(|error| reject(error.to_string()))?;
@@ -98,7 +98,7 @@ fn plan_here(planner: Planner, sql: Option<String>, environment: &JobEnvironment
     Ok(planned)
 }
 
-#[cfg(feature = "sql")]
+#[cfg(feature = "server")]
 fn plan_sql(sql: &str, environment: &JobEnvironment) -> Result<Planned, Rejection> {
     let plan = tidemill_sql::plan(sql, environment.connectors(), &tidemill_sql::PlanOptions::default());
     let plan = plan.map_err(|error| Rejection {
@@ -139,7 +139,7 @@ fn plan_sql(sql: &str, environment: &JobEnvironment) -> Result<Planned, Rejectio
 }
 
 /// A line or column as it travels: a text with more of them is refused for its length.
-#[cfg(feature = "sql")]
+#[cfg(feature = "server")]
 fn in_u32(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

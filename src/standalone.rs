@@ -8,11 +8,11 @@ use crate::process::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, StopS
 use crate::{running, settings};
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_checkpoints::{JobUid, RestoreSource};
-use std::pin::Pin;
 use tidemill_engine::job::{self, JobEnd, StopMode};
 use tidemill_engine::status::{JobPhase, JobStatus};
 use tidemill_shards::{ShardStore, SharedAccess, StoreOptions};

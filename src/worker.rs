@@ -190,7 +190,7 @@ async fn serve(socket: std::os::unix::net::UnixStream, planner: Planner, argumen
         Ok(handle) => {
             let handle = Arc::new(handle);
             if let Some(how) = stop {
-                ask_to_stop(&handle, how);
+                ask_to_stop(&handle, how, &writer);
             }
             obey(handle, control, &writer).await
         }
@@ -233,7 +233,7 @@ async fn obey(handle: Arc<JobHandle>, mut control: mpsc::UnboundedReceiver<ToWor
                 }
             }
             Some(message) = control.recv() => match message {
-                ToWorker::Stop(how) => ask_to_stop(&handle, how),
+                ToWorker::Stop(how) => ask_to_stop(&handle, how, writer),
                 ToWorker::Call(id, call) => {
                     let (handle, writer) = (Arc::clone(&handle), writer.clone());
                     tokio::spawn(async move {
@@ -250,13 +250,11 @@ async fn obey(handle: Arc<JobHandle>, mut control: mpsc::UnboundedReceiver<ToWor
     }
 }
 
-fn ask_to_stop(handle: &Arc<JobHandle>, how: StopRequest) {
-    let handle = Arc::clone(handle);
+fn ask_to_stop(handle: &Arc<JobHandle>, how: StopRequest, writer: &Writer) {
+    let (handle, writer) = (Arc::clone(handle), writer.clone());
     tokio::spawn(async move {
-        // The server has checked the savepoint's name; one that was taken since leaves the job running, as its status
-        // tells.
         if let Err(error) = handle.stop(settings::stop_mode(how)).await {
-            tracing::error!(%error, "the job was not stopped as asked");
+            let _ = writer.send(&ToServer::StopRefused(error.to_string()));
         }
     });
 }

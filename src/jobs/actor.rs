@@ -85,8 +85,6 @@ struct Actor {
     shutting_down: Option<Instant>,
     stop: Option<StopRequest>,
     stop_replies: Vec<Reply<()>>,
-    /// The process has told that it stops.
-    is_stop_heard: bool,
     submission: Option<Reply<()>>,
     /// What the process said last about its end, or what it was killed for.
     verdict: Option<Ended>,
@@ -122,7 +120,6 @@ pub(crate) async fn run(
         shutting_down: None,
         stop: None,
         stop_replies: Vec::new(),
-        is_stop_heard: false,
         submission,
         verdict: None,
         killed_for: None,
@@ -325,25 +322,24 @@ impl Actor {
         if let Some(child) = &self.child {
             child.stop(how);
         }
-        self.is_stop_heard = false;
         self.process = Process::Stopping { deadline, heard };
     }
 
-    /// A job that was stopping and runs again could not take its savepoint: the savepoint was the point, so it goes on.
-    async fn note_called_off(&mut self, heard: Instant) {
-        let reason = self
-            .runtime
-            .status
-            .as_ref()
-            .and_then(|status| status.checkpoint_error.clone());
+    /// The job could not stop as asked. When a savepoint was the point it goes on; else it is stopped without.
+    async fn note_stop_refused(&mut self, reason: &str) {
+        if !matches!(self.stop, Some(StopRequest::Savepoint(_))) {
+            tracing::warn!(job = %self.definition.name, reason, "a job takes no final checkpoint and is stopped without");
+            self.stop = Some(StopRequest::Now);
+            self.ask_to_stop();
+            return;
+        }
         self.definition.desired = Desired::Running;
         self.stop = None;
-        self.process = Process::Running { heard };
+        self.process = Process::Running {
+            heard: self.context.time.monotonic(),
+        };
         self.save_or_log().await;
-        let text = format!(
-            "the savepoint was not taken, and the job goes on: {}",
-            reason.as_deref().unwrap_or("it did not say why")
-        );
+        let text = format!("the savepoint was not taken, and the job goes on: {reason}");
         self.answer_stops(|| Err(JobError::Failed(text.clone())));
     }
 
@@ -425,22 +421,16 @@ impl Actor {
                 });
             }
             ChildEvent::Status(status) => {
-                let phase = status.phase;
                 self.runtime.status = Some(*status);
                 match &mut self.process {
-                    Process::Running { heard } => *heard = now,
-                    Process::Stopping { heard, .. } => {
-                        *heard = now;
-                        let is_savepoint = matches!(self.stop, Some(StopRequest::Savepoint(_)));
-                        match phase {
-                            JobPhase::Running if self.is_stop_heard && is_savepoint => self.note_called_off(now).await,
-                            JobPhase::Stopping => self.is_stop_heard = true,
-                            _ => {}
-                        }
-                    }
+                    Process::Running { heard } | Process::Stopping { heard, .. } => *heard = now,
                     _ => {}
                 }
             }
+            ChildEvent::StopRefused(reason) if matches!(self.process, Process::Stopping { .. }) => {
+                self.note_stop_refused(&reason).await;
+            }
+            ChildEvent::StopRefused(_) => {}
             ChildEvent::Ended(ended) => self.verdict = Some(ended),
             ChildEvent::Garbled(message) => {
                 self.process = Process::Dying;

@@ -57,6 +57,8 @@ pub(crate) enum ChildEvent {
     Rejected(Rejection),
     /// What its job does.
     Status(Box<JobStatus>),
+    /// Its job could not be stopped as asked, for this reason, and goes on.
+    StopRefused(String),
     /// How its job ended.
     Ended(Ended),
     /// It said something that could not be understood, and was killed.
@@ -277,6 +279,7 @@ impl Reader {
                 ToServer::Planned(plan) => ChildEvent::Planned(plan),
                 ToServer::Rejected(rejection) => ChildEvent::Rejected(rejection),
                 ToServer::Status(status) => ChildEvent::Status(Box::new(status.decode().map_err(|e| e.to_string())?)),
+                ToServer::StopRefused(reason) => ChildEvent::StopRefused(reason),
                 ToServer::Ended(ended) => ChildEvent::Ended(ended),
                 ToServer::CallReply(id, result) => {
                     if let Some(reply) = lock(&self.calls).remove(&id) {

@@ -41,6 +41,7 @@ impl Hello {
     ///
     /// # Errors
     /// Says which version it has and what to do.
+    #[cfg(feature = "server")]
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.protocol == PROTOCOL_VERSION {
             return Ok(());
@@ -56,7 +57,7 @@ impl Hello {
     }
 }
 
-/// What to start from; [`tidemill_engine::job::RestoreFrom`] in a form that travels.
+/// What to start from; [`tidemill_checkpoints::RestoreFrom`] in a form that travels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum RestorePoint {
     /// The newest checkpoint of the job, or nothing if it never had one.
@@ -204,6 +205,7 @@ impl WireStatus {
     ///
     /// # Errors
     /// When the bytes are not a status.
+    #[cfg(feature = "server")]
     pub(crate) fn decode(&self) -> Result<JobStatus, serde_json::Error> {
         serde_json::from_slice(&self.0)
     }
@@ -218,7 +220,7 @@ pub(crate) enum ToWorker {
     Run,
     /// Do something while running; answered by `CallReply`.
     Call(RequestId, WorkerCall),
-    /// Stop; answered by `Ended`.
+    /// Stop; answered by `Ended`, or by `StopRefused`.
     Stop(StopRequest),
     /// The answer to a store call.
     StoreReply(RequestId, StoreReply),
@@ -237,6 +239,8 @@ pub(crate) enum ToServer {
     Status(WireStatus),
     /// The answer to a call: the number of the checkpoint, or why there is none.
     CallReply(RequestId, Result<u64, String>),
+    /// The job could not be stopped as asked, for this reason, and goes on.
+    StopRefused(String),
     /// A call to the store; answered by `StoreReply`.
     Store(RequestId, StoreCall),
     /// The job has ended; the last frame.
@@ -247,9 +251,12 @@ pub(crate) enum ToServer {
 mod tests {
     use super::*;
     use crate::jobs::protocol::frame;
+    #[cfg(feature = "server")]
     use tidemill_engine::metrics::OperatorCounts;
+    #[cfg(feature = "server")]
     use tidemill_engine::status::{JobPhase, OperatorStatus};
 
+    #[cfg(feature = "server")]
     #[tokio::test]
     async fn a_status_survives_the_wire() {
         let counts = OperatorCounts {
@@ -276,6 +283,7 @@ mod tests {
         assert_eq!(received.decode().unwrap(), status);
     }
 
+    #[cfg(feature = "server")]
     #[test]
     fn another_protocol_is_refused_with_what_to_do() {
         assert!(Hello::of_this_program().check().is_ok());

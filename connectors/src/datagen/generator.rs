@@ -180,7 +180,7 @@ impl Generator {
             }
             Kind::Float { min, max } => Arc::new(Float64Array::from_iter_values(rows.indexes().map(|i| {
                 let unit = random.unit(i);
-                min.mul_add(1.0 - unit, max * unit)
+                min * (1.0 - unit) + max * unit
             }))),
             Kind::Decimal { min, bound } => {
                 let values = rows.indexes().map(|i| min + i128::from(random.below(i, bound)));

@@ -3,7 +3,7 @@
 //! Producers write the fields of a record in the same order each time. The decoder remembers the order of the record
 //! before: the field expected next is compared with the bytes of the key, and only when they differ is it looked up.
 
-use super::scan::{Scanner, Token, too_deep, unescape};
+use super::scan::{RawString, Scanner, Token, too_deep, unescape};
 use super::{DEPTH_MAX, JsonOptions};
 use crate::error::ConnectorError;
 use crate::formats::columns::{ColumnBuilder, Container, TextOptions, builders, roll_back};
@@ -20,8 +20,9 @@ const SHAPE_KEYS_MAX: usize = 512;
 pub(crate) struct JsonDecoder {
     columns: Vec<ColumnBuilder>,
     by_name: HashMap<String, usize>,
-    /// The keys of the record before, as they stand in the text, and the columns they fill.
-    shape: Vec<(Box<str>, Option<usize>)>,
+    /// The keys of the record before, with quotation marks and colon as they stand in the text, and the columns they
+    /// fill.
+    shape: Vec<(Box<[u8]>, Option<usize>)>,
     rows: usize,
     fail_on_missing_field: bool,
     scratch: String,
@@ -64,10 +65,14 @@ impl JsonDecoder {
         if !scanner.take(b'}') {
             let mut index = 0;
             loop {
-                let key = scanner.key()?;
                 let column = match self.shape.get(index) {
-                    Some((expected, column)) if **expected == *key.raw => *column,
-                    _ => self.look_up(index, key.raw, key.escaped)?,
+                    Some((expected, column)) if scanner.take_all(expected) => *column,
+                    _ => {
+                        let start = scanner.position();
+                        let key = scanner.key()?;
+                        let text = scanner.since(start);
+                        self.look_up(index, text, key)?
+                    }
                 };
                 index += 1;
                 match column {
@@ -103,19 +108,19 @@ impl JsonDecoder {
         Ok(())
     }
 
-    /// Finds the column of a key that did not come where it was expected.
+    /// Finds the column of a key that did not come where it was expected; `text` is the key with all around it.
     #[cold]
-    fn look_up(&mut self, index: usize, raw: &str, escaped: bool) -> Result<Option<usize>, RecordError> {
-        let column = if escaped {
-            unescape(raw, &mut self.scratch)?;
+    fn look_up(&mut self, index: usize, text: &str, key: RawString<'_>) -> Result<Option<usize>, RecordError> {
+        let column = if key.escaped {
+            unescape(key.raw, &mut self.scratch)?;
             self.by_name.get(self.scratch.as_str()).copied()
         } else {
-            self.by_name.get(raw).copied()
+            self.by_name.get(key.raw).copied()
         };
         if index < SHAPE_KEYS_MAX {
             self.shape.truncate(index);
             if self.shape.len() == index {
-                self.shape.push((raw.into(), column));
+                self.shape.push((text.as_bytes().into(), column));
             }
         }
         Ok(column)

@@ -65,6 +65,14 @@ impl<'a> Scanner<'a> {
         found
     }
 
+    /// Goes over `bytes` if they are next.
+    #[inline]
+    pub(super) fn take_all(&mut self, bytes: &[u8]) -> bool {
+        let found = self.bytes[self.at..].starts_with(bytes);
+        self.at += if found { bytes.len() } else { 0 };
+        found
+    }
+
     /// Goes over `byte`, after whitespace.
     #[inline]
     pub(super) fn expect(&mut self, byte: u8) -> Result<(), RecordError> {

@@ -86,6 +86,17 @@ fn test() -> Result<()> {
             .args(["doc", "--workspace", "--no-deps", "--locked"])
             .env("RUSTDOCFLAGS", "-D warnings"))
     })?;
+    // The end-to-end tests start these programs.
+    step("programs", || {
+        run(cargo().args([
+            "build",
+            "--locked",
+            "--package",
+            "tidemill",
+            "--package",
+            "example-keyed-count",
+        ]))
+    })?;
     if has_nextest() {
         step("tests", || {
             run(cargo().args(["nextest", "run", "--workspace", "--locked"]))

@@ -9,9 +9,14 @@ use std::time::Duration;
 use tidemill_checkpoints::SnapshotStore;
 use tidemill_engine::aggregate::{AggregateCall, Count, Sum};
 use tidemill_engine::expr::{column, from_fn};
-use tidemill_engine::graph::{Calc, EventTime, JobGraph, SinkNode, SourceNode, WindowAggregate, WindowAssigner};
+use tidemill_engine::graph::{
+    Calc, CustomOperator, Distribution, EventTime, JobGraph, SinkNode, SourceNode, WindowAggregate, WindowAssigner,
+};
 use tidemill_engine::job::{CheckpointOptions, JobConfig, JobEnd, StopMode, TickOptions, start};
-use tidemill_engine::sink::DeliveryGuarantee;
+use tidemill_engine::operator::{OpenTick, Operator, Output, Progress, TickClose};
+use tidemill_engine::sink::{
+    CommitterContext, DeliveryGuarantee, PreCommit, PreCommitId, Sink, SinkCommitter, SinkContext, SinkWriter,
+};
 use tidemill_engine::testing::{MemorySink, MemorySource};
 use tidemill_engine::time::ManualTime;
 
@@ -423,4 +428,191 @@ fn until(mut condition: impl FnMut() -> bool, what: &str) {
         std::thread::sleep(Duration::from_millis(10));
     }
     panic!("this did not happen: {what}");
+}
+
+/// A sink that fails in one way.
+#[derive(Clone, Copy)]
+enum BrokenSink {
+    DoesNotOpen,
+    PanicsInPreCommit,
+}
+
+impl Sink for BrokenSink {
+    fn guarantee(&self) -> DeliveryGuarantee {
+        DeliveryGuarantee::AtLeastOnce
+    }
+
+    fn writer(&self, _context: SinkContext) -> tidemill_engine::Result<Box<dyn SinkWriter>> {
+        match self {
+            BrokenSink::DoesNotOpen => Err(tidemill_engine::Error::operator("directory /x is not writable")),
+            BrokenSink::PanicsInPreCommit => Ok(Box::new(*self)),
+        }
+    }
+
+    fn committer(&self, _: CommitterContext) -> tidemill_engine::Result<Option<Arc<dyn SinkCommitter>>> {
+        Ok(None)
+    }
+}
+
+impl SinkWriter for BrokenSink {
+    fn write(&mut self, _batch: &RecordBatch, _wall_time_ms: i64) -> tidemill_engine::Result<()> {
+        Ok(())
+    }
+
+    fn tick_closed(&mut self, _close: &TickClose) -> tidemill_engine::Result<Progress> {
+        Ok(Progress::Done)
+    }
+
+    fn pre_commit(&mut self, _id: PreCommitId) -> tidemill_engine::Result<PreCommit> {
+        Ok(Box::pin(async { panic!("the sink lost its mind") }))
+    }
+}
+
+fn straight(source: &MemorySource, sink: Arc<dyn Sink>) -> JobGraph {
+    let mut graph = JobGraph::new();
+    let input = graph
+        .source(SourceNode {
+            table: "events".into(),
+            physical_schema: schema(),
+            source: Arc::new(source.clone()),
+            computed: None,
+            event_time: None,
+        })
+        .unwrap();
+    graph
+        .sink(
+            "out",
+            input,
+            SinkNode {
+                name: "out".into(),
+                sink,
+            },
+        )
+        .unwrap();
+    graph
+}
+
+#[test]
+fn sink_that_does_not_open_says_why() {
+    let runtime = runtime();
+    let source = MemorySource::unbounded(1);
+    let graph = straight(&source, Arc::new(BrokenSink::DoesNotOpen));
+    let job = start(graph, config(2, None), runtime.handle()).unwrap();
+    let error = runtime.block_on(job.wait()).unwrap_err();
+    assert!(error.to_string().contains("directory /x is not writable"), "{error}");
+}
+
+#[test]
+fn panic_in_a_sinks_io_ends_the_job_with_its_words() {
+    let runtime = runtime();
+    let store = SnapshotStore::in_memory();
+    let source = MemorySource::unbounded(1);
+    let graph = straight(&source, Arc::new(BrokenSink::PanicsInPreCommit));
+    let job = start(graph, config(1, Some(&store)), runtime.handle()).unwrap();
+    let error = runtime.block_on(job.wait()).unwrap_err();
+    assert!(error.to_string().contains("the sink lost its mind"), "{error}");
+}
+
+#[test]
+fn job_without_checkpoints_refuses_what_needs_them() {
+    let runtime = runtime();
+    let source = MemorySource::unbounded(1);
+    let sink = Arc::new(MemorySink::new(DeliveryGuarantee::AtLeastOnce));
+    let job = start(straight(&source, sink), config(1, None), runtime.handle()).unwrap();
+    for refused in [
+        runtime.block_on(job.savepoint("s")).map(|_| ()),
+        runtime.block_on(job.checkpoint()).map(|_| ()),
+        runtime.block_on(job.stop(StopMode::Checkpoint)),
+    ] {
+        assert!(refused.unwrap_err().to_string().contains("keeps no checkpoints"));
+    }
+    runtime.block_on(job.stop(StopMode::Now)).unwrap();
+    assert_eq!(runtime.block_on(job.wait()).unwrap(), JobEnd::Stopped);
+}
+
+#[test]
+fn finished_job_started_again_finishes_again_and_repeats_nothing() {
+    let runtime = runtime();
+    let store = SnapshotStore::in_memory();
+    let source = source(&[vec![(1, 5, 1), (2, 17, 3)], vec![(1, 6, 1)]], 1);
+    let windows = MemorySink::new(DeliveryGuarantee::ExactlyOnce);
+    let rows = MemorySink::new(DeliveryGuarantee::ExactlyOnce);
+    for workers in [2, 1, 3] {
+        let job = start(
+            graph(&source, &windows, &rows),
+            config(workers, Some(&store)),
+            runtime.handle(),
+        )
+        .unwrap();
+        assert_eq!(runtime.block_on(job.wait()).unwrap(), JobEnd::Finished);
+        assert_eq!((windows.rows(), rows.rows()), (2, 3));
+    }
+}
+
+#[test]
+fn union_is_nullable_where_one_input_is_and_has_the_first_ones_names() {
+    let runtime = runtime();
+    let nullable = Arc::new(Schema::new(vec![Field::new("other", DataType::Int64, true)]));
+    let strict = Arc::new(Schema::new(vec![Field::new("first", DataType::Int64, false)]));
+    let values = |schema: &SchemaRef, values: Vec<Option<i64>>| {
+        RecordBatch::try_new(Arc::clone(schema), vec![Arc::new(Int64Array::from(values))]).unwrap()
+    };
+    let mut graph = JobGraph::new();
+    let mut inputs = Vec::new();
+    for (table, rows) in [
+        ("a", values(&strict, vec![Some(1), Some(2)])),
+        ("b", values(&nullable, vec![Some(1), None, None])),
+    ] {
+        let node = SourceNode {
+            table: table.into(),
+            physical_schema: rows.schema(),
+            source: Arc::new(MemorySource::bounded(vec![vec![rows]])),
+            computed: None,
+            event_time: None,
+        };
+        inputs.push(graph.source(node).unwrap());
+    }
+    let both = graph.union("both", inputs).unwrap();
+    let keyed = CustomOperator {
+        name: "pass".into(),
+        distributions: vec![Distribution::Hash(vec![0])],
+        schema: Arc::clone(graph.schema(both)),
+        factory: Arc::new(|_| Ok(Box::new(Pass))),
+        watermark_delay_ms: 0,
+    };
+    let passed = graph.operator("pass", vec![both], keyed).unwrap();
+    let sink = MemorySink::new(DeliveryGuarantee::AtLeastOnce);
+    let node = SinkNode {
+        name: "out".into(),
+        sink: Arc::new(sink.clone()),
+    };
+    graph.sink("out", passed, node).unwrap();
+    let job = start(graph, config(3, None), runtime.handle()).unwrap();
+    runtime.block_on(job.wait()).unwrap();
+    assert_eq!(sink.rows(), 5);
+    assert!(
+        sink.batches()
+            .iter()
+            .all(|batch| batch.schema().field(0).name() == "first")
+    );
+}
+
+/// Passes rows on.
+struct Pass;
+
+impl Operator for Pass {
+    fn on_batch(
+        &mut self,
+        _input: usize,
+        batch: &RecordBatch,
+        _tick: &OpenTick,
+        out: &mut Output,
+    ) -> tidemill_engine::Result<Progress> {
+        out.emit(batch.clone());
+        Ok(Progress::Done)
+    }
+
+    fn on_close(&mut self, _close: &TickClose, _out: &mut Output) -> tidemill_engine::Result<Progress> {
+        Ok(Progress::Done)
+    }
 }

@@ -12,7 +12,7 @@
 use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
-use crate::operator::OperatorFactory;
+use crate::operator::{AsyncOperator, AsyncOptions, OperatorFactory};
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::time::Watermark;
@@ -134,6 +134,19 @@ pub struct CustomOperator {
     pub watermark_delay_ms: i64,
 }
 
+/// An operator of the caller's own that asks services outside. Rows stay on their worker.
+#[derive(Clone)]
+pub struct AsyncNode {
+    /// The operator's name, for plans and the job's status.
+    pub name: String,
+    /// The rows it emits.
+    pub schema: SchemaRef,
+    /// The operator, shared by all workers.
+    pub operator: Arc<dyn AsyncOperator>,
+    /// How it is run.
+    pub options: AsyncOptions,
+}
+
 /// A table that the job writes.
 #[derive(Clone)]
 pub struct SinkNode {
@@ -156,6 +169,8 @@ pub enum NodeKind {
     WindowAggregate(WindowAggregate),
     /// Runs an operator of the caller's own.
     Custom(CustomOperator),
+    /// Runs an operator of the caller's own that asks services outside.
+    Async(AsyncNode),
     /// Writes a table.
     Sink(SinkNode),
 }
@@ -208,6 +223,7 @@ impl Node {
             NodeKind::Union => "union".to_owned(),
             NodeKind::WindowAggregate(_) => "window aggregate".to_owned(),
             NodeKind::Custom(custom) => custom.name.clone(),
+            NodeKind::Async(node) => node.name.clone(),
             NodeKind::Sink(sink) => format!("sink {}", sink.name),
         }
     }
@@ -446,6 +462,22 @@ impl JobGraph {
         }
         let schema = Arc::clone(&custom.schema);
         self.push(uid.into(), NodeKind::Custom(custom), inputs, schema, watermark)
+    }
+
+    /// Adds an operator of the caller's own that asks services outside.
+    ///
+    /// # Errors
+    /// When the uid is taken or its capacity is 0.
+    pub fn async_operator(&mut self, uid: impl Into<String>, input: StreamId, node: AsyncNode) -> Result<StreamId> {
+        if node.options.capacity == 0 {
+            return Err(Error::Graph(format!(
+                "operator {} may have no request in flight; allow at least 1",
+                node.name
+            )));
+        }
+        let schema = Arc::clone(&node.schema);
+        let watermark = self.watermark(input).clone();
+        self.push(uid.into(), NodeKind::Async(node), vec![input], schema, watermark)
     }
 
     /// Adds a table to write.

@@ -1,4 +1,7 @@
-//! What an operator is: a state machine over record batches that knows no threads, no clock and no dataflow library.
+//! What an operator is. Three kinds exist: the pure [`Operator`], the [`AsyncOperator`] that asks services outside, and
+//! the sink ([`crate::sink`]).
+//!
+//! An operator is a state machine over record batches that knows no threads, no clock and no dataflow library.
 //!
 //! The adapter (`runtime::adapter`) calls an operator strictly by tick: all batches of tick *t*, then the close of *t*,
 //! then the batches of *t + 1*. Between two calls nothing else touches it, so it needs no locks. State is captured and
@@ -10,7 +13,9 @@ use crate::metrics::OperatorMetrics;
 use crate::time::{Tick, Watermark};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Whether an operator has finished a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,3 +176,43 @@ pub trait Operator {
 
 /// Builds an operator for one worker.
 pub type OperatorFactory = Arc<dyn Fn(&OperatorContext) -> Result<Box<dyn Operator>> + Send + Sync>;
+
+/// An operator that asks something outside about each batch: a lookup, an enrichment.
+///
+/// Its requests run on the job's I/O runtime, not on a worker's thread. A tick is closed only when all its answers are
+/// back; a restart repeats the requests of ticks since the last checkpoint.
+pub trait AsyncOperator: Send + Sync {
+    /// Makes the request for a batch. The answer has the operator's schema and may have any number of rows; an error
+    /// fails the job.
+    fn request(&self, batch: RecordBatch, tick: OpenTick) -> BoxFuture<'static, Result<RecordBatch>>;
+}
+
+/// In which order the answers of one worker go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AsyncOrder {
+    /// In the order of the requests.
+    Ordered,
+    /// As they come back, within their tick.
+    Unordered,
+}
+
+/// How an [`AsyncOperator`] is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AsyncOptions {
+    /// Requests in flight per worker at most, at least 1; further batches wait.
+    pub capacity: usize,
+    /// In which order answers go on.
+    pub order: AsyncOrder,
+    /// A request that takes longer fails the job.
+    pub timeout: Duration,
+}
+
+impl Default for AsyncOptions {
+    fn default() -> Self {
+        Self {
+            capacity: 16,
+            order: AsyncOrder::Ordered,
+            timeout: Duration::from_secs(60),
+        }
+    }
+}

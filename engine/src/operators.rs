@@ -1,8 +1,9 @@
 //! The engine's own operators, one per file.
 //!
-//! File map: `calc` projects and filters (stateless), `window_aggregate` aggregates per key and window,
+//! File map: `asynchronous` asks services outside, `calc` projects and filters (stateless), `window_aggregate` aggregates per key and window,
 //! `group_table` finds a key's dense group number.
 
+pub(crate) mod asynchronous;
 pub(crate) mod calc;
 mod group_table;
 pub(crate) mod window_aggregate;

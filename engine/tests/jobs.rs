@@ -2,6 +2,7 @@
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use futures::future::BoxFuture;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,10 +11,13 @@ use tidemill_checkpoints::SnapshotStore;
 use tidemill_engine::aggregate::{AggregateCall, Count, Sum};
 use tidemill_engine::expr::{column, from_fn};
 use tidemill_engine::graph::{
-    Calc, CustomOperator, Distribution, EventTime, JobGraph, SinkNode, SourceNode, WindowAggregate, WindowAssigner,
+    AsyncNode, Calc, CustomOperator, Distribution, EventTime, JobGraph, SinkNode, SourceNode, WindowAggregate,
+    WindowAssigner,
 };
 use tidemill_engine::job::{CheckpointOptions, JobConfig, JobEnd, StopMode, TickOptions, start};
-use tidemill_engine::operator::{OpenTick, Operator, Output, Progress, TickClose};
+use tidemill_engine::operator::{
+    AsyncOperator, AsyncOptions, AsyncOrder, OpenTick, Operator, Output, Progress, TickClose,
+};
 use tidemill_engine::sink::{
     CommitterContext, DeliveryGuarantee, PreCommit, PreCommitId, Sink, SinkCommitter, SinkContext, SinkWriter,
 };
@@ -614,5 +618,90 @@ impl Operator for Pass {
 
     fn on_close(&mut self, _close: &TickClose, _out: &mut Output) -> tidemill_engine::Result<Progress> {
         Ok(Progress::Done)
+    }
+}
+
+/// Answers every batch after a time that depends on its first key, so that answers overtake one another.
+struct SlowLookup;
+
+impl AsyncOperator for SlowLookup {
+    fn request(&self, batch: RecordBatch, _tick: OpenTick) -> BoxFuture<'static, tidemill_engine::Result<RecordBatch>> {
+        Box::pin(async move {
+            let first = batch.column(0).as_primitive::<Int64Type>().value(0);
+            tokio::time::sleep(Duration::from_millis(u64::try_from(first % 7).unwrap())).await;
+            assert!(first != 999, "nobody knows key 999");
+            Ok(batch)
+        })
+    }
+}
+
+fn looking_up(source: &MemorySource, sink: &MemorySink, options: AsyncOptions) -> JobGraph {
+    let mut graph = JobGraph::new();
+    let node = SourceNode {
+        table: "events".into(),
+        physical_schema: schema(),
+        source: Arc::new(source.clone()),
+        computed: None,
+        event_time: None,
+    };
+    let input = graph.source(node).unwrap();
+    let node = AsyncNode {
+        name: "lookup".into(),
+        schema: schema(),
+        operator: Arc::new(SlowLookup),
+        options,
+    };
+    let found = graph.async_operator("lookup", input, node).unwrap();
+    let node = SinkNode {
+        name: "out".into(),
+        sink: Arc::new(sink.clone()),
+    };
+    graph.sink("out", found, node).unwrap();
+    graph
+}
+
+#[test]
+fn asynchronous_answers_keep_their_order_and_none_is_lost() {
+    let runtime = runtime();
+    let rows: Vec<(i64, i64, i64)> = (0..300).map(|n| (n, n, n)).collect();
+    for (capacity, order) in [
+        (1, AsyncOrder::Ordered),
+        (8, AsyncOrder::Ordered),
+        (8, AsyncOrder::Unordered),
+    ] {
+        let sink = MemorySink::new(DeliveryGuarantee::AtLeastOnce);
+        let table = source(&[rows.clone()], 3);
+        let options = AsyncOptions {
+            capacity,
+            order,
+            ..AsyncOptions::default()
+        };
+        let job = start(looking_up(&table, &sink, options), config(2, None), runtime.handle()).unwrap();
+        assert_eq!(runtime.block_on(job.wait()).unwrap(), JobEnd::Finished);
+        assert_eq!(rows_of(&sink), rows);
+        if order == AsyncOrder::Ordered {
+            let keys = sink.concat(&schema()).unwrap();
+            let keys = keys.column(0).as_primitive::<Int64Type>().values().to_vec();
+            assert!(keys.is_sorted(), "{keys:?}");
+        }
+    }
+}
+
+#[test]
+fn request_that_panics_or_takes_too_long_fails_the_job() {
+    let runtime = runtime();
+    for (key, timeout, expected) in [
+        (999, 60_000, "nobody knows key 999"),
+        (6, 1, "was not answered within 1ms"),
+    ] {
+        let sink = MemorySink::new(DeliveryGuarantee::AtLeastOnce);
+        let options = AsyncOptions {
+            timeout: Duration::from_millis(timeout),
+            ..AsyncOptions::default()
+        };
+        let table = source(&[vec![(key, 1, 1)]], 1);
+        let job = start(looking_up(&table, &sink, options), config(1, None), runtime.handle()).unwrap();
+        let error = runtime.block_on(job.wait()).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("lookup"), "{error}");
     }
 }

@@ -15,6 +15,7 @@ use crate::graph::{Distribution, JobGraph, Node, NodeKind};
 use crate::job::JobConfig;
 use crate::key::KeyGroupRange;
 use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
+use crate::operators::asynchronous::AsyncRunner;
 use crate::operators::calc::CalcOperator;
 use crate::operators::window_aggregate::{Stage, WindowAggregateOperator, has_partial_stage, partial_schema};
 use crate::sink::{PreCommitId, SinkContext, SinkWriter};
@@ -459,6 +460,25 @@ impl<'scope> Builder<'_, 'scope> {
                     });
                 }
                 Ok(adapter::attach(self.scope, from, context, |_| Ok(operator)))
+            }
+            NodeKind::Async(asks) => {
+                context.runs_again = false;
+                let from = AdapterInput {
+                    stream: only(inputs)?,
+                    routing: None,
+                    watermark: self.watermark(node, 0),
+                };
+                let runtime = self.blueprint.runtime.clone();
+                Ok(adapter::attach(self.scope, vec![from], context, |waker| {
+                    let (operator, schema) = (Arc::clone(&asks.operator), Arc::clone(&asks.schema));
+                    Ok(shared(Box::new(AsyncRunner::new(
+                        operator,
+                        asks.options,
+                        schema,
+                        runtime,
+                        waker,
+                    ))))
+                }))
             }
             NodeKind::Sink(sink) => {
                 context.runs_again = false;

@@ -175,7 +175,7 @@ pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Res
                 sinks.entry(sink.name.clone()).or_insert_with(Vec::new).extend(rows);
                 inputs[0].clone()
             }
-            NodeKind::Custom(_) => unreachable!("SQL plans no custom operator"),
+            NodeKind::Custom(_) | NodeKind::Async(_) => unreachable!("SQL plans no operator of a caller's own"),
         };
         assert_eq!(batch.schema_ref().fields().len(), node.schema.fields().len());
         streams.push(batch);

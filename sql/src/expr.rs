@@ -236,6 +236,18 @@ pub(crate) fn describe(error: &DataFusionError) -> String {
     ] {
         text = text.strip_prefix(prefix).unwrap_or(text);
     }
+    // Arguments that fit none of several signatures come as an internal error of DataFusion's, with an invitation to
+    // report it; they are the writer's mistake.
+    if let Some(mismatch) = text.strip_prefix("Internal error: ")
+        && mismatch.contains("failed to match any signature")
+        && let Some((mismatch, _)) = mismatch.split_once(".\nThis issue was likely caused")
+    {
+        return mismatch
+            .replace(", errors: Error during planning: ", ": ")
+            .replace(",Error during planning: ", "; ")
+            .trim_end_matches('.')
+            .replacen("Function", "function", 1);
+    }
     let mut characters = text.chars();
     match characters.next() {
         // Keep what begins like an acronym.

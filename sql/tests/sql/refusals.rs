@@ -436,3 +436,19 @@ fn comments_and_back_ticks_are_understood() {
         "{BIDS}-- a comment\n/* another one */ EXPLAIN SELECT `auction` AS `order` /* here */ FROM `bids` -- end"
     ));
 }
+
+#[test]
+fn arguments_that_fit_no_signature_are_the_writers_mistake_not_ours() {
+    let error = refused(&format!(
+        "{BIDS}{OUT}INSERT INTO out SELECT CHAR_LENGTH(SUBSTRING(1 FOR 2)) FROM bids"
+    ));
+    assert!(
+        error.message.contains("'substr' failed to match any signature"),
+        "{error}"
+    );
+    assert!(
+        !error.message.contains("internal") && !error.message.contains("bug"),
+        "{error}"
+    );
+    assert!(error.position.is_some(), "{error}");
+}

@@ -57,7 +57,10 @@ enum Command {
 #[must_use]
 pub fn main() -> ExitCode {
     // A worker's command line is written by a server, not by a person.
-    let arguments: Vec<String> = std::env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<String> = std::env::args_os()
+        .skip(1)
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect();
     if arguments.first().is_some_and(|first| first == worker::COMMAND) {
         return match WorkerArguments::parse(&arguments[1..]) {
             Ok(parsed) => worker::run(parsed, Planner::Sql),
@@ -68,7 +71,8 @@ pub fn main() -> ExitCode {
     let default_level = match &cli.command {
         Command::Server(_) | Command::Run(_) => "info",
         // The command's own output is what matters; logs would tear it apart.
-        Command::Job(_) | Command::Demo(_) => "warn",
+        Command::Job(_) => "warn",
+        Command::Demo(_) => "error",
     };
     if let Err(message) = logging::start(cli.log.log_format, cli.log.log_level.as_deref(), default_level) {
         return fail(EXIT_REFUSED, message);
@@ -116,7 +120,9 @@ mod tests {
 
     #[test]
     fn a_misspelt_option_is_refused_with_the_right_one() {
-        let error = Cli::try_parse_from(["tidemill", "server", "--data-dri", "d"]).unwrap_err().to_string();
+        let error = Cli::try_parse_from(["tidemill", "server", "--data-dri", "d"])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("--data-dri") && error.contains("--data-dir"), "{error}");
     }
 

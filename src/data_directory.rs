@@ -8,6 +8,8 @@
 //!   DIR/logs/          what a server's jobs print
 //! ```
 
+#![allow(clippy::disallowed_methods, reason = "this module is the edge to the local disk")]
+
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -54,10 +56,16 @@ impl DataDirectory {
     /// # Errors
     /// When another process has it, or it cannot be written.
     pub(crate) fn open(path: &Path) -> Result<Self, DataDirectoryError> {
-        let io = |source| DataDirectoryError::Io { path: path.to_owned(), source };
+        let io = |source| DataDirectoryError::Io {
+            path: path.to_owned(),
+            source,
+        };
         fs::create_dir_all(path).map_err(io)?;
         let path = path.canonicalize().map_err(io)?;
-        let io = |source| DataDirectoryError::Io { path: path.clone(), source };
+        let io = |source| DataDirectoryError::Io {
+            path: path.clone(),
+            source,
+        };
         let mut lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -87,6 +95,7 @@ impl DataDirectory {
     }
 
     /// Returns the directory itself.
+    #[cfg(feature = "server")]
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -124,7 +133,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let first = DataDirectory::open(directory.path()).unwrap();
         let error = DataDirectory::open(directory.path()).unwrap_err().to_string();
-        assert!(error.contains(&format!("process {}", std::process::id())) && error.contains("--data-dir"), "{error}");
+        assert!(
+            error.contains(&format!("process {}", std::process::id())) && error.contains("--data-dir"),
+            "{error}"
+        );
         drop(first);
         DataDirectory::open(directory.path()).unwrap();
     }
@@ -135,7 +147,10 @@ mod tests {
         let path = directory.path().join("file");
         fs::write(&path, b"").unwrap();
         let error = DataDirectory::open(&path).unwrap_err().to_string();
-        assert!(error.contains("cannot be used") && error.contains("--data-dir"), "{error}");
+        assert!(
+            error.contains("cannot be used") && error.contains("--data-dir"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -110,19 +110,32 @@ impl Summary {
     pub(crate) fn text(&self) -> String {
         let mut lines = vec![
             format!("clicks in            {}", self.clicks_in),
-            format!("results out          {} in the stream, {} in Parquet files", self.results_in_stream, self.results_in_files),
+            format!(
+                "results out          {} in the stream, {} in Parquet files",
+                self.results_in_stream, self.results_in_files
+            ),
             format!("late rows            {}", self.rows_late),
             format!("checkpoints          {}", self.checkpoints),
             match (self.killed_process, self.recovered_after_ms) {
-                (Some(pid), Some(ms)) => format!("kill and recovery    process {pid} was killed; the job ran again after {ms} ms"),
-                (Some(pid), None) => format!("kill and recovery    process {pid} was killed, and the job did not come back"),
+                (Some(pid), Some(ms)) => {
+                    format!("kill and recovery    process {pid} was killed; the job ran again after {ms} ms")
+                }
+                (Some(pid), None) => {
+                    format!("kill and recovery    process {pid} was killed, and the job did not come back")
+                }
                 _ => "kill and recovery    there was no kill".to_owned(),
             },
         ];
         lines.push(if self.agrees {
-            format!("recount              agrees exactly: {} results from {} stored events", self.results_expected, self.events_stored)
+            format!(
+                "recount              agrees exactly: {} results from {} stored events",
+                self.results_expected, self.events_stored
+            )
         } else {
-            format!("recount              DISAGREES: {} results expected", self.results_expected)
+            format!(
+                "recount              DISAGREES: {} results expected",
+                self.results_expected
+            )
         });
         lines.extend(self.differences.iter().map(|difference| format!("  {difference}")));
         if let Some(directory) = &self.data_directory {
@@ -141,7 +154,11 @@ pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<Option<Summary>>
     let mut signals = StopSignals::listen()?;
     let (server, note) = start_server(&options, directory.path()).await?;
     let mut screen = Screen::new(options.json);
-    screen.note(&format!("server   http://{}, data directory {}", server.address(), directory.path().display()));
+    screen.note(&format!(
+        "server   http://{}, data directory {}",
+        server.address(),
+        directory.path().display()
+    ));
     if let Some(note) = note {
         screen.note(&note);
     }
@@ -166,7 +183,9 @@ pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<Option<Summary>>
         if let Ok(Some(summary)) = &result {
             screen.note(&summary.text());
         }
-        screen.note(&format!("the server stays at {url} until Ctrl-C; try: tidemill job list --server {url}"));
+        screen.note(&format!(
+            "the server stays at {url} until Ctrl-C; try: tidemill job list --server {url}"
+        ));
         signals.next().await;
     }
     server.stop().await;
@@ -179,7 +198,7 @@ pub(crate) async fn run(options: DemoOptions) -> anyhow::Result<Option<Summary>>
 async fn start_server(options: &DemoOptions, directory: &Path) -> anyhow::Result<(Server, Option<String>)> {
     let mut server = ServerOptions::new(directory.to_owned());
     server.log_format = options.log_format;
-    server.log_level = Some(options.log_level.clone().unwrap_or_else(|| "warn".into()));
+    server.log_level = Some(options.log_level.clone().unwrap_or_else(|| "error".into()));
     server.restart.delay_initial = Duration::from_millis(500);
     match Server::start(server.clone()).await {
         Err(ServerError::Listen { source, .. }) if source.kind() == ErrorKind::AddrInUse => {
@@ -198,11 +217,20 @@ async fn show(options: &DemoOptions, url: &str, directory: &Path, screen: &mut S
     kinesis.create_stream(OUTPUT, OUTPUT_SHARDS).await?;
     let files = directory.join("clicks_per_page_files");
     submit(&rest, &files).await?;
-    screen.note(&format!("job      {JOB}, {PARALLELISM} workers, reads stream {INPUT} ({INPUT_SHARDS} shards)"));
+    screen.note(&format!(
+        "job      {JOB}, {PARALLELISM} workers, reads stream {INPUT} ({INPUT_SHARDS} shards)"
+    ));
 
     let produced = Arc::new(Produced::default());
     let (stop_in, stop) = watch::channel(false);
-    let flow = producer::produce(kinesis.clone(), INPUT.into(), options.rate, Arc::clone(&time), Arc::clone(&produced), stop);
+    let flow = producer::produce(
+        kinesis.clone(),
+        INPUT.into(),
+        options.rate,
+        Arc::clone(&time),
+        Arc::clone(&produced),
+        stop,
+    );
     let mut flow = tokio::spawn(flow);
     let mut job = Watched::new(rest.clone());
     let mut results = Results::open(&kinesis).await?;
@@ -227,7 +255,8 @@ async fn show(options: &DemoOptions, url: &str, directory: &Path, screen: &mut S
             && let Some(pid) = job.running_process()
         {
             kill_at = None;
-            kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL).with_context(|| format!("cannot kill process {pid}"))?;
+            kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL)
+                .with_context(|| format!("cannot kill process {pid}"))?;
             killed = Some((pid, time.monotonic()));
             screen.note(&format!("killed   process {pid}, which ran the job, with SIGKILL"));
         }
@@ -238,7 +267,10 @@ async fn show(options: &DemoOptions, url: &str, directory: &Path, screen: &mut S
             recovered_after = Some(after);
             let checkpoint = job.view["restored_from"].as_u64();
             let from = checkpoint.map_or_else(|| "the beginning".to_owned(), |id| format!("checkpoint {id}"));
-            screen.note(&format!("back     after {} ms: process {new} runs the job from {from}", after.as_millis()));
+            screen.note(&format!(
+                "back     after {} ms: process {new} runs the job from {from}",
+                after.as_millis()
+            ));
         }
         screen.show(&Snapshot {
             elapsed,
@@ -260,8 +292,19 @@ async fn show(options: &DemoOptions, url: &str, directory: &Path, screen: &mut S
     screen.note("ending   no more clicks; the last windows fire");
     let closing_ms = producer::close(&kinesis, INPUT, &kinesis.shards(INPUT).await?, ended).await?;
     catch_up(&mut job, closing_ms - 2_000, time.as_ref()).await?;
-    let stopped = rest.ask(Method::POST, &["jobs", JOB, "stop"], None, Some(&json!({ "mode": "checkpoint" }))).await?;
-    ensure!(stopped["state"] == "stopped", "the job did not stop after its final checkpoint, it is {}", stopped["state"]);
+    let stopped = rest
+        .ask(
+            Method::POST,
+            &["jobs", JOB, "stop"],
+            None,
+            Some(&json!({ "mode": "checkpoint" })),
+        )
+        .await?;
+    ensure!(
+        stopped["state"] == "stopped",
+        "the job did not stop after its final checkpoint, it is {}",
+        stopped["state"]
+    );
     job.note(stopped);
     ensure!(
         job.view["last_error"].is_null() || killed.is_some(),
@@ -307,8 +350,15 @@ async fn submit(rest: &Client, files: &Path) -> anyhow::Result<()> {
 /// Waits until the job's output is complete up to a watermark.
 async fn catch_up(job: &mut Watched, watermark_ms: i64, time: &dyn TimeSource) -> anyhow::Result<()> {
     let start = time.monotonic();
-    while job.view["watermark_ms"].as_i64().is_none_or(|reached| reached < watermark_ms) {
-        ensure!(time.monotonic() - start < PATIENCE, "the job did not catch up within {} s", PATIENCE.as_secs());
+    while job.view["watermark_ms"]
+        .as_i64()
+        .is_none_or(|reached| reached < watermark_ms)
+    {
+        ensure!(
+            time.monotonic() - start < PATIENCE,
+            "the job did not catch up within {} s",
+            PATIENCE.as_secs()
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
         job.look().await?;
     }
@@ -327,7 +377,12 @@ struct Watched {
 
 impl Watched {
     fn new(rest: Client) -> Self {
-        Self { rest, view: Value::Null, late: BTreeMap::new(), checkpoint: 0 }
+        Self {
+            rest,
+            view: Value::Null,
+            late: BTreeMap::new(),
+            checkpoint: 0,
+        }
     }
 
     async fn look(&mut self) -> anyhow::Result<()> {
@@ -340,11 +395,17 @@ impl Watched {
     fn note(&mut self, view: Value) {
         let number = |value: &Value| value.as_u64().unwrap_or(0);
         let operators = view["operators"].as_array();
-        let late: u64 = operators.into_iter().flatten().map(|operator| number(&operator["rows_late"])).sum();
+        let late: u64 = operators
+            .into_iter()
+            .flatten()
+            .map(|operator| number(&operator["rows_late"]))
+            .sum();
         let most = self.late.entry(number(&view["generation"])).or_default();
         *most = late.max(*most);
         let checkpoints = view["checkpoints"].as_array();
-        let newest = checkpoints.and_then(|all| all.last()).map_or(0, |checkpoint| number(&checkpoint["id"]));
+        let newest = checkpoints
+            .and_then(|all| all.last())
+            .map_or(0, |checkpoint| number(&checkpoint["id"]));
         self.checkpoint = self.checkpoint.max(newest);
         self.view = view;
     }
@@ -354,7 +415,9 @@ impl Watched {
         if self.view["state"] != "running" {
             return None;
         }
-        self.view["process_ids"][0].as_u64().and_then(|pid| u32::try_from(pid).ok())
+        self.view["process_ids"][0]
+            .as_u64()
+            .and_then(|pid| u32::try_from(pid).ok())
     }
 
     fn rows_late(&self) -> u64 {
@@ -377,7 +440,11 @@ impl Results {
             let iterator = kinesis.oldest(OUTPUT, &shard.id).await?;
             iterators.insert(shard.id, Some(iterator));
         }
-        Ok(Self { iterators, rows: 0, newest: BTreeSet::new() })
+        Ok(Self {
+            iterators,
+            rows: 0,
+            newest: BTreeSet::new(),
+        })
     }
 
     async fn follow(&mut self, kinesis: &Kinesis) -> anyhow::Result<()> {
@@ -415,21 +482,32 @@ impl DemoDirectory {
                 Ok(mut entries) => entries.next().is_none(),
                 Err(error) => error.kind() == ErrorKind::NotFound,
             };
-            ensure!(is_empty, "the demonstration counts everything it finds, so {} must be an empty directory", path.display());
+            ensure!(
+                is_empty,
+                "the demonstration counts everything it finds, so {} must be an empty directory",
+                path.display()
+            );
             std::fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
-            return Ok(Self { path: path.canonicalize()?, is_temporary: false });
+            return Ok(Self {
+                path: path.canonicalize()?,
+                is_temporary: false,
+            });
         }
         let random = getrandom::u32().map_err(|error| anyhow::anyhow!("no entropy: {error}"))?;
         let path = std::env::temp_dir().join(format!("tidemill-demo-{random:08x}"));
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         made.with_context(|| format!("cannot make {}; name a directory with --data-dir", path.display()))?;
-        Ok(Self { path, is_temporary: true })
+        Ok(Self {
+            path,
+            is_temporary: true,
+        })
     }
 
     fn path(&self) -> &Path {
         &self.path
     }
 
+    #[allow(clippy::disallowed_methods, reason = "it made this directory itself")]
     fn remove_if_temporary(self) {
         if self.is_temporary
             && let Err(error) = std::fs::remove_dir_all(&self.path)

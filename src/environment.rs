@@ -15,7 +15,11 @@ pub struct JobEnvironment {
 impl JobEnvironment {
     /// Makes an environment.
     pub(crate) fn new(connectors: ConnectorEnvironment, shards: SharedAccess, arguments: Vec<String>) -> Self {
-        Self { connectors, shards, arguments }
+        Self {
+            connectors,
+            shards,
+            arguments,
+        }
     }
 
     /// Returns what tables are made with: [`tidemill_connectors::create_source`] and [`tidemill_connectors::create_sink`]
@@ -40,6 +44,8 @@ impl JobEnvironment {
 
 impl fmt::Debug for JobEnvironment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JobEnvironment").field("arguments", &self.arguments).finish_non_exhaustive()
+        f.debug_struct("JobEnvironment")
+            .field("arguments", &self.arguments)
+            .finish_non_exhaustive()
     }
 }

@@ -17,16 +17,21 @@
 //! The binary then runs its job alone (`my-job --data-dir DIR`), or under a server, which starts it as a worker
 //! (`POST /v1/jobs` with `"executable"`): see [`run_job`].
 //!
-//! Features: `sql` brings SQL jobs and with them DataFusion; `server` brings the server, its HTTP APIs and the command. A
-//! Rust job needs neither: `tidemill = { version = "...", default-features = false }`.
+//! Features: `sql` brings the SQL planner and with it DataFusion; `server` brings the server, its HTTP APIs and the
+//! command, which runs SQL jobs. A Rust job needs neither:
+//! `tidemill = { version = "...", default-features = false }`.
 //!
 //! File map: [`JobEnvironment`] is what a job is given, [`run_job`] runs it; `data_directory`, `settings`, `planning` and
 //! `running` are what both ways of running share; `standalone` runs one job with everything embedded, `worker` runs one
 //! for a server; `jobs` supervises them, `server` speaks HTTP, `cli` is the command and `demo` its demonstration.
 
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests set their stage with files"))]
+
 pub use tidemill_connectors as connectors;
 pub use tidemill_engine as engine;
 pub use tidemill_shards as shards;
+#[cfg(feature = "sql")]
+pub use tidemill_sql as sql;
 
 mod data_directory;
 mod environment;

@@ -26,6 +26,7 @@ impl FromStr for LogFormat {
 
 impl LogFormat {
     /// Returns the name that [`LogFormat::from_str`] reads.
+    #[cfg(feature = "server")]
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -41,15 +42,24 @@ impl LogFormat {
 pub(crate) fn start(format: LogFormat, level: Option<&str>, default: &str) -> Result<(), String> {
     let text = match level {
         Some(level) => level.to_owned(),
-        None => std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty()).unwrap_or_else(|| default.to_owned()),
+        None => std::env::var("RUST_LOG")
+            .ok()
+            .filter(|text| !text.is_empty())
+            .unwrap_or_else(|| default.to_owned()),
     };
-    let filter = EnvFilter::try_new(&text).map_err(|error| format!("cannot understand the log level {text:?}: {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter =
+        EnvFilter::try_new(&text).map_err(|error| format!("cannot understand the log level {text:?}: {error}"))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A logger that is there already, of a program that embeds this one, is kept.
     let _ = match format {
         LogFormat::Text => {
             use std::io::IsTerminal as _;
-            builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init()
+            builder
+                .with_ansi(std::io::stderr().is_terminal())
+                .with_target(false)
+                .try_init()
         }
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };

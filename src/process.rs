@@ -33,7 +33,9 @@ pub(crate) fn die_with(server: Pid) -> Result<(), String> {
     if getppid() == server {
         return Ok(());
     }
-    Err(format!("the server (process {server}) that started this worker is gone"))
+    Err(format!(
+        "the server (process {server}) that started this worker is gone"
+    ))
 }
 
 /// Asks for the end of the process, by Ctrl-C or by SIGTERM.
@@ -49,7 +51,10 @@ impl StopSignals {
     /// When the system does not allow it.
     pub(crate) fn listen() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
     }
 
     /// Waits for the next one. Safe to cancel.

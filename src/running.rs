@@ -13,10 +13,16 @@ const IO_THREADS: usize = 2;
 /// # Errors
 /// When the system gives no threads.
 pub(crate) fn io_runtime() -> std::io::Result<Runtime> {
-    Builder::new_multi_thread().worker_threads(IO_THREADS).thread_name("io").enable_all().build()
+    Builder::new_multi_thread()
+        .worker_threads(IO_THREADS)
+        .thread_name("io")
+        .enable_all()
+        .build()
 }
 
 /// Makes the environment of a job's connectors. Relative paths of tables are resolved against `directory`.
 pub(crate) fn connector_environment(shards: SharedAccess, directory: &Path) -> ConnectorEnvironment {
-    ConnectorEnvironment::new().with_shards(shards).with_data_directory(directory)
+    ConnectorEnvironment::new()
+        .with_shards(shards)
+        .with_data_directory(directory)
 }

@@ -86,7 +86,11 @@ impl Command {
     fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, String> {
         let mut text = Vec::new();
         for argument in arguments {
-            text.push(argument.into_string().map_err(|argument| format!("{argument:?} is not UTF-8"))?);
+            text.push(
+                argument
+                    .into_string()
+                    .map_err(|argument| format!("{argument:?} is not UTF-8"))?,
+            );
         }
         if text.first().is_some_and(|first| first == worker::COMMAND) {
             return WorkerArguments::parse(&text[1..]).map(Self::Worker);
@@ -103,7 +107,12 @@ impl Command {
                 Some((option, value)) => (option.to_owned(), Some(value.to_owned())),
                 None => (argument, None),
             };
-            let mut value = || inline.clone().or_else(|| rest.next()).ok_or_else(|| format!("{option} needs a value"));
+            let mut value = || {
+                inline
+                    .clone()
+                    .or_else(|| rest.next())
+                    .ok_or_else(|| format!("{option} needs a value"))
+            };
             let job = &mut alone.standalone;
             match option.as_str() {
                 "--help" | "-h" => return Ok(Self::Help),
@@ -129,7 +138,10 @@ impl Command {
 
 fn default_name() -> String {
     let program = std::env::args_os().next().map(PathBuf::from);
-    let stem = program.as_deref().and_then(|path| path.file_stem()).map(|stem| stem.to_string_lossy().into_owned());
+    let stem = program
+        .as_deref()
+        .and_then(|path| path.file_stem())
+        .map(|stem| stem.to_string_lossy().into_owned());
     stem.unwrap_or_else(|| "job".into())
 }
 
@@ -161,7 +173,11 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         "h" => 3_600_000,
         _ => return Err(wrong()),
     };
-    number.checked_mul(unit_ms).filter(|&ms| ms > 0).map(Duration::from_millis).ok_or_else(wrong)
+    number
+        .checked_mul(unit_ms)
+        .filter(|&ms| ms > 0)
+        .map(Duration::from_millis)
+        .ok_or_else(wrong)
 }
 
 #[cfg(test)]
@@ -182,12 +198,24 @@ mod tests {
 
     #[test]
     fn options_are_read_in_both_forms() {
-        let parsed = alone(&["--parallelism", "3", "--data-dir=/d", "--checkpoint-interval", "250ms", "--", "a", "--b"]);
+        let parsed = alone(&[
+            "--parallelism",
+            "3",
+            "--data-dir=/d",
+            "--checkpoint-interval",
+            "250ms",
+            "--",
+            "a",
+            "--b",
+        ]);
         assert_eq!(parsed.standalone.parallelism, Some(3));
         assert_eq!(parsed.standalone.data_directory, PathBuf::from("/d"));
         assert_eq!(parsed.standalone.checkpoint_interval, IntervalWish::EveryMs(250));
         assert_eq!(parsed.arguments, ["a", "--b"]);
-        assert_eq!(alone(&["--checkpoint-interval=none"]).standalone.checkpoint_interval, IntervalWish::Never);
+        assert_eq!(
+            alone(&["--checkpoint-interval=none"]).standalone.checkpoint_interval,
+            IntervalWish::Never
+        );
     }
 
     #[test]
@@ -202,7 +230,9 @@ mod tests {
             (vec!["positional"], "there is no option positional"),
         ];
         for (arguments, expected) in cases {
-            let error = parse(&arguments).err().unwrap_or_else(|| panic!("accepted {arguments:?}"));
+            let error = parse(&arguments)
+                .err()
+                .unwrap_or_else(|| panic!("accepted {arguments:?}"));
             assert!(error.contains(expected), "{arguments:?}: {error}");
         }
     }
@@ -210,7 +240,9 @@ mod tests {
     #[test]
     fn a_server_starts_the_binary_as_its_worker() {
         let parsed = parse(&["worker", "--server-pid", "7", "--log-format", "json", "--", "x"]);
-        let Ok(Command::Worker(worker)) = parsed else { panic!("not a worker") };
+        let Ok(Command::Worker(worker)) = parsed else {
+            panic!("not a worker")
+        };
         assert_eq!(worker.job_arguments, ["x"]);
     }
 }

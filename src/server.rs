@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_checkpoints::SnapshotStore;
 use tidemill_engine::time::{SystemTime, TimeSource};
-use tidemill_shards::{SharedAccess, ShardStore};
+use tidemill_shards::{ShardStore, SharedAccess};
 use tokio::task::JoinHandle;
 
 /// Why a server cannot start.
@@ -99,9 +99,15 @@ impl Server {
         options.check()?;
         // The port first: it is the cheapest to find taken, and nothing is touched then.
         let socket = listen::bind(options.listen).await?;
-        let address = socket.local_addr().map_err(|source| ServerError::System { action: "read the port", source })?;
+        let address = socket.local_addr().map_err(|source| ServerError::System {
+            action: "read the port",
+            source,
+        })?;
         let directory = DataDirectory::open(&options.data_directory)?;
-        let checkpoint_url = options.checkpoint_url.clone().unwrap_or_else(|| directory.checkpoint_url());
+        let checkpoint_url = options
+            .checkpoint_url
+            .clone()
+            .unwrap_or_else(|| directory.checkpoint_url());
         let snapshots = SnapshotStore::open(&checkpoint_url)
             .map_err(|error| ServerError::Option(format!("--checkpoint-url {checkpoint_url}: {error}")))?;
         let registry = Registry::open(directory.jobs())?;
@@ -111,8 +117,10 @@ impl Server {
         }
 
         let time: Arc<dyn TimeSource> = Arc::new(SystemTime::default());
-        let spawner = Spawner::start(tokio::runtime::Handle::current())
-            .map_err(|source| ServerError::System { action: "start a thread", source })?;
+        let spawner = Spawner::start(tokio::runtime::Handle::current()).map_err(|source| ServerError::System {
+            action: "start a thread",
+            source,
+        })?;
         let segments = store.directory().unwrap_or_else(|| directory.store());
         let shared: SharedAccess = Arc::new(store.clone());
         let context = Context {
@@ -137,11 +145,21 @@ impl Server {
         let routes = rest::routes(state)
             .merge(aws::routes(&store, Arc::clone(&metrics)))
             .merge(metrics::routes(Arc::clone(&metrics)));
-        let guard = guard::Guard { any_host: options.insecure_listen_anywhere };
+        let guard = guard::Guard {
+            any_host: options.insecure_listen_anywhere,
+        };
         let routes = guard::protect(routes, guard, metrics);
         let listener = listen::Listener::serve(socket, routes, options.connections_max);
         tracing::info!(%address, data_directory = %directory.path().display(), "listening");
-        Ok(Self { address, supervisor, listener, store, time, grace: options.shutdown_grace, _directory: directory })
+        Ok(Self {
+            address,
+            supervisor,
+            listener,
+            store,
+            time,
+            grace: options.shutdown_grace,
+            _directory: directory,
+        })
     }
 
     /// Returns the address that it listens on.
@@ -155,10 +173,15 @@ impl Server {
     /// # Errors
     /// When the system does not allow to listen for signals.
     pub(crate) async fn run_until_stopped(self) -> Result<bool, ServerError> {
-        let mut signals =
-            StopSignals::listen().map_err(|source| ServerError::System { action: "listen for signals", source })?;
+        let mut signals = StopSignals::listen().map_err(|source| ServerError::System {
+            action: "listen for signals",
+            source,
+        })?;
         signals.next().await;
-        tracing::info!(grace_s = self.grace.as_secs(), "stopping all jobs after a final checkpoint; once more ends at once");
+        tracing::info!(
+            grace_s = self.grace.as_secs(),
+            "stopping all jobs after a final checkpoint; once more ends at once"
+        );
         tokio::select! {
             () = self.stop() => Ok(true),
             () = signals.next() => Ok(false),
@@ -188,7 +211,10 @@ async fn open_store(directory: &DataDirectory) -> Result<ShardStore, ServerError
 
 fn canonical(path: &Path) -> Result<PathBuf, ServerError> {
     path.canonicalize().map_err(|error| {
-        ServerError::Option(format!("--job-binaries {}: {error}; name a directory that exists", path.display()))
+        ServerError::Option(format!(
+            "--job-binaries {}: {error}; name a directory that exists",
+            path.display()
+        ))
     })
 }
 
@@ -196,8 +222,10 @@ type Launcher = Arc<dyn Fn(&JobDefinition) -> Result<Launch, String> + Send + Sy
 
 /// Says how a job's process is started: this executable for SQL, the job's own for a Rust job.
 fn launcher(options: &ServerOptions, logs: PathBuf) -> Result<Launcher, ServerError> {
-    let this = std::env::current_exe()
-        .map_err(|source| ServerError::System { action: "find out which program this is", source })?;
+    let this = std::env::current_exe().map_err(|source| ServerError::System {
+        action: "find out which program this is",
+        source,
+    })?;
     let server_pid = i32::try_from(std::process::id()).unwrap_or(0);
     let (log_format, log_level) = (options.log_format, options.log_level.clone());
     let job_binaries = options.job_binaries.as_deref().map(canonical).transpose()?;
@@ -205,12 +233,22 @@ fn launcher(options: &ServerOptions, logs: PathBuf) -> Result<Launcher, ServerEr
         let (program, job_arguments) = match &definition.program {
             Program::Sql(_) => (this.clone(), Vec::new()),
             // Checked again at every start: the server may have been started with another directory since.
-            Program::Executable { path, args } => {
-                (rest::submit::allowed_binary(job_binaries.as_deref(), path)?, args.clone())
-            }
+            Program::Executable { path, args } => (
+                rest::submit::allowed_binary(job_binaries.as_deref(), path)?,
+                args.clone(),
+            ),
         };
-        let worker = WorkerArguments { server_pid, log_format, log_level: log_level.clone(), job_arguments };
+        let worker = WorkerArguments {
+            server_pid,
+            log_format,
+            log_level: log_level.clone(),
+            job_arguments,
+        };
         let arguments = worker.to_arguments().into_iter().map(OsString::from).collect();
-        Ok(Launch { program, arguments, output: logs.join(format!("{}.out", definition.uid)) })
+        Ok(Launch {
+            program,
+            arguments,
+            output: logs.join(format!("{}.out", definition.uid)),
+        })
     }))
 }

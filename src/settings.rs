@@ -42,15 +42,22 @@ pub(crate) fn effective(job: &StartJob, said: &Said) -> Result<Effective, Reject
     }
     let parallelism = job.parallelism.or(said.parallelism).unwrap_or(1);
     if !(1..=PARALLELISM_MAX).contains(&parallelism) {
-        return Err(reject(format!("parallelism {parallelism} cannot be; use 1 to {PARALLELISM_MAX}")));
+        return Err(reject(format!(
+            "parallelism {parallelism} cannot be; use 1 to {PARALLELISM_MAX}"
+        )));
     }
-    let said_ms = said.checkpoint_interval.map(|interval| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1));
+    let said_ms = said
+        .checkpoint_interval
+        .map(|interval| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX).max(1));
     let checkpoint_interval_ms = match job.checkpoint_interval {
         IntervalWish::EveryMs(interval) => Some(interval),
         IntervalWish::Never => None,
         IntervalWish::Unsaid => Some(said_ms.unwrap_or(CHECKPOINT_INTERVAL_DEFAULT_MS)),
     };
-    Ok(Effective { parallelism, checkpoint_interval_ms })
+    Ok(Effective {
+        parallelism,
+        checkpoint_interval_ms,
+    })
 }
 
 /// Makes the engine's configuration of a job.
@@ -106,12 +113,22 @@ mod tests {
     use super::*;
 
     fn job(parallelism: Option<usize>, checkpoint_interval: IntervalWish) -> StartJob {
-        StartJob { name: "a".into(), uid: "a-1".into(), parallelism, checkpoint_interval, ..StartJob::default() }
+        StartJob {
+            name: "a".into(),
+            uid: "a-1".into(),
+            parallelism,
+            checkpoint_interval,
+            ..StartJob::default()
+        }
     }
 
     #[test]
     fn the_request_counts_before_the_text_and_the_text_before_the_default() {
-        let said = Said { name: None, parallelism: Some(3), checkpoint_interval: Some(Duration::from_secs(1)) };
+        let said = Said {
+            name: None,
+            parallelism: Some(3),
+            checkpoint_interval: Some(Duration::from_secs(1)),
+        };
         let of = |job: StartJob, said: &Said| {
             let effective = effective(&job, said).unwrap();
             (effective.parallelism, effective.checkpoint_interval_ms)
@@ -124,21 +141,49 @@ mod tests {
 
     #[test]
     fn a_text_that_names_another_job_or_too_many_workers_is_refused() {
-        let other = Said { name: Some("b".into()), ..Said::default() };
-        assert!(effective(&job(None, IntervalWish::Unsaid), &other).unwrap_err().message.contains("pipeline.name"));
-        let many = Said { parallelism: Some(1_000), ..Said::default() };
-        assert!(effective(&job(None, IntervalWish::Unsaid), &many).unwrap_err().message.contains("use 1 to 256"));
+        let other = Said {
+            name: Some("b".into()),
+            ..Said::default()
+        };
+        assert!(
+            effective(&job(None, IntervalWish::Unsaid), &other)
+                .unwrap_err()
+                .message
+                .contains("pipeline.name")
+        );
+        let many = Said {
+            parallelism: Some(1_000),
+            ..Said::default()
+        };
+        assert!(
+            effective(&job(None, IntervalWish::Unsaid), &many)
+                .unwrap_err()
+                .message
+                .contains("use 1 to 256")
+        );
     }
 
     #[test]
     fn a_restore_point_becomes_the_engines() {
         let mut job = job(None, IntervalWish::Unsaid);
         assert_eq!(restore_from(&job).unwrap(), RestoreFrom::Latest);
-        job.restore = RestorePoint::Checkpoint { job: "b-2".into(), id: 7 };
+        job.restore = RestorePoint::Checkpoint {
+            job: "b-2".into(),
+            id: 7,
+        };
         job.restore_request = "r".into();
         let source = RestoreSource::Checkpoint(JobUid::new("b-2").unwrap(), CheckpointId(7));
-        assert_eq!(restore_from(&job).unwrap(), RestoreFrom::Chosen { source, request: RequestId::new("r").unwrap() });
-        job.restore = RestorePoint::Savepoint { job: "../x".into(), name: "s".into() };
+        assert_eq!(
+            restore_from(&job).unwrap(),
+            RestoreFrom::Chosen {
+                source,
+                request: RequestId::new("r").unwrap()
+            }
+        );
+        job.restore = RestorePoint::Savepoint {
+            job: "../x".into(),
+            name: "s".into(),
+        };
         assert!(restore_from(&job).is_err());
     }
 }

@@ -8,6 +8,7 @@ use crate::process::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, StopS
 use crate::{running, settings};
 use serde_json::json;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,13 +93,20 @@ async fn run_here(options: Standalone, planner: Planner, arguments: Vec<String>)
     let planned = planning::plan(planner, options.sql.clone(), environment).await;
     let planned = match planned {
         // The answer to EXPLAIN is what was asked for.
-        Err(Rejection { explained: Some(text), .. }) => {
+        Err(Rejection {
+            explained: Some(text), ..
+        }) => {
             print_explain(&text, options.print_json);
             return Ok(EXIT_OK);
         }
         planned => planned.map_err(|rejection| refused(rejection_text(&rejection, &options.source_name)))?,
     };
-    let name = options.name.as_ref().or(planned.said.name.as_ref()).unwrap_or(&options.name_default).clone();
+    let name = options
+        .name
+        .as_ref()
+        .or(planned.said.name.as_ref())
+        .unwrap_or(&options.name_default)
+        .clone();
     let uid = JobUid::new(name.clone()).map_err(|error| refused(format!("{error}; give it another with --name")))?;
     let start = start_job(&options, &uid, &directory).map_err(refused)?;
     let effective = settings::effective(&start, &planned.said);
@@ -113,6 +121,7 @@ async fn run_here(options: Standalone, planner: Planner, arguments: Vec<String>)
     let mut told_restore = false;
     let end = {
         let mut wait = std::pin::pin!(handle.wait());
+        let mut stopping: Option<Pin<Box<dyn Future<Output = tidemill_engine::Result<()>> + '_>>> = None;
         loop {
             tokio::select! {
                 end = &mut wait => break end,
@@ -122,7 +131,11 @@ async fn run_here(options: Standalone, planner: Planner, arguments: Vec<String>)
                         return Err((EXIT_INTERRUPTED, text.into()));
                     }
                     tracing::info!("stopping after a final checkpoint; once more ends it at once");
-                    handle.stop(StopMode::Checkpoint).map_err(|error| failed(error.to_string()))?;
+                    stopping = Some(Box::pin(handle.stop(StopMode::Checkpoint)));
+                }
+                // A stop that fails because the job has ended is told by the job's end.
+                _ = async { match &mut stopping { Some(stop) => stop.await, None => std::future::pending().await } } => {
+                    stopping = None;
                 }
                 _ = progress.tick() => {
                     let status = handle.status();
@@ -145,7 +158,9 @@ async fn run_here(options: Standalone, planner: Planner, arguments: Vec<String>)
     let _ = tokio::task::spawn_blocking(move || drop(store)).await;
     match end {
         JobEnd::Finished => tracing::info!(job = %name, "finished"),
-        JobEnd::Stopped => tracing::info!(job = %name, "stopped after a final checkpoint; the next start continues there"),
+        JobEnd::Stopped => {
+            tracing::info!(job = %name, "stopped after a final checkpoint; the next start continues there")
+        }
     }
     Ok(EXIT_OK)
 }
@@ -162,8 +177,14 @@ fn start_job(options: &Standalone, uid: &JobUid, directory: &DataDirectory) -> R
     let restore = match options.restore.as_deref() {
         None | Some("latest") => RestorePoint::Latest,
         Some(text) => match RestoreSource::parse(text, uid).map_err(|error| error.to_string())? {
-            RestoreSource::Savepoint(job, name) => RestorePoint::Savepoint { job: job.to_string(), name: name.to_string() },
-            RestoreSource::Checkpoint(job, id) => RestorePoint::Checkpoint { job: job.to_string(), id: id.0 },
+            RestoreSource::Savepoint(job, name) => RestorePoint::Savepoint {
+                job: job.to_string(),
+                name: name.to_string(),
+            },
+            RestoreSource::Checkpoint(job, id) => RestorePoint::Checkpoint {
+                job: job.to_string(),
+                id: id.0,
+            },
             RestoreSource::Nothing => RestorePoint::Nothing,
         },
     };
@@ -174,7 +195,10 @@ fn start_job(options: &Standalone, uid: &JobUid, directory: &DataDirectory) -> R
         uid: uid.to_string(),
         sql: options.sql.clone(),
         parallelism: options.parallelism,
-        checkpoint_url: options.checkpoint_url.clone().unwrap_or_else(|| directory.checkpoint_url()),
+        checkpoint_url: options
+            .checkpoint_url
+            .clone()
+            .unwrap_or_else(|| directory.checkpoint_url()),
         checkpoint_interval: options.checkpoint_interval,
         checkpoints_retained: 3,
         restore,
@@ -204,9 +228,17 @@ pub(crate) fn rejection_text(rejection: &Rejection, source: &str) -> String {
 
 fn tell_progress(status: &JobStatus) {
     let of = |kind: &str, pick: fn(&tidemill_engine::metrics::OperatorCounts) -> u64| -> u64 {
-        status.operators.iter().filter(|operator| operator.name.starts_with(kind)).map(|operator| pick(&operator.counts)).sum()
+        status
+            .operators
+            .iter()
+            .filter(|operator| operator.name.starts_with(kind))
+            .map(|operator| pick(&operator.counts))
+            .sum()
     };
-    let (rows_in, rows_out) = (of("source ", |counts| counts.rows_out), of("sink ", |counts| counts.rows_in));
+    let (rows_in, rows_out) = (
+        of("source ", |counts| counts.rows_out),
+        of("sink ", |counts| counts.rows_in),
+    );
     let late: u64 = status.operators.iter().map(|operator| operator.counts.rows_late).sum();
     let checkpoint = status.checkpoints.last().map(|checkpoint| checkpoint.id);
     tracing::info!(phase = ?status.phase, rows_in, rows_out, late, checkpoint, "progress");
@@ -227,7 +259,10 @@ fn print_status(name: &str, status: &JobStatus, error: Option<String>) {
         (_, Some(_)) | (JobPhase::Failed, _) => "failed",
         _ => "ended",
     };
-    println!("{}", json!({ "name": name, "state": state, "error": error, "status": status }));
+    println!(
+        "{}",
+        json!({ "name": name, "state": state, "error": error, "status": status })
+    );
 }
 
 #[cfg(test)]
@@ -245,7 +280,19 @@ mod tests {
             explained: None,
         };
         let text = rejection_text(&rejection, "job.sql");
-        assert_eq!(text, "job.sql:3:8: unknown column\n  | SELECT pge\n  |        ^\nhint: did you mean page?");
-        assert_eq!(rejection_text(&Rejection { message: "m".into(), ..Rejection::default() }, "j"), "j: m");
+        assert_eq!(
+            text,
+            "job.sql:3:8: unknown column\n  | SELECT pge\n  |        ^\nhint: did you mean page?"
+        );
+        assert_eq!(
+            rejection_text(
+                &Rejection {
+                    message: "m".into(),
+                    ..Rejection::default()
+                },
+                "j"
+            ),
+            "j: m"
+        );
     }
 }

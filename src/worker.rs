@@ -6,7 +6,8 @@
 use crate::environment::JobEnvironment;
 use crate::jobs::protocol::frame;
 use crate::jobs::protocol::message::{
-    Ended, HELLO, Hello, PlannedJob, StartJob, StopRequest, TO_SERVER, TO_WORKER, ToServer, ToWorker, WireStatus, WorkerCall,
+    Ended, HELLO, Hello, PlannedJob, StartJob, StopRequest, TO_SERVER, TO_WORKER, ToServer, ToWorker, WireStatus,
+    WorkerCall,
 };
 use crate::jobs::protocol::store::StoreEvent;
 use crate::jobs::remote_store::{Outbox, RemoteStore};
@@ -29,8 +30,10 @@ use tokio::time::MissedTickBehavior;
 
 /// The first argument of a worker.
 pub(crate) const COMMAND: &str = "worker";
-/// The time between two messages about the job's status.
-const STATUS_INTERVAL: Duration = Duration::from_millis(500);
+/// The time between two looks at the job's status; a change of its phase is told at once.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Looks after which the status is told although its phase has not changed.
+const LOOKS_PER_MESSAGE: u32 = 5;
 
 /// The command line that a server gives a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +68,12 @@ impl WorkerArguments {
     /// When no server wrote it.
     pub(crate) fn parse(arguments: &[String]) -> Result<Self, String> {
         let wrong = || "a worker is started by a server only; run the job alone with --data-dir".to_owned();
-        let mut parsed = Self { server_pid: 0, log_format: LogFormat::Text, log_level: None, job_arguments: Vec::new() };
+        let mut parsed = Self {
+            server_pid: 0,
+            log_format: LogFormat::Text,
+            log_level: None,
+            job_arguments: Vec::new(),
+        };
         let mut rest = arguments.iter();
         while let Some(option) = rest.next() {
             if option == "--" {
@@ -80,7 +88,11 @@ impl WorkerArguments {
                 _ => return Err(wrong()),
             }
         }
-        if parsed.server_pid > 0 { Ok(parsed) } else { Err(wrong()) }
+        if parsed.server_pid > 0 {
+            Ok(parsed)
+        } else {
+            Err(wrong())
+        }
     }
 }
 
@@ -118,12 +130,10 @@ fn take_socket() -> std::io::Result<std::os::unix::net::UnixStream> {
     Ok(socket)
 }
 
-async fn serve(
-    socket: std::os::unix::net::UnixStream,
-    planner: Planner,
-    arguments: Vec<String>,
-) -> Result<u8, String> {
-    let (mut from_server, to_server) = UnixStream::from_std(socket).map_err(|error| error.to_string())?.into_split();
+async fn serve(socket: std::os::unix::net::UnixStream, planner: Planner, arguments: Vec<String>) -> Result<u8, String> {
+    let (mut from_server, to_server) = UnixStream::from_std(socket)
+        .map_err(|error| error.to_string())?
+        .into_split();
     let hello = frame::encode(HELLO, &Hello::of_this_program()).map_err(|error| error.to_string())?;
     let writer = Writer::start(to_server);
     writer.send_bytes(hello);
@@ -168,21 +178,29 @@ async fn serve(
             None => return Ok(EXIT_ORPHANED),
         }
     }
-    let started = settings::job_config(&start, &effective, &planned).map_err(|message| Ended::Failed { message, retryable: true });
+    let started = settings::job_config(&start, &effective, &planned).map_err(|message| Ended::Failed {
+        message,
+        retryable: true,
+    });
     let started = started.and_then(|config| {
         let runtime = tokio::runtime::Handle::current();
         job::start(planned.graph, config, &runtime).map_err(|error| failed(&error))
     });
     let ended = match started {
         Ok(handle) => {
+            let handle = Arc::new(handle);
             if let Some(how) = stop {
-                ask_to_stop(&handle, how);
+                ask_to_stop(&handle, how, &writer);
             }
-            obey(Arc::new(handle), control, &writer).await
+            obey(handle, control, &writer).await
         }
         Err(ended) => ended,
     };
-    let code = if matches!(ended, Ended::Failed { .. }) { EXIT_FAILED } else { EXIT_OK };
+    let code = if matches!(ended, Ended::Failed { .. }) {
+        EXIT_FAILED
+    } else {
+        EXIT_OK
+    };
     let _ = writer.send(&ToServer::Ended(ended));
     writer.flush().await;
     Ok(code)
@@ -190,8 +208,9 @@ async fn serve(
 
 /// Does what the server says until the job has ended.
 async fn obey(handle: Arc<JobHandle>, mut control: mpsc::UnboundedReceiver<ToWorker>, writer: &Writer) -> Ended {
-    let mut ticks = tokio::time::interval(STATUS_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looks = tokio::time::interval(LOOK_INTERVAL);
+    let (mut silent_looks, mut told) = (0, None);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let waiting = Arc::clone(&handle);
     let mut end = tokio::spawn(async move { waiting.wait().await });
     loop {
@@ -205,9 +224,16 @@ async fn obey(handle: Arc<JobHandle>, mut control: mpsc::UnboundedReceiver<ToWor
                     Err(error) => Ended::Failed { message: format!("the job's runtime failed: {error}"), retryable: true },
                 };
             }
-            _ = ticks.tick() => tell_status(&handle, writer),
+            _ = looks.tick() => {
+                let phase = handle.status().phase;
+                silent_looks += 1;
+                if silent_looks >= LOOKS_PER_MESSAGE || told != Some(phase) {
+                    (silent_looks, told) = (0, Some(phase));
+                    tell_status(&handle, writer);
+                }
+            }
             Some(message) = control.recv() => match message {
-                ToWorker::Stop(how) => ask_to_stop(&handle, how),
+                ToWorker::Stop(how) => ask_to_stop(&handle, how, writer),
                 ToWorker::Call(id, call) => {
                     let (handle, writer) = (Arc::clone(&handle), writer.clone());
                     tokio::spawn(async move {
@@ -224,11 +250,13 @@ async fn obey(handle: Arc<JobHandle>, mut control: mpsc::UnboundedReceiver<ToWor
     }
 }
 
-fn ask_to_stop(handle: &JobHandle, how: StopRequest) {
-    // The server has checked the savepoint's name; a wrong one leaves the job running, as its status tells.
-    if let Err(error) = handle.stop(settings::stop_mode(how)) {
-        tracing::error!(%error, "cannot stop as asked");
-    }
+fn ask_to_stop(handle: &Arc<JobHandle>, how: StopRequest, writer: &Writer) {
+    let (handle, writer) = (Arc::clone(handle), writer.clone());
+    tokio::spawn(async move {
+        if let Err(error) = handle.stop(settings::stop_mode(how)).await {
+            let _ = writer.send(&ToServer::StopRefused(error.to_string()));
+        }
+    });
 }
 
 fn tell_status(handle: &JobHandle, writer: &Writer) {
@@ -241,15 +269,14 @@ fn tell_status(handle: &JobHandle, writer: &Writer) {
 }
 
 fn failed(error: &tidemill_engine::Error) -> Ended {
-    Ended::Failed { message: error.to_string(), retryable: error.is_retryable() }
+    Ended::Failed {
+        message: error.to_string(),
+        retryable: error.is_retryable(),
+    }
 }
 
 /// Reads what the server says; ends the process when the server is gone.
-async fn read_server(
-    mut socket: OwnedReadHalf,
-    store: Arc<RemoteStore>,
-    control: mpsc::UnboundedSender<ToWorker>,
-) {
+async fn read_server(mut socket: OwnedReadHalf, store: Arc<RemoteStore>, control: mpsc::UnboundedSender<ToWorker>) {
     loop {
         match frame::read::<ToWorker>(&mut socket, TO_WORKER).await {
             Ok(ToWorker::StoreReply(id, reply)) => store.reply(id, reply),
@@ -331,9 +358,18 @@ mod tests {
 
     #[test]
     fn what_a_user_types_is_refused() {
-        for typed in [vec![], vec!["--server-pid"], vec!["--server-pid", "x"], vec!["--server-pid", "0"], vec!["-v", "1"]] {
+        for typed in [
+            vec![],
+            vec!["--server-pid"],
+            vec!["--server-pid", "x"],
+            vec!["--server-pid", "0"],
+            vec!["-v", "1"],
+        ] {
             let typed: Vec<String> = typed.into_iter().map(str::to_owned).collect();
-            assert!(WorkerArguments::parse(&typed).unwrap_err().contains("by a server only"), "{typed:?}");
+            assert!(
+                WorkerArguments::parse(&typed).unwrap_err().contains("by a server only"),
+                "{typed:?}"
+            );
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Bytes in and out: appends to the log, and decoding of JSON lines.
 
+#![allow(clippy::disallowed_methods, reason = "benchmarks set their stage with files")]
+
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::collections::BTreeMap;

@@ -15,7 +15,11 @@ use tidemill_engine::metrics::OperatorMetrics;
 
 /// A runtime for a connector's I/O.
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// A waker that counts, and lets a test wait for the next call.
@@ -45,7 +49,11 @@ impl Wakes {
     pub(crate) fn wait_beyond(&self, seen: usize) {
         let guard = self.condition.0.lock().unwrap();
         let limit = std::time::Duration::from_secs(60);
-        let waited = self.condition.1.wait_timeout_while(guard, limit, |()| self.count() <= seen).unwrap();
+        let waited = self
+            .condition
+            .1
+            .wait_timeout_while(guard, limit, |()| self.count() <= seen)
+            .unwrap();
         assert!(!waited.1.timed_out(), "the connector never woke its worker");
     }
 }
@@ -57,10 +65,18 @@ pub(crate) fn metrics() -> Arc<OperatorMetrics> {
 
 /// The rows of batches as text, one line each.
 pub(crate) fn lines(batches: &[RecordBatch]) -> Vec<String> {
-    let Some(first) = batches.first() else { return Vec::new() };
+    let Some(first) = batches.first() else {
+        return Vec::new();
+    };
     let batch = concat_batches(&first.schema(), batches).unwrap();
     let formatter = |array| arrow::util::display::ArrayFormatter::try_new(array, &Default::default()).unwrap();
     let columns: Vec<_> = batch.columns().iter().map(|array| formatter(array.as_ref())).collect();
-    let line = |row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|");
+    let line = |row| {
+        columns
+            .iter()
+            .map(|column| column.value(row).to_string())
+            .collect::<Vec<_>>()
+            .join("|")
+    };
     (0..batch.num_rows()).map(line).collect()
 }

@@ -63,9 +63,15 @@ impl Recipe {
         let seed = options.parsed::<u64>("seed", "a number")?.unwrap_or(0);
         let splits = options.parsed::<u64>("splits", "a number")?.unwrap_or(SPLITS_DEFAULT);
         if !(1..=SPLITS_MAX).contains(&splits) {
-            return Err(ConnectorError::option("splits", format!("must be from 1 to {SPLITS_MAX}")));
+            return Err(ConnectorError::option(
+                "splits",
+                format!("must be from 1 to {SPLITS_MAX}"),
+            ));
         }
-        options.refuse("scan.parallelism", "a source runs on every worker of its job; leave the option out")?;
+        options.refuse(
+            "scan.parallelism",
+            "a source runs on every worker of its job; leave the option out",
+        )?;
         let mut generators = Vec::new();
         for field in table.schema.fields() {
             let generator = Generator::parse(field, seed, &options)?;
@@ -74,7 +80,12 @@ impl Recipe {
             generators.push(generator);
         }
         options.finish()?;
-        Ok(Self { generators, rows, rows_per_second, splits })
+        Ok(Self {
+            generators,
+            rows,
+            rows_per_second,
+            splits,
+        })
     }
 }
 
@@ -107,17 +118,29 @@ impl DatagenSource {
         let mut recipe = Recipe::parse(table)?;
         let schema = table.project(projection)?;
         recipe.generators = projection.iter().map(|&i| recipe.generators[i].clone()).collect();
-        Ok(Self { table: table.name.clone(), recipe: Arc::new(recipe), schema, time: Arc::clone(env.time()) })
+        Ok(Self {
+            table: table.name.clone(),
+            recipe: Arc::new(recipe),
+            schema,
+            time: Arc::clone(env.time()),
+        })
     }
 
     fn error(&self, message: String) -> Error {
-        Error::Source { table: self.table.clone(), message }
+        Error::Source {
+            table: self.table.clone(),
+            message,
+        }
     }
 
     /// Reads the number of a split from its name, `number/count`.
     fn split_number(&self, id: &SplitId) -> Result<u64> {
         let splits = self.recipe.splits;
-        match id.0.split_once('/').map(|(number, count)| (number.parse::<u64>(), count.parse::<u64>())) {
+        match id
+            .0
+            .split_once('/')
+            .map(|(number, count)| (number.parse::<u64>(), count.parse::<u64>()))
+        {
             Some((Ok(number), Ok(count))) if count == splits && number < count => Ok(number),
             Some((Ok(_), Ok(count))) if count != splits => Err(self.error(format!(
                 "the checkpoint was taken with 'splits' = '{count}', and now it is '{splits}': the rows would not be \
@@ -130,7 +153,9 @@ impl DatagenSource {
 
 impl Source for DatagenSource {
     fn enumerator(&self) -> Result<Box<dyn SplitEnumerator>> {
-        Ok(Box::new(DatagenEnumerator { splits: self.recipe.splits }))
+        Ok(Box::new(DatagenEnumerator {
+            splits: self.recipe.splits,
+        }))
     }
 
     fn open_split(&self, split: &Split, _context: SplitContext) -> Result<Box<dyn SplitReader>> {
@@ -138,7 +163,13 @@ impl Source for DatagenSource {
         let next = split.position.parse::<u64>();
         let next = next.map_err(|_| self.error(format!("'{}' is not a position of datagen", split.position)))?;
         let recipe = Arc::clone(&self.recipe);
-        Ok(Box::new(GeneratedSplit::new(recipe, Arc::clone(&self.schema), Arc::clone(&self.time), number, next)))
+        Ok(Box::new(GeneratedSplit::new(
+            recipe,
+            Arc::clone(&self.schema),
+            Arc::clone(&self.time),
+            number,
+            next,
+        )))
     }
 }
 
@@ -151,10 +182,19 @@ impl SplitEnumerator for DatagenEnumerator {
     async fn discover(&mut self, known: &BTreeMap<SplitId, SplitState>) -> Result<Discovery> {
         // A known split of another number of splits is refused when it is opened.
         if !known.is_empty() {
-            return Ok(Discovery { new: Vec::new(), complete: true });
+            return Ok(Discovery {
+                new: Vec::new(),
+                complete: true,
+            });
         }
         let splits = self.splits;
-        let split = |number| Split { id: SplitId(format!("{number}/{splits}")), position: "0".to_owned() };
-        Ok(Discovery { new: (0..splits).map(split).collect(), complete: true })
+        let split = |number| Split {
+            id: SplitId(format!("{number}/{splits}")),
+            position: "0".to_owned(),
+        };
+        Ok(Discovery {
+            new: (0..splits).map(split).collect(),
+            complete: true,
+        })
     }
 }

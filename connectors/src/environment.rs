@@ -18,7 +18,11 @@ impl ConnectorEnvironment {
     /// Makes an environment without a shard store and without a data directory.
     #[must_use]
     pub fn new() -> Self {
-        Self { shards: None, data_directory: None, time: Arc::new(SystemTime::default()) }
+        Self {
+            shards: None,
+            data_directory: None,
+            time: Arc::new(SystemTime::default()),
+        }
     }
 
     /// Sets the shard store that the connector `kinesis` reads and writes.
@@ -69,6 +73,8 @@ impl Default for ConnectorEnvironment {
 
 impl fmt::Debug for ConnectorEnvironment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConnectorEnvironment").field("data_directory", &self.data_directory).finish_non_exhaustive()
+        f.debug_struct("ConnectorEnvironment")
+            .field("data_directory", &self.data_directory)
+            .finish_non_exhaustive()
     }
 }

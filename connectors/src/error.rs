@@ -18,13 +18,21 @@ impl ConnectorError {
     /// Makes an error that is about no option in particular.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self { option: None, message: message.into(), hint: None }
+        Self {
+            option: None,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// Makes an error about an option.
     #[must_use]
     pub fn option(option: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { option: Some(option.into()), message: message.into(), hint: None }
+        Self {
+            option: Some(option.into()),
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// Adds what to do.

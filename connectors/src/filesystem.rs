@@ -7,7 +7,7 @@
 //! ```
 //! `options` says what `WITH` may hold, `listing` finds files, `enumerator` makes splits of them, `position` writes
 //! down how far one was read, `framing` finds where records end, `partition` is about `key=value` folders, `names`
-//! formats every file name.
+//! formats every file name, `storage` is all that touches the disk to write.
 
 mod committer;
 mod disk;
@@ -21,6 +21,7 @@ mod options;
 mod parquet_file;
 mod partition;
 mod position;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -55,18 +56,30 @@ const METADATA: [&str; 3] = ["file.path", "file.name", "file.size"];
 pub(crate) fn check_source(table: &TableDefinition) -> Result<(), ConnectorError> {
     let options = FileOptions::parse(table)?;
     for metadata in &table.metadata_columns {
-        let Some(field) = table.schema.field_with_name(&metadata.column).ok() else { continue };
+        let Some(field) = table.schema.field_with_name(&metadata.column).ok() else {
+            continue;
+        };
         let fits = match metadata.key.as_str() {
             "file.size" => *field.data_type() == DataType::Int64,
-            _ => matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View),
+            _ => matches!(
+                field.data_type(),
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+            ),
         };
         if !METADATA.contains(&metadata.key.as_str()) {
             let message = format!("column {}: there is no metadata '{}'", metadata.column, metadata.key);
             return Err(ConnectorError::new(message).with_hint(format!("there are {}", METADATA.join(", "))));
         }
         if !fits {
-            let wanted = if metadata.key == "file.size" { "BIGINT" } else { "STRING" };
-            let message = format!("column {}: the metadata '{}' is {wanted}", metadata.column, metadata.key);
+            let wanted = if metadata.key == "file.size" {
+                "BIGINT"
+            } else {
+                "STRING"
+            };
+            let message = format!(
+                "column {}: the metadata '{}' is {wanted}",
+                metadata.column, metadata.key
+            );
             return Err(ConnectorError::new(message));
         }
     }
@@ -84,20 +97,31 @@ pub(crate) fn check_source(table: &TableDefinition) -> Result<(), ConnectorError
 pub(crate) fn check_sink(table: &TableDefinition) -> Result<(), ConnectorError> {
     let options = FileOptions::parse(table)?;
     if listing::is_glob(&options.path) {
-        return Err(ConnectorError::option("path", "a sink writes into one folder: the path must not be a pattern"));
+        return Err(ConnectorError::option(
+            "path",
+            "a sink writes into one folder: the path must not be a pattern",
+        ));
     }
     Constants::check(table)?;
-    options.format.check_writable(&table.record_schema(PartitionColumns::InPath))
+    options
+        .format
+        .check_writable(&table.record_schema(PartitionColumns::InPath))
 }
 
 /// Makes the error of a source.
 fn source_error(table: &str, message: impl std::fmt::Display) -> Error {
-    Error::Source { table: table.to_owned(), message: message.to_string() }
+    Error::Source {
+        table: table.to_owned(),
+        message: message.to_string(),
+    }
 }
 
 /// Makes the error of a sink.
 fn sink_error(sink: &str, message: impl std::fmt::Display) -> Error {
-    Error::Sink { sink: sink.to_owned(), message: message.to_string() }
+    Error::Sink {
+        sink: sink.to_owned(),
+        message: message.to_string(),
+    }
 }
 
 /// The source.
@@ -132,7 +156,12 @@ impl FileSource {
 impl Source for FileSource {
     fn enumerator(&self) -> Result<Box<dyn SplitEnumerator>> {
         let (name, path) = (self.table.name.clone(), self.path.clone());
-        Ok(Box::new(FileEnumerator::new(name, path, self.options.monitor_interval, self.options.format.kind())))
+        Ok(Box::new(FileEnumerator::new(
+            name,
+            path,
+            self.options.monitor_interval,
+            self.options.format.kind(),
+        )))
     }
 
     fn open_split(&self, split: &Split, context: SplitContext) -> Result<Box<dyn SplitReader>> {
@@ -147,9 +176,9 @@ impl Source for FileSource {
                 let reader = LineReader::open(path, position, format, decoder, layout, constants, context);
                 Ok(Box::new(reader))
             }
-            FileFormat::Parquet(_) => {
-                Ok(Box::new(ParquetReader::open(path, position, layout, constants, context)))
-            }
+            FileFormat::Parquet(_) => Ok(Box::new(ParquetReader::open(
+                path, position, layout, constants, context,
+            ))),
         }
     }
 }
@@ -169,7 +198,11 @@ impl FileSink {
     pub(crate) fn new(table: &TableDefinition, env: &ConnectorEnvironment) -> Result<Self, ConnectorError> {
         check_sink(table)?;
         let options = FileOptions::parse(table)?;
-        Ok(Self { path: options.resolve(env), options: Arc::new(options), table: Arc::new(table.clone()) })
+        Ok(Self {
+            path: options.resolve(env),
+            options: Arc::new(options),
+            table: Arc::new(table.clone()),
+        })
     }
 }
 
@@ -179,11 +212,20 @@ impl Sink for FileSink {
     }
 
     fn writer(&self, context: SinkContext) -> Result<Box<dyn SinkWriter>> {
-        let writer = FileWriter::new(Arc::clone(&self.table), Arc::clone(&self.options), self.path.clone(), context);
+        let writer = FileWriter::new(
+            Arc::clone(&self.table),
+            Arc::clone(&self.options),
+            self.path.clone(),
+            context,
+        );
         Ok(Box::new(writer?))
     }
 
     fn committer(&self, context: CommitterContext) -> Result<Option<Arc<dyn SinkCommitter>>> {
-        Ok(Some(Arc::new(FileCommitter::new(self.table.name.clone(), self.path.clone(), &context))))
+        Ok(Some(Arc::new(FileCommitter::new(
+            self.table.name.clone(),
+            self.path.clone(),
+            &context,
+        ))))
     }
 }

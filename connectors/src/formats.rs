@@ -66,7 +66,11 @@ impl RecordSchema {
     /// Makes the schema of records of which the columns in `projection` are wanted, in that order.
     pub(crate) fn new(all: SchemaRef, projection: Vec<usize>) -> Self {
         let fields: Vec<_> = projection.iter().map(|&i| Arc::clone(&all.fields()[i])).collect();
-        Self { projected: Arc::new(Schema::new(fields)), all, projection }
+        Self {
+            projected: Arc::new(Schema::new(fields)),
+            all,
+            projection,
+        }
     }
 
     /// Returns all columns of a record.
@@ -157,6 +161,10 @@ impl RecordFormat {
             Self::Csv(options) => options.ignore_parse_errors,
             Self::Raw(_) => crate::options::Flag::Off,
         };
-        if ignore.is_on() { ParseErrors::Drop } else { ParseErrors::Fail }
+        if ignore.is_on() {
+            ParseErrors::Drop
+        } else {
+            ParseErrors::Fail
+        }
     }
 }

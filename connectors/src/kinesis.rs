@@ -48,10 +48,15 @@ const METADATA: [&str; 4] = ["timestamp", "shard-id", "sequence-number", "partit
 pub(crate) fn check_source(table: &TableDefinition) -> Result<(), ConnectorError> {
     let options = KinesisOptions::parse(table)?;
     for metadata in &table.metadata_columns {
-        let Some(field) = table.schema.field_with_name(&metadata.column).ok() else { continue };
+        let Some(field) = table.schema.field_with_name(&metadata.column).ok() else {
+            continue;
+        };
         let fits = match metadata.key.as_str() {
             "timestamp" => matches!(field.data_type(), DataType::Timestamp(..)),
-            _ => matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View),
+            _ => matches!(
+                field.data_type(),
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+            ),
         };
         if !METADATA.contains(&metadata.key.as_str()) {
             let message = format!("column {}: there is no metadata '{}'", metadata.column, metadata.key);
@@ -61,8 +66,15 @@ pub(crate) fn check_source(table: &TableDefinition) -> Result<(), ConnectorError
             });
         }
         if !fits {
-            let wanted = if metadata.key == "timestamp" { "TIMESTAMP_LTZ(3)" } else { "STRING" };
-            let message = format!("column {}: the metadata '{}' is {wanted}", metadata.column, metadata.key);
+            let wanted = if metadata.key == "timestamp" {
+                "TIMESTAMP_LTZ(3)"
+            } else {
+                "STRING"
+            };
+            let message = format!(
+                "column {}: the metadata '{}' is {wanted}",
+                metadata.column, metadata.key
+            );
             return Err(ConnectorError::new(message));
         }
     }
@@ -81,8 +93,11 @@ pub(crate) fn check_sink(table: &TableDefinition) -> Result<(), ConnectorError> 
 
 fn shards(table: &TableDefinition, env: &ConnectorEnvironment) -> Result<Arc<dyn ShardAccess>, ConnectorError> {
     env.shards().cloned().ok_or_else(|| {
-        ConnectorError::option("connector", format!("table {} needs a shard store, and there is none", table.name))
-            .with_hint("run the job under `tidemill server`, or with `tidemill run --data-dir DIR`")
+        ConnectorError::option(
+            "connector",
+            format!("table {} needs a shard store, and there is none", table.name),
+        )
+        .with_hint("run the job under `tidemill server`, or with `tidemill run --data-dir DIR`")
     })
 }
 
@@ -116,7 +131,10 @@ impl KinesisSource {
 
 /// Makes the error of a source.
 fn source_error(table: &str, message: impl std::fmt::Display) -> Error {
-    Error::Source { table: table.to_owned(), message: message.to_string() }
+    Error::Source {
+        table: table.to_owned(),
+        message: message.to_string(),
+    }
 }
 
 impl Source for KinesisSource {
@@ -130,10 +148,16 @@ impl Source for KinesisSource {
         let shard = split.id.0.parse().map_err(|e| error(format!("{e}")))?;
         let shard = ShardRef::new(self.options.stream.clone(), shard);
         let position = position::parse(&split.position).map_err(error)?;
-        let decoder = self.options.format.decoder(self.layout.record()).map_err(|e| error(e.to_string()))?;
+        let decoder = self
+            .options
+            .format
+            .decoder(self.layout.record())
+            .map_err(|e| error(e.to_string()))?;
         let drop_bad = self.options.format.parse_errors() == ParseErrors::Drop;
         let (layout, shards) = (Arc::clone(&self.layout), Arc::clone(&self.shards));
-        Ok(Box::new(ShardReader::open(shards, shard, position, layout, decoder, drop_bad, context)))
+        Ok(Box::new(ShardReader::open(
+            shards, shard, position, layout, decoder, drop_bad, context,
+        )))
     }
 }
 
@@ -169,7 +193,10 @@ impl KinesisSink {
 
 /// Makes the error of a sink.
 fn sink_error(sink: &str, message: impl std::fmt::Display) -> Error {
-    Error::Sink { sink: sink.to_owned(), message: message.to_string() }
+    Error::Sink {
+        sink: sink.to_owned(),
+        message: message.to_string(),
+    }
 }
 
 impl Sink for KinesisSink {
@@ -181,7 +208,15 @@ impl Sink for KinesisSink {
         let partitioner = Partitioner::new(&self.table, &self.options, &context);
         let (shards, encoder) = (Arc::clone(&self.shards), Arc::clone(&self.encoder));
         let next = Arc::clone(&self.next_checkpoint);
-        Ok(Box::new(KinesisWriter::new(Arc::clone(&self.name), &self.options, partitioner, encoder, shards, next, context)))
+        Ok(Box::new(KinesisWriter::new(
+            Arc::clone(&self.name),
+            &self.options,
+            partitioner,
+            encoder,
+            shards,
+            next,
+            context,
+        )))
     }
 
     fn committer(&self, context: CommitterContext) -> Result<Option<Arc<dyn SinkCommitter>>> {
@@ -189,6 +224,11 @@ impl Sink for KinesisSink {
             return Ok(None);
         }
         let (shards, next) = (Arc::clone(&self.shards), Arc::clone(&self.next_checkpoint));
-        Ok(Some(Arc::new(KinesisCommitter::new(Arc::clone(&self.name), shards, next, context))))
+        Ok(Some(Arc::new(KinesisCommitter::new(
+            Arc::clone(&self.name),
+            shards,
+            next,
+            context,
+        ))))
     }
 }

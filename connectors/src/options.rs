@@ -25,7 +25,11 @@ pub(crate) struct Options<'a> {
 impl<'a> Options<'a> {
     /// Begins to read a table's options. `connector` is known from the start.
     pub(crate) fn new(table: &'a str, values: &'a BTreeMap<String, String>) -> Self {
-        Self { table, values, known: RefCell::new(BTreeSet::from(["connector".to_owned()])) }
+        Self {
+            table,
+            values,
+            known: RefCell::new(BTreeSet::from(["connector".to_owned()])),
+        }
     }
 
     /// Returns an option's text, if it is set.
@@ -39,7 +43,10 @@ impl<'a> Options<'a> {
         match self.text(name) {
             Some("") => Err(ConnectorError::option(name, "must not be empty")),
             Some(text) => Ok(text),
-            None => Err(ConnectorError::option(name, format!("table {} needs this option", self.table))),
+            None => Err(ConnectorError::option(
+                name,
+                format!("table {} needs this option", self.table),
+            )),
         }
     }
 
@@ -49,7 +56,10 @@ impl<'a> Options<'a> {
             None => Ok(default),
             Some(text) if text.eq_ignore_ascii_case("true") => Ok(Flag::On),
             Some(text) if text.eq_ignore_ascii_case("false") => Ok(Flag::Off),
-            Some(text) => Err(ConnectorError::option(name, format!("'{text}' is neither true nor false"))),
+            Some(text) => Err(ConnectorError::option(
+                name,
+                format!("'{text}' is neither true nor false"),
+            )),
         }
     }
 
@@ -67,12 +77,16 @@ impl<'a> Options<'a> {
 
     /// Returns a duration such as `5s`, `100 ms` or `1 min`; a bare number is milliseconds.
     pub(crate) fn duration(&self, name: &str) -> Result<Option<Duration>, ConnectorError> {
-        self.text(name).map(|text| units::duration(text).map_err(|e| ConnectorError::option(name, e))).transpose()
+        self.text(name)
+            .map(|text| units::duration(text).map_err(|e| ConnectorError::option(name, e)))
+            .transpose()
     }
 
     /// Returns a size such as `128mb` in bytes; a bare number is bytes, the units are powers of 1,024.
     pub(crate) fn memory_size(&self, name: &str) -> Result<Option<u64>, ConnectorError> {
-        self.text(name).map(|text| units::memory_size(text).map_err(|e| ConnectorError::option(name, e))).transpose()
+        self.text(name)
+            .map(|text| units::memory_size(text).map_err(|e| ConnectorError::option(name, e)))
+            .transpose()
     }
 
     /// Returns a single character.
@@ -83,7 +97,10 @@ impl<'a> Options<'a> {
             (Some(c), None) => Ok(Some(c)),
             _ => match text {
                 "\\t" => Ok(Some('\t')),
-                _ => Err(ConnectorError::option(name, format!("'{text}' is not a single character"))),
+                _ => Err(ConnectorError::option(
+                    name,
+                    format!("'{text}' is not a single character"),
+                )),
             },
         }
     }
@@ -121,7 +138,9 @@ impl<'a> Options<'a> {
     /// Ends the reading: refuses options that nobody asked for.
     pub(crate) fn finish(self) -> Result<(), ConnectorError> {
         let known = self.known.into_inner();
-        let Some(name) = self.values.keys().find(|name| !known.contains(*name)) else { return Ok(()) };
+        let Some(name) = self.values.keys().find(|name| !known.contains(*name)) else {
+            return Ok(());
+        };
         let connector = self.values.get("connector").map_or("", String::as_str);
         let error = ConnectorError::option(name, format!("the connector '{connector}' has no such option"));
         Err(match closest(name, known.iter().map(String::as_str)) {
@@ -171,7 +190,13 @@ mod tests {
 
     #[test]
     fn what_was_asked_for_is_not_left_over() {
-        let values = values(&[("connector", "x"), ("a", "TRUE"), ("b", "5 s"), ("c", "1kb"), ("d", "\\t")]);
+        let values = values(&[
+            ("connector", "x"),
+            ("a", "TRUE"),
+            ("b", "5 s"),
+            ("c", "1kb"),
+            ("d", "\\t"),
+        ]);
         let options = Options::new("t", &values);
         assert_eq!(options.boolean("a", Flag::Off), Ok(Flag::On));
         assert_eq!(options.duration("b"), Ok(Some(Duration::from_secs(5))));
@@ -185,8 +210,14 @@ mod tests {
     fn values_that_do_not_parse_name_the_option() {
         let values = values(&[("n", "many"), ("f", "yes"), ("p", "LATESTT")]);
         let options = Options::new("t", &values);
-        assert_eq!(options.parsed::<u32>("n", "a number").unwrap_err().option.as_deref(), Some("n"));
-        assert_eq!(options.boolean("f", Flag::Off).unwrap_err().option.as_deref(), Some("f"));
+        assert_eq!(
+            options.parsed::<u32>("n", "a number").unwrap_err().option.as_deref(),
+            Some("n")
+        );
+        assert_eq!(
+            options.boolean("f", Flag::Off).unwrap_err().option.as_deref(),
+            Some("f")
+        );
         let error = options.choice("p", &[("LATEST", 1), ("TRIM_HORIZON", 2)]).unwrap_err();
         assert!(error.to_string().contains("did you mean 'LATEST'?"), "{error}");
     }

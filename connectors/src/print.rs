@@ -40,14 +40,25 @@ impl PrintSink {
         let options = Options::new(&table.name, &table.options);
         let identifier = options.text("print-identifier").unwrap_or("").to_owned();
         let standard_error = options.boolean("standard-error", Flag::Off)?;
-        options.refuse("sink.parallelism", "a sink runs on every worker of its job; leave the option out")?;
+        options.refuse(
+            "sink.parallelism",
+            "a sink runs on every worker of its job; leave the option out",
+        )?;
         crate::sinks::at_least_once_only(&options)?;
         options.finish()?;
         for field in table.schema.fields() {
             check_writable(field.name(), field.data_type())?;
         }
-        let target = if standard_error.is_on() { Target::Stderr } else { Target::Stdout };
-        Ok(Self { table: table.name.clone(), identifier, target })
+        let target = if standard_error.is_on() {
+            Target::Stderr
+        } else {
+            Target::Stdout
+        };
+        Ok(Self {
+            table: table.name.clone(),
+            identifier,
+            target,
+        })
     }
 }
 
@@ -58,7 +69,11 @@ impl Sink for PrintSink {
 
     fn writer(&self, context: SinkContext) -> Result<Box<dyn SinkWriter>> {
         let prefix = prefix(&self.identifier, context.worker, context.workers);
-        Ok(Box::new(PrintWriter { table: self.table.clone(), prefix, target: self.target }))
+        Ok(Box::new(PrintWriter {
+            table: self.table.clone(),
+            prefix,
+            target: self.target,
+        }))
     }
 
     fn committer(&self, _context: CommitterContext) -> Result<Option<Arc<dyn SinkCommitter>>> {
@@ -112,7 +127,11 @@ fn write_all(out: &mut dyn Write, lines: &[u8]) -> std::io::Result<()> {
 
 /// Writes each row of a batch as a line.
 fn format_rows(prefix: &str, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
-    let columns = batch.columns().iter().map(TextColumn::new).collect::<Result<Vec<_>>>()?;
+    let columns = batch
+        .columns()
+        .iter()
+        .map(TextColumn::new)
+        .collect::<Result<Vec<_>>>()?;
     for row in 0..batch.num_rows() {
         out.extend_from_slice(prefix.as_bytes());
         out.extend_from_slice(b"+I[");

@@ -86,7 +86,10 @@ pub fn check_sink(table: &TableDefinition) -> Result<(), ConnectorError> {
     if connector != Connector::Datagen
         && let Some(metadata) = table.metadata_columns.first()
     {
-        let message = format!("column {} is filled by the connector and cannot be written", metadata.column);
+        let message = format!(
+            "column {} is filled by the connector and cannot be written",
+            metadata.column
+        );
         return Err(ConnectorError::new(message).with_hint("leave it out of the sink's table"));
     }
     match connector {

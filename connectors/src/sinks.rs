@@ -15,8 +15,10 @@ pub(crate) fn delivery_guarantee(options: &Options<'_>) -> Result<Option<Deliver
         let message = "'none' is not offered: no sink here is faster by losing rows; leave the option out";
         return Err(ConnectorError::option(OPTION, message));
     }
-    let choices =
-        [("exactly-once", DeliveryGuarantee::ExactlyOnce), ("at-least-once", DeliveryGuarantee::AtLeastOnce)];
+    let choices = [
+        ("exactly-once", DeliveryGuarantee::ExactlyOnce),
+        ("at-least-once", DeliveryGuarantee::AtLeastOnce),
+    ];
     options.choice(OPTION, &choices)
 }
 
@@ -26,9 +28,10 @@ pub(crate) fn delivery_guarantee(options: &Options<'_>) -> Result<Option<Deliver
 /// When it is asked for.
 pub(crate) fn at_least_once_only(options: &Options<'_>) -> Result<(), ConnectorError> {
     match delivery_guarantee(options)? {
-        Some(DeliveryGuarantee::ExactlyOnce) => {
-            Err(ConnectorError::option(OPTION, "this sink writes at once and cannot take back: it is at-least-once"))
-        }
+        Some(DeliveryGuarantee::ExactlyOnce) => Err(ConnectorError::option(
+            OPTION,
+            "this sink writes at once and cannot take back: it is at-least-once",
+        )),
         _ => Ok(()),
     }
 }

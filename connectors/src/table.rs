@@ -44,7 +44,10 @@ impl TableDefinition {
 
     /// Returns the metadata key of a column, if the connector fills it.
     pub(crate) fn metadata_key(&self, column: &str) -> Option<&str> {
-        self.metadata_columns.iter().find(|m| m.column == column).map(|m| m.key.as_str())
+        self.metadata_columns
+            .iter()
+            .find(|m| m.column == column)
+            .map(|m| m.key.as_str())
     }
 
     /// Returns the columns that are in a record's bytes: neither metadata nor, with `without_partitions`, partition
@@ -54,7 +57,14 @@ impl TableDefinition {
             self.metadata_key(field.name()).is_none()
                 && (partitions == PartitionColumns::InRecord || !self.partition_keys.contains(field.name()))
         };
-        Arc::new(Schema::new(self.schema.fields().iter().filter(in_record).cloned().collect::<Vec<_>>()))
+        Arc::new(Schema::new(
+            self.schema
+                .fields()
+                .iter()
+                .filter(in_record)
+                .cloned()
+                .collect::<Vec<_>>(),
+        ))
     }
 
     /// Checks what every connector needs: metadata columns and keys that exist, and are named once.
@@ -65,13 +75,21 @@ impl TableDefinition {
         let missing = |name: &str| self.schema.column_with_name(name).is_none();
         for metadata in &self.metadata_columns {
             if missing(&metadata.column) {
-                return Err(ConnectorError::new(format!("the metadata column {} is not a column", metadata.column)));
+                return Err(ConnectorError::new(format!(
+                    "the metadata column {} is not a column",
+                    metadata.column
+                )));
             }
         }
-        for (what, names) in [("PARTITIONED BY", &self.partition_keys), ("PRIMARY KEY", &self.primary_key)] {
+        for (what, names) in [
+            ("PARTITIONED BY", &self.partition_keys),
+            ("PRIMARY KEY", &self.primary_key),
+        ] {
             for (i, name) in names.iter().enumerate() {
                 if missing(name) {
-                    return Err(ConnectorError::new(format!("the {what} column {name} is not a column of the table")));
+                    return Err(ConnectorError::new(format!(
+                        "the {what} column {name} is not a column of the table"
+                    )));
                 }
                 if names[..i].contains(name) {
                     return Err(ConnectorError::new(format!("the {what} column {name} is named twice")));

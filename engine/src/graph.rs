@@ -267,6 +267,12 @@ impl JobGraph {
                     source.table
                 )));
             }
+            if time.max_drift_ms.is_some_and(|drift| drift < 0) {
+                return Err(Error::Graph(format!(
+                    "the allowed drift of table {} is negative",
+                    source.table
+                )));
+            }
         }
         let uid = format!("source:{}", source.table);
         let watermark = WatermarkExpr(BTreeMap::from([(self.sources, 0)]));
@@ -376,7 +382,14 @@ impl JobGraph {
         }
         fields.push(Field::new(&spec.window_names.0, window_type.clone(), false));
         fields.push(Field::new(&spec.window_names.1, window_type, false));
-        for call in &spec.aggregates {
+        for (index, call) in spec.aggregates.iter().enumerate() {
+            // State is stored under the aggregates' names.
+            if spec.aggregates[..index].iter().any(|other| other.name == call.name) {
+                return Err(Error::Graph(format!(
+                    "two aggregates are named {}; give each its own name",
+                    call.name
+                )));
+            }
             for &argument in call.arguments.iter().chain(&call.filter) {
                 field_at(&schema, argument)?;
             }
@@ -406,6 +419,12 @@ impl JobGraph {
         if inputs.len() != custom.distributions.len() || inputs.is_empty() {
             return Err(Error::Graph(format!(
                 "operator {} needs one distribution for each of its inputs",
+                custom.name
+            )));
+        }
+        if custom.watermark_delay_ms < 0 {
+            return Err(Error::Graph(format!(
+                "the watermark delay of operator {} is negative",
                 custom.name
             )));
         }

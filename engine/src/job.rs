@@ -3,9 +3,10 @@
 use crate::error::{Error, Result};
 use crate::graph::JobGraph;
 use crate::key::{KEY_GROUPS_DEFAULT, KEY_GROUPS_MAX};
-use crate::runtime::{JobShared, Request, launch};
+use crate::runtime::{JobShared, Request, launch, panic_message};
 use crate::status::{JobPhase, JobStatus};
 use crate::time::{SystemTime, TimeSource};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_checkpoints::{Failpoints, RestoreFrom, SavepointName, SnapshotKind, SnapshotStore};
@@ -45,7 +46,7 @@ pub struct CheckpointOptions {
     pub store: SnapshotStore,
     /// The time between two checkpoints; `None`: only savepoints and the final one.
     pub interval: Option<Duration>,
-    /// An attempt that takes longer is given up.
+    /// An upload that takes longer is given up and repeated; a hold or a sink that is not through by then fails the job.
     pub timeout: Duration,
     /// Checkpoints kept.
     pub retained: usize,
@@ -139,6 +140,7 @@ pub enum JobEnd {
 pub struct JobHandle {
     shared: Arc<JobShared>,
     ended: watch::Receiver<Option<Result<JobEnd>>>,
+    keeps_checkpoints: bool,
 }
 
 impl std::fmt::Debug for JobHandle {
@@ -156,11 +158,17 @@ impl std::fmt::Debug for JobHandle {
 pub fn start(graph: JobGraph, config: JobConfig, runtime: &tokio::runtime::Handle) -> Result<JobHandle> {
     graph.validate()?;
     check(&config)?;
+    let keeps_checkpoints = config.checkpoints.is_some();
     let shared = Arc::new(JobShared::new(&graph, config.parallelism, Arc::clone(&config.time)));
     let (sender, ended) = watch::channel(None);
     let (for_thread, runtime) = (Arc::clone(&shared), runtime.clone());
     let run = move || {
-        let end = match launch(graph, config, &runtime, &for_thread) {
+        let launched = std::panic::catch_unwind(AssertUnwindSafe(|| launch(graph, config, &runtime, &for_thread)));
+        let launched = launched.unwrap_or_else(|panic| {
+            let message = panic_message(&*panic);
+            Err(Error::Internal(format!("the job's thread panicked: {message}")))
+        });
+        let end = match launched {
             Ok(end) => {
                 for_thread.update_status(|status| status.phase = JobPhase::Ended);
                 Ok(end)
@@ -172,15 +180,19 @@ pub fn start(graph: JobGraph, config: JobConfig, runtime: &tokio::runtime::Handl
                     .unwrap_or_else(|| Error::Internal("an error got lost".into())))
             }
         };
-        for_thread.answer_all(&Error::Checkpoint("the job has ended".into()));
-        // Nobody may be waiting.
+        // Nobody may be waiting. Whoever asks from now on sees the end; whoever asked before is answered.
         let _ = sender.send(Some(end));
+        for_thread.answer_all(&Error::Checkpoint("the job has ended".into()));
     };
     std::thread::Builder::new()
         .name("tidemill-job".to_owned())
         .spawn(run)
         .map_err(|error| Error::Limit(format!("the job's thread could not be started: {error}")))?;
-    Ok(JobHandle { shared, ended })
+    Ok(JobHandle {
+        shared,
+        ended,
+        keeps_checkpoints,
+    })
 }
 
 fn check(config: &JobConfig) -> Result<()> {
@@ -227,8 +239,13 @@ impl JobHandle {
     }
 
     async fn ask(&self, kind: SnapshotKind) -> Result<u64> {
+        self.check_store()?;
         let (answer, answered) = oneshot::channel();
         self.shared.ask(Request::Checkpoint { kind, answer });
+        self.answered(answered).await
+    }
+
+    async fn answered(&self, answered: oneshot::Receiver<Result<u64>>) -> Result<u64> {
         if self.ended.borrow().is_some() {
             return Err(Error::Checkpoint("the job has ended".into()));
         }
@@ -237,24 +254,35 @@ impl JobHandle {
             .unwrap_or_else(|_| Err(Error::Checkpoint("the job has ended".into())))
     }
 
-    /// Asks the job to stop; [`JobHandle::wait`] tells when and how it ended.
+    fn check_store(&self) -> Result<()> {
+        if self.keeps_checkpoints {
+            return Ok(());
+        }
+        let message = "the job keeps no checkpoints; configure a place for them, or stop it at once";
+        Err(Error::Checkpoint(message.into()))
+    }
+
+    /// Stops the job. Returns once the last checkpoint is published, or at once for [`StopMode::Now`];
+    /// [`JobHandle::wait`] tells when the job has ended.
     ///
     /// # Errors
-    /// When the savepoint's name is not valid.
-    pub fn stop(&self, mode: StopMode) -> Result<()> {
-        self.shared.update_status(|status| status.phase = JobPhase::Stopping);
-        match mode {
-            StopMode::Checkpoint => self.shared.ask(Request::StopAfter {
-                kind: SnapshotKind::Final,
-            }),
-            StopMode::Savepoint(name) => {
-                self.shared.ask(Request::StopAfter {
-                    kind: SnapshotKind::Savepoint(savepoint_name(&name)?),
-                });
+    /// When the last checkpoint cannot be: the job keeps none, or the savepoint's name is taken or not valid. The job then
+    /// goes on.
+    pub async fn stop(&self, mode: StopMode) -> Result<()> {
+        let kind = match mode {
+            StopMode::Now => {
+                self.shared.update_status(|status| status.phase = JobPhase::Stopping);
+                self.shared.ask(Request::StopNow);
+                return Ok(());
             }
-            StopMode::Now => self.shared.ask(Request::StopNow),
-        }
-        Ok(())
+            StopMode::Checkpoint => SnapshotKind::Final,
+            StopMode::Savepoint(name) => SnapshotKind::Savepoint(savepoint_name(&name)?),
+        };
+        self.check_store()?;
+        self.shared.update_status(|status| status.phase = JobPhase::Stopping);
+        let (answer, answered) = oneshot::channel();
+        self.shared.ask(Request::StopAfter { kind, answer });
+        self.answered(answered).await.map(|_| ())
     }
 
     /// Waits until the job has ended; may be called again and from several tasks.

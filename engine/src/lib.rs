@@ -20,7 +20,7 @@
 //! - nothing is published because of a frontier alone: only a checkpoint that exists is.
 //!
 //! File map: [`graph`] describes a job, [`job`] runs it, [`operator`], [`source`] and [`sink`] are what runs,
-//! [`operators`] are the engine's own, [`aggregate`] and [`expr`] what they compute with, [`key`] how rows find their
+//! `operators` are the engine's own, [`aggregate`] and [`expr`] what they compute with, [`key`] how rows find their
 //! worker, `runtime` the clock, the adapters and the checkpoint coordinator.
 
 pub mod aggregate;

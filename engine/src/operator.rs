@@ -46,7 +46,7 @@ pub struct TickClose {
     pub wall_time_ms: i64,
     /// The watermark of each input at this close, by the input's watermark expression.
     pub watermarks: Vec<Watermark>,
-    /// True for the last tick of a bounded job: no more ticks follow.
+    /// True for the last tick of a bounded job: no rows follow, only the tick of its final checkpoint.
     pub is_last: bool,
 }
 
@@ -166,11 +166,6 @@ pub trait Operator {
     /// Returns the wall time (milliseconds) at which the operator wants a tick to be closed even if nothing arrives.
     fn next_timer_ms(&self) -> Option<i64> {
         None
-    }
-
-    /// Says whether the operator keeps state or timers; a stateless one holds no capability between batches.
-    fn is_stateless(&self) -> bool {
-        false
     }
 }
 

@@ -25,4 +25,4 @@ mod sources;
 mod worker;
 
 pub(crate) use launch::launch;
-pub(crate) use shared::{JobShared, Request};
+pub(crate) use shared::{JobShared, Request, panic_message};

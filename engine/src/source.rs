@@ -116,7 +116,7 @@ pub trait SplitReader {
     /// Returns the position after the last row returned; restoring there reads exactly the rows that follow.
     fn position(&self) -> String;
 
-    /// Says whether `read` would return rows or the end now. Called when no tick is open; must be cheap.
+    /// Says whether `read` would return rows or the end now. Called often, within ticks and between them: must be cheap.
     fn is_ready(&mut self) -> bool;
 
     /// Returns how long to wait before asking again when the reader itself limits its rate.

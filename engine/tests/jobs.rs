@@ -251,7 +251,7 @@ proptest! {
             config.ticks.rows_max = 8;
             let job = start(graph(&table, &windows, &rows), config, runtime.handle()).unwrap();
             std::thread::sleep(Duration::from_millis(after_ms));
-            job.stop(StopMode::Now).unwrap();
+            runtime.block_on(job.stop(StopMode::Now)).unwrap();
             runtime.block_on(job.wait()).unwrap();
         }
         let job = start(graph(&table, &windows, &rows), config(2, Some(&store)), runtime.handle()).unwrap();
@@ -307,7 +307,13 @@ fn stop_with_savepoint_then_restore_continues_exactly() {
     runtime.block_on(job.savepoint("mid")).unwrap();
     let taken = runtime.block_on(job.savepoint("mid")).unwrap_err();
     assert!(taken.to_string().contains("exists already"), "{taken}");
-    job.stop(StopMode::Savepoint("end".into())).unwrap();
+    let taken = runtime
+        .block_on(job.stop(StopMode::Savepoint("mid".into())))
+        .unwrap_err();
+    assert!(taken.to_string().contains("exists already"), "{taken}");
+    source.push(0, batch(&[(2, 7, 1)]));
+    until(|| rows.rows() == 3, "a job whose stop was refused goes on");
+    runtime.block_on(job.stop(StopMode::Savepoint("end".into()))).unwrap();
     assert_eq!(runtime.block_on(job.wait()).unwrap(), JobEnd::Stopped);
     source.push(0, batch(&[(1, 6, 4)]));
     source.end();
@@ -318,8 +324,11 @@ fn stop_with_savepoint_then_restore_continues_exactly() {
     )
     .unwrap();
     assert_eq!(runtime.block_on(job.wait()).unwrap(), JobEnd::Finished);
-    assert_eq!(windows_of(&windows), BTreeMap::from([((1, 10), vec![(3, 7)])]));
-    assert_eq!(rows.rows(), 3);
+    assert_eq!(
+        windows_of(&windows),
+        BTreeMap::from([((1, 10), vec![(3, 7)]), ((2, 10), vec![(1, 1)])])
+    );
+    assert_eq!(rows.rows(), 4);
 }
 
 #[test]

@@ -84,8 +84,9 @@ pub(crate) fn check_tokens(script: &Script<'_>, limits: &Limits) -> Result<()> {
             Token::EOF => break,
             Token::LParen | Token::LBracket | Token::LBrace => chains.push(0),
             Token::RParen | Token::RBracket | Token::RBrace => {
-                if chains.len() > 1 {
-                    chains.pop();
+                chains.pop();
+                if chains.is_empty() {
+                    chains.push(0);
                 }
             }
             Token::SemiColon => {

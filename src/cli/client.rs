@@ -48,7 +48,10 @@ impl Refusal {
 
     /// Says whether the request was at fault, and not the server.
     pub(crate) fn is_users(&self) -> bool {
-        self.problem.get("status").and_then(Value::as_u64).is_some_and(|status| (400..500).contains(&status))
+        self.problem
+            .get("status")
+            .and_then(Value::as_u64)
+            .is_some_and(|status| (400..500).contains(&status))
     }
 }
 
@@ -65,7 +68,14 @@ impl std::fmt::Display for Refusal {
         if let Some(hint) = self.text("hint") {
             write!(f, "\nhint: {hint}")?;
         }
-        for line in self.problem.get("stderr").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        for line in self
+            .problem
+            .get("stderr")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
             write!(f, "\n  stderr: {line}")?;
         }
         Ok(())
@@ -86,7 +96,10 @@ pub(crate) struct Client {
 pub(crate) fn http_client() -> Result<reqwest::Client, reqwest::Error> {
     // Servers speak plain HTTP, but the client wants to know its crypto provider when it is built.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().connect_timeout(CONNECT_TIMEOUT).build()
+    reqwest::Client::builder()
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .build()
 }
 
 impl Client {
@@ -95,7 +108,11 @@ impl Client {
     /// # Errors
     /// When that is no such URL.
     pub(crate) fn new(server: &str) -> Result<Self, ClientError> {
-        let wrong = |reason: String| ClientError::Url(format!("--server {server}: {reason}; write it like http://127.0.0.1:4566"));
+        let wrong = |reason: String| {
+            ClientError::Url(format!(
+                "--server {server}: {reason}; write it like http://127.0.0.1:4566"
+            ))
+        };
         let base = url::Url::parse(server).map_err(|error| wrong(error.to_string()))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
             return Err(wrong("this is no URL of a server".into()));
@@ -124,7 +141,10 @@ impl Client {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let unreachable = |error: reqwest::Error| ClientError::Unreachable { url: self.base.to_string(), reason: causes(&error) };
+        let unreachable = |error: reqwest::Error| ClientError::Unreachable {
+            url: self.base.to_string(),
+            reason: causes(&error),
+        };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let bytes = response.bytes().await.map_err(unreachable)?;
@@ -132,7 +152,10 @@ impl Client {
             return Ok(Value::Null);
         }
         let Ok(value) = serde_json::from_slice::<Value>(&bytes) else {
-            return Err(ClientError::Strange { url: url.to_string(), status });
+            return Err(ClientError::Strange {
+                url: url.to_string(),
+                status,
+            });
         };
         if status.is_success() {
             return Ok(value);
@@ -140,7 +163,10 @@ impl Client {
         if value.get("detail").is_some() {
             return Err(ClientError::Refused(Refusal { problem: value }));
         }
-        Err(ClientError::Strange { url: url.to_string(), status })
+        Err(ClientError::Strange {
+            url: url.to_string(),
+            status,
+        })
     }
 }
 
@@ -162,9 +188,13 @@ mod tests {
 
     #[test]
     fn a_refusal_reads_as_a_compiler_would_write_it() {
-        let problem = json!({"detail": "no column pge", "line": 3, "column": 8, "hint": "did you mean page?", "status": 400});
+        let problem =
+            json!({"detail": "no column pge", "line": 3, "column": 8, "hint": "did you mean page?", "status": 400});
         let refusal = Refusal { problem };
-        assert_eq!(refusal.to_string(), "line 3, column 8: no column pge\nhint: did you mean page?");
+        assert_eq!(
+            refusal.to_string(),
+            "line 3, column 8: no column pge\nhint: did you mean page?"
+        );
         assert!(refusal.is_users());
     }
 

@@ -43,7 +43,11 @@ pub(super) fn run(arguments: DemoArguments, log: &LogArguments) -> ExitCode {
         log_format: log.log_format,
         log_level: log.log_level.clone(),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().thread_name("demo").enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .thread_name("demo")
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(EXIT_FAILED, format!("cannot start: {error}")),
     };

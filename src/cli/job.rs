@@ -79,7 +79,12 @@ pub(super) enum JobCommand {
 #[derive(Clone, Debug, Args)]
 pub(super) struct ServerArguments {
     /// The server.
-    #[arg(long, value_name = "URL", env = "TIDEMILL_SERVER", default_value = "http://127.0.0.1:4566")]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "TIDEMILL_SERVER",
+        default_value = "http://127.0.0.1:4566"
+    )]
     server: String,
     /// Print the answer as JSON.
     #[arg(long)]
@@ -100,7 +105,11 @@ pub(super) struct OneJob {
 #[derive(Debug, Args)]
 pub(super) struct SubmitArguments {
     /// The SQL text; - reads standard input.
-    #[arg(value_name = "FILE", required_unless_present = "executable", conflicts_with = "executable")]
+    #[arg(
+        value_name = "FILE",
+        required_unless_present = "executable",
+        conflicts_with = "executable"
+    )]
     file: Option<PathBuf>,
     /// A Rust job's binary in the server's --job-binaries directory.
     #[arg(long, value_name = "PATH")]
@@ -135,8 +144,14 @@ pub(super) struct SubmitArguments {
 
 impl SubmitArguments {
     fn into_body(self) -> Result<Value, String> {
-        let stem = self.file.as_ref().or(self.executable.as_ref()).and_then(|path| path.file_stem());
-        let stem = stem.filter(|stem| *stem != "-").map(|stem| stem.to_string_lossy().into_owned());
+        let stem = self
+            .file
+            .as_ref()
+            .or(self.executable.as_ref())
+            .and_then(|path| path.file_stem());
+        let stem = stem
+            .filter(|stem| *stem != "-")
+            .map(|stem| stem.to_string_lossy().into_owned());
         let name = self.name.or(stem).ok_or("give the job a name with --name")?;
         let mut body = Map::new();
         body.insert("name".into(), name.into());
@@ -159,7 +174,11 @@ impl SubmitArguments {
             ("restart_attempts", self.restart_attempts.map(Value::from)),
             ("client_token", self.client_token.map(Value::from)),
         ];
-        body.extend(optional.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?))));
+        body.extend(
+            optional
+                .into_iter()
+                .filter_map(|(field, value)| Some((field.to_owned(), value?))),
+        );
         Ok(Value::Object(body))
     }
 }
@@ -187,7 +206,11 @@ async fn run_here(command: JobCommand) -> ExitCode {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match client.ask(method, &path, query, body.as_ref()).await {
         Ok(answer) => {
-            print(&if server.json { answer.to_string() } else { printer(&answer) });
+            print(&if server.json {
+                answer.to_string()
+            } else {
+                printer(&answer)
+            });
             ExitCode::from(EXIT_OK)
         }
         Err(ClientError::Refused(refusal)) => {
@@ -200,17 +223,35 @@ async fn run_here(command: JobCommand) -> ExitCode {
     }
 }
 
-type Asked = (ServerArguments, Method, Vec<String>, Option<&'static str>, Option<Value>, Printer);
+type Asked = (
+    ServerArguments,
+    Method,
+    Vec<String>,
+    Option<&'static str>,
+    Option<Value>,
+    Printer,
+);
 
 fn request(command: JobCommand) -> Result<Asked, String> {
     let jobs = || vec!["jobs".to_owned()];
     let one = |job: &OneJob, more: Option<&str>| {
-        ["jobs", job.id.as_str()].into_iter().chain(more).map(str::to_owned).collect::<Vec<_>>()
+        ["jobs", job.id.as_str()]
+            .into_iter()
+            .chain(more)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     Ok(match command {
         JobCommand::Submit(arguments) => {
             let server = arguments.server.clone();
-            (server, Method::POST, jobs(), None, Some(arguments.into_body()?), print_job)
+            (
+                server,
+                Method::POST,
+                jobs(),
+                None,
+                Some(arguments.into_body()?),
+                print_job,
+            )
         }
         JobCommand::List { server } => (server, Method::GET, jobs(), None, None, print_jobs),
         JobCommand::Show { job } => (job.server.clone(), Method::GET, one(&job, None), None, None, print_job),
@@ -219,29 +260,66 @@ fn request(command: JobCommand) -> Result<Asked, String> {
                 Some(name) => json!({ "mode": "savepoint", "savepoint": name }),
                 None => json!({ "mode": if now { "now" } else { "checkpoint" } }),
             };
-            (job.server.clone(), Method::POST, one(&job, Some("stop")), None, Some(body), print_job)
+            (
+                job.server.clone(),
+                Method::POST,
+                one(&job, Some("stop")),
+                None,
+                Some(body),
+                print_job,
+            )
         }
-        JobCommand::Start { job, restore, allow_non_restored_state } => {
+        JobCommand::Start {
+            job,
+            restore,
+            allow_non_restored_state,
+        } => {
             let mut body = json!({});
             if let Some(restore) = restore {
                 body = json!({ "restore": restore, "allow_non_restored_state": allow_non_restored_state });
             }
-            (job.server.clone(), Method::POST, one(&job, Some("start")), None, Some(body), print_job)
+            (
+                job.server.clone(),
+                Method::POST,
+                one(&job, Some("start")),
+                None,
+                Some(body),
+                print_job,
+            )
         }
         JobCommand::Delete { job, force } => {
             let query = force.then_some("force=true");
-            (job.server.clone(), Method::DELETE, one(&job, None), query, None, |_| "deleted".to_owned())
+            (job.server.clone(), Method::DELETE, one(&job, None), query, None, |_| {
+                "deleted".to_owned()
+            })
         }
         JobCommand::Savepoint { job, name } => {
             let body = json!({ "name": name });
-            (job.server.clone(), Method::POST, one(&job, Some("savepoints")), None, Some(body), print_restore_point)
+            (
+                job.server.clone(),
+                Method::POST,
+                one(&job, Some("savepoints")),
+                None,
+                Some(body),
+                print_restore_point,
+            )
         }
-        JobCommand::Savepoints { job } => {
-            (job.server.clone(), Method::GET, one(&job, Some("savepoints")), None, None, print_savepoints)
-        }
-        JobCommand::Checkpoint { job } => {
-            (job.server.clone(), Method::POST, one(&job, Some("checkpoints")), None, None, print_restore_point)
-        }
+        JobCommand::Savepoints { job } => (
+            job.server.clone(),
+            Method::GET,
+            one(&job, Some("savepoints")),
+            None,
+            None,
+            print_savepoints,
+        ),
+        JobCommand::Checkpoint { job } => (
+            job.server.clone(),
+            Method::POST,
+            one(&job, Some("checkpoints")),
+            None,
+            None,
+            print_restore_point,
+        ),
     })
 }
 
@@ -261,17 +339,37 @@ fn cell(value: &Value, field: &str) -> String {
 
 fn print_jobs(answer: &Value) -> String {
     let fields = ["name", "state", "parallelism", "restarts", "watermark_lag_ms", "id"];
-    let jobs = answer.get("jobs").and_then(Value::as_array).cloned().unwrap_or_default();
-    table(&["NAME", "STATE", "PARALLELISM", "RESTARTS", "LAG MS", "ID"], &fields, &jobs)
+    let jobs = answer
+        .get("jobs")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    table(
+        &["NAME", "STATE", "PARALLELISM", "RESTARTS", "LAG MS", "ID"],
+        &fields,
+        &jobs,
+    )
 }
 
 fn print_savepoints(answer: &Value) -> String {
-    let savepoints = answer.get("savepoints").and_then(Value::as_array).cloned().unwrap_or_default();
-    table(&["NAME", "CHECKPOINT", "RESTORE"], &["name", "checkpoint", "restore"], &savepoints)
+    let savepoints = answer
+        .get("savepoints")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    table(
+        &["NAME", "CHECKPOINT", "RESTORE"],
+        &["name", "checkpoint", "restore"],
+        &savepoints,
+    )
 }
 
 fn print_restore_point(answer: &Value) -> String {
-    format!("checkpoint {}; restore with {}", cell(answer, "checkpoint"), cell(answer, "restore"))
+    format!(
+        "checkpoint {}; restore with {}",
+        cell(answer, "checkpoint"),
+        cell(answer, "restore")
+    )
 }
 
 fn print_job(job: &Value) -> String {
@@ -291,19 +389,38 @@ fn print_job(job: &Value) -> String {
     .into_iter()
     .map(|(title, field)| format!("{title:<17}{}", cell(job, field)))
     .collect();
-    if let Some(checkpoint) = job.get("checkpoints").and_then(Value::as_array).and_then(|all| all.last()) {
+    if let Some(checkpoint) = job
+        .get("checkpoints")
+        .and_then(Value::as_array)
+        .and_then(|all| all.last())
+    {
         let (id, duration) = (cell(checkpoint, "id"), cell(checkpoint, "duration_ms"));
-        lines.push(format!("{:<17}{id} ({duration} ms, {} bytes of state)", "last checkpoint", cell(checkpoint, "state_bytes")));
+        lines.push(format!(
+            "{:<17}{id} ({duration} ms, {} bytes of state)",
+            "last checkpoint",
+            cell(checkpoint, "state_bytes")
+        ));
     }
     if let Some(error) = job.get("last_error").filter(|error| error.is_object()) {
         lines.push(format!("{:<17}{}", "last error", cell(error, "message")));
     }
-    let operators = job.get("operators").and_then(Value::as_array).cloned().unwrap_or_default();
+    let operators = job
+        .get("operators")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     if !operators.is_empty() {
         lines.push(String::new());
         lines.push(table(
             &["OPERATOR", "ROWS IN", "ROWS OUT", "LATE", "DROPPED", "STATE BYTES"],
-            &["name", "rows_in", "rows_out", "rows_late", "rows_dropped", "state_bytes"],
+            &[
+                "name",
+                "rows_in",
+                "rows_out",
+                "rows_late",
+                "rows_dropped",
+                "state_bytes",
+            ],
             &operators,
         ));
     }
@@ -313,11 +430,19 @@ fn print_job(job: &Value) -> String {
 /// Writes rows in columns as wide as they need to be.
 fn table(titles: &[&str], fields: &[&str], rows: &[Value]) -> String {
     let mut cells: Vec<Vec<String>> = vec![titles.iter().map(|title| (*title).to_owned()).collect()];
-    cells.extend(rows.iter().map(|row| fields.iter().map(|field| cell(row, field)).collect()));
-    let widths: Vec<usize> =
-        (0..titles.len()).map(|at| cells.iter().map(|row| row[at].chars().count()).max().unwrap_or(0)).collect();
+    cells.extend(
+        rows.iter()
+            .map(|row| fields.iter().map(|field| cell(row, field)).collect()),
+    );
+    let widths: Vec<usize> = (0..titles.len())
+        .map(|at| cells.iter().map(|row| row[at].chars().count()).max().unwrap_or(0))
+        .collect();
     let line = |row: &Vec<String>| {
-        let padded: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
+        let padded: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, &width)| format!("{cell:<width$}"))
+            .collect();
         padded.join("  ").trim_end().to_owned()
     };
     cells.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -330,6 +455,9 @@ mod tests {
     #[test]
     fn tables_line_up() {
         let rows = [json!({"name": "long-name", "n": 1}), json!({"name": "b", "n": null})];
-        assert_eq!(table(&["NAME", "N"], &["name", "n"], &rows), "NAME       N\nlong-name  1\nb          -");
+        assert_eq!(
+            table(&["NAME", "N"], &["name", "n"], &rows),
+            "NAME       N\nlong-name  1\nb          -"
+        );
     }
 }

@@ -49,7 +49,11 @@ pub(super) fn run(arguments: RunArguments) -> ExitCode {
         Err(message) => return fail(EXIT_REFUSED, message),
     };
     let is_stdin = arguments.file == Path::new("-");
-    let stem = if is_stdin { "job".into() } else { arguments.file.file_stem().unwrap_or_default().to_string_lossy() };
+    let stem = if is_stdin {
+        "job".into()
+    } else {
+        arguments.file.file_stem().unwrap_or_default().to_string_lossy()
+    };
     let options = Standalone {
         name: arguments.name,
         name_default: stem.into_owned(),

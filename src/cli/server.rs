@@ -87,7 +87,11 @@ impl ServerArguments {
 pub(super) fn run(arguments: ServerArguments, log: &LogArguments) -> ExitCode {
     let json = arguments.json;
     let options = arguments.into_options(log);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().thread_name("server").enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .thread_name("server")
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(EXIT_FAILED, format!("cannot start: {error}")),
     };
@@ -109,7 +113,10 @@ pub(super) fn run(arguments: ServerArguments, log: &LogArguments) -> ExitCode {
 fn announce(server: &Server, json: bool) {
     let address = server.address();
     if json {
-        println!("{}", serde_json::json!({ "url": format!("http://{address}"), "process_id": std::process::id() }));
+        println!(
+            "{}",
+            serde_json::json!({ "url": format!("http://{address}"), "process_id": std::process::id() })
+        );
     } else {
         println!("listening on http://{address}");
     }

@@ -43,28 +43,51 @@ pub(super) struct Shard {
 impl Kinesis {
     /// Makes a client of the server at `url`.
     pub(super) fn new(url: &str) -> anyhow::Result<Self> {
-        Ok(Self { url: url.to_owned(), http: crate::cli::client::http_client()? })
+        Ok(Self {
+            url: url.to_owned(),
+            http: crate::cli::client::http_client()?,
+        })
     }
 
     async fn call(&self, operation: &str, body: &Value) -> anyhow::Result<Value> {
-        let request = self.http.post(&self.url).header("X-Amz-Target", format!("Kinesis_20131202.{operation}"));
-        let request = request.header("Content-Type", "application/x-amz-json-1.1").body(body.to_string());
-        let response = request.send().await.with_context(|| format!("{operation} was not answered"))?;
+        let request = self
+            .http
+            .post(&self.url)
+            .header("X-Amz-Target", format!("Kinesis_20131202.{operation}"));
+        let request = request
+            .header("Content-Type", "application/x-amz-json-1.1")
+            .body(body.to_string());
+        let response = request
+            .send()
+            .await
+            .with_context(|| format!("{operation} was not answered"))?;
         let status = response.status();
         let bytes = response.bytes().await?;
-        ensure!(status.is_success(), "{operation} was refused ({status}): {}", String::from_utf8_lossy(&bytes));
+        ensure!(
+            status.is_success(),
+            "{operation} was refused ({status}): {}",
+            String::from_utf8_lossy(&bytes)
+        );
         if bytes.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&bytes).with_context(|| format!("{operation} was answered with something that is not JSON"))
+        serde_json::from_slice(&bytes)
+            .with_context(|| format!("{operation} was answered with something that is not JSON"))
     }
 
     /// Creates a stream and waits until it can be used.
     pub(super) async fn create_stream(&self, name: &str, shards: u32) -> anyhow::Result<()> {
-        self.call("CreateStream", &json!({ "StreamName": name, "ShardCount": shards })).await?;
+        self.call("CreateStream", &json!({ "StreamName": name, "ShardCount": shards }))
+            .await?;
         for _ in 0..100 {
-            let summary = self.call("DescribeStreamSummary", &json!({ "StreamName": name })).await?;
-            if summary.pointer("/StreamDescriptionSummary/StreamStatus").and_then(Value::as_str) == Some("ACTIVE") {
+            let summary = self
+                .call("DescribeStreamSummary", &json!({ "StreamName": name }))
+                .await?;
+            if summary
+                .pointer("/StreamDescriptionSummary/StreamStatus")
+                .and_then(Value::as_str)
+                == Some("ACTIVE")
+            {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -75,14 +98,18 @@ impl Kinesis {
     /// Lists the shards of a stream.
     pub(super) async fn shards(&self, stream: &str) -> anyhow::Result<Vec<Shard>> {
         let answer = self.call("ListShards", &json!({ "StreamName": stream })).await?;
-        let shards = answer.get("Shards").and_then(Value::as_array).context("ListShards told no shards")?;
+        let shards = answer
+            .get("Shards")
+            .and_then(Value::as_array)
+            .context("ListShards told no shards")?;
         let text = |shard: &Value, pointer: &str| shard.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         shards
             .iter()
             .map(|shard| {
                 Ok(Shard {
                     id: text(shard, "/ShardId").context("a shard without an id")?,
-                    starting_hash_key: text(shard, "/HashKeyRange/StartingHashKey").context("a shard without a range")?,
+                    starting_hash_key: text(shard, "/HashKeyRange/StartingHashKey")
+                        .context("a shard without a range")?,
                 })
             })
             .collect()
@@ -92,9 +119,19 @@ impl Kinesis {
     pub(super) async fn put_records(&self, stream: &str, mut records: Vec<PutRecord>) -> anyhow::Result<()> {
         for attempt in 0..ATTEMPTS_MAX {
             let entries: Vec<Value> = records.iter().map(entry).collect();
-            let answer = self.call("PutRecords", &json!({ "StreamName": stream, "Records": entries })).await?;
-            let results = answer.get("Records").and_then(Value::as_array).context("PutRecords told no results")?;
-            ensure!(results.len() == records.len(), "PutRecords told {} results of {}", results.len(), records.len());
+            let answer = self
+                .call("PutRecords", &json!({ "StreamName": stream, "Records": entries }))
+                .await?;
+            let results = answer
+                .get("Records")
+                .and_then(Value::as_array)
+                .context("PutRecords told no results")?;
+            ensure!(
+                results.len() == records.len(),
+                "PutRecords told {} results of {}",
+                results.len(),
+                records.len()
+            );
             let refused = |result: &Value| result.get("ErrorCode").is_some_and(|code| !code.is_null());
             let mut results = results.iter();
             records.retain(|_| results.next().is_some_and(refused));
@@ -110,22 +147,36 @@ impl Kinesis {
     pub(super) async fn oldest(&self, stream: &str, shard: &str) -> anyhow::Result<String> {
         let body = json!({ "StreamName": stream, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON" });
         let answer = self.call("GetShardIterator", &body).await?;
-        let iterator = answer.get("ShardIterator").and_then(Value::as_str).context("GetShardIterator told no iterator")?;
+        let iterator = answer
+            .get("ShardIterator")
+            .and_then(Value::as_str)
+            .context("GetShardIterator told no iterator")?;
         Ok(iterator.to_owned())
     }
 
     /// Reads the next records: their contents, the next iterator, and whether there is nothing behind them now.
     pub(super) async fn next(&self, iterator: &str) -> anyhow::Result<(Vec<Vec<u8>>, Option<String>, bool)> {
-        let answer = self.call("GetRecords", &json!({ "ShardIterator": iterator, "Limit": 10_000 })).await?;
-        let records = answer.get("Records").and_then(Value::as_array).context("GetRecords told no records")?;
+        let answer = self
+            .call("GetRecords", &json!({ "ShardIterator": iterator, "Limit": 10_000 }))
+            .await?;
+        let records = answer
+            .get("Records")
+            .and_then(Value::as_array)
+            .context("GetRecords told no records")?;
         let contents = records
             .iter()
             .map(|record| {
-                let data = record.get("Data").and_then(Value::as_str).context("a record without data")?;
+                let data = record
+                    .get("Data")
+                    .and_then(Value::as_str)
+                    .context("a record without data")?;
                 BASE64.decode(data).context("a record whose data is not base64")
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
-        let next = answer.get("NextShardIterator").and_then(Value::as_str).map(str::to_owned);
+        let next = answer
+            .get("NextShardIterator")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
         let is_end = contents.is_empty() && answer.get("MillisBehindLatest").and_then(Value::as_u64) == Some(0);
         Ok((contents, next, is_end))
     }

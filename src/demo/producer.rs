@@ -23,8 +23,26 @@ const CLOSING_AFTER_MS: i64 = 10_000;
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// Different pages.
 const PAGES: &[&str] = &[
-    "/", "/basket", "/blog", "/books", "/checkout", "/contact", "/events", "/games", "/garden", "/help", "/jobs", "/kitchen",
-    "/music", "/news", "/offers", "/search", "/shoes", "/tools", "/toys", "/travel",
+    "/",
+    "/basket",
+    "/blog",
+    "/books",
+    "/checkout",
+    "/contact",
+    "/events",
+    "/games",
+    "/garden",
+    "/help",
+    "/jobs",
+    "/kitchen",
+    "/music",
+    "/news",
+    "/offers",
+    "/search",
+    "/shoes",
+    "/tools",
+    "/toys",
+    "/travel",
 ];
 /// Different users.
 const USERS: u64 = 5_000;
@@ -94,14 +112,25 @@ pub(super) async fn close(kinesis: &Kinesis, stream: &str, shards: &[Shard], end
 fn click(random: &mut Random, newest_ms: i64) -> PutRecord {
     let user = format!("user-{}", random.below(USERS));
     // The product of two draws makes some pages far more popular than others.
-    let page = PAGES[(random.below(PAGES.len() as u64) * random.below(PAGES.len() as u64) / PAGES.len() as u64) as usize];
-    let cents = if random.below(20) == 0 { 100 + random.below(9_900) } else { 0 };
+    let page =
+        PAGES[(random.below(PAGES.len() as u64) * random.below(PAGES.len() as u64) / PAGES.len() as u64) as usize];
+    let cents = if random.below(20) == 0 {
+        100 + random.below(9_900)
+    } else {
+        0
+    };
     let ts = newest_ms - random.below(JITTER_MS as u64 + 1) as i64;
-    PutRecord { data: event(page, &user, cents, ts), partition_key: user, explicit_hash_key: None }
+    PutRecord {
+        data: event(page, &user, cents, ts),
+        partition_key: user,
+        explicit_hash_key: None,
+    }
 }
 
 fn event(page: &str, user: &str, cents: u64, ts: i64) -> Vec<u8> {
-    json!({ "page": page, "user_id": user, "cents": cents, "ts": timestamp::format(ts) }).to_string().into_bytes()
+    json!({ "page": page, "user_id": user, "cents": cents, "ts": timestamp::format(ts) })
+        .to_string()
+        .into_bytes()
 }
 
 /// A generator of numbers that need not be good, only different (splitmix64).

@@ -100,7 +100,9 @@ fn count(shards: &[Vec<Click>]) -> anyhow::Result<Expected> {
         }
         watermark = watermark.min(newest.saturating_sub(DELAY_MS));
     }
-    let fired = groups.into_iter().filter(|((start, _), _)| start + WINDOW_MS - 1 <= watermark);
+    let fired = groups
+        .into_iter()
+        .filter(|((start, _), _)| start + WINDOW_MS - 1 <= watermark);
     let rows = fired.map(|((window_start_ms, page), group)| Row {
         window_start_ms,
         window_end_ms: window_start_ms + WINDOW_MS,
@@ -109,7 +111,10 @@ fn count(shards: &[Vec<Click>]) -> anyhow::Result<Expected> {
         users: i64::try_from(group.users.len()).unwrap_or(i64::MAX),
         cents: group.cents,
     });
-    Ok(Expected { rows: rows.map(|row| (row, 1)).collect(), events })
+    Ok(Expected {
+        rows: rows.map(|row| (row, 1)).collect(),
+        events,
+    })
 }
 
 /// Reads one record of the output stream.
@@ -165,7 +170,11 @@ fn files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
             if entry.file_name().to_string_lossy().starts_with(['.', '_']) {
                 continue;
             }
-            if entry.file_type()?.is_dir() { left.push(entry.path()) } else { found.push(entry.path()) }
+            if entry.file_type()?.is_dir() {
+                left.push(entry.path())
+            } else {
+                found.push(entry.path())
+            }
         }
     }
     Ok(found)
@@ -173,17 +182,29 @@ fn files(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 fn add_batch(batch: &RecordBatch, rows: &mut Multiset) -> anyhow::Result<()> {
     let column = |name: &str, to: &DataType| {
-        let column = batch.column_by_name(name).with_context(|| format!("there is no column {name}"))?;
+        let column = batch
+            .column_by_name(name)
+            .with_context(|| format!("there is no column {name}"))?;
         cast(column, to).with_context(|| format!("column {name}"))
     };
     let ms = DataType::Timestamp(TimeUnit::Millisecond, None);
     let (start, end) = (column("window_start", &ms)?, column("window_end", &ms)?);
-    let (start, end) = (start.as_primitive::<TimestampMillisecondType>(), end.as_primitive::<TimestampMillisecondType>());
+    let (start, end) = (
+        start.as_primitive::<TimestampMillisecondType>(),
+        end.as_primitive::<TimestampMillisecondType>(),
+    );
     let page = column("page", &DataType::Utf8)?;
     let numbers = ["clicks", "users", "cents"].map(|name| column(name, &DataType::Int64));
     let [clicks, users, cents] = numbers;
     let (clicks, users, cents) = (clicks?, users?, cents?);
-    if [page.null_count(), start.null_count(), clicks.null_count(), users.null_count(), cents.null_count()] != [0; 5] {
+    if [
+        page.null_count(),
+        start.null_count(),
+        clicks.null_count(),
+        users.null_count(),
+        cents.null_count(),
+    ] != [0; 5]
+    {
         bail!("a null where there can be none");
     }
     for row in 0..batch.num_rows() {
@@ -216,13 +237,23 @@ mod tests {
     use super::*;
 
     fn click(page: &str, user: &str, cents: i64, ts: i64) -> Click {
-        Click { page: page.into(), user_id: user.into(), cents, ts: timestamp::format(ts) }
+        Click {
+            page: page.into(),
+            user_id: user.into(),
+            cents,
+            ts: timestamp::format(ts),
+        }
     }
 
     #[test]
     fn windows_are_counted_when_the_slowest_shard_has_passed_them() {
         let shards = [
-            vec![click("/a", "u", 5, 4_999), click("/a", "u", 7, 0), click("/a", "v", 0, 5_000), click("e", "n", 0, 20_000)],
+            vec![
+                click("/a", "u", 5, 4_999),
+                click("/a", "u", 7, 0),
+                click("/a", "v", 0, 5_000),
+                click("e", "n", 0, 20_000),
+            ],
             vec![click("/a", "w", 1, 1), click("e", "n", 0, 11_999)],
         ];
         let counted = count(&shards).unwrap();
@@ -235,9 +266,15 @@ mod tests {
             cents,
         };
         assert_eq!(counted.events, 6);
-        assert_eq!(counted.rows, Multiset::from([(row(0, 3, 2, 13), 1), (row(5_000, 1, 1, 0), 1)]));
+        assert_eq!(
+            counted.rows,
+            Multiset::from([(row(0, 3, 2, 13), 1), (row(5_000, 1, 1, 0), 1)])
+        );
         // One millisecond less in the slower shard, and the second window has not fired.
-        let slower = [vec![click("/a", "u", 0, 5_000), click("e", "n", 0, 20_000)], vec![click("e", "n", 0, 11_998)]];
+        let slower = [
+            vec![click("/a", "u", 0, 5_000), click("e", "n", 0, 20_000)],
+            vec![click("e", "n", 0, 11_998)],
+        ];
         assert!(count(&slower).unwrap().rows.is_empty());
     }
 

@@ -54,7 +54,13 @@ impl Screen {
             (false, true) => Mode::Terminal,
             (false, false) => Mode::Lines,
         };
-        Self { mode, notes: Vec::new(), last_line: None, last_clicks: None, rate: 0.0 }
+        Self {
+            mode,
+            notes: Vec::new(),
+            last_line: None,
+            last_clicks: None,
+            rate: 0.0,
+        }
     }
 
     /// Tells something that happened; it stays on the screen.
@@ -71,7 +77,11 @@ impl Screen {
             && now.elapsed > at
         {
             let rate = (now.clicks - clicks) as f64 / (now.elapsed - at).as_secs_f64();
-            self.rate = if self.rate == 0.0 { rate } else { 0.7 * self.rate + 0.3 * rate };
+            self.rate = if self.rate == 0.0 {
+                rate
+            } else {
+                0.7 * self.rate + 0.3 * rate
+            };
         }
         self.last_clicks = Some((now.elapsed, now.clicks));
         match self.mode {
@@ -85,7 +95,11 @@ impl Screen {
             Mode::Terminal => {
                 // Home, everything again, and what was below is cleared: nothing flickers.
                 let mut text = String::from("\x1b[H");
-                for line in self.notes.iter().chain([&String::new(), &headline(now, self.rate), &String::new()]) {
+                for line in self
+                    .notes
+                    .iter()
+                    .chain([&String::new(), &headline(now, self.rate), &String::new()])
+                {
                     text.push_str(line);
                     text.push_str("\x1b[K\n");
                 }
@@ -106,7 +120,11 @@ impl Screen {
 fn headline(now: &Snapshot<'_>, rate: f64) -> String {
     let state = now.job["state"].as_str().unwrap_or("starting");
     let watermark = match now.job["watermark_ms"].as_i64() {
-        Some(ms) => format!("{} ({:.1} s behind)", &timestamp::format(ms)[11..19], (now.now_ms - ms) as f64 / 1_000.0),
+        Some(ms) => format!(
+            "{} ({:.1} s behind)",
+            &timestamp::format(ms)[11..19],
+            (now.now_ms - ms) as f64 / 1_000.0
+        ),
         None => "none yet".into(),
     };
     let checkpoint = match now.job["checkpoints"].as_array().and_then(|all| all.last()) {
@@ -128,7 +146,11 @@ fn table(newest: &BTreeSet<Row>) -> Vec<String> {
     };
     let clock = |ms| timestamp::format(ms)[11..19].to_owned();
     let mut lines = vec![
-        format!("window {} to {}", clock(first.window_start_ms), clock(first.window_end_ms)),
+        format!(
+            "window {} to {}",
+            clock(first.window_start_ms),
+            clock(first.window_end_ms)
+        ),
         format!("{:<16}{:>10}{:>10}{:>12}", "page", "clicks", "users", "revenue"),
     ];
     let mut rows: Vec<&Row> = newest.iter().collect();
@@ -165,7 +187,14 @@ mod tests {
             now_ms: 1_795_414_235_507,
         };
         let line = headline(&now, 2_000.4);
-        for part in ["5/60 s", "running", "clicks 10000 (2000/s)", "results 20", "06:10:33 (2.5 s behind)", "checkpoint 7 (12 ms)"] {
+        for part in [
+            "5/60 s",
+            "running",
+            "clicks 10000 (2000/s)",
+            "results 20",
+            "06:10:33 (2.5 s behind)",
+            "checkpoint 7 (12 ms)",
+        ] {
             assert!(line.contains(part), "{line}");
         }
     }

@@ -7,7 +7,10 @@ pub(super) fn format(ms: i64) -> String {
     let (year, month, day) = civil(ms.div_euclid(DAY_MS));
     let of_day = ms.rem_euclid(DAY_MS);
     let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{:03}", of_day % 1_000)
+    format!(
+        "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{:03}",
+        of_day % 1_000
+    )
 }
 
 /// Reads what [`format()`] writes; the fraction may have any number of digits, or be left out.
@@ -73,7 +76,13 @@ mod tests {
 
     #[test]
     fn what_is_no_timestamp_is_refused() {
-        for text in ["", "yesterday", "2026-13-01 00:00:00", "2026-01-01", "2026-01-01 25:00:00"] {
+        for text in [
+            "",
+            "yesterday",
+            "2026-13-01 00:00:00",
+            "2026-01-01",
+            "2026-01-01 25:00:00",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

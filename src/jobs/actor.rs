@@ -85,8 +85,6 @@ struct Actor {
     shutting_down: Option<Instant>,
     stop: Option<StopRequest>,
     stop_replies: Vec<Reply<()>>,
-    /// The process has told that it stops.
-    is_stop_heard: bool,
     submission: Option<Reply<()>>,
     /// What the process said last about its end, or what it was killed for.
     verdict: Option<Ended>,
@@ -122,7 +120,6 @@ pub(crate) async fn run(
         shutting_down: None,
         stop: None,
         stop_replies: Vec::new(),
-        is_stop_heard: false,
         submission,
         verdict: None,
         killed_for: None,
@@ -196,7 +193,11 @@ impl Actor {
     }
 
     fn publish(&self, seen: &Observed) {
-        let ticks = self.runtime.status.as_ref().is_some_and(|s| s.phase == JobPhase::Running);
+        let ticks = self
+            .runtime
+            .status
+            .as_ref()
+            .is_some_and(|s| s.phase == JobPhase::Running);
         let view = JobView::new(&self.definition, decide::state(seen, ticks), &self.runtime);
         self.view.send_replace(view);
     }
@@ -211,7 +212,9 @@ impl Actor {
             Decision::Start => self.start().await,
             Decision::AskToStop => self.ask_to_stop(),
             // Nothing is lost with a process that only plans: that is a stop like any other.
-            Decision::Kill(_) if matches!(self.process, Process::Planning { .. }) && !self.is_wanted() => self.kill_as_stop(),
+            Decision::Kill(_) if matches!(self.process, Process::Planning { .. }) && !self.is_wanted() => {
+                self.kill_as_stop()
+            }
             Decision::Kill(reason) => {
                 self.killed_for = Some(reason);
                 self.kill();
@@ -257,7 +260,13 @@ impl Actor {
         self.killed_for = None;
         self.runtime.status = None;
         let now = self.context.time.monotonic();
-        let failed = |message| Process::Gone(Exit::Failed { message, retryable: true, ran: Duration::ZERO });
+        let failed = |message| {
+            Process::Gone(Exit::Failed {
+                message,
+                retryable: true,
+                ran: Duration::ZERO,
+            })
+        };
         let launch = match (self.context.launcher)(&self.definition) {
             Ok(launch) => launch,
             Err(message) => {
@@ -313,21 +322,24 @@ impl Actor {
         if let Some(child) = &self.child {
             child.stop(how);
         }
-        self.is_stop_heard = false;
         self.process = Process::Stopping { deadline, heard };
     }
 
-    /// A job that was stopping and runs again could not take its savepoint: the savepoint was the point, so it goes on.
-    async fn note_called_off(&mut self, heard: Instant) {
-        let reason = self.runtime.status.as_ref().and_then(|status| status.checkpoint_error.clone());
+    /// The job could not stop as asked. When a savepoint was the point it goes on; else it is stopped without.
+    async fn note_stop_refused(&mut self, reason: &str) {
+        if !matches!(self.stop, Some(StopRequest::Savepoint(_))) {
+            tracing::warn!(job = %self.definition.name, reason, "a job takes no final checkpoint and is stopped without");
+            self.stop = Some(StopRequest::Now);
+            self.ask_to_stop();
+            return;
+        }
         self.definition.desired = Desired::Running;
         self.stop = None;
-        self.process = Process::Running { heard };
+        self.process = Process::Running {
+            heard: self.context.time.monotonic(),
+        };
         self.save_or_log().await;
-        let text = format!(
-            "the savepoint was not taken, and the job goes on: {}",
-            reason.as_deref().unwrap_or("it did not say why")
-        );
+        let text = format!("the savepoint was not taken, and the job goes on: {reason}");
         self.answer_stops(|| Err(JobError::Failed(text.clone())));
     }
 
@@ -403,29 +415,29 @@ impl Actor {
             ChildEvent::Rejected(rejection) if self.submission.is_some() => self.refuse(JobError::Rejected(rejection)),
             ChildEvent::Rejected(rejection) => {
                 let message = format!("its program is refused: {}", describe(&rejection));
-                self.verdict = Some(Ended::Failed { message, retryable: false });
+                self.verdict = Some(Ended::Failed {
+                    message,
+                    retryable: false,
+                });
             }
             ChildEvent::Status(status) => {
-                let phase = status.phase;
                 self.runtime.status = Some(*status);
                 match &mut self.process {
-                    Process::Running { heard } => *heard = now,
-                    Process::Stopping { heard, .. } => {
-                        *heard = now;
-                        let is_savepoint = matches!(self.stop, Some(StopRequest::Savepoint(_)));
-                        match phase {
-                            JobPhase::Running if self.is_stop_heard && is_savepoint => self.note_called_off(now).await,
-                            JobPhase::Stopping => self.is_stop_heard = true,
-                            _ => {}
-                        }
-                    }
+                    Process::Running { heard } | Process::Stopping { heard, .. } => *heard = now,
                     _ => {}
                 }
             }
+            ChildEvent::StopRefused(reason) if matches!(self.process, Process::Stopping { .. }) => {
+                self.note_stop_refused(&reason).await;
+            }
+            ChildEvent::StopRefused(_) => {}
             ChildEvent::Ended(ended) => self.verdict = Some(ended),
             ChildEvent::Garbled(message) => {
                 self.process = Process::Dying;
-                self.verdict = Some(Ended::Failed { message, retryable: true });
+                self.verdict = Some(Ended::Failed {
+                    message,
+                    retryable: true,
+                });
             }
             ChildEvent::Exited(status) => {
                 let ran = match self.process {
@@ -433,11 +445,23 @@ impl Actor {
                     _ => now.saturating_sub(self.ran_since),
                 };
                 let exit = match (self.killed_for.take(), self.verdict.take()) {
-                    (Some(message), _) => Exit::Failed { message, retryable: true, ran },
+                    (Some(message), _) => Exit::Failed {
+                        message,
+                        retryable: true,
+                        ran,
+                    },
                     (None, Some(Ended::Finished)) => Exit::Finished,
                     (None, Some(Ended::Stopped)) => Exit::Stopped,
-                    (None, Some(Ended::Failed { message, retryable })) => Exit::Failed { message, retryable, ran },
-                    (None, None) => Exit::Failed { message: self.death(status), retryable: true, ran },
+                    (None, Some(Ended::Failed { message, retryable })) => Exit::Failed {
+                        message,
+                        retryable,
+                        ran,
+                    },
+                    (None, None) => Exit::Failed {
+                        message: self.death(status),
+                        retryable: true,
+                        ran,
+                    },
                 };
                 self.process = Process::Gone(exit);
             }
@@ -497,12 +521,17 @@ impl Actor {
                     });
                 }
                 _ => {
-                    let _ = reply.send(Err(self.not_running("a checkpoint or savepoint is taken of a running job")));
+                    let _ = reply.send(Err(
+                        self.not_running("a checkpoint or savepoint is taken of a running job")
+                    ));
                 }
             },
             Request::Delete(force, reply) => {
                 if self.state().is_active() && !force {
-                    let text = format!("job {} is not stopped; stop it first, or delete it with force", self.definition.name);
+                    let text = format!(
+                        "job {} is not stopped; stop it first, or delete it with force",
+                        self.definition.name
+                    );
                     let _ = reply.send(Err(JobError::Conflict(text)));
                     return;
                 }
@@ -541,7 +570,9 @@ impl Actor {
         let is_savepoint = matches!(how, StopRequest::Savepoint(_));
         let runs = matches!(self.process, Process::Running { .. });
         if is_savepoint && !runs {
-            let _ = reply.send(Err(self.not_running("a savepoint is taken of a running job; stop it without one")));
+            let _ = reply.send(Err(
+                self.not_running("a savepoint is taken of a running job; stop it without one")
+            ));
             return;
         }
         let before = self.definition.desired;
@@ -572,13 +603,19 @@ impl Actor {
     async fn request_start(&mut self, wish: Option<(RestoreWish, bool)>) -> Result<(), JobError> {
         if self.definition.desired == Desired::Running && self.definition.outcome.is_none() {
             if wish.is_some() {
-                let text = format!("job {} is not stopped; stop it before it is started from another point", self.definition.name);
+                let text = format!(
+                    "job {} is not stopped; stop it before it is started from another point",
+                    self.definition.name
+                );
                 return Err(JobError::Conflict(text));
             }
             return Ok(());
         }
         if self.process != Process::None {
-            let text = format!("job {} is still stopping; ask again when it has stopped", self.definition.name);
+            let text = format!(
+                "job {} is still stopping; ask again when it has stopped",
+                self.definition.name
+            );
             return Err(JobError::Conflict(text));
         }
         let before = self.definition.clone();
@@ -605,7 +642,11 @@ impl Actor {
 
     fn note_error(&mut self, message: String) {
         let stderr = self.child.as_ref().map(ChildProcess::stderr).unwrap_or_default();
-        self.definition.last_error = Some(LastError { message, at_ms: self.context.time.wall_ms(), stderr });
+        self.definition.last_error = Some(LastError {
+            message,
+            at_ms: self.context.time.wall_ms(),
+            stderr,
+        });
     }
 
     async fn save(&self) -> Result<(), JobError> {

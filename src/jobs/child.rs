@@ -11,7 +11,8 @@
 use super::log::{self, StderrTail};
 use super::protocol::frame::{self, FrameError};
 use super::protocol::message::{
-    Ended, HELLO, Hello, PlannedJob, Rejection, RequestId, StartJob, StopRequest, TO_SERVER, TO_WORKER, ToServer, ToWorker, WorkerCall,
+    Ended, HELLO, Hello, PlannedJob, Rejection, RequestId, StartJob, StopRequest, TO_SERVER, TO_WORKER, ToServer,
+    ToWorker, WorkerCall,
 };
 use super::spawner::Spawner;
 use super::store_service::{StoreService, StoreSession};
@@ -56,6 +57,8 @@ pub(crate) enum ChildEvent {
     Rejected(Rejection),
     /// What its job does.
     Status(Box<JobStatus>),
+    /// Its job could not be stopped as asked, for this reason, and goes on.
+    StopRefused(String),
     /// How its job ended.
     Ended(Ended),
     /// It said something that could not be understood, and was killed.
@@ -101,7 +104,9 @@ impl ChildProcess {
             // A Ctrl-C at the server's terminal is for the server, which stops its jobs in order.
             .process_group(0);
         let mut child = spawner.spawn(command).await?;
-        let pid = child.id().ok_or_else(|| io::Error::other("the process was gone at once"))?;
+        let pid = child
+            .id()
+            .ok_or_else(|| io::Error::other("the process was gone at once"))?;
         let start = frame::encode(TO_WORKER, &ToWorker::Start(Box::new(job.clone()))).map_err(io::Error::other)?;
 
         // Control frames are few and small, and their order matters; store frames are many and wait for room.
@@ -126,7 +131,10 @@ impl ChildProcess {
                 }
             }
         });
-        let reader = Reader { events: events_in.clone(), calls: Arc::clone(&calls) };
+        let reader = Reader {
+            events: events_in.clone(),
+            calls: Arc::clone(&calls),
+        };
         let (store, uid) = (store.clone(), job.uid.clone());
         let reader_kill = kill.clone();
         let first = control.clone();
@@ -141,8 +149,14 @@ impl ChildProcess {
                 reader_kill.send_replace(true);
             }
         });
-        let out = child.stdout.take().map(|stream| tokio::spawn(log::store_stdout(stream, launch.output.clone())));
-        let err = child.stderr.take().map(|stream| tokio::spawn(log::pass_stderr(stream, stderr.clone())));
+        let out = child
+            .stdout
+            .take()
+            .map(|stream| tokio::spawn(log::store_stdout(stream, launch.output.clone())));
+        let err = child
+            .stderr
+            .take()
+            .map(|stream| tokio::spawn(log::pass_stderr(stream, stderr.clone())));
 
         tokio::spawn(async move {
             let by_itself = tokio::select! {
@@ -168,7 +182,15 @@ impl ChildProcess {
             let status = status.unwrap_or_else(|_| std::os::unix::process::ExitStatusExt::from_raw(0x7f00));
             let _ = events_in.send(ChildEvent::Exited(status)).await;
         });
-        Ok(Self { pid, control, events, kill, calls, next_call: 0, stderr })
+        Ok(Self {
+            pid,
+            control,
+            events,
+            kill,
+            calls,
+            next_call: 0,
+            stderr,
+        })
     }
 
     /// Returns the process id.
@@ -241,7 +263,9 @@ impl Reader {
             Ok(Ok(hello)) => hello.check()?,
             Ok(Err(FrameError::Closed)) => return Ok(()),
             Ok(Err(error)) => return Err(format!("its program is not a tidemill job: {error}")),
-            Err(_) => return Err("its program did not say that it is a tidemill job; call tidemill::run_job in main".into()),
+            Err(_) => {
+                return Err("its program did not say that it is a tidemill job; call tidemill::run_job in main".into());
+            }
         }
         let session = begin();
         loop {
@@ -255,6 +279,7 @@ impl Reader {
                 ToServer::Planned(plan) => ChildEvent::Planned(plan),
                 ToServer::Rejected(rejection) => ChildEvent::Rejected(rejection),
                 ToServer::Status(status) => ChildEvent::Status(Box::new(status.decode().map_err(|e| e.to_string())?)),
+                ToServer::StopRefused(reason) => ChildEvent::StopRefused(reason),
                 ToServer::Ended(ended) => ChildEvent::Ended(ended),
                 ToServer::CallReply(id, result) => {
                     if let Some(reply) = lock(&self.calls).remove(&id) {
@@ -300,7 +325,13 @@ mod tests {
 
     #[test]
     fn exits_are_told_in_words() {
-        assert_eq!(exit_text(ExitStatus::from_raw(9)), "its process was killed by signal 9 (SIGKILL)");
-        assert_eq!(exit_text(ExitStatus::from_raw(101 << 8)), "its process ended with exit code 101");
+        assert_eq!(
+            exit_text(ExitStatus::from_raw(9)),
+            "its process was killed by signal 9 (SIGKILL)"
+        );
+        assert_eq!(
+            exit_text(ExitStatus::from_raw(101 << 8)),
+            "its process ended with exit code 101"
+        );
     }
 }

@@ -156,13 +156,17 @@ pub(crate) fn decide(seen: &Observed, policy: &RestartPolicy) -> Decision {
         },
         Process::Planning { .. } if !wanted => Decision::Kill("it was stopped before it ran".into()),
         Process::Planning { since } => overdue(seen.now, *since, policy.plan_timeout, || {
-            format!("planning took longer than {} s; simplify the job", policy.plan_timeout.as_secs())
+            format!(
+                "planning took longer than {} s; simplify the job",
+                policy.plan_timeout.as_secs()
+            )
         }),
         Process::Running { .. } if !wanted => Decision::AskToStop,
         Process::Running { heard } => silent(seen.now, *heard, policy),
-        Process::Stopping { deadline: Some(deadline), .. } if seen.now >= *deadline => {
-            Decision::Kill("it did not stop in time".into())
-        }
+        Process::Stopping {
+            deadline: Some(deadline),
+            ..
+        } if seen.now >= *deadline => Decision::Kill("it did not stop in time".into()),
         Process::Stopping { deadline, heard } => match (silent(seen.now, *heard, policy), deadline) {
             (Decision::WaitUntil(silent), Some(deadline)) => Decision::WaitUntil(silent.min(*deadline)),
             (other, _) => other,
@@ -179,14 +183,31 @@ fn after_exit(seen: &Observed, exit: &Exit, policy: &RestartPolicy) -> Decision 
         Exit::Stopped => Decision::NoteStopped,
         // It should not run any more: whatever it died of, the newest checkpoint is what a start continues from.
         Exit::Failed { .. } if !wanted => Decision::NoteStopped,
-        Exit::Failed { message, retryable: false, .. } => Decision::NoteOutcome(Outcome::Failed(message.clone())),
+        Exit::Failed {
+            message,
+            retryable: false,
+            ..
+        } => Decision::NoteOutcome(Outcome::Failed(message.clone())),
         Exit::Failed { message, ran, .. } => {
-            let failures = if *ran >= policy.healthy_after { 1 } else { seen.failures + 1 };
-            if failures > seen.failures_max {
-                let times = if failures == 1 { "once".to_owned() } else { format!("{failures} times in a row") };
-                Decision::NoteOutcome(Outcome::Failed(format!("given up after it failed {times}; the last time: {message}")))
+            let failures = if *ran >= policy.healthy_after {
+                1
             } else {
-                Decision::NoteFailure { message: message.clone(), failures }
+                seen.failures + 1
+            };
+            if failures > seen.failures_max {
+                let times = if failures == 1 {
+                    "once".to_owned()
+                } else {
+                    format!("{failures} times in a row")
+                };
+                Decision::NoteOutcome(Outcome::Failed(format!(
+                    "given up after it failed {times}; the last time: {message}"
+                )))
+            } else {
+                Decision::NoteFailure {
+                    message: message.clone(),
+                    failures,
+                }
             }
         }
     }
@@ -194,12 +215,19 @@ fn after_exit(seen: &Observed, exit: &Exit, policy: &RestartPolicy) -> Decision 
 
 fn silent(now: Instant, heard: Instant, policy: &RestartPolicy) -> Decision {
     overdue(now, heard, policy.heartbeat_timeout, || {
-        format!("its process was not heard of for {} s", policy.heartbeat_timeout.as_secs())
+        format!(
+            "its process was not heard of for {} s",
+            policy.heartbeat_timeout.as_secs()
+        )
     })
 }
 
 fn overdue(now: Instant, since: Instant, limit: Duration, why: impl FnOnce() -> String) -> Decision {
-    if now >= since + limit { Decision::Kill(why()) } else { Decision::WaitUntil(since + limit) }
+    if now >= since + limit {
+        Decision::Kill(why())
+    } else {
+        Decision::WaitUntil(since + limit)
+    }
 }
 
 /// The state of a job, as users see it.
@@ -266,7 +294,11 @@ mod tests {
     }
 
     fn failed(retryable: bool, ran: u64) -> Process {
-        Process::Gone(Exit::Failed { message: "m".into(), retryable, ran: S(ran) })
+        Process::Gone(Exit::Failed {
+            message: "m".into(),
+            retryable,
+            ran: S(ran),
+        })
     }
 
     #[test]
@@ -279,25 +311,50 @@ mod tests {
             ("not wanted and not there", seen(Stopped, Process::None), Decision::Wait),
             (
                 "failed long ago",
-                Observed { failures: 2, failed_at: Some(S(998)), ..seen(Running, Process::None) },
+                Observed {
+                    failures: 2,
+                    failed_at: Some(S(998)),
+                    ..seen(Running, Process::None)
+                },
                 Decision::Start,
             ),
             (
                 "failed just now",
-                Observed { failures: 3, failed_at: Some(S(999)), ..seen(Running, Process::None) },
+                Observed {
+                    failures: 3,
+                    failed_at: Some(S(999)),
+                    ..seen(Running, Process::None)
+                },
                 Decision::WaitUntil(S(1003)),
             ),
             (
                 "finished stays finished",
-                Observed { outcome: Some(Outcome::Finished), ..seen(Running, Process::None) },
+                Observed {
+                    outcome: Some(Outcome::Finished),
+                    ..seen(Running, Process::None)
+                },
                 Decision::Wait,
             ),
             ("runs", seen(Running, running.clone()), Decision::WaitUntil(S(1050))),
-            ("runs and should not", seen(Stopped, running.clone()), Decision::AskToStop),
-            ("server goes down", Observed { shutting_down: true, ..seen(Running, running.clone()) }, Decision::AskToStop),
+            (
+                "runs and should not",
+                seen(Stopped, running.clone()),
+                Decision::AskToStop,
+            ),
+            (
+                "server goes down",
+                Observed {
+                    shutting_down: true,
+                    ..seen(Running, running.clone())
+                },
+                Decision::AskToStop,
+            ),
             (
                 "server is down and the job gone",
-                Observed { shutting_down: true, ..seen(Running, Process::None) },
+                Observed {
+                    shutting_down: true,
+                    ..seen(Running, Process::None)
+                },
                 Decision::Wait,
             ),
             (
@@ -305,7 +362,11 @@ mod tests {
                 seen(Running, Process::Running { heard: S(940) }),
                 Decision::Kill("its process was not heard of for 60 s".into()),
             ),
-            ("plans", seen(Running, Process::Planning { since: S(980) }), Decision::WaitUntil(S(1010))),
+            (
+                "plans",
+                seen(Running, Process::Planning { since: S(980) }),
+                Decision::WaitUntil(S(1010)),
+            ),
             (
                 "plans for ever",
                 seen(Running, Process::Planning { since: S(970) }),
@@ -318,49 +379,102 @@ mod tests {
             ),
             (
                 "stops in time",
-                seen(Stopped, Process::Stopping { deadline: Some(S(1005)), heard: S(1000) }),
+                seen(
+                    Stopped,
+                    Process::Stopping {
+                        deadline: Some(S(1005)),
+                        heard: S(1000),
+                    },
+                ),
                 Decision::WaitUntil(S(1005)),
             ),
             (
                 "stops without a limit",
-                seen(Stopped, Process::Stopping { deadline: None, heard: S(1000) }),
+                seen(
+                    Stopped,
+                    Process::Stopping {
+                        deadline: None,
+                        heard: S(1000),
+                    },
+                ),
                 Decision::WaitUntil(S(1060)),
             ),
             (
                 "does not stop",
-                seen(Stopped, Process::Stopping { deadline: Some(S(1000)), heard: S(1000) }),
+                seen(
+                    Stopped,
+                    Process::Stopping {
+                        deadline: Some(S(1000)),
+                        heard: S(1000),
+                    },
+                ),
                 Decision::Kill("it did not stop in time".into()),
             ),
             ("is being killed", seen(Running, Process::Dying), Decision::Wait),
-            ("tables ended", seen(Running, Process::Gone(Exit::Finished)), Decision::NoteOutcome(Outcome::Finished)),
-            ("stopped as asked", seen(Stopped, Process::Gone(Exit::Stopped)), Decision::NoteStopped),
-            ("died while stopping", seen(Stopped, failed(true, 5)), Decision::NoteStopped),
+            (
+                "tables ended",
+                seen(Running, Process::Gone(Exit::Finished)),
+                Decision::NoteOutcome(Outcome::Finished),
+            ),
+            (
+                "stopped as asked",
+                seen(Stopped, Process::Gone(Exit::Stopped)),
+                Decision::NoteStopped,
+            ),
+            (
+                "died while stopping",
+                seen(Stopped, failed(true, 5)),
+                Decision::NoteStopped,
+            ),
             (
                 "first failure",
                 seen(Running, failed(true, 5)),
-                Decision::NoteFailure { message: "m".into(), failures: 1 },
+                Decision::NoteFailure {
+                    message: "m".into(),
+                    failures: 1,
+                },
             ),
             (
                 "the last failure allowed",
-                Observed { failures: 2, ..seen(Running, failed(true, 5)) },
-                Decision::NoteFailure { message: "m".into(), failures: 3 },
+                Observed {
+                    failures: 2,
+                    ..seen(Running, failed(true, 5))
+                },
+                Decision::NoteFailure {
+                    message: "m".into(),
+                    failures: 3,
+                },
             ),
             (
                 "one failure too many",
-                Observed { failures: 3, ..seen(Running, failed(true, 5)) },
+                Observed {
+                    failures: 3,
+                    ..seen(Running, failed(true, 5))
+                },
                 Decision::NoteOutcome(Outcome::Failed(
                     "given up after it failed 4 times in a row; the last time: m".into(),
                 )),
             ),
             (
                 "a failure after a healthy time counts as the first",
-                Observed { failures: 3, ..seen(Running, failed(true, 60)) },
-                Decision::NoteFailure { message: "m".into(), failures: 1 },
+                Observed {
+                    failures: 3,
+                    ..seen(Running, failed(true, 60))
+                },
+                Decision::NoteFailure {
+                    message: "m".into(),
+                    failures: 1,
+                },
             ),
             (
                 "no second attempt allowed",
-                Observed { failures_max: 0, ..seen(Running, failed(true, 60)) },
-                Decision::NoteOutcome(Outcome::Failed("given up after it failed once; the last time: m".into())),
+                Observed {
+                    failures_max: 0,
+                    ..seen(Running, failed(true, 60))
+                },
+                Decision::NoteOutcome(Outcome::Failed(
+                    "given up after it failed once; the last time: m".into(),
+                )),
             ),
             (
                 "a failure that would repeat",
@@ -385,12 +499,25 @@ mod tests {
     fn states_are_what_users_expect() {
         use Desired::{Running, Stopped};
         let running = Process::Running { heard: S(990) };
-        let stopping = Process::Stopping { deadline: None, heard: S(990) };
-        let failures = |process| Observed { failures: 1, ..seen(Running, process) };
-        let ended = |outcome| Observed { outcome: Some(outcome), ..seen(Running, Process::None) };
+        let stopping = Process::Stopping {
+            deadline: None,
+            heard: S(990),
+        };
+        let failures = |process| Observed {
+            failures: 1,
+            ..seen(Running, process)
+        };
+        let ended = |outcome| Observed {
+            outcome: Some(outcome),
+            ..seen(Running, Process::None)
+        };
         let cases = [
             (seen(Running, Process::None), false, JobState::Starting),
-            (seen(Running, Process::Planning { since: S(1) }), false, JobState::Starting),
+            (
+                seen(Running, Process::Planning { since: S(1) }),
+                false,
+                JobState::Starting,
+            ),
             (seen(Running, running.clone()), false, JobState::Starting),
             (seen(Running, running.clone()), true, JobState::Running),
             (failures(running.clone()), true, JobState::Running),

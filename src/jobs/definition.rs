@@ -33,7 +33,9 @@ impl JobName {
         let name = name.into();
         let valid = name.len() <= NAME_CHARS_MAX
             && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
+            && name
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
         if valid {
             return Ok(Self(name));
         }
@@ -172,7 +174,10 @@ impl RestoreWish {
     /// # Errors
     /// When the system has no entropy to give.
     pub(crate) fn new(from: RestorePoint) -> Result<Self, getrandom::Error> {
-        Ok(Self { from, request: format!("{:016x}", getrandom::u64()?) })
+        Ok(Self {
+            from,
+            request: format!("{:016x}", getrandom::u64()?),
+        })
     }
 }
 
@@ -221,8 +226,14 @@ impl RestoreText {
             _ => return Err(wrong()),
         };
         match kind {
-            "savepoint" if !what.is_empty() => Ok(Self::Savepoint { job, name: what.to_owned() }),
-            "checkpoint" => Ok(Self::Checkpoint { job, id: what.parse().map_err(|_| wrong())? }),
+            "savepoint" if !what.is_empty() => Ok(Self::Savepoint {
+                job,
+                name: what.to_owned(),
+            }),
+            "checkpoint" => Ok(Self::Checkpoint {
+                job,
+                id: what.parse().map_err(|_| wrong())?,
+            }),
             _ => Err(wrong()),
         }
     }
@@ -249,16 +260,48 @@ mod tests {
         let cases = [
             ("latest", Latest),
             ("nothing", Nothing),
-            ("s1", Savepoint { job: None, name: "s1".into() }),
-            ("savepoint/s1", Savepoint { job: None, name: "s1".into() }),
-            ("j-1/savepoint/s1", Savepoint { job: Some("j-1".into()), name: "s1".into() }),
+            (
+                "s1",
+                Savepoint {
+                    job: None,
+                    name: "s1".into(),
+                },
+            ),
+            (
+                "savepoint/s1",
+                Savepoint {
+                    job: None,
+                    name: "s1".into(),
+                },
+            ),
+            (
+                "j-1/savepoint/s1",
+                Savepoint {
+                    job: Some("j-1".into()),
+                    name: "s1".into(),
+                },
+            ),
             ("checkpoint/7", Checkpoint { job: None, id: 7 }),
-            ("j/checkpoint/7", Checkpoint { job: Some("j".into()), id: 7 }),
+            (
+                "j/checkpoint/7",
+                Checkpoint {
+                    job: Some("j".into()),
+                    id: 7,
+                },
+            ),
         ];
         for (text, expected) in cases {
             assert_eq!(RestoreText::parse(text).unwrap(), expected, "{text}");
         }
-        for bad in ["", "/savepoint/x", "savepoint/", "checkpoint/x", "checkpoint/-1", "a/b/c/d", "j/other/1"] {
+        for bad in [
+            "",
+            "/savepoint/x",
+            "savepoint/",
+            "checkpoint/x",
+            "checkpoint/-1",
+            "a/b/c/d",
+            "j/other/1",
+        ] {
             assert!(RestoreText::parse(bad).is_err(), "{bad}");
         }
     }

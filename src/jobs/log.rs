@@ -34,7 +34,12 @@ impl StderrTail {
 
     /// Returns the lines, oldest first.
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .cloned()
+            .collect()
     }
 }
 
@@ -79,7 +84,11 @@ impl Log {
     async fn open(path: &Path) -> std::io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path).await?;
         let bytes = file.metadata().await?.len();
-        Ok(Self { path: path.to_owned(), file, bytes })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            bytes,
+        })
     }
 
     async fn write(&mut self, line: &[u8]) -> std::io::Result<()> {
@@ -114,7 +123,10 @@ mod tests {
         std::fs::write(&path, vec![b'x'; LOG_BYTES_MAX as usize]).unwrap();
         store_stdout(&b"four\n"[..], path.clone()).await;
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "four\n");
-        assert_eq!(std::fs::metadata(path.with_extension("out.1")).unwrap().len(), LOG_BYTES_MAX);
+        assert_eq!(
+            std::fs::metadata(path.with_extension("out.1")).unwrap().len(),
+            LOG_BYTES_MAX
+        );
     }
 
     #[tokio::test]

@@ -3,6 +3,8 @@
 //! A file is written beside its place, synced, renamed and the directory synced: after a crash there is the old definition
 //! or the new one. What does not read as a definition keeps the server from starting, so that no job is lost in silence.
 
+#![allow(clippy::disallowed_methods, reason = "this module is the edge to the local disk")]
+
 use super::definition::{DEFINITION_FORMAT, JobDefinition};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -60,13 +62,22 @@ impl Registry {
                 continue; // a file that a crash left half written, or somebody's notes
             }
             let bytes = fs::read(&path).map_err(io_error("read", &path))?;
-            let malformed = |message: String| RegistryError::Malformed { path: path.clone(), message };
+            let malformed = |message: String| RegistryError::Malformed {
+                path: path.clone(),
+                message,
+            };
             let definition: JobDefinition = serde_json::from_slice(&bytes).map_err(|e| malformed(e.to_string()))?;
             if definition.format != DEFINITION_FORMAT {
-                return Err(malformed(format!("its format is {}, and {DEFINITION_FORMAT} is known", definition.format)));
+                return Err(malformed(format!(
+                    "its format is {}, and {DEFINITION_FORMAT} is known",
+                    definition.format
+                )));
             }
             if path != self.path(&definition.uid) {
-                return Err(malformed(format!("it defines {}, which belongs in another file", definition.uid)));
+                return Err(malformed(format!(
+                    "it defines {}, which belongs in another file",
+                    definition.uid
+                )));
             }
             definitions.push(definition);
         }
@@ -81,11 +92,16 @@ impl Registry {
     pub(crate) fn save(&self, definition: &JobDefinition) -> Result<(), RegistryError> {
         let path = self.path(&definition.uid);
         let half = path.with_extension("json.new");
-        let malformed = |e: serde_json::Error| RegistryError::Malformed { path: path.clone(), message: e.to_string() };
+        let malformed = |e: serde_json::Error| RegistryError::Malformed {
+            path: path.clone(),
+            message: e.to_string(),
+        };
         let mut bytes = serde_json::to_vec_pretty(definition).map_err(malformed)?;
         bytes.push(b'\n');
         let mut file = File::create(&half).map_err(io_error("write", &half))?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io_error("write", &half))?;
+        file.write_all(&bytes)
+            .and_then(|()| file.sync_all())
+            .map_err(io_error("write", &half))?;
         fs::rename(&half, &path).map_err(io_error("write", &path))?;
         sync_directory(&self.directory)
     }
@@ -108,7 +124,9 @@ impl Registry {
 }
 
 fn sync_directory(directory: &Path) -> Result<(), RegistryError> {
-    File::open(directory).and_then(|handle| handle.sync_all()).map_err(io_error("sync", directory))
+    File::open(directory)
+        .and_then(|handle| handle.sync_all())
+        .map_err(io_error("sync", directory))
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RegistryError {
@@ -162,14 +180,22 @@ pub(crate) mod tests {
         let registry = Registry::open(directory.path()).unwrap();
         std::fs::write(directory.path().join("a-1.json"), b"{\"format\": 1").unwrap();
         let error = registry.load().unwrap_err().to_string();
-        assert!(error.contains("a-1.json") && error.contains("not a job definition"), "{error}");
+        assert!(
+            error.contains("a-1.json") && error.contains("not a job definition"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_definition_of_a_later_format_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let registry = Registry::open(directory.path()).unwrap();
-        registry.save(&JobDefinition { format: 2, ..definition("a-1") }).unwrap();
+        registry
+            .save(&JobDefinition {
+                format: 2,
+                ..definition("a-1")
+            })
+            .unwrap();
         assert!(registry.load().unwrap_err().to_string().contains("its format is 2"));
     }
 

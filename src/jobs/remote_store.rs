@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tidemill_shards::{
-    CreateStream, DurablePosition, Located, Position, PublishOutcome, PublishRequest, PutEntry, PutResult, ReadBatch, ReadFrom,
-    ReadLimits, SegmentReader, ShardAccess, ShardRef, StageRequest, StagedRef, StoreError, StreamMeta, StreamName,
+    CreateStream, DurablePosition, Located, Position, PublishOutcome, PublishRequest, PutEntry, PutResult, ReadBatch,
+    ReadFrom, ReadLimits, SegmentReader, ShardAccess, ShardRef, StageRequest, StagedRef, StoreError, StreamMeta,
+    StreamName,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -39,7 +40,12 @@ impl RemoteStore {
     /// When the directory cannot be read.
     pub(crate) fn new(outbox: Outbox, directory: &Path) -> Result<Self, StoreError> {
         let segments = Arc::new(SegmentReader::open(directory)?);
-        Ok(Self { outbox, calls: Mutex::default(), durable: watch::Sender::new(DurablePosition(0)), segments })
+        Ok(Self {
+            outbox,
+            calls: Mutex::default(),
+            durable: watch::Sender::new(DurablePosition(0)),
+            segments,
+        })
     }
 
     /// Takes the server's answer to a call.
@@ -85,7 +91,9 @@ impl RemoteStore {
 fn unexpected<T>(reply: &StoreReply) -> Result<T, StoreError> {
     let text = format!("{reply:?}");
     let variant: String = text.chars().take_while(char::is_ascii_alphanumeric).collect();
-    Err(StoreError::Invalid(format!("the server answered another call than was made, with {variant}; please report it")))
+    Err(StoreError::Invalid(format!(
+        "the server answered another call than was made, with {variant}; please report it"
+    )))
 }
 
 /// Waits for a reply and takes it out of its variant.

@@ -46,14 +46,22 @@ impl StoreService {
         let follower = tokio::spawn(async move {
             loop {
                 let position = *durable.borrow_and_update();
-                if !send(&news, &ToWorker::StoreEvent(StoreEvent::Durable(position))).await || durable.changed().await.is_err() {
+                if !send(&news, &ToWorker::StoreEvent(StoreEvent::Durable(position))).await
+                    || durable.changed().await.is_err()
+                {
                     break;
                 }
                 tokio::time::sleep(DURABLE_INTERVAL_MIN).await;
             }
         });
         let in_flight = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
-        StoreSession { store: Arc::clone(&self.store), job, frames, in_flight, follower }
+        StoreSession {
+            store: Arc::clone(&self.store),
+            job,
+            frames,
+            in_flight,
+            follower,
+        }
     }
 }
 
@@ -119,7 +127,9 @@ async fn try_perform(store: &SharedAccess, job: &str, call: StoreCall) -> Result
         if named == job {
             return Ok(());
         }
-        Err(StoreError::Invalid(format!("job {job} cannot stage, publish or forget output of job {named}")))
+        Err(StoreError::Invalid(format!(
+            "job {job} cannot stage, publish or forget output of job {named}"
+        )))
     };
     Ok(match call {
         StoreCall::CreateStream(request) => StoreReply::Stream(store.create_stream(request).await?),
@@ -142,4 +152,182 @@ async fn try_perform(store: &SharedAccess, job: &str, call: StoreCall) -> Result
             StoreReply::Done
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::protocol::message::{TO_SERVER, ToServer};
+    use crate::jobs::remote_store::RemoteStore;
+    use tidemill_shards::{
+        CreateStream, PublishOutcome, PublishRequest, PutEntry, ReadFrom, ReadLimits, ShardAccess, ShardId, ShardRef,
+        ShardStore, StageRequest, StoreOptions, StreamName,
+    };
+
+    const ALL: ReadLimits = ReadLimits {
+        records_max: 1_000,
+        bytes_max: 1 << 20,
+    };
+
+    /// A store, and a client of it whose every message crosses the codec.
+    fn connected(directory: &std::path::Path, job: &str) -> (ShardStore, Arc<RemoteStore>) {
+        let options = StoreOptions {
+            segment_bytes: 1 << 20,
+            ..StoreOptions::default()
+        };
+        let store = ShardStore::open(directory, options).unwrap();
+        let service = StoreService::new(Arc::new(store.clone()), directory.display().to_string());
+        let (frames, mut to_worker) = mpsc::channel(8);
+        let (outbox, mut to_server) = mpsc::unbounded_channel::<Vec<u8>>();
+        let session = service.session(job.to_owned(), frames);
+        let send = move |message: &ToServer| {
+            let _ = outbox.send(frame::encode(TO_SERVER, message).unwrap());
+            Ok(())
+        };
+        let remote = Arc::new(RemoteStore::new(Arc::new(send), directory).unwrap());
+        tokio::spawn(async move {
+            while let Some(bytes) = to_server.recv().await {
+                match frame::read::<ToServer>(&mut bytes.as_slice(), TO_SERVER).await.unwrap() {
+                    ToServer::Store(id, call) => session.handle(id, call).await,
+                    other => panic!("not a store call: {other:?}"),
+                }
+            }
+        });
+        let receiver = Arc::clone(&remote);
+        tokio::spawn(async move {
+            while let Some(bytes) = to_worker.recv().await {
+                match frame::read::<ToWorker>(&mut bytes.as_slice(), TO_WORKER).await.unwrap() {
+                    ToWorker::StoreReply(id, reply) => receiver.reply(id, reply),
+                    ToWorker::StoreEvent(StoreEvent::Durable(position)) => receiver.durable(position),
+                    other => panic!("not about the store: {other:?}"),
+                }
+            }
+        });
+        (store, remote)
+    }
+
+    fn entry(text: &str) -> PutEntry {
+        PutEntry {
+            partition_key: "k".into(),
+            explicit_hash_key: None,
+            data: text.to_owned().into(),
+        }
+    }
+
+    async fn texts(store: &dyn ShardAccess, stream: &StreamName) -> Vec<String> {
+        let shard = ShardRef::new(stream.clone(), ShardId(0));
+        let from = store.resolve(&shard, ReadFrom::TrimHorizon).await.unwrap();
+        let batch = store.read(&shard, from, ALL).await.unwrap();
+        batch
+            .records
+            .iter()
+            .map(|record| String::from_utf8(record.data.to_vec()).unwrap())
+            .collect()
+    }
+
+    fn stage(job: &str, stream: &StreamName) -> StageRequest {
+        let (job, sink, entries) = (job.to_owned(), "s".to_owned(), vec![entry("staged")]);
+        StageRequest {
+            job,
+            sink,
+            stream: stream.clone(),
+            checkpoint: 1,
+            attempt: 1,
+            worker: 0,
+            entries,
+        }
+    }
+
+    #[tokio::test]
+    async fn every_call_does_over_the_socket_what_it_does_without() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, remote) = connected(directory.path(), "j");
+        let stream = StreamName::new("a").unwrap();
+        let created = remote
+            .create_stream(CreateStream::provisioned(stream.clone(), 1))
+            .await
+            .unwrap();
+        assert_eq!(remote.describe_stream(&stream).await.unwrap(), created);
+        assert_eq!(remote.list_shards(&stream).await.unwrap(), created.shards);
+        let mut durable = remote.subscribe();
+        durable.borrow_and_update();
+        let receipts = remote
+            .put_records(&stream, vec![entry("one"), entry("two")])
+            .await
+            .unwrap();
+        assert!(receipts.iter().all(Result::is_ok));
+        durable.changed().await.unwrap();
+        assert_eq!(texts(remote.as_ref(), &stream).await, ["one", "two"]);
+
+        let staged = remote.stage(stage("j", &stream)).await.unwrap();
+        assert_eq!(texts(remote.as_ref(), &stream).await.len(), 2);
+        let publish = PublishRequest {
+            job: "j".into(),
+            sink: "s".into(),
+            checkpoint: 1,
+            generation: 1,
+            staged: vec![staged],
+        };
+        assert_eq!(
+            remote.publish(publish.clone()).await.unwrap(),
+            PublishOutcome::Published { records: 1 }
+        );
+        assert_eq!(remote.publish(publish).await.unwrap(), PublishOutcome::Replayed);
+        assert_eq!(texts(remote.as_ref(), &stream).await, ["one", "two", "staged"]);
+        assert_eq!(texts(&store, &stream).await, ["one", "two", "staged"]);
+        remote.forget_job("j").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn errors_of_the_store_come_back_as_they_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_store, remote) = connected(directory.path(), "j");
+        let missing = StreamName::new("missing").unwrap();
+        assert_eq!(
+            remote.describe_stream(&missing).await,
+            Err(StoreError::StreamNotFound(missing))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_job_cannot_write_as_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_store, remote) = connected(directory.path(), "j");
+        let stream = StreamName::new("a").unwrap();
+        remote
+            .create_stream(CreateStream::provisioned(stream.clone(), 1))
+            .await
+            .unwrap();
+        let publish = PublishRequest {
+            job: "k".into(),
+            sink: "s".into(),
+            checkpoint: 1,
+            generation: 9,
+            staged: vec![],
+        };
+        assert!(matches!(
+            remote.stage(stage("k", &stream)).await,
+            Err(StoreError::Invalid(_))
+        ));
+        assert!(matches!(remote.publish(publish).await, Err(StoreError::Invalid(_))));
+        assert!(matches!(remote.forget_job("k").await, Err(StoreError::Invalid(_))));
+    }
+
+    #[tokio::test]
+    async fn puts_keep_the_order_in_which_they_were_sent() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_store, remote) = connected(directory.path(), "j");
+        let stream = StreamName::new("a").unwrap();
+        remote
+            .create_stream(CreateStream::provisioned(stream.clone(), 1))
+            .await
+            .unwrap();
+        let expected: Vec<String> = (0..300).map(|i| i.to_string()).collect();
+        // All in flight at once; each future sends its call when it is first polled, in this order.
+        let puts = expected
+            .iter()
+            .map(|text| remote.put_records(&stream, vec![entry(text)]));
+        futures::future::join_all(puts).await;
+        assert_eq!(texts(remote.as_ref(), &stream).await, expected);
+    }
 }

@@ -3,8 +3,8 @@
 use super::actor::{self, Context, Origin, Request};
 use super::decide::Instant;
 use super::definition::{
-    CHECKPOINT_INTERVAL_MAX_MS, CHECKPOINT_INTERVAL_MIN_MS, DEFINITION_FORMAT, Desired, JobDefinition, JobName, Program,
-    RestoreText, RestoreWish, new_uid,
+    CHECKPOINT_INTERVAL_MAX_MS, CHECKPOINT_INTERVAL_MIN_MS, DEFINITION_FORMAT, Desired, JobDefinition, JobName,
+    Program, RestoreText, RestoreWish, new_uid,
 };
 use super::error::JobError;
 use super::protocol::message::{IntervalWish, RestorePoint, StopRequest, WorkerCall};
@@ -82,11 +82,20 @@ impl Supervisor {
     /// When a definition cannot be read.
     pub(crate) fn start(context: Context) -> Result<Self, JobError> {
         let definitions = context.registry.load()?;
-        let supervisor = Self { context, jobs: Arc::default() };
+        let supervisor = Self {
+            context,
+            jobs: Arc::default(),
+        };
         let mut jobs = supervisor.lock();
         for definition in definitions {
             let entry = supervisor.spawn(definition, Origin::Loaded);
-            jobs.by_uid.insert(entry.definition.uid.clone(), Entry { is_accepted: true, ..entry });
+            jobs.by_uid.insert(
+                entry.definition.uid.clone(),
+                Entry {
+                    is_accepted: true,
+                    ..entry
+                },
+            );
         }
         drop(jobs);
         Ok(supervisor)
@@ -112,7 +121,11 @@ impl Supervisor {
             if jobs.by_uid.len() >= JOBS_MAX {
                 return Err(JobError::TooMany(JOBS_MAX));
             }
-            if jobs.by_uid.values().any(|other| other.definition.name == definition.name) {
+            if jobs
+                .by_uid
+                .values()
+                .any(|other| other.definition.name == definition.name)
+            {
                 return Err(JobError::NameTaken(definition.name.to_string()));
             }
             let entry = self.spawn(definition, Origin::Submitted(reply));
@@ -133,15 +146,21 @@ impl Supervisor {
             }
             result
         });
-        waiting.await.unwrap_or_else(|error| Err(JobError::Failed(error.to_string())))?;
+        waiting
+            .await
+            .unwrap_or_else(|error| Err(JobError::Failed(error.to_string())))?;
         Ok(Submitted::New(Box::new(entry.view.borrow().clone())))
     }
 
     /// Returns all jobs, ordered by name.
     pub(crate) fn list(&self) -> Vec<JobView> {
         let jobs = self.lock();
-        let mut views: Vec<JobView> =
-            jobs.by_uid.values().filter(|entry| entry.is_accepted).map(|entry| entry.view.borrow().clone()).collect();
+        let mut views: Vec<JobView> = jobs
+            .by_uid
+            .values()
+            .filter(|entry| entry.is_accepted)
+            .map(|entry| entry.view.borrow().clone())
+            .collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
         views
     }
@@ -243,14 +262,18 @@ impl Supervisor {
         if let Some(parallelism) = submission.parallelism
             && !(1..=PARALLELISM_MAX).contains(&parallelism)
         {
-            return invalid(format!("parallelism {parallelism} cannot be; use 1 to {PARALLELISM_MAX}"));
+            return invalid(format!(
+                "parallelism {parallelism} cannot be; use 1 to {PARALLELISM_MAX}"
+            ));
         }
         let intervals = CHECKPOINT_INTERVAL_MIN_MS..=CHECKPOINT_INTERVAL_MAX_MS;
         if let IntervalWish::EveryMs(interval) = submission.checkpoint_interval
             && !intervals.contains(&interval)
         {
             let (min, max) = (intervals.start(), intervals.end());
-            return invalid(format!("checkpoint_interval_ms {interval} cannot be; use {min} to {max}, or null for none"));
+            return invalid(format!(
+                "checkpoint_interval_ms {interval} cannot be; use {min} to {max}, or null for none"
+            ));
         }
         if let Some(token) = &submission.client_token
             && !(1..=CLIENT_TOKEN_CHARS_MAX).contains(&token.chars().count())
@@ -282,7 +305,10 @@ impl Supervisor {
             last_error: None,
         };
         let jobs = self.lock();
-        let same_name = jobs.by_uid.values().find(|entry| entry.definition.name == definition.name && entry.is_accepted);
+        let same_name = jobs
+            .by_uid
+            .values()
+            .find(|entry| entry.definition.name == definition.name && entry.is_accepted);
         let repeated = match same_name {
             Some(entry) if is_repeated(&entry.definition, &definition) => Some(entry.clone()),
             Some(_) => return Err(JobError::NameTaken(definition.name.to_string())),
@@ -304,7 +330,10 @@ impl Supervisor {
         Ok(match RestoreText::parse(text).map_err(JobError::Invalid)? {
             RestoreText::Latest => RestorePoint::Latest,
             RestoreText::Nothing => RestorePoint::Nothing,
-            RestoreText::Savepoint { job, name } => RestorePoint::Savepoint { job: job_of(job)?, name },
+            RestoreText::Savepoint { job, name } => RestorePoint::Savepoint {
+                job: job_of(job)?,
+                name,
+            },
             RestoreText::Checkpoint { job, id } => RestorePoint::Checkpoint { job: job_of(job)?, id },
         })
     }
@@ -312,9 +341,21 @@ impl Supervisor {
     fn spawn(&self, definition: JobDefinition, origin: Origin) -> Entry {
         let (requests, inbox) = mpsc::channel(REQUESTS_QUEUED_MAX);
         let (view_in, view) = watch::channel(actor::first_view(&definition));
-        let task = tokio::spawn(actor::run(definition.clone(), origin, self.context.clone(), inbox, view_in));
+        let task = tokio::spawn(actor::run(
+            definition.clone(),
+            origin,
+            self.context.clone(),
+            inbox,
+            view_in,
+        ));
         let task = Arc::new(Mutex::new(Some(task)));
-        Entry { definition: Arc::new(definition), requests, view, task, is_accepted: false }
+        Entry {
+            definition: Arc::new(definition),
+            requests,
+            view,
+            task,
+            is_accepted: false,
+        }
     }
 
     fn find(&self, id: &str) -> Result<Entry, JobError> {

@@ -125,7 +125,10 @@ impl JobView {
             restored_from: status.as_ref().and_then(|status| status.restored_from),
             checkpoints_failed: status.as_ref().map_or(0, |status| status.checkpoints_failed),
             checkpoint_error: status.as_ref().and_then(|status| status.checkpoint_error.clone()),
-            checkpoints: status.as_ref().map(|status| status.checkpoints.clone()).unwrap_or_default(),
+            checkpoints: status
+                .as_ref()
+                .map(|status| status.checkpoints.clone())
+                .unwrap_or_default(),
             operators: status.map(|status| status.operators).unwrap_or_default(),
             plan: plan.map(|plan| plan.explain.clone()),
         }
@@ -134,7 +137,12 @@ impl JobView {
 
 /// Returns the least watermark of the sinks, and its lag; none while a sink has none.
 fn least_watermark(status: &JobStatus) -> (Option<i64>, Option<i64>) {
-    let sinks = || status.operators.iter().filter(|operator| operator.name.starts_with("sink "));
+    let sinks = || {
+        status
+            .operators
+            .iter()
+            .filter(|operator| operator.name.starts_with("sink "))
+    };
     if sinks().any(|sink| sink.watermark_ms.is_none()) {
         return (None, None);
     }
@@ -147,19 +155,34 @@ mod tests {
     use super::*;
 
     fn operator(name: &str, watermark_ms: Option<i64>) -> OperatorStatus {
-        OperatorStatus { name: name.into(), watermark_ms, watermark_lag_ms: watermark_ms.map(|w| 100 - w), ..OperatorStatus::default() }
+        OperatorStatus {
+            name: name.into(),
+            watermark_ms,
+            watermark_lag_ms: watermark_ms.map(|w| 100 - w),
+            ..OperatorStatus::default()
+        }
     }
 
     #[test]
     fn the_watermark_is_that_of_the_slowest_sink() {
-        let operators = vec![operator("source a", Some(1)), operator("sink b", Some(7)), operator("sink c", Some(5))];
-        let status = JobStatus { operators, ..JobStatus::default() };
+        let operators = vec![
+            operator("source a", Some(1)),
+            operator("sink b", Some(7)),
+            operator("sink c", Some(5)),
+        ];
+        let status = JobStatus {
+            operators,
+            ..JobStatus::default()
+        };
         assert_eq!(least_watermark(&status), (Some(5), Some(95)));
     }
 
     #[test]
     fn a_sink_without_watermark_leaves_the_job_without() {
-        let status = JobStatus { operators: vec![operator("sink b", Some(7)), operator("sink c", None)], ..JobStatus::default() };
+        let status = JobStatus {
+            operators: vec![operator("sink b", Some(7)), operator("sink c", None)],
+            ..JobStatus::default()
+        };
         assert_eq!(least_watermark(&status), (None, None));
     }
 }

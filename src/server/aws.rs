@@ -20,9 +20,8 @@ const BODY_BYTES_MAX: usize = 15 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// What scripts of a web page may read of an answer.
-const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,Date",
-);
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,Date");
 
 #[derive(Clone)]
 struct AwsState {
@@ -31,8 +30,12 @@ struct AwsState {
 
 /// Makes the route.
 pub(super) fn routes(store: &ShardStore, _metrics: Arc<Metrics>) -> Router {
-    let state = AwsState { kinesis: Arc::new(KinesisApi::new(store.clone())) };
-    let route = post(handle).options(preflight).fallback(|| async { unknown_operation() });
+    let state = AwsState {
+        kinesis: Arc::new(KinesisApi::new(store.clone())),
+    };
+    let route = post(handle)
+        .options(preflight)
+        .fallback(|| async { unknown_operation() });
     Router::new().route("/", route).with_state(state)
 }
 
@@ -53,9 +56,17 @@ async fn handle(State(state): State<AwsState>, request: Request) -> Response {
 
 /// Kinesis Data Streams is the one service so far; it also gives the answer to targets that nobody knows.
 async fn dispatch(state: &AwsState, headers: &HeaderMap, body: Bytes) -> Response {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let text = |name: &str| {
+        headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    };
     let (target, content_type) = (text("x-amz-target"), text(CONTENT_TYPE.as_str()));
-    let answer = state.kinesis.handle(target, content_type, &body, &RequestContext::default()).await;
+    let answer = state
+        .kinesis
+        .handle(target, content_type, &body, &RequestContext::default())
+        .await;
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, Body::from(answer.body)).into_response();
     for (name, value) in answer.headers {
@@ -88,8 +99,14 @@ async fn preflight(headers: HeaderMap) -> Response {
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, Some(HeaderValue::from_static("*"))),
         (header::ACCESS_CONTROL_EXPOSE_HEADERS, Some(EXPOSED)),
         (header::ACCESS_CONTROL_MAX_AGE, Some(HeaderValue::from_static("172800"))),
-        (header::ACCESS_CONTROL_ALLOW_METHODS, echo(header::ACCESS_CONTROL_REQUEST_METHOD)),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, echo(header::ACCESS_CONTROL_REQUEST_HEADERS)),
+        (
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            echo(header::ACCESS_CONTROL_REQUEST_METHOD),
+        ),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            echo(header::ACCESS_CONTROL_REQUEST_HEADERS),
+        ),
     ];
     for (name, value) in allowed {
         if let Some(value) = value {

@@ -54,15 +54,24 @@ impl Guard {
         }
         let host = headers.get(HOST).and_then(|value| value.to_str().ok());
         if !host.is_some_and(is_loopback_authority) {
-            return Err(Problem::new(Kind::Forbidden, format!(
-                "the Host header is {host:?}, and only names of the loopback interface are answered here; use localhost or \
+            return Err(Problem::new(
+                Kind::Forbidden,
+                format!(
+                    "the Host header is {host:?}, and only names of the loopback interface are answered here; use localhost or \
                  127.0.0.1, or start the server with --insecure-listen-anywhere"
-            )));
+                ),
+            ));
         }
         let origin = headers.get(ORIGIN).map(HeaderValue::to_str);
         match origin {
             None => Ok(()),
-            Some(Ok(origin)) if origin.split_once("://").is_some_and(|(_, authority)| is_loopback_authority(authority)) => Ok(()),
+            Some(Ok(origin))
+                if origin
+                    .split_once("://")
+                    .is_some_and(|(_, authority)| is_loopback_authority(authority)) =>
+            {
+                Ok(())
+            }
             Some(_) => Err(Problem::new(
                 Kind::Forbidden,
                 "web pages of other origins may not use this API; call it from a program, or from a page on localhost",
@@ -77,7 +86,10 @@ fn is_loopback_authority(authority: &str) -> bool {
         Some((host, port)) if !port.is_empty() && port.bytes().all(|c| c.is_ascii_digit()) => host,
         _ => authority,
     };
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
     host.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
@@ -89,7 +101,14 @@ fn add_ids(response: &mut Response<Body>) {
     }
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let id = hex(&random[..16]);
-    let request_id = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
+    let request_id = format!(
+        "{}-{}-{}-{}-{}",
+        &id[..8],
+        &id[8..12],
+        &id[12..16],
+        &id[16..20],
+        &id[20..]
+    );
     use base64::Engine as _;
     let extended = base64::engine::general_purpose::STANDARD.encode(random);
     for (name, value) in [("x-amzn-requestid", request_id), ("x-amz-id-2", extended)] {
@@ -105,10 +124,26 @@ mod tests {
 
     #[test]
     fn loopback_names_are_recognised() {
-        for good in ["localhost", "LOCALHOST:4566", "127.0.0.1", "127.0.0.1:1", "127.9.9.9:80", "[::1]", "[::1]:4566"] {
+        for good in [
+            "localhost",
+            "LOCALHOST:4566",
+            "127.0.0.1",
+            "127.0.0.1:1",
+            "127.9.9.9:80",
+            "[::1]",
+            "[::1]:4566",
+        ] {
             assert!(is_loopback_authority(good), "{good}");
         }
-        for bad in ["", "evil.example", "localhost.evil.example:4566", "10.0.0.1", "[::2]:1", "127.0.0.1.evil.example", "0.0.0.0"] {
+        for bad in [
+            "",
+            "evil.example",
+            "localhost.evil.example:4566",
+            "10.0.0.1",
+            "[::2]:1",
+            "127.0.0.1.evil.example",
+            "0.0.0.0",
+        ] {
             assert!(!is_loopback_authority(bad), "{bad}");
         }
     }
@@ -125,12 +160,24 @@ mod tests {
         };
         let closed = Guard { any_host: false };
         assert!(closed.check(true, &headers("127.0.0.1:4566", None)).is_ok());
-        assert!(closed.check(true, &headers("localhost:4566", Some("http://localhost:8000"))).is_ok());
+        assert!(
+            closed
+                .check(true, &headers("localhost:4566", Some("http://localhost:8000")))
+                .is_ok()
+        );
         assert!(closed.check(true, &headers("evil.example:4566", None)).is_err());
-        assert!(closed.check(true, &headers("127.0.0.1:4566", Some("http://evil.example"))).is_err());
+        assert!(
+            closed
+                .check(true, &headers("127.0.0.1:4566", Some("http://evil.example")))
+                .is_err()
+        );
         assert!(closed.check(true, &headers("127.0.0.1:4566", Some("null"))).is_err());
         assert!(closed.check(true, &HeaderMap::new()).is_err());
         assert!(closed.check(false, &headers("store.internal:4566", None)).is_ok());
-        assert!(Guard { any_host: true }.check(true, &headers("store.internal:4566", None)).is_ok());
+        assert!(
+            Guard { any_host: true }
+                .check(true, &headers("store.internal:4566", None))
+                .is_ok()
+        );
     }
 }

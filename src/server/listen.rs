@@ -2,6 +2,8 @@
 
 use super::ServerError;
 use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -11,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 
 /// How long a connection may be without a complete request header, also between two requests.
@@ -20,6 +22,9 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// How long requests in progress may take when the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long answers may take to be written after that. Connections on which nothing was asked yet do not close by
+/// themselves, and are not waited for longer.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Takes the port.
 ///
@@ -47,7 +52,10 @@ impl Listener {
     /// Begins to answer.
     pub(super) fn serve(socket: TcpListener, routes: Router, connections_max: usize) -> Self {
         let (stop, stopped) = oneshot::channel();
-        Self { stop, task: tokio::spawn(accept(socket, routes, connections_max, stopped)) }
+        Self {
+            stop,
+            task: tokio::spawn(accept(socket, routes, connections_max, stopped)),
+        }
     }
 
     /// Takes no more connections, lets requests in progress end, and closes the rest.
@@ -59,9 +67,20 @@ impl Listener {
 
 async fn accept(socket: TcpListener, routes: Router, connections_max: usize, mut stopped: oneshot::Receiver<()>) {
     let room = Arc::new(Semaphore::new(connections_max));
+    let (in_progress, mut progress) = watch::channel(0usize);
+    let routes = routes.layer(from_fn(move |request: Request, next: Next| {
+        let in_progress = InProgress::begin(&in_progress);
+        async move {
+            let response = next.run(request).await;
+            drop(in_progress);
+            response
+        }
+    }));
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(HEADER_BYTES_MAX);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_BYTES_MAX);
     loop {
         // No connection is taken that could not be answered; the system holds it until there is room.
         let next = async {
@@ -92,5 +111,23 @@ async fn accept(socket: TcpListener, routes: Router, connections_max: usize, mut
         });
     }
     drop(socket);
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await;
+    let shutdown = graceful.shutdown();
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, progress.wait_for(|&requests| requests == 0)).await;
+    let _ = tokio::time::timeout(FLUSH_TIMEOUT, shutdown).await;
+}
+
+/// Counts a request until it is answered, or its client has gone away.
+struct InProgress(watch::Sender<usize>);
+
+impl InProgress {
+    fn begin(count: &watch::Sender<usize>) -> Self {
+        count.send_modify(|requests| *requests += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.send_modify(|requests| *requests -= 1);
+    }
 }

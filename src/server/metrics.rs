@@ -49,11 +49,19 @@ impl Metrics {
     pub(super) fn new(supervisor: Supervisor) -> Self {
         let mut registry = Registry::with_prefix("tidemill");
         let requests = Family::<RequestLabels, Counter>::default();
-        registry.register("http_requests", "Requests answered, by API, method and status", requests.clone());
+        registry.register(
+            "http_requests",
+            "Requests answered, by API, method and status",
+            requests.clone(),
+        );
         let submissions = Family::<SubmissionLabels, Counter>::default();
         registry.register("job_submissions", "Jobs submitted, by outcome", submissions.clone());
         registry.register_collector(Box::new(Jobs(supervisor)));
-        Self { registry, requests, submissions }
+        Self {
+            registry,
+            requests,
+            submissions,
+        }
     }
 
     /// Counts an answered request.
@@ -62,7 +70,13 @@ impl Metrics {
         let known = ["GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"];
         let method = if known.contains(&method) { method } else { "other" };
         let api = if is_rest { "rest" } else { "aws" };
-        self.requests.get_or_create(&RequestLabels { api, method: method.to_owned(), status }).inc();
+        self.requests
+            .get_or_create(&RequestLabels {
+                api,
+                method: method.to_owned(),
+                status,
+            })
+            .inc();
     }
 
     /// Counts a submitted job.
@@ -89,7 +103,9 @@ pub(super) fn routes(metrics: Arc<Metrics>) -> Router {
             }
         }
     };
-    Router::new().route("/metrics", get(answer)).route("/healthz", get(healthz))
+    Router::new()
+        .route("/metrics", get(answer))
+        .route("/healthz", get(healthz))
 }
 
 async fn healthz() -> Response {
@@ -108,30 +124,70 @@ impl fmt::Debug for Jobs {
 type OperatorCount = (&'static str, &'static str, fn(&OperatorCounts) -> u64);
 
 const OPERATOR_COUNTS: &[OperatorCount] = &[
-    ("job_operator_rows_in", "Rows that arrived at an operator", |counts| counts.rows_in),
-    ("job_operator_rows_out", "Rows that an operator emitted", |counts| counts.rows_out),
-    ("job_operator_bytes_in", "Bytes of input that a source read", |counts| counts.bytes_in),
-    ("job_operator_rows_late", "Rows dropped because they were late", |counts| counts.rows_late),
-    ("job_operator_rows_dropped", "Rows dropped by an error policy", |counts| counts.rows_dropped),
+    ("job_operator_rows_in", "Rows that arrived at an operator", |counts| {
+        counts.rows_in
+    }),
+    ("job_operator_rows_out", "Rows that an operator emitted", |counts| {
+        counts.rows_out
+    }),
+    ("job_operator_bytes_in", "Bytes of input that a source read", |counts| {
+        counts.bytes_in
+    }),
+    (
+        "job_operator_rows_late",
+        "Rows dropped because they were late",
+        |counts| counts.rows_late,
+    ),
+    (
+        "job_operator_rows_dropped",
+        "Rows dropped by an error policy",
+        |counts| counts.rows_dropped,
+    ),
 ];
 
 type JobGauge = (&'static str, &'static str, fn(&JobView) -> Option<i64>);
 
 const JOB_GAUGES: &[JobGauge] = &[
-    ("job_up", "1 while the job processes ticks", |job| Some(i64::from(job.state == JobState::Running))),
-    ("job_failed", "1 when the job was given up", |job| Some(i64::from(job.state == JobState::Failed))),
-    ("job_watermark_lag_ms", "How far the least watermark of the job's sinks is behind the wall clock", |job| job.watermark_lag_ms),
-    ("job_checkpoint_last_id", "The number of the newest checkpoint", |job| newest(job, |c| c.id)),
-    ("job_checkpoint_last_completed_ms", "When the newest checkpoint came to exist, since 1970", |job| {
-        job.checkpoints.last().map(|checkpoint| checkpoint.completed_ms)
+    ("job_up", "1 while the job processes ticks", |job| {
+        Some(i64::from(job.state == JobState::Running))
     }),
-    ("job_checkpoint_last_duration_ms", "How long the newest checkpoint took", |job| newest(job, |c| c.duration_ms)),
-    ("job_checkpoint_last_pause_us", "How long the stream stood still for the newest checkpoint", |job| newest(job, |c| c.pause_us)),
-    ("job_checkpoint_last_state_bytes", "Bytes of state that the newest checkpoint wrote", |job| newest(job, |c| c.state_bytes)),
+    ("job_failed", "1 when the job was given up", |job| {
+        Some(i64::from(job.state == JobState::Failed))
+    }),
+    (
+        "job_watermark_lag_ms",
+        "How far the least watermark of the job's sinks is behind the wall clock",
+        |job| job.watermark_lag_ms,
+    ),
+    ("job_checkpoint_last_id", "The number of the newest checkpoint", |job| {
+        newest(job, |c| c.id)
+    }),
+    (
+        "job_checkpoint_last_completed_ms",
+        "When the newest checkpoint came to exist, since 1970",
+        |job| job.checkpoints.last().map(|checkpoint| checkpoint.completed_ms),
+    ),
+    (
+        "job_checkpoint_last_duration_ms",
+        "How long the newest checkpoint took",
+        |job| newest(job, |c| c.duration_ms),
+    ),
+    (
+        "job_checkpoint_last_pause_us",
+        "How long the stream stood still for the newest checkpoint",
+        |job| newest(job, |c| c.pause_us),
+    ),
+    (
+        "job_checkpoint_last_state_bytes",
+        "Bytes of state that the newest checkpoint wrote",
+        |job| newest(job, |c| c.state_bytes),
+    ),
 ];
 
 fn newest(job: &JobView, pick: fn(&tidemill_engine::status::CheckpointStatus) -> u64) -> Option<i64> {
-    job.checkpoints.last().map(|checkpoint| i64::try_from(pick(checkpoint)).unwrap_or(i64::MAX))
+    job.checkpoints
+        .last()
+        .map(|checkpoint| i64::try_from(pick(checkpoint)).unwrap_or(i64::MAX))
 }
 
 impl Collector for Jobs {
@@ -146,7 +202,8 @@ impl Collector for Jobs {
                 }
             }
         }
-        let mut restarts = encoder.encode_descriptor("job_restarts", "Starts after a failure", None, MetricType::Counter)?;
+        let mut restarts =
+            encoder.encode_descriptor("job_restarts", "Starts after a failure", None, MetricType::Counter)?;
         for job in &jobs {
             let labels = [("job", job.name.as_str())];
             ConstCounter::new(job.restarts).encode(restarts.encode_family(&labels)?)?;
@@ -155,8 +212,11 @@ impl Collector for Jobs {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for job in &jobs {
                 for operator in &job.operators {
-                    let labels =
-                        [("job", job.name.as_str()), ("operator", operator.name.as_str()), ("uid", operator.uid.as_str())];
+                    let labels = [
+                        ("job", job.name.as_str()),
+                        ("operator", operator.name.as_str()),
+                        ("uid", operator.uid.as_str()),
+                    ];
                     ConstCounter::new(pick(&operator.counts)).encode(family.encode_family(&labels)?)?;
                 }
             }

@@ -52,36 +52,67 @@ impl Kind {
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
             Self::InvalidRequest => (StatusCode::BAD_REQUEST, "invalid-request", "The request is not valid"),
-            Self::ProgramRefused => (StatusCode::BAD_REQUEST, "program-refused", "The job's program is refused"),
-            Self::PlanningFailed => (StatusCode::BAD_REQUEST, "planning-failed", "The job could not be planned"),
-            Self::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "The request may not be made from there"),
+            Self::ProgramRefused => (
+                StatusCode::BAD_REQUEST,
+                "program-refused",
+                "The job's program is refused",
+            ),
+            Self::PlanningFailed => (
+                StatusCode::BAD_REQUEST,
+                "planning-failed",
+                "The job could not be planned",
+            ),
+            Self::Forbidden => (
+                StatusCode::FORBIDDEN,
+                "forbidden",
+                "The request may not be made from there",
+            ),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "no-such-path", "There is no such path"),
             Self::JobNotFound => (StatusCode::NOT_FOUND, "job-not-found", "There is no such job"),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "There is no such method here"),
+            Self::MethodNotAllowed => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "There is no such method here",
+            ),
             Self::NameTaken => (StatusCode::CONFLICT, "name-taken", "The name is taken"),
             Self::Conflict => (StatusCode::CONFLICT, "conflict", "The job's state does not allow it"),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large"),
-            Self::UnsupportedMediaType => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The request must be JSON")
-            }
-            Self::TooManyJobs => (StatusCode::TOO_MANY_REQUESTS, "too-many-jobs", "The server has no room for another job"),
+            Self::UnsupportedMediaType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "The request must be JSON",
+            ),
+            Self::TooManyJobs => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-jobs",
+                "The server has no room for another job",
+            ),
             Self::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "failed", "It was tried and failed"),
-            Self::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting-down", "The server is shutting down"),
+            Self::ShuttingDown => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "shutting-down",
+                "The server is shutting down",
+            ),
         }
     }
 }
 
 /// A refusal.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Problem {
+#[serde(transparent)]
+pub(super) struct Problem(Box<Members>);
+
+/// The members of a problem, boxed so that the good case does not carry them around.
+#[derive(Clone, Debug, Serialize)]
+struct Members {
     r#type: String,
     title: &'static str,
     status: u16,
     detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<u64>,
+    line: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    column: Option<u64>,
+    column: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,7 +125,7 @@ impl Problem {
     /// Makes a refusal; `detail` says what is wrong with this request and what to do.
     pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
         let (status, name, title) = kind.parts();
-        Self {
+        Self(Box::new(Members {
             r#type: format!("urn:tidemill:problem:{name}"),
             title,
             status: status.as_u16(),
@@ -104,7 +135,7 @@ impl Problem {
             hint: None,
             excerpt: None,
             stderr: Vec::new(),
-        }
+        }))
     }
 }
 
@@ -113,14 +144,19 @@ impl From<JobError> for Problem {
         let detail = error.to_string();
         match error {
             JobError::Invalid(_) => Self::new(Kind::InvalidRequest, detail),
-            JobError::Rejected(rejection) => Self {
-                line: rejection.line,
-                column: rejection.column,
-                hint: rejection.hint,
-                excerpt: rejection.excerpt,
-                ..Self::new(Kind::ProgramRefused, detail)
-            },
-            JobError::PlanningFailed { stderr, .. } => Self { stderr, ..Self::new(Kind::PlanningFailed, detail) },
+            JobError::Rejected(rejection) => {
+                let mut problem = Self::new(Kind::ProgramRefused, detail);
+                problem.0.line = rejection.line;
+                problem.0.column = rejection.column;
+                problem.0.hint = rejection.hint;
+                problem.0.excerpt = rejection.excerpt;
+                problem
+            }
+            JobError::PlanningFailed { stderr, .. } => {
+                let mut problem = Self::new(Kind::PlanningFailed, detail);
+                problem.0.stderr = stderr;
+                problem
+            }
             JobError::NotFound(_) => Self::new(Kind::JobNotFound, detail),
             JobError::NameTaken(_) => Self::new(Kind::NameTaken, detail),
             JobError::Conflict(_) => Self::new(Kind::Conflict, detail),
@@ -133,7 +169,7 @@ impl From<JobError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(&self).unwrap_or_default();
         (status, [(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON))], body).into_response()
     }
@@ -171,7 +207,14 @@ mod tests {
     fn every_refusal_has_the_status_that_clients_act_on() {
         let cases = [
             (JobError::Invalid("x".into()), 400, "invalid-request"),
-            (JobError::PlanningFailed { message: "x".into(), stderr: vec!["y".into()] }, 400, "planning-failed"),
+            (
+                JobError::PlanningFailed {
+                    message: "x".into(),
+                    stderr: vec!["y".into()],
+                },
+                400,
+                "planning-failed",
+            ),
             (JobError::NotFound("x".into()), 404, "job-not-found"),
             (JobError::NameTaken("x".into()), 409, "name-taken"),
             (JobError::Conflict("x".into()), 409, "conflict"),

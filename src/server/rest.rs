@@ -57,12 +57,36 @@ struct Route {
 
 /// All routes of the REST API.
 const ROUTES: &[Route] = &[
-    Route { path: "/v1/openapi.json", methods: &["get"], handlers: || get(describe) },
-    Route { path: "/v1/jobs", methods: &["get", "post"], handlers: || get(list_jobs).post(submit_job) },
-    Route { path: "/v1/jobs/{id}", methods: &["get", "delete"], handlers: || get(show_job).merge(delete(delete_job)) },
-    Route { path: "/v1/jobs/{id}/stop", methods: &["post"], handlers: || post(stop_job) },
-    Route { path: "/v1/jobs/{id}/start", methods: &["post"], handlers: || post(start_job) },
-    Route { path: "/v1/jobs/{id}/checkpoints", methods: &["post"], handlers: || post(take_checkpoint) },
+    Route {
+        path: "/v1/openapi.json",
+        methods: &["get"],
+        handlers: || get(describe),
+    },
+    Route {
+        path: "/v1/jobs",
+        methods: &["get", "post"],
+        handlers: || get(list_jobs).post(submit_job),
+    },
+    Route {
+        path: "/v1/jobs/{id}",
+        methods: &["get", "delete"],
+        handlers: || get(show_job).merge(delete(delete_job)),
+    },
+    Route {
+        path: "/v1/jobs/{id}/stop",
+        methods: &["post"],
+        handlers: || post(stop_job),
+    },
+    Route {
+        path: "/v1/jobs/{id}/start",
+        methods: &["post"],
+        handlers: || post(start_job),
+    },
+    Route {
+        path: "/v1/jobs/{id}/checkpoints",
+        methods: &["post"],
+        handlers: || post(take_checkpoint),
+    },
     Route {
         path: "/v1/jobs/{id}/savepoints",
         methods: &["get", "post"],
@@ -91,14 +115,21 @@ pub(super) fn routes(state: RestState) -> Router {
     }
     router
         .fallback(|request: Request| async move {
-            let detail = format!("there is nothing at {}; GET /v1/openapi.json lists what there is", request.uri().path());
+            let detail = format!(
+                "there is nothing at {}; GET /v1/openapi.json lists what there is",
+                request.uri().path()
+            );
             Problem::new(Kind::NoSuchPath, detail)
         })
         .with_state(state)
 }
 
 async fn describe() -> Response {
-    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], openapi::DOCUMENT).into_response()
+    (
+        [(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+        openapi::DOCUMENT,
+    )
+        .into_response()
 }
 
 async fn list_jobs(State(state): State<RestState>) -> Json<serde_json::Value> {
@@ -152,8 +183,16 @@ async fn stop_job(State(state): State<RestState>, Path(id): Path<String>, reques
             check_savepoint_is_new(&state, &id, &name).await?;
             StopRequest::Savepoint(name)
         }
-        (StopMode::Savepoint, None) => return Err(invalid("mode \"savepoint\" needs the savepoint's name in \"savepoint\"")),
-        (_, Some(_)) => return Err(invalid("a savepoint is taken with \"mode\": \"savepoint\" only; add it, or leave the name out")),
+        (StopMode::Savepoint, None) => {
+            return Err(invalid(
+                "mode \"savepoint\" needs the savepoint's name in \"savepoint\"",
+            ));
+        }
+        (_, Some(_)) => {
+            return Err(invalid(
+                "a savepoint is taken with \"mode\": \"savepoint\" only; add it, or leave the name out",
+            ));
+        }
     };
     match tokio::time::timeout(STOP_TIMEOUT, state.supervisor.stop(&id, how)).await {
         Ok(stopped) => Ok(Json(stopped?).into_response()),
@@ -173,9 +212,14 @@ struct StartBody {
 async fn start_job(State(state): State<RestState>, Path(id): Path<String>, request: Request) -> Answer {
     let body: StartBody = read_json_or_default(request).await?;
     if body.restore.is_none() && body.allow_non_restored_state {
-        return Err(invalid("\"allow_non_restored_state\" is for a start from another point; add \"restore\""));
+        return Err(invalid(
+            "\"allow_non_restored_state\" is for a start from another point; add \"restore\"",
+        ));
     }
-    let view = state.supervisor.start_again(&id, body.restore.as_deref(), body.allow_non_restored_state).await?;
+    let view = state
+        .supervisor
+        .start_again(&id, body.restore.as_deref(), body.allow_non_restored_state)
+        .await?;
     Ok(Json(view).into_response())
 }
 
@@ -184,7 +228,11 @@ async fn take_checkpoint(State(state): State<RestState>, Path(id): Path<String>,
     let uid = state.supervisor.uid(&id)?;
     let checkpoint = state.supervisor.call(&id, WorkerCall::Checkpoint).await?;
     let restore = format!("{uid}/checkpoint/{checkpoint}");
-    Ok((StatusCode::CREATED, Json(json!({ "checkpoint": checkpoint, "restore": restore }))).into_response())
+    Ok((
+        StatusCode::CREATED,
+        Json(json!({ "checkpoint": checkpoint, "restore": restore })),
+    )
+        .into_response())
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -201,8 +249,16 @@ async fn take_savepoint(State(state): State<RestState>, Path(id): Path<String>, 
     let body: SavepointBody = read_json(request).await?;
     check_savepoint_is_new(&state, &id, &body.name).await?;
     let uid = state.supervisor.uid(&id)?;
-    let checkpoint = state.supervisor.call(&id, WorkerCall::Savepoint(body.name.clone())).await?;
-    let savepoint = SavepointView { restore: format!("{uid}/savepoint/{}", body.name), name: body.name, checkpoint, created_ms: None };
+    let checkpoint = state
+        .supervisor
+        .call(&id, WorkerCall::Savepoint(body.name.clone()))
+        .await?;
+    let savepoint = SavepointView {
+        restore: format!("{uid}/savepoint/{}", body.name),
+        name: body.name,
+        checkpoint,
+        created_ms: None,
+    };
     Ok((StatusCode::CREATED, Json(savepoint)).into_response())
 }
 
@@ -239,7 +295,11 @@ async fn delete_job(State(state): State<RestState>, Path(id): Path<String>, RawQ
     let force = match query.as_deref() {
         None | Some("" | "force=false") => false,
         Some("force=true") => true,
-        Some(other) => return Err(invalid(format!("cannot understand the query {other:?}; there is only force=true"))),
+        Some(other) => {
+            return Err(invalid(format!(
+                "cannot understand the query {other:?}; there is only force=true"
+            )));
+        }
     };
     state.supervisor.delete(&id, force).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -272,7 +332,10 @@ async fn read_json<T: DeserializeOwned>(request: Request) -> Result<T, Problem> 
     let is_json = is_json(&request);
     let bytes = read_body(request.into_body()).await?;
     if !is_json {
-        return Err(Problem::new(Kind::UnsupportedMediaType, "send the body as JSON, with Content-Type: application/json"));
+        return Err(Problem::new(
+            Kind::UnsupportedMediaType,
+            "send the body as JSON, with Content-Type: application/json",
+        ));
     }
     parse_json(&bytes)
 }
@@ -284,29 +347,42 @@ async fn read_json_or_default<T: DeserializeOwned + Default>(request: Request) -
     match (bytes.is_empty(), is_json) {
         (true, _) => Ok(T::default()),
         (false, true) => parse_json(&bytes),
-        (false, false) => {
-            Err(Problem::new(Kind::UnsupportedMediaType, "send the body as JSON, with Content-Type: application/json"))
-        }
+        (false, false) => Err(Problem::new(
+            Kind::UnsupportedMediaType,
+            "send the body as JSON, with Content-Type: application/json",
+        )),
     }
 }
 
 fn is_json(request: &Request) -> bool {
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    content_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+    let content_type = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    content_type
+        .split(';')
+        .next()
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
 async fn read_body(body: Body) -> Result<bytes::Bytes, Problem> {
     match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_BYTES_MAX)).await {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => {
-            Err(Problem::new(Kind::TooLarge, format!("the body could not be read; it may have at most {BODY_BYTES_MAX} bytes")))
-        }
+        Ok(Err(_)) => Err(Problem::new(
+            Kind::TooLarge,
+            format!("the body could not be read; it may have at most {BODY_BYTES_MAX} bytes"),
+        )),
         Err(_) => Err(invalid("the body did not arrive in time; send it at once")),
     }
 }
 
 fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| invalid(format!("the body is not as expected: {error}; GET /v1/openapi.json describes it")))
+    serde_json::from_slice(bytes).map_err(|error| {
+        invalid(format!(
+            "the body is not as expected: {error}; GET /v1/openapi.json describes it"
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -327,8 +403,10 @@ mod tests {
                 methods.map(|method| (path.clone(), method.clone())).collect::<Vec<_>>()
             })
             .collect();
-        let served: BTreeSet<(String, String)> =
-            ROUTES.iter().flat_map(|r| r.methods.iter().map(|m| (r.path.to_owned(), (*m).to_owned()))).collect();
+        let served: BTreeSet<(String, String)> = ROUTES
+            .iter()
+            .flat_map(|r| r.methods.iter().map(|m| (r.path.to_owned(), (*m).to_owned())))
+            .collect();
         assert_eq!(described, served);
     }
 
@@ -347,8 +425,13 @@ mod tests {
     #[test]
     fn every_field_of_a_job_is_described() {
         let document: Value = serde_json::from_str(openapi::DOCUMENT).unwrap();
-        let described: BTreeSet<&String> =
-            document.pointer("/components/schemas/Job/properties").unwrap().as_object().unwrap().keys().collect();
+        let described: BTreeSet<&String> = document
+            .pointer("/components/schemas/Job/properties")
+            .unwrap()
+            .as_object()
+            .unwrap()
+            .keys()
+            .collect();
         let definition = crate::jobs::registry::tests::definition("a-1");
         let shown = serde_json::to_value(crate::jobs::actor::first_view(&definition)).unwrap();
         for field in shown.as_object().unwrap().keys() {

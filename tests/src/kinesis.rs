@@ -13,7 +13,10 @@ pub struct Kinesis {
 
 impl Kinesis {
     pub(crate) fn new(url: &str, http: reqwest::Client) -> Self {
-        Self { url: url.to_owned(), http }
+        Self {
+            url: url.to_owned(),
+            http,
+        }
     }
 
     /// Calls an operation; answers its status and body.
@@ -21,9 +24,17 @@ impl Kinesis {
     /// # Panics
     /// When the server does not answer.
     pub async fn call(&self, operation: &str, body: &Value) -> (u16, Value) {
-        let request = self.http.post(&self.url).header("X-Amz-Target", format!("Kinesis_20131202.{operation}"));
-        let request = request.header("Content-Type", "application/x-amz-json-1.1").body(body.to_string());
-        let response = request.send().await.unwrap_or_else(|error| panic!("{operation} was not answered: {error}"));
+        let request = self
+            .http
+            .post(&self.url)
+            .header("X-Amz-Target", format!("Kinesis_20131202.{operation}"));
+        let request = request
+            .header("Content-Type", "application/x-amz-json-1.1")
+            .body(body.to_string());
+        let response = request
+            .send()
+            .await
+            .unwrap_or_else(|error| panic!("{operation} was not answered: {error}"));
         let status = response.status().as_u16();
         let bytes = response.bytes().await.unwrap_or_default();
         (status, serde_json::from_slice(&bytes).unwrap_or_default())
@@ -41,7 +52,8 @@ impl Kinesis {
 
     /// Creates a stream.
     pub async fn create_stream(&self, name: &str, shards: u32) {
-        self.must("CreateStream", &json!({ "StreamName": name, "ShardCount": shards })).await;
+        self.must("CreateStream", &json!({ "StreamName": name, "ShardCount": shards }))
+            .await;
     }
 
     /// Puts JSON records, each under its partition key.
@@ -54,7 +66,9 @@ impl Kinesis {
                 .iter()
                 .map(|(key, value)| json!({ "PartitionKey": key, "Data": BASE64.encode(value.to_string()) }))
                 .collect();
-            let answer = self.must("PutRecords", &json!({ "StreamName": stream, "Records": records })).await;
+            let answer = self
+                .must("PutRecords", &json!({ "StreamName": stream, "Records": records }))
+                .await;
             assert_eq!(answer["FailedRecordCount"], 0, "{answer}");
         }
     }
@@ -67,7 +81,8 @@ impl Kinesis {
         let mut all = Vec::new();
         let shards = self.must("ListShards", &json!({ "StreamName": stream })).await;
         for shard in shards["Shards"].as_array().into_iter().flatten() {
-            let from = json!({ "StreamName": stream, "ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON" });
+            let from =
+                json!({ "StreamName": stream, "ShardId": shard["ShardId"], "ShardIteratorType": "TRIM_HORIZON" });
             let mut iterator = self.must("GetShardIterator", &from).await["ShardIterator"].clone();
             while iterator.is_string() {
                 let answer = self.must("GetRecords", &json!({ "ShardIterator": iterator })).await;
@@ -76,7 +91,9 @@ impl Kinesis {
                     break;
                 }
                 all.extend(records.iter().map(|record| {
-                    let data = BASE64.decode(record["Data"].as_str().unwrap_or_default()).expect("base64");
+                    let data = BASE64
+                        .decode(record["Data"].as_str().unwrap_or_default())
+                        .expect("base64");
                     serde_json::from_slice::<Value>(&data).expect("a JSON record")
                 }));
                 iterator = answer["NextShardIterator"].clone();

@@ -5,6 +5,8 @@
 //!
 //! File map: [`server`] starts, kills and asks a server, [`kinesis`] speaks the Kinesis API, [`process`] looks at processes.
 
+#![allow(clippy::disallowed_methods, reason = "tests set their stage with files")]
+
 pub mod kinesis;
 pub mod process;
 pub mod server;
@@ -24,8 +26,14 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// When it was not built.
 #[must_use]
 pub fn binary() -> PathBuf {
-    let found = std::env::var_os("TIDEMILL_BINARY").map(PathBuf::from).unwrap_or_else(|| beside_the_test("tidemill"));
-    assert!(found.is_file(), "{} is missing; run: cargo build -p tidemill", found.display());
+    let found = std::env::var_os("TIDEMILL_BINARY")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| beside_the_test("tidemill"));
+    assert!(
+        found.is_file(),
+        "{} is missing; run: cargo build -p tidemill",
+        found.display()
+    );
     found
 }
 
@@ -33,7 +41,11 @@ pub fn binary() -> PathBuf {
 #[must_use]
 pub fn beside_the_test(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap_or_default();
-    let directory = test.parent().and_then(|deps| deps.parent()).map(PathBuf::from).unwrap_or_default();
+    let directory = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .map(PathBuf::from)
+        .unwrap_or_default();
     directory.join(name)
 }
 

@@ -67,7 +67,11 @@ impl Server {
     pub fn start_in(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         // Beside the data directory, so that a test can look into that without finding it.
         let log = directory.with_extension("log");
-        let stderr = File::options().create(true).append(true).open(&log).expect("a log file");
+        let stderr = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a log file");
         let mut child = command(directory)
             .args(["--listen", "127.0.0.1:0", "--json", "--restart-delay-initial", "100ms"])
             .args(arguments)
@@ -82,9 +86,17 @@ impl Server {
         let announced: Value = serde_json::from_str(&line).unwrap_or_default();
         let Some(url) = announced["url"].as_str() else {
             let status = child.wait();
-            panic!("the server did not start ({status:?}):\n{}", std::fs::read_to_string(&log).unwrap_or_default());
+            panic!(
+                "the server did not start ({status:?}):\n{}",
+                std::fs::read_to_string(&log).unwrap_or_default()
+            );
         };
-        Self { child, url: url.to_owned(), log, http: http_client() }
+        Self {
+            child,
+            url: url.to_owned(),
+            log,
+            http: http_client(),
+        }
     }
 
     /// Starts a server that is expected to refuse; returns its exit code and what it said.
@@ -94,7 +106,10 @@ impl Server {
     #[must_use]
     pub fn refused(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
         let output = command(directory).args(arguments).output().expect("the binary starts");
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
     }
 
     /// Returns the server's address, like `http://127.0.0.1:4567`.
@@ -124,12 +139,22 @@ impl Server {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.unwrap_or_else(|error| panic!("{path} was not answered: {error}"));
+        let response = request
+            .send()
+            .await
+            .unwrap_or_else(|error| panic!("{path} was not answered: {error}"));
         let status = response.status().as_u16();
-        let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
+        let content_type = response
+            .headers()
+            .get("content-type")
+            .and_then(|value| value.to_str().ok());
         let content_type = content_type.unwrap_or_default().to_owned();
         let bytes = response.bytes().await.unwrap_or_default();
-        Answer { status, content_type, body: serde_json::from_slice(&bytes).unwrap_or_default() }
+        Answer {
+            status,
+            content_type,
+            body: serde_json::from_slice(&bytes).unwrap_or_default(),
+        }
     }
 
     /// Asks with `GET`.
@@ -203,6 +228,11 @@ impl Drop for Server {
 /// The command line of a server on a directory.
 fn command(directory: &Path) -> Command {
     let mut command = Command::new(binary());
-    command.arg("server").arg("--data-dir").arg(directory).stdin(Stdio::null()).env_remove("RUST_LOG");
+    command
+        .arg("server")
+        .arg("--data-dir")
+        .arg(directory)
+        .stdin(Stdio::null())
+        .env_remove("RUST_LOG");
     command
 }

@@ -1,8 +1,11 @@
 //! End-to-end tests of the `tidemill` binary. One binary for all, because each links a lot.
 
+#![allow(clippy::disallowed_methods, reason = "tests set their stage with files")]
+
 mod e2e {
     mod bad_input;
     mod happy_path;
     mod processes;
+    mod rust_job;
     mod sql;
 }

@@ -13,13 +13,19 @@ use tidemill_engine::time::{Tick, Watermark};
 
 /// The rows that sinks are tested with: a number and its text.
 pub(crate) fn schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("name", DataType::Utf8, true)]))
+    Arc::new(Schema::new(vec![
+        Field::new("id", DataType::Int64, true),
+        Field::new("name", DataType::Utf8, true),
+    ]))
 }
 
 /// The rows with these numbers.
 pub(crate) fn rows(ids: Range<i64>) -> RecordBatch {
     let names: Vec<String> = ids.clone().map(name).collect();
-    let columns: Vec<ArrayRef> = vec![Arc::new(Int64Array::from_iter_values(ids)), Arc::new(StringArray::from(names))];
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(ids)),
+        Arc::new(StringArray::from(names)),
+    ];
     RecordBatch::try_new(schema(), columns).unwrap()
 }
 
@@ -69,7 +75,14 @@ impl Process {
         };
         let writers = vec![writer(0), writer(1)];
         let committer = sink.committer(context).unwrap();
-        Self { runtime, wakes, writers, committer, generation, tick: 0 }
+        Self {
+            runtime,
+            wakes,
+            writers,
+            committer,
+            generation,
+            tick: 0,
+        }
     }
 
     /// Writes rows in a tick of their own, every other row on each worker.
@@ -83,7 +96,9 @@ impl Process {
         };
         for id in ids {
             let worker = usize::try_from(id).unwrap() % 2;
-            self.writers[worker].write(&rows(id..id + 1), close.wall_time_ms).unwrap();
+            self.writers[worker]
+                .write(&rows(id..id + 1), close.wall_time_ms)
+                .unwrap();
         }
         for writer in &mut self.writers {
             loop {
@@ -99,13 +114,24 @@ impl Process {
     /// Pre-commits on every worker and gives the committables.
     pub(crate) fn pre_commit(&mut self, checkpoint: u64, attempt: u64) -> Vec<Vec<u8>> {
         let id = PreCommitId { checkpoint, attempt };
-        let pending: Vec<_> = self.writers.iter_mut().map(|writer| writer.pre_commit(id).unwrap()).collect();
-        pending.into_iter().filter_map(|pending| self.runtime.block_on(pending).unwrap()).collect()
+        let pending: Vec<_> = self
+            .writers
+            .iter_mut()
+            .map(|writer| writer.pre_commit(id).unwrap())
+            .collect();
+        pending
+            .into_iter()
+            .filter_map(|pending| self.runtime.block_on(pending).unwrap())
+            .collect()
     }
 
     pub(crate) fn publish(&self, checkpoint: u64, committables: &[Vec<u8>]) -> tidemill_engine::Result<()> {
-        let permit = PublishPermit { checkpoint, generation: self.generation };
-        self.runtime.block_on(self.committer.as_ref().unwrap().publish(permit, committables))
+        let permit = PublishPermit {
+            checkpoint,
+            generation: self.generation,
+        };
+        self.runtime
+            .block_on(self.committer.as_ref().unwrap().publish(permit, committables))
     }
 }
 
@@ -122,7 +148,11 @@ pub(crate) fn check_exactly_once(test: &dyn SinkUnderTest) {
     assert_eq!(test.visible(), ids(0..0), "nothing is visible before its checkpoint");
     first.tick(10..12);
     first.publish(1, &one).unwrap();
-    assert_eq!(test.visible(), ids(0..10), "what was written before the pre-commit is visible, and no more");
+    assert_eq!(
+        test.visible(),
+        ids(0..10),
+        "what was written before the pre-commit is visible, and no more"
+    );
     first.publish(1, &one).unwrap();
     assert_eq!(test.visible(), ids(0..10), "publishing again changes nothing");
 
@@ -132,7 +162,11 @@ pub(crate) fn check_exactly_once(test: &dyn SinkUnderTest) {
     two.extend(first.pre_commit(2, 1));
     assert_eq!(test.visible(), ids(0..10));
     first.publish(2, &two).unwrap();
-    assert_eq!(test.visible(), ids(0..15), "the rows of an attempt that failed are there once");
+    assert_eq!(
+        test.visible(),
+        ids(0..15),
+        "the rows of an attempt that failed are there once"
+    );
 
     // A checkpoint without rows.
     let three = first.pre_commit(3, 0);
@@ -148,7 +182,11 @@ pub(crate) fn check_exactly_once(test: &dyn SinkUnderTest) {
     // The next one replays the newest checkpoint and writes the rows again.
     let mut second = Process::start(test, 2);
     second.publish(3, &three).unwrap();
-    assert_eq!(test.visible(), ids(0..15), "rows of a checkpoint that never existed stay invisible");
+    assert_eq!(
+        test.visible(),
+        ids(0..15),
+        "rows of a checkpoint that never existed stay invisible"
+    );
     second.tick(15..20);
     let four = second.pre_commit(4, 0);
     drop(second);

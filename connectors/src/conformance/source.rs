@@ -17,7 +17,12 @@ pub(crate) struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     pub(crate) fn new(source: &'a dyn Source) -> Self {
-        Self { source, runtime: runtime(), wakes: Wakes::default(), metrics: metrics() }
+        Self {
+            source,
+            runtime: runtime(),
+            wakes: Wakes::default(),
+            metrics: metrics(),
+        }
     }
 
     /// Looks for splits that are not among the known ones.
@@ -67,14 +72,26 @@ impl<'a> Reading<'a> {
 
     /// Reads a split to its end, or until there were `limit` rows, with reads of these sizes in turn. Gives the rows
     /// and the positions behind each batch, with the rows read until there.
-    pub(crate) fn read_split(&self, split: &Split, sizes: &[usize], limit: usize) -> (Vec<String>, Vec<(String, usize)>) {
+    pub(crate) fn read_split(
+        &self,
+        split: &Split,
+        sizes: &[usize],
+        limit: usize,
+    ) -> (Vec<String>, Vec<(String, usize)>) {
         let mut reader = self.open(split);
-        assert_eq!(reader.position(), split.position, "a new reader's position is where it was opened");
+        assert_eq!(
+            reader.position(),
+            split.position,
+            "a new reader's position is where it was opened"
+        );
         let (mut rows, mut positions) = (Vec::new(), Vec::new());
         for size in sizes.iter().cycle() {
             match self.next(reader.as_mut(), *size).unwrap() {
                 None => {
-                    assert!(matches!(reader.read(1, 1).unwrap(), ReadOutcome::Ended), "the end is the end");
+                    assert!(
+                        matches!(reader.read(1, 1).unwrap(), ReadOutcome::Ended),
+                        "the end is the end"
+                    );
                     break;
                 }
                 Some(batch) => rows.extend(lines(&[batch])),
@@ -102,14 +119,25 @@ pub(crate) fn check_bounded(source: &dyn Source) -> Vec<String> {
             // Positions are many: all of a small split, some of a large one.
             let step = positions.len().div_ceil(25).max(1);
             for (position, before) in positions.into_iter().step_by(step) {
-                let rest = Split { id: split.id.clone(), position };
+                let rest = Split {
+                    id: split.id.clone(),
+                    position,
+                };
                 let (suffix, _) = reading.read_split(&rest, &[3, 50], usize::MAX);
                 assert_eq!(suffix, rows[before..], "split {} from {}", split.id, rest.position);
             }
         }
         all.extend(rows);
     }
-    let ended = |split: &Split| (split.id.clone(), SplitState { position: split.position.clone(), ended: true });
+    let ended = |split: &Split| {
+        (
+            split.id.clone(),
+            SplitState {
+                position: split.position.clone(),
+                ended: true,
+            },
+        )
+    };
     let known = splits.iter().map(ended).collect();
     assert!(reading.discover(&known).is_empty(), "known splits are not found again");
     all.sort();

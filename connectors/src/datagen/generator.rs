@@ -51,20 +51,46 @@ pub(super) struct Generator {
 enum Kind {
     Boolean,
     /// Whole numbers from `min`, `bound` many; 0 for 2^64.
-    Integer { min: i64, bound: u64 },
-    Float { min: f64, max: f64 },
+    Integer {
+        min: i64,
+        bound: u64,
+    },
+    Float {
+        min: f64,
+        max: f64,
+    },
     /// Whole numbers scaled by the column's scale.
-    Decimal { min: i128, bound: u64 },
-    Text { length: u32, varying: bool },
-    Binary { length: u32, varying: bool },
+    Decimal {
+        min: i128,
+        bound: u64,
+    },
+    Text {
+        length: u32,
+        varying: bool,
+    },
+    Binary {
+        length: u32,
+        varying: bool,
+    },
     /// `start + i * step`.
-    Sequence { start: i64, step: i64, rows: Option<u64> },
+    Sequence {
+        start: i64,
+        step: i64,
+        rows: Option<u64>,
+    },
     /// Now, less a random time.
-    Now { max_past_ms: u64 },
+    Now {
+        max_past_ms: u64,
+    },
     Today,
     TimeOfDay,
     /// `start + i * step`, less a random time.
-    TimeSequence { start_ms: i64, step_ms: i64, jitter_ms: u64, rows: Option<u64> },
+    TimeSequence {
+        start_ms: i64,
+        step_ms: i64,
+        jitter_ms: u64,
+        rows: Option<u64>,
+    },
 }
 
 impl Generator {
@@ -123,12 +149,20 @@ impl Generator {
     /// Makes the values of some rows.
     pub(super) fn column(&self, rows: Rows) -> Result<ArrayRef, ArrowError> {
         let array = self.plain_column(rows)?;
-        let array = if array.data_type() == self.field.data_type() { array } else { cast(&array, self.field.data_type())? };
+        let array = if array.data_type() == self.field.data_type() {
+            array
+        } else {
+            cast(&array, self.field.data_type())?
+        };
         if self.null_below == 0 {
             return Ok(array);
         }
         let valid: BooleanBuffer = rows.indexes().map(|i| self.nulls.at(i) >= self.null_below).collect();
-        let data = array.to_data().into_builder().nulls(Some(NullBuffer::new(valid))).build()?;
+        let data = array
+            .to_data()
+            .into_builder()
+            .nulls(Some(NullBuffer::new(valid)))
+            .build()?;
         Ok(make_array(data))
     }
 
@@ -136,16 +170,17 @@ impl Generator {
     fn plain_column(&self, rows: Rows) -> Result<ArrayRef, ArrowError> {
         let random = self.values;
         Ok(match self.kind {
-            Kind::Boolean => {
-                Arc::new(BooleanArray::new(rows.indexes().map(|i| random.at(i) & 1 == 1).collect(), None))
-            }
+            Kind::Boolean => Arc::new(BooleanArray::new(
+                rows.indexes().map(|i| random.at(i) & 1 == 1).collect(),
+                None,
+            )),
             Kind::Integer { min, bound } => self.integers(rows, |i| min.wrapping_add(random.below(i, bound) as i64)),
             Kind::Sequence { start, step, .. } => {
                 self.integers(rows, |i| start.wrapping_add(step.wrapping_mul(i as i64)))
             }
             Kind::Float { min, max } => Arc::new(Float64Array::from_iter_values(rows.indexes().map(|i| {
                 let unit = random.unit(i);
-                min.mul_add(1.0 - unit, max * unit)
+                min * (1.0 - unit) + max * unit
             }))),
             Kind::Decimal { min, bound } => {
                 let values = rows.indexes().map(|i| min + i128::from(random.below(i, bound)));
@@ -161,11 +196,21 @@ impl Generator {
                 Arc::new(BinaryArray::try_new(offsets, bytes, None)?)
             }
             Kind::Now { max_past_ms } => self.timestamps(rows, |i| {
-                rows.now_ms.saturating_sub(random.below(i, max_past_ms.saturating_add(1)) as i64)
+                rows.now_ms
+                    .saturating_sub(random.below(i, max_past_ms.saturating_add(1)) as i64)
             }),
-            Kind::TimeSequence { start_ms, step_ms, jitter_ms, .. } => self.timestamps(rows, |i| {
+            Kind::TimeSequence {
+                start_ms,
+                step_ms,
+                jitter_ms,
+                ..
+            } => self.timestamps(rows, |i| {
                 let time = start_ms.saturating_add(step_ms.saturating_mul(i64::try_from(i).unwrap_or(i64::MAX)));
-                if jitter_ms == 0 { time } else { time.saturating_sub(random.below(i, jitter_ms) as i64) }
+                if jitter_ms == 0 {
+                    time
+                } else {
+                    time.saturating_sub(random.below(i, jitter_ms) as i64)
+                }
             }),
             Kind::Today => {
                 let days = i32::try_from(rows.now_ms.div_euclid(DAY_MS)).unwrap_or(0);
@@ -227,22 +272,38 @@ fn random_kind(field: &Field, options: &Options<'_>) -> Result<Kind, ConnectorEr
     let name = |option: &str| format!("fields.{}.{option}", field.name());
     if let Some((least, greatest)) = integer_limits(field.data_type()) {
         let min = options.parsed::<i64>(&name("min"), "a whole number")?.unwrap_or(least);
-        let max = options.parsed::<i64>(&name("max"), "a whole number")?.unwrap_or(greatest);
+        let max = options
+            .parsed::<i64>(&name("max"), "a whole number")?
+            .unwrap_or(greatest);
         for (option, value) in [("min", min), ("max", max)] {
             if value < least || value > greatest {
-                return Err(ConnectorError::option(name(option), format!("must be from {least} to {greatest}")));
+                return Err(ConnectorError::option(
+                    name(option),
+                    format!("must be from {least} to {greatest}"),
+                ));
             }
         }
         if min > max {
-            return Err(ConnectorError::option(name("max"), format!("must be at least {min}, the minimum")));
+            return Err(ConnectorError::option(
+                name("max"),
+                format!("must be at least {min}, the minimum"),
+            ));
         }
         // The whole range of 64 bits wraps to 0, which stands for it.
-        return Ok(Kind::Integer { min, bound: (max.wrapping_sub(min) as u64).wrapping_add(1) });
+        return Ok(Kind::Integer {
+            min,
+            bound: (max.wrapping_sub(min) as u64).wrapping_add(1),
+        });
     }
     let length = |fixed: Flag| -> Result<(u32, bool), ConnectorError> {
-        let length = options.parsed::<u32>(&name("length"), "a length")?.unwrap_or(LENGTH_DEFAULT);
+        let length = options
+            .parsed::<u32>(&name("length"), "a length")?
+            .unwrap_or(LENGTH_DEFAULT);
         if length > LENGTH_MAX {
-            return Err(ConnectorError::option(name("length"), format!("must be at most {LENGTH_MAX}")));
+            return Err(ConnectorError::option(
+                name("length"),
+                format!("must be at most {LENGTH_MAX}"),
+            ));
         }
         Ok((length, options.boolean(&name("var-len"), fixed)?.is_on()))
     };
@@ -254,7 +315,10 @@ fn random_kind(field: &Field, options: &Options<'_>) -> Result<Kind, ConnectorEr
             let min = options.parsed::<f64>(&name("min"), "a number")?.unwrap_or(-greatest);
             let max = options.parsed::<f64>(&name("max"), "a number")?.unwrap_or(greatest);
             if !(min.abs() <= greatest && max.abs() <= greatest && min <= max) {
-                return Err(ConnectorError::option(name("max"), "must be a number of the type, and at least the minimum"));
+                return Err(ConnectorError::option(
+                    name("max"),
+                    "must be a number of the type, and at least the minimum",
+                ));
             }
             Kind::Float { min, max }
         }
@@ -273,7 +337,10 @@ fn random_kind(field: &Field, options: &Options<'_>) -> Result<Kind, ConnectorEr
             if min > max {
                 return Err(ConnectorError::option(name("max"), "must be at least the minimum"));
             }
-            Kind::Decimal { min: i128::from(min), bound: (max - min) as u64 + 1 }
+            Kind::Decimal {
+                min: i128::from(min),
+                bound: (max - min) as u64 + 1,
+            }
         }
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
             let (length, varying) = length(Flag::Off)?;
@@ -285,12 +352,17 @@ fn random_kind(field: &Field, options: &Options<'_>) -> Result<Kind, ConnectorEr
         }
         DataType::Timestamp(..) => {
             let max_past = options.duration(&name("max-past"))?.unwrap_or_default();
-            Kind::Now { max_past_ms: u64::try_from(max_past.as_millis()).unwrap_or(u64::MAX) }
+            Kind::Now {
+                max_past_ms: u64::try_from(max_past.as_millis()).unwrap_or(u64::MAX),
+            }
         }
         DataType::Date32 => Kind::Today,
         DataType::Time32(_) | DataType::Time64(_) => Kind::TimeOfDay,
         other => {
-            let message = format!("column {} has the type {other}, which datagen does not generate", field.name());
+            let message = format!(
+                "column {} has the type {other}, which datagen does not generate",
+                field.name()
+            );
             return Err(ConnectorError::new(message));
         }
     })
@@ -301,15 +373,24 @@ fn sequence_kind(field: &Field, options: &Options<'_>) -> Result<Kind, Connector
     let start_text = options.required(&name("start"))?;
     let start = options.parsed::<i64>(&name("start"), "a whole number")?;
     let Some(start) = start else {
-        return Err(ConnectorError::option(name("start"), format!("'{start_text}' is not a whole number")));
+        return Err(ConnectorError::option(
+            name("start"),
+            format!("'{start_text}' is not a whole number"),
+        ));
     };
     let end = options.parsed::<i64>(&name("end"), "a whole number")?;
     let step = options.parsed::<i64>(&name("step"), "a whole number")?.unwrap_or(1);
     if step < 1 {
         return Err(ConnectorError::option(name("step"), "must be at least 1"));
     }
-    let numeric = matches!(field.data_type(), DataType::Float32 | DataType::Float64 | DataType::Decimal128(..));
-    let text = matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let numeric = matches!(
+        field.data_type(),
+        DataType::Float32 | DataType::Float64 | DataType::Decimal128(..)
+    );
+    let text = matches!(
+        field.data_type(),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+    );
     let (least, greatest) = match integer_limits(field.data_type()) {
         Some(limits) => limits,
         None if numeric || text => (i64::MIN, i64::MAX),
@@ -319,7 +400,10 @@ fn sequence_kind(field: &Field, options: &Options<'_>) -> Result<Kind, Connector
         }
     };
     if start < least || end.is_some_and(|end| end > greatest) {
-        return Err(ConnectorError::option(name("start"), format!("the type holds {least} to {greatest}")));
+        return Err(ConnectorError::option(
+            name("start"),
+            format!("the type holds {least} to {greatest}"),
+        ));
     }
     let rows = end.map(|end| rows_between(start, end, step)).transpose();
     let rows = rows.map_err(|()| ConnectorError::option(name("end"), "must be at least the start"))?;
@@ -334,7 +418,10 @@ fn time_sequence(field: &Field, options: &Options<'_>) -> Result<Kind, Connector
         let read = |standard, zone| parse_timestamp(text, standard, zone, TimeUnit::Millisecond).ok();
         let standards = [TimestampStandard::Sql, TimestampStandard::Iso8601];
         let zones = [Zone::None, Zone::Utc];
-        let found = standards.iter().flat_map(|s| zones.iter().map(|z| (*s, *z))).find_map(|(s, z)| read(s, z));
+        let found = standards
+            .iter()
+            .flat_map(|s| zones.iter().map(|z| (*s, *z)))
+            .find_map(|(s, z)| read(s, z));
         let message = || format!("'{text}' is not a timestamp such as 2024-05-01 12:13:14.123");
         found.ok_or_else(|| ConnectorError::option(name(option), message()))
     };
@@ -351,7 +438,12 @@ fn time_sequence(field: &Field, options: &Options<'_>) -> Result<Kind, Connector
     let jitter_ms = u64::try_from(ms("jitter")?.unwrap_or(0)).unwrap_or(0);
     let rows = end_ms.map(|end_ms| rows_between(start_ms, end_ms, step_ms)).transpose();
     let rows = rows.map_err(|()| ConnectorError::option(name("end"), "must be at least the start"))?;
-    Ok(Kind::TimeSequence { start_ms, step_ms, jitter_ms, rows })
+    Ok(Kind::TimeSequence {
+        start_ms,
+        step_ms,
+        jitter_ms,
+        rows,
+    })
 }
 
 /// Counts the steps from `start` to `end`, both included.
@@ -376,7 +468,11 @@ fn random_bytes(
     for i in rows.indexes() {
         // Each row has a sequence of its own: its words are at the places from 1 on.
         let row = Randomness::new(random.at(i), "", 0);
-        let length = if varying { scale(row.at(0), u64::from(length)) as usize + 1 } else { length as usize };
+        let length = if varying {
+            scale(row.at(0), u64::from(length)) as usize + 1
+        } else {
+            length as usize
+        };
         write(row, &mut bytes, length);
         offsets.push(i32::try_from(bytes.len()).unwrap_or(i32::MAX));
     }

@@ -46,11 +46,31 @@ impl GeneratedSplit {
         number: u64,
         next: u64,
     ) -> Self {
-        let rows = recipe.rows.map_or(u64::MAX, |all| all.saturating_sub(number).div_ceil(recipe.splits));
+        let rows = recipe
+            .rows
+            .map_or(u64::MAX, |all| all.saturating_sub(number).div_ceil(recipe.splits));
         let start = time.monotonic();
-        let pace = recipe.rows_per_second.map(|rows_per_second| Pace { first: next, start, rows_per_second });
-        let row_bytes = recipe.generators.iter().map(super::Generator::width).sum::<usize>().max(1);
-        Self { recipe, schema, time, number, next, rows, pace, row_bytes }
+        let pace = recipe.rows_per_second.map(|rows_per_second| Pace {
+            first: next,
+            start,
+            rows_per_second,
+        });
+        let row_bytes = recipe
+            .generators
+            .iter()
+            .map(super::Generator::width)
+            .sum::<usize>()
+            .max(1);
+        Self {
+            recipe,
+            schema,
+            time,
+            number,
+            next,
+            rows,
+            pace,
+            row_bytes,
+        }
     }
 
     /// Returns how many rows may be read now.
@@ -90,7 +110,12 @@ impl SplitReader for GeneratedSplit {
         }
         let stride = self.recipe.splits;
         let first = self.number.wrapping_add(self.next.wrapping_mul(stride));
-        let rows = Rows { first, stride, count: count as usize, now_ms: self.time.wall_ms() };
+        let rows = Rows {
+            first,
+            stride,
+            count: count as usize,
+            now_ms: self.time.wall_ms(),
+        };
         let columns = self.recipe.generators.iter().map(|generator| generator.column(rows));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.count));

@@ -24,7 +24,9 @@ fn table(options: &[(&str, &str)]) -> TableDefinition {
         name: "t".to_owned(),
         schema: Arc::new(schema),
         metadata_columns: Vec::new(),
-        options: options.chain([("connector".to_owned(), "datagen".to_owned())]).collect(),
+        options: options
+            .chain([("connector".to_owned(), "datagen".to_owned())])
+            .collect(),
         partition_keys: Vec::new(),
         primary_key: Vec::new(),
     }
@@ -141,7 +143,10 @@ fn values_keep_their_limits() {
 fn another_number_of_splits_is_refused_on_restore() {
     let source = all_columns(&bounded("4", "10"));
     let reading = Reading::new(&source);
-    let split = Split { id: SplitId("0/8".to_owned()), position: "5".to_owned() };
+    let split = Split {
+        id: SplitId("0/8".to_owned()),
+        position: "5".to_owned(),
+    };
     let error = source.open_split(&split, reading.context()).err().unwrap().to_string();
     assert!(error.contains("'splits' = '8'"), "{error}");
 }

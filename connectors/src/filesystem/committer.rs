@@ -4,14 +4,13 @@
 //! in between leaves both names on one file, which the replay sees. When all files of a checkpoint are published and
 //! durable, its number is written down, so that a later replay does not ask for files that a consumer took away.
 
-use super::disk::{create_folder, sync_folder};
 use super::names::{SinkName, generation_of};
 use super::sink_error;
+use super::storage::{publish_file, remove, replace, sync_folder, told};
 use super::writer::{COMMITTABLE_VERSION, Committable, StagedFile};
 use serde::{Deserialize, Serialize};
 use std::fs;
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,7 +39,12 @@ struct Published {
 impl FileCommitter {
     pub(super) fn new(table: String, root: PathBuf, context: &CommitterContext) -> Self {
         let sink = SinkName::new(&context.job, &context.uid);
-        Self(Arc::new(Inner { table, root, sink, swept: AtomicU64::new(0) }))
+        Self(Arc::new(Inner {
+            table,
+            root,
+            sink,
+            swept: AtomicU64::new(0),
+        }))
     }
 }
 
@@ -53,7 +57,9 @@ impl SinkCommitter for FileCommitter {
             files.extend(inner.read(committable)?);
         }
         let published = tokio::task::spawn_blocking(move || {
-            inner.publish(permit, &files).map_err(|message| sink_error(&inner.table, message))
+            inner
+                .publish(permit, &files)
+                .map_err(|message| sink_error(&inner.table, message))
         });
         published.await.map_err(|error| sink_error(&self.0.table, error))?
     }
@@ -64,12 +70,22 @@ impl Inner {
         let error = |message: String| sink_error(&self.table, format!("a committable cannot be read: {message}"));
         let read: Committable = serde_json::from_slice(committable).map_err(|e| error(e.to_string()))?;
         if read.version != COMMITTABLE_VERSION {
-            return Err(error(format!("it has the version {}; use the newer release", read.version)));
+            return Err(error(format!(
+                "it has the version {}; use the newer release",
+                read.version
+            )));
         }
         for file in &read.files {
-            let inside = |name: &str| Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
+            let inside = |name: &str| {
+                Path::new(name)
+                    .components()
+                    .all(|part| matches!(part, Component::Normal(_)))
+            };
             if !inside(&file.staged) || !inside(&file.target) {
-                return Err(error(format!("{} or {} is not within the table's path", file.staged, file.target)));
+                return Err(error(format!(
+                    "{} or {} is not within the table's path",
+                    file.staged, file.target
+                )));
             }
         }
         Ok(read.files)
@@ -93,9 +109,13 @@ impl Inner {
                 Some(before) if before.checkpoint == permit.checkpoint => {}
                 _ => {
                     self.publish_files(files)?;
-                    let published =
-                        Published { version: 1, checkpoint: permit.checkpoint, generation: permit.generation };
-                    write_marker(&marker, published).map_err(|error| told("written", &marker, &error))?;
+                    let published = Published {
+                        version: 1,
+                        checkpoint: permit.checkpoint,
+                        generation: permit.generation,
+                    };
+                    let bytes = serde_json::to_vec(&published).map_err(|error| error.to_string())?;
+                    replace(&marker, &bytes).map_err(|error| told("written", &marker, &error))?;
                 }
             }
         }
@@ -117,50 +137,27 @@ impl Inner {
         // One sync for each folder that has new names.
         folders.sort();
         folders.dedup_by(|a, b| a.parent() == b.parent());
-        folders.iter().try_for_each(|target| sync_folder(target).map_err(|error| told("synced", target, &error)))
+        folders
+            .iter()
+            .try_for_each(|target| sync_folder(target).map_err(|error| told("synced", target, &error)))
     }
 
     /// Removes what older generations of this sink left behind. Failing to costs space only.
     fn sweep(&self, generation: u64) {
-        let Ok(entries) = fs::read_dir(self.sink.staging(&self.root)) else { return };
+        let Ok(entries) = fs::read_dir(self.sink.staging(&self.root)) else {
+            return;
+        };
         for entry in entries.flatten() {
-            let old = entry.file_name().to_str().and_then(generation_of).is_some_and(|written| written < generation);
-            if old && let Err(error) = fs::remove_file(entry.path()) {
+            let old = entry
+                .file_name()
+                .to_str()
+                .and_then(generation_of)
+                .is_some_and(|written| written < generation);
+            if old && let Err(error) = remove(&entry.path()) {
                 tracing::warn!(file = %entry.path().display(), %error, "a file of a failed attempt cannot be removed");
             }
         }
     }
-}
-
-/// Gives a file its final name; does nothing if it has it.
-fn publish_file(staged: &Path, target: &Path) -> Result<(), String> {
-    if let Some(folder) = target.parent() {
-        create_folder(folder).map_err(|error| told("created", folder, &error))?;
-    }
-    match fs::hard_link(staged, target) {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return if target.exists() {
-                Ok(())
-            } else {
-                Err(format!("{} is gone, and {} is not there: output was removed", staged.display(), target.display()))
-            };
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => match same_file(staged, target) {
-            Ok(true) => {}
-            Ok(false) => return Err(format!("{} is there already, and it is another file", target.display())),
-            Err(error) => return Err(told("read", target, &error)),
-        },
-        // A file system without hard links: the only committer of this sink may look first.
-        Err(_) if target.exists() => return Err(format!("{} is there already", target.display())),
-        Err(_) => return fs::rename(staged, target).map_err(|error| told("renamed", staged, &error)),
-    }
-    fs::remove_file(staged).map_err(|error| told("removed", staged, &error))
-}
-
-fn same_file(a: &Path, b: &Path) -> io::Result<bool> {
-    let (a, b) = (fs::metadata(a)?, fs::metadata(b)?);
-    Ok((a.dev(), a.ino()) == (b.dev(), b.ino()))
 }
 
 fn read_marker(path: &Path) -> Result<Option<Published>, String> {
@@ -171,20 +168,4 @@ fn read_marker(path: &Path) -> Result<Option<Published>, String> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(told("read", path, &error)),
     }
-}
-
-fn write_marker(path: &Path, published: Published) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        create_folder(folder)?;
-    }
-    let draft = path.with_extension("draft");
-    let mut file = fs::File::create(&draft)?;
-    file.write_all(&serde_json::to_vec(&published)?)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    sync_folder(path)
-}
-
-fn told(what: &str, path: &Path, error: &io::Error) -> String {
-    format!("{} cannot be {what}: {error}", path.display())
 }

@@ -1,9 +1,10 @@
 //! The task that writes a worker's files, in order, off the worker's thread.
 
+use super::storage::{create, sync_folder};
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot};
@@ -76,8 +77,17 @@ impl Disk {
 
     /// Returns why a file could not be written, if one could not.
     pub(super) fn failure(&self) -> Option<String> {
-        let failure = self.state.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        failure.or_else(|| self.commands.is_closed().then(|| "the task that writes files is gone".to_owned()))
+        let failure = self
+            .state
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        failure.or_else(|| {
+            self.commands
+                .is_closed()
+                .then(|| "the task that writes files is gone".to_owned())
+        })
     }
 
     /// Says whether ticks should be held back; the worker is woken when that changes.
@@ -86,11 +96,7 @@ impl Disk {
     }
 }
 
-async fn run(
-    mut commands: mpsc::UnboundedReceiver<Command>,
-    state: Arc<State>,
-    wake: Arc<dyn Fn() + Send + Sync>,
-) {
+async fn run(mut commands: mpsc::UnboundedReceiver<Command>, state: Arc<State>, wake: Arc<dyn Fn() + Send + Sync>) {
     let mut files: HashMap<u64, (PathBuf, File)> = HashMap::new();
     let mut batch = Vec::new();
     while commands.recv_many(&mut batch, COMMANDS_MAX).await > 0 {
@@ -122,49 +128,30 @@ fn perform(command: Command, files: &mut HashMap<u64, (PathBuf, File)>, state: &
         Command::Append(file, bytes) => {
             state.in_flight_bytes.fetch_sub(bytes.len(), Ordering::AcqRel);
             match files.get_mut(&file) {
-                Some((path, file)) if failure.is_none() => file.write_all(&bytes).map_err(|error| (path.clone(), error)),
+                Some((path, file)) if failure.is_none() => {
+                    file.write_all(&bytes).map_err(|error| (path.clone(), error))
+                }
                 _ => return,
             }
         }
         _ if failure.is_some() => return,
-        Command::Create(file, path) => create(&path).map(|created| files.insert(file, (path.clone(), created)).map_or((), drop)).map_err(|error| (path, error)),
+        Command::Create(file, path) => create(&path)
+            .map(|created| files.insert(file, (path.clone(), created)).map_or((), drop))
+            .map_err(|error| (path, error)),
         Command::Close(file) => match files.remove(&file) {
-            Some((path, file)) => file.sync_all().and_then(|()| sync_folder(&path)).map_err(|error| (path, error)),
+            Some((path, file)) => file
+                .sync_all()
+                .and_then(|()| sync_folder(&path))
+                .map_err(|error| (path, error)),
             None => return,
         },
     };
     if let Err((path, error)) = outcome {
         let message = format!("{} cannot be written: {error}", path.display());
-        state.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(message);
-    }
-}
-
-fn create(path: &Path) -> std::io::Result<File> {
-    if let Some(folder) = path.parent() {
-        create_folder(folder)?;
-    }
-    OpenOptions::new().write(true).create_new(true).open(path)
-}
-
-/// Creates a folder with those above it, durably.
-pub(super) fn create_folder(folder: &Path) -> std::io::Result<()> {
-    if folder.as_os_str().is_empty() || folder.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = folder.parent() {
-        create_folder(parent)?;
-    }
-    match std::fs::create_dir(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    sync_folder(folder)
-}
-
-/// Makes the name of a file or folder durable in the folder that holds it.
-pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
+        state
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(message);
     }
 }

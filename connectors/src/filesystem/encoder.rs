@@ -41,7 +41,11 @@ impl ParquetOptions {
             ("gzip", Compression::GZIP(parquet::basic::GzipLevel::default())),
             ("uncompressed", Compression::UNCOMPRESSED),
         ];
-        Ok(Self { compression: options.choice("parquet.compression", &compressions)?.unwrap_or(Compression::SNAPPY) })
+        Ok(Self {
+            compression: options
+                .choice("parquet.compression", &compressions)?
+                .unwrap_or(Compression::SNAPPY),
+        })
     }
 
     fn properties(self) -> WriterProperties {
@@ -90,7 +94,9 @@ impl FileFormat {
             FileFormat::Records(format) => FileEncoders::Records(format.encoder(schema)?),
             FileFormat::Parquet(options) => FileEncoders::Parquet(Arc::clone(schema), *options),
         };
-        encoders.start().map_err(|error| ConnectorError::new(format!("the columns cannot be written: {error}")))?;
+        encoders
+            .start()
+            .map_err(|error| ConnectorError::new(format!("the columns cannot be written: {error}")))?;
         Ok(encoders)
     }
 }
@@ -161,5 +167,34 @@ impl FileEncoder {
             Self::Records(_) => Ok(Vec::new()),
             Self::Parquet(writer) => writer.into_inner().map_err(|error| error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::sink::{rows, schema};
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    #[test]
+    fn row_groups_that_were_taken_away_make_a_whole_file() {
+        let properties = WriterProperties::builder()
+            .set_max_row_group_row_count(Some(1_000))
+            .build();
+        let writer = ArrowWriter::try_new(Vec::new(), schema(), Some(properties)).unwrap();
+        let mut encoder = FileEncoder::Parquet(Box::new(writer));
+        let (mut file, mut pieces) = (Vec::new(), 0);
+        for from in 0..20 {
+            let bytes = encoder.write(&rows(from * 700..(from + 1) * 700)).unwrap();
+            pieces += usize::from(!bytes.is_empty());
+            file.extend(bytes);
+        }
+        assert!(pieces > 2, "row groups leave while the file is written");
+        file.extend(encoder.finish().unwrap());
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(file)).unwrap();
+        assert_eq!(reader.metadata().num_row_groups(), 14);
+        let batches: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();
+        let read = arrow::compute::concat_batches(&schema(), &batches).unwrap();
+        assert_eq!(read, rows(0..14_000));
     }
 }

@@ -31,21 +31,35 @@ pub(super) struct FileEnumerator {
 
 impl FileEnumerator {
     pub(super) fn new(table: String, path: PathBuf, interval: Option<Duration>, kind: FileKind) -> Self {
-        Self { table, path, interval, kind, told: BTreeSet::new() }
+        Self {
+            table,
+            path,
+            interval,
+            kind,
+            told: BTreeSet::new(),
+        }
     }
 
     fn split(&self, found: &Found) -> Result<Split, String> {
-        let name = found.path.to_str().ok_or_else(|| format!("the name of {} is not UTF-8", found.path.display()))?;
+        let name = found
+            .path
+            .to_str()
+            .ok_or_else(|| format!("the name of {} is not UTF-8", found.path.display()))?;
         let extension = found.path.extension().and_then(|e| e.to_str()).unwrap_or("");
         if self.kind == FileKind::Lines && COMPRESSED.contains(&extension.to_lowercase().as_str()) {
-            return Err(format!("{name} is compressed, which is not supported: unpack it, or move it away"));
+            return Err(format!(
+                "{name} is compressed, which is not supported: unpack it, or move it away"
+            ));
         }
         let at = match self.kind {
             FileKind::Lines => At::Line { byte: 0, line: 1 },
             FileKind::Parquet => At::Row(0),
         };
         let position = FilePosition { at, size: found.size }.to_string();
-        Ok(Split { id: SplitId(name.to_owned()), position })
+        Ok(Split {
+            id: SplitId(name.to_owned()),
+            position,
+        })
     }
 
     /// Warns once about a file that was found before and has another size now.
@@ -67,14 +81,19 @@ impl SplitEnumerator for FileEnumerator {
         let complete = self.interval.is_none();
         // A bounded table is what was there when the job first looked.
         if complete && !known.is_empty() {
-            return Ok(Discovery { new: Vec::new(), complete });
+            return Ok(Discovery {
+                new: Vec::new(),
+                complete,
+            });
         }
         let path = self.path.clone();
         let listed = tokio::task::spawn_blocking(move || list(&path)).await;
         let listed = listed.map_err(|error| source_error(&self.table, error))?;
         let mut new = Vec::new();
         for found in listed.map_err(|message| source_error(&self.table, message))? {
-            let split = self.split(&found).map_err(|message| source_error(&self.table, message))?;
+            let split = self
+                .split(&found)
+                .map_err(|message| source_error(&self.table, message))?;
             match known.get(&split.id) {
                 Some(state) => self.note_change(&split.id, &found, state),
                 None => new.push(split),

@@ -9,7 +9,11 @@ pub(super) enum Framing {
     /// A record is a line.
     Lines,
     /// A record is a line, but line ends between quotation marks belong to it.
-    QuotedLines { delimiter: u8, quote: u8, escape: Option<u8> },
+    QuotedLines {
+        delimiter: u8,
+        quote: u8,
+        escape: Option<u8>,
+    },
 }
 
 /// Where a record ends.
@@ -26,9 +30,16 @@ impl Framing {
     pub(super) fn of(format: &RecordFormat) -> Self {
         let byte = |c: char| u8::try_from(c).unwrap_or(0);
         match format {
-            RecordFormat::Csv(CsvOptions { quote: Some(quote), delimiter, escape, .. }) => {
-                Self::QuotedLines { delimiter: byte(*delimiter), quote: byte(*quote), escape: escape.map(byte) }
-            }
+            RecordFormat::Csv(CsvOptions {
+                quote: Some(quote),
+                delimiter,
+                escape,
+                ..
+            }) => Self::QuotedLines {
+                delimiter: byte(*delimiter),
+                quote: byte(*quote),
+                escape: escape.map(byte),
+            },
             _ => Self::Lines,
         }
     }
@@ -36,8 +47,15 @@ impl Framing {
     /// Finds the end of the record at the beginning of `bytes`; `None` when it is not among them.
     pub(super) fn find(self, bytes: &[u8]) -> Option<Frame> {
         match self {
-            Self::Lines => bytes.iter().position(|&b| b == b'\n').map(|end| Frame { bytes: end + 1, lines: 1 }),
-            Self::QuotedLines { delimiter, quote, escape } => {
+            Self::Lines => bytes.iter().position(|&b| b == b'\n').map(|end| Frame {
+                bytes: end + 1,
+                lines: 1,
+            }),
+            Self::QuotedLines {
+                delimiter,
+                quote,
+                escape,
+            } => {
                 let (mut at, mut lines) = (0, 1);
                 let (mut field_start, mut quoted) = (true, false);
                 while let Some(&b) = bytes.get(at) {
@@ -69,12 +87,20 @@ mod tests {
 
     #[test]
     fn quoted_line_ends_belong_to_their_record() {
-        let framing = Framing::QuotedLines { delimiter: b',', quote: b'"', escape: Some(b'\\') };
+        let framing = Framing::QuotedLines {
+            delimiter: b',',
+            quote: b'"',
+            escape: Some(b'\\'),
+        };
         let find = |text: &str| framing.find(text.as_bytes()).map(|frame| (frame.bytes, frame.lines));
         assert_eq!(find("a,b\nc"), Some((4, 1)));
         assert_eq!(find("a,\"x\ny\"\nc"), Some((8, 2)));
         assert_eq!(find("a,\"x\"\"\ny\"\nc"), Some((10, 2)));
-        assert_eq!(find("a,5\" pipe\nc"), Some((10, 1)), "a quote within a field quotes nothing");
+        assert_eq!(
+            find("a,5\" pipe\nc"),
+            Some((10, 1)),
+            "a quote within a field quotes nothing"
+        );
         assert_eq!(find("a,\"x\\\"\ny\"\n"), Some((10, 2)));
         assert_eq!(find("a,\"x\n"), None);
         assert_eq!(Framing::Lines.find(b"ab\ncd"), Some(Frame { bytes: 3, lines: 1 }));

@@ -11,8 +11,7 @@ use crate::formats::assembler::Layout;
 use crate::formats::csv::CsvOptions;
 use crate::formats::{ParseErrors, RecordDecoder, RecordFormat};
 use std::fs::File;
-use std::io::Read;
-use std::io::{Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tidemill_engine::source::{ReadOutcome, SplitContext, SplitReader};
@@ -85,7 +84,11 @@ impl LineReader {
             line,
             size: position.size,
             framing: Framing::of(format),
-            blank_lines: if matches!(format, RecordFormat::Raw(_)) { BlankLines::Keep } else { BlankLines::Skip },
+            blank_lines: if matches!(format, RecordFormat::Raw(_)) {
+                BlankLines::Keep
+            } else {
+                BlankLines::Skip
+            },
             comments,
             drop_bad: format.parse_errors() == ParseErrors::Drop,
             decoder,
@@ -167,7 +170,8 @@ impl LineReader {
                 record = record.strip_prefix(b"\xef\xbb\xbf").unwrap_or(record);
             }
             let blank = self.blank_lines == BlankLines::Skip && record.iter().all(u8::is_ascii_whitespace);
-            if !blank && !(self.comments && record.starts_with(b"#")) {
+            let comment = self.comments && record.starts_with(b"#");
+            if !blank && !comment {
                 match self.decoder.decode(record) {
                     Ok(()) => {}
                     Err(_) if self.drop_bad => dropped += 1,
@@ -213,7 +217,9 @@ impl SplitReader for LineReader {
             if rows > 0 {
                 let columns = self.decoder.finish()?;
                 let constants = &self.constants;
-                let batch = self.layout.assemble(rows, &columns, |origin, field| constants.column(origin, field, rows))?;
+                let batch = self
+                    .layout
+                    .assemble(rows, &columns, |origin, field| constants.column(origin, field, rows))?;
                 return Ok(ReadOutcome::Rows(batch));
             }
             if self.byte >= self.size {
@@ -226,7 +232,14 @@ impl SplitReader for LineReader {
     }
 
     fn position(&self) -> String {
-        FilePosition { at: At::Line { byte: self.byte, line: self.line }, size: self.size }.to_string()
+        FilePosition {
+            at: At::Line {
+                byte: self.byte,
+                line: self.line,
+            },
+            size: self.size,
+        }
+        .to_string()
     }
 
     fn is_ready(&mut self) -> bool {
@@ -252,7 +265,10 @@ fn read_chunk(path: &Path, offset: u64, size: u64) -> Result<Vec<u8>, String> {
 
 /// Checks that a file did not become shorter since it was found.
 pub(super) fn check_size(path: &Path, file: &File, size: u64) -> Result<(), String> {
-    let now = file.metadata().map_err(|error| format!("{} cannot be read: {error}", path.display()))?.len();
+    let now = file
+        .metadata()
+        .map_err(|error| format!("{} cannot be read: {error}", path.display()))?
+        .len();
     if now < size {
         return Err(format!(
             "{} had {size} bytes when it was found and has {now} now: files must not be rewritten while they are read; \

@@ -24,7 +24,9 @@ pub(super) fn is_glob(path: &Path) -> bool {
 pub(super) fn list(path: &Path) -> Result<Vec<Found>, String> {
     let mut found = Vec::new();
     if is_glob(path) && !path.exists() {
-        let pattern = path.to_str().ok_or_else(|| format!("{} is not UTF-8", path.display()))?;
+        let pattern = path
+            .to_str()
+            .ok_or_else(|| format!("{} is not UTF-8", path.display()))?;
         let matches = glob::glob(pattern).map_err(|error| format!("the pattern {pattern} is not valid: {error}"))?;
         for entry in matches {
             let entry = entry.map_err(|error| error.to_string())?;
@@ -54,7 +56,10 @@ fn walk(path: &Path, found: &mut Vec<Found>) -> Result<(), String> {
     let error = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
     let metadata = std::fs::metadata(path).map_err(error)?;
     if metadata.is_file() {
-        found.push(Found { path: path.to_path_buf(), size: metadata.len() });
+        found.push(Found {
+            path: path.to_path_buf(),
+            size: metadata.len(),
+        });
         return Ok(());
     }
     if !metadata.is_dir() {

@@ -21,9 +21,13 @@ impl SinkName {
     /// Makes the name of a job's sink.
     pub(super) fn new(job: &str, uid: &str) -> Self {
         // FNV-1a, with a byte between the two that neither can contain.
-        let hash = job.bytes().chain([0xff]).chain(uid.bytes()).fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = job
+            .bytes()
+            .chain([0xff])
+            .chain(uid.bytes())
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
         Self(format!("{hash:016x}"))
     }
 
@@ -39,8 +43,16 @@ impl SinkName {
 
     /// Returns a file's final name within the path.
     pub(super) fn target(&self, partition: &str, staged: &StagedName, checkpoint: u64) -> String {
-        let StagedName { generation, worker, number, extension } = staged;
-        format!("{partition}part-{}-{generation}-{checkpoint}-{worker}-{number}.{extension}", self.0)
+        let StagedName {
+            generation,
+            worker,
+            number,
+            extension,
+        } = staged;
+        format!(
+            "{partition}part-{}-{generation}-{checkpoint}-{worker}-{number}.{extension}",
+            self.0
+        )
     }
 }
 
@@ -56,7 +68,11 @@ pub(super) struct StagedName {
 
 impl std::fmt::Display for StagedName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "g{}-w{}-{}.{}", self.generation, self.worker, self.number, self.extension)
+        write!(
+            f,
+            "g{}-w{}-{}.{}",
+            self.generation, self.worker, self.number, self.extension
+        )
     }
 }
 
@@ -73,10 +89,18 @@ mod tests {
     fn names_keep_their_form() {
         let sink = SinkName::new("job", "sink");
         assert_ne!(sink, SinkName::new("jobs", "ink"));
-        let staged = StagedName { generation: 3, worker: 1, number: 7, extension: "json".to_owned() };
+        let staged = StagedName {
+            generation: 3,
+            worker: 1,
+            number: 7,
+            extension: "json".to_owned(),
+        };
         assert_eq!(staged.to_string(), "g3-w1-7.json");
         assert_eq!(generation_of("g3-w1-7.json"), Some(3));
         assert_eq!(generation_of("published"), None);
-        assert_eq!(sink.target("a=1/", &staged, 12), format!("a=1/part-{}-3-12-1-7.json", sink.0));
+        assert_eq!(
+            sink.target("a=1/", &staged, 12),
+            format!("a=1/part-{}-3-12-1-7.json", sink.0)
+        );
     }
 }

@@ -43,14 +43,25 @@ impl FileOptions {
         };
         let monitor_interval = options.duration("source.monitor-interval")?;
         if monitor_interval.is_some_and(|interval| interval < Duration::from_millis(10)) {
-            return Err(ConnectorError::option("source.monitor-interval", "must be at least 10 ms"));
+            return Err(ConnectorError::option(
+                "source.monitor-interval",
+                "must be at least 10 ms",
+            ));
         }
-        let roll_bytes = options.memory_size("sink.rolling-policy.file-size")?.unwrap_or(FILE_SIZE_DEFAULT);
+        let roll_bytes = options
+            .memory_size("sink.rolling-policy.file-size")?
+            .unwrap_or(FILE_SIZE_DEFAULT);
         if roll_bytes == 0 {
-            return Err(ConnectorError::option("sink.rolling-policy.file-size", "must be above 0"));
+            return Err(ConnectorError::option(
+                "sink.rolling-policy.file-size",
+                "must be above 0",
+            ));
         }
         let roll_interval = options.duration("sink.rolling-policy.rollover-interval")?;
-        let partition_default = options.text("partition.default-name").unwrap_or("__DEFAULT_PARTITION__").to_owned();
+        let partition_default = options
+            .text("partition.default-name")
+            .unwrap_or("__DEFAULT_PARTITION__")
+            .to_owned();
         if partition_default.is_empty() {
             return Err(ConnectorError::option("partition.default-name", "must not be empty"));
         }
@@ -60,7 +71,14 @@ impl FileOptions {
         }
         refuse_foreign(&options)?;
         options.finish()?;
-        Ok(Self { path, format, monitor_interval, roll_bytes, roll_interval, partition_default })
+        Ok(Self {
+            path,
+            format,
+            monitor_interval,
+            roll_bytes,
+            roll_interval,
+            partition_default,
+        })
     }
 
     /// Returns the path, a relative one within the data directory if there is one.
@@ -74,21 +92,44 @@ impl FileOptions {
 
 /// Refuses options of Flink's connector that are not supported, with what to do instead.
 fn refuse_foreign(options: &Options<'_>) -> Result<(), ConnectorError> {
-    options.refuse("source.path.regex-pattern", "not supported; write a pattern into the path, such as /in/*.json")?;
+    options.refuse(
+        "source.path.regex-pattern",
+        "not supported; write a pattern into the path, such as /in/*.json",
+    )?;
     options.refuse("source.report-statistics", "not supported; leave it out")?;
-    for name in ["sink.rolling-policy.inactivity-interval", "sink.rolling-policy.check-interval"] {
-        options.refuse(name, "has no effect here: every checkpoint closes all files; leave it out")?;
+    for name in [
+        "sink.rolling-policy.inactivity-interval",
+        "sink.rolling-policy.check-interval",
+    ] {
+        options.refuse(
+            name,
+            "has no effect here: every checkpoint closes all files; leave it out",
+        )?;
     }
-    options.refuse_prefix("sink.partition-commit.", "not supported: a partition's files are complete when they appear")?;
+    options.refuse_prefix(
+        "sink.partition-commit.",
+        "not supported: a partition's files are complete when they appear",
+    )?;
     options.refuse_prefix("partition.time-extractor.", "not supported; leave it out")?;
-    options.refuse("auto-compaction", "not supported; take checkpoints less often to get larger files")?;
-    options.refuse_prefix("compaction.", "not supported; take checkpoints less often to get larger files")?;
+    options.refuse(
+        "auto-compaction",
+        "not supported; take checkpoints less often to get larger files",
+    )?;
+    options.refuse_prefix(
+        "compaction.",
+        "not supported; take checkpoints less often to get larger files",
+    )?;
     options.refuse("sink.shuffle-by-partition.enable", "not supported; leave it out")?;
-    options.refuse("sink.parallelism", "a sink runs on every worker of its job; leave the option out")
+    options.refuse(
+        "sink.parallelism",
+        "a sink runs on every worker of its job; leave the option out",
+    )
 }
 
 fn path(text: &str) -> Result<PathBuf, ConnectorError> {
-    let Some((scheme, rest)) = text.split_once("://") else { return Ok(PathBuf::from(text)) };
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return Ok(PathBuf::from(text));
+    };
     let error = |message: String| Err(ConnectorError::option("path", message));
     match scheme {
         "file" if rest.starts_with('/') => Ok(Path::new(rest).to_path_buf()),
@@ -96,6 +137,8 @@ fn path(text: &str) -> Result<PathBuf, ConnectorError> {
         "s3" | "s3a" | "gs" | "az" | "abfs" | "hdfs" | "http" | "https" => {
             error(format!("'{scheme}' is not supported yet; use a path of this machine"))
         }
-        _ => error(format!("there is no file system '{scheme}'; use a path of this machine")),
+        _ => error(format!(
+            "there is no file system '{scheme}'; use a path of this machine"
+        )),
     }
 }

@@ -126,7 +126,11 @@ impl SplitReader for ParquetReader {
             return Err(error.clone());
         }
         let Some(batch) = self.current.take() else {
-            return Ok(if self.ended { ReadOutcome::Ended } else { ReadOutcome::Pending });
+            return Ok(if self.ended {
+                ReadOutcome::Ended
+            } else {
+                ReadOutcome::Pending
+            });
         };
         let rows = rows_max.clamp(1, batch.num_rows());
         if rows < batch.num_rows() {
@@ -135,12 +139,18 @@ impl SplitReader for ParquetReader {
         self.row += rows as u64;
         let columns: Vec<ArrayRef> = batch.columns().iter().map(|column| column.slice(0, rows)).collect();
         let constants = &self.constants;
-        let batch = self.layout.assemble(rows, &columns, |origin, field| constants.column(origin, field, rows))?;
+        let batch = self
+            .layout
+            .assemble(rows, &columns, |origin, field| constants.column(origin, field, rows))?;
         Ok(ReadOutcome::Rows(batch))
     }
 
     fn position(&self) -> String {
-        FilePosition { at: At::Row(self.row), size: self.size }.to_string()
+        FilePosition {
+            at: At::Row(self.row),
+            size: self.size,
+        }
+        .to_string()
     }
 
     fn is_ready(&mut self) -> bool {
@@ -179,7 +189,12 @@ fn open(path: &Path, size: u64, row: u64, schema: &SchemaRef) -> Result<ParquetR
     let roots: Vec<usize> = (0..builder.schema().fields().len()).filter(wanted).collect();
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
     let row = usize::try_from(row).map_err(|error| error.to_string())?;
-    builder.with_projection(mask).with_offset(row).with_batch_size(BATCH_ROWS).build().map_err(|error| error.to_string())
+    builder
+        .with_projection(mask)
+        .with_offset(row)
+        .with_batch_size(BATCH_ROWS)
+        .build()
+        .map_err(|error| error.to_string())
 }
 
 /// Brings a batch of the file into the table's columns.
@@ -195,7 +210,9 @@ fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, String> {
             None => return Err(format!("the file has no column {name}, which is NOT NULL")),
         };
         if !field.is_nullable() && column.null_count() > 0 {
-            return Err(format!("column {name} has NULLs in the file, and is NOT NULL in the table"));
+            return Err(format!(
+                "column {name} has NULLs in the file, and is NOT NULL in the table"
+            ));
         }
         columns.push(column);
     }

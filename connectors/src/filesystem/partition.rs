@@ -28,7 +28,9 @@ impl Constants {
     /// When one cannot.
     pub(super) fn check(table: &TableDefinition) -> Result<(), ConnectorError> {
         for name in &table.partition_keys {
-            let Ok(field) = table.schema.field_with_name(name) else { continue };
+            let Ok(field) = table.schema.field_with_name(name) else {
+                continue;
+            };
             let message = format!("the PARTITIONED BY column {name} has the type {}", field.data_type());
             ColumnBuilder::new(&Arc::new(field.clone()), TextOptions::default())?;
             let empty = arrow::array::new_empty_array(field.data_type());
@@ -37,7 +39,9 @@ impl Constants {
             }
         }
         if table.partition_keys.len() == table.schema.fields().len() {
-            return Err(ConnectorError::new("all columns are in PARTITIONED BY; nothing is left for the files"));
+            return Err(ConnectorError::new(
+                "all columns are in PARTITIONED BY; nothing is left for the files",
+            ));
         }
         Ok(())
     }
@@ -55,22 +59,33 @@ impl Constants {
             let key = format!("{}=", escape(name));
             let folder = |part: &std::ffi::OsStr| Some(part.to_str()?.strip_prefix(&key)?.to_owned());
             let text = path.iter().rev().find_map(folder);
-            let text = text.ok_or_else(|| format!("{} is in no folder {name}=..., a partition column", path.display()))?;
-            let mut column = ColumnBuilder::new(&Arc::new(field.clone()), TextOptions::default()).map_err(|e| e.to_string())?;
-            let appended =
-                if text == options.partition_default { column.append_null() } else { column.append_text(&unescape(&text)) };
+            let text =
+                text.ok_or_else(|| format!("{} is in no folder {name}=..., a partition column", path.display()))?;
+            let mut column =
+                ColumnBuilder::new(&Arc::new(field.clone()), TextOptions::default()).map_err(|e| e.to_string())?;
+            let appended = if text == options.partition_default {
+                column.append_null()
+            } else {
+                column.append_text(&unescape(&text))
+            };
             appended.map_err(|error| format!("{}: folder {name}={text}: {error}", path.display()))?;
             values.insert(name.clone(), column.finish().map_err(|error| error.to_string())?);
         }
         for metadata in &table.metadata_columns {
-            let field = table.schema.field_with_name(&metadata.column).map_err(|error| error.to_string())?;
+            let field = table
+                .schema
+                .field_with_name(&metadata.column)
+                .map_err(|error| error.to_string())?;
             let text = |value: &str| Arc::new(StringArray::from(vec![value])) as ArrayRef;
             let array = match metadata.key.as_str() {
                 "file.size" => Arc::new(Int64Array::from(vec![i64::try_from(size).unwrap_or(i64::MAX)])),
                 "file.name" => text(&path.file_name().unwrap_or_default().to_string_lossy()),
                 _ => text(&path.to_string_lossy()),
             };
-            values.insert(metadata.column.clone(), cast(&array, field.data_type()).map_err(|error| error.to_string())?);
+            values.insert(
+                metadata.column.clone(),
+                cast(&array, field.data_type()).map_err(|error| error.to_string())?,
+            );
         }
         Ok(Self(values))
     }
@@ -98,7 +113,11 @@ impl Folders {
         let keys: Vec<_> = table.partition_keys.iter().filter_map(index).collect();
         let is_key = |i: &usize| keys.iter().any(|(_, key)| key == i);
         let rest = (0..table.schema.fields().len()).filter(|i| !is_key(i)).collect();
-        Self { keys, rest, default: options.partition_default.clone() }
+        Self {
+            keys,
+            rest,
+            default: options.partition_default.clone(),
+        }
     }
 
     /// Returns the rows of each folder, with the columns that stand in files. The folder is empty, or ends with `/`.
@@ -106,7 +125,11 @@ impl Folders {
         if self.keys.is_empty() {
             return Ok(vec![(String::new(), batch.clone())]);
         }
-        let columns = self.keys.iter().map(|(_, i)| TextColumn::new(batch.column(*i))).collect::<Result<Vec<_>>>()?;
+        let columns = self
+            .keys
+            .iter()
+            .map(|(_, i)| TextColumn::new(batch.column(*i)))
+            .collect::<Result<Vec<_>>>()?;
         let mut rows: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         let mut value = Vec::new();
         for row in 0..batch.num_rows() {
@@ -118,13 +141,20 @@ impl Folders {
                 }
                 let text = String::from_utf8_lossy(&value);
                 // An empty text has no folder's name either.
-                let text = if value.is_empty() { self.default.clone() } else { escape(&text) };
+                let text = if value.is_empty() {
+                    self.default.clone()
+                } else {
+                    escape(&text)
+                };
                 let _ = write!(folder, "{}={text}/", escape(name));
             }
-            rows.entry(folder).or_default().push(u32::try_from(row).unwrap_or(u32::MAX));
+            rows.entry(folder)
+                .or_default()
+                .push(u32::try_from(row).unwrap_or(u32::MAX));
         }
         let rest = batch.project(&self.rest)?;
-        let part = |(folder, rows): (String, Vec<u32>)| Ok((folder, take_record_batch(&rest, &UInt32Array::from(rows))?));
+        let part =
+            |(folder, rows): (String, Vec<u32>)| Ok((folder, take_record_batch(&rest, &UInt32Array::from(rows))?));
         rows.into_iter().map(part).collect()
     }
 }
@@ -149,7 +179,10 @@ fn unescape(text: &str) -> String {
     let mut rest = text;
     while let Some(at) = rest.find('%') {
         bytes.extend_from_slice(&rest.as_bytes()[..at]);
-        match rest.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+        match rest
+            .get(at + 1..at + 3)
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+        {
             Some(byte) => {
                 bytes.push(byte);
                 rest = &rest[at + 3..];

@@ -34,11 +34,16 @@ impl FilePosition {
     /// Reads a position.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let number = |key: &str| {
-            let value = text.split(' ').find_map(|part| part.strip_prefix(key)?.strip_prefix('='))?;
+            let value = text
+                .split(' ')
+                .find_map(|part| part.strip_prefix(key)?.strip_prefix('='))?;
             value.parse::<u64>().ok()
         };
         let parsed = match (number("byte"), number("line"), number("row"), number("size")) {
-            (Some(byte), Some(line), None, Some(size)) => Some(Self { at: At::Line { byte, line }, size }),
+            (Some(byte), Some(line), None, Some(size)) => Some(Self {
+                at: At::Line { byte, line },
+                size,
+            }),
             (None, None, Some(row), Some(size)) => Some(Self { at: At::Row(row), size }),
             _ => None,
         };

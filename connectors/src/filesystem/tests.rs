@@ -30,7 +30,8 @@ fn source(table: &TableDefinition) -> Arc<dyn Source> {
 }
 
 fn json(ids: std::ops::Range<usize>) -> String {
-    ids.map(|id| format!("{{\"id\":{id},\"x\":[{{}}],\"name\":\"n{id}\"}}\n")).collect()
+    ids.map(|id| format!("{{\"id\":{id},\"x\":[{{}}],\"name\":\"n{id}\"}}\n"))
+        .collect()
 }
 
 fn rows(ids: std::ops::Range<usize>) -> Vec<String> {
@@ -45,7 +46,11 @@ fn json_lines_conform() {
     std::fs::write(folder.path().join("a.json"), json(0..40)).unwrap();
     std::fs::create_dir(folder.path().join("sub")).unwrap();
     // Blank lines, a byte order mark, carriage returns, and no line end at the end.
-    let odd = format!("\u{feff}{}\n \r\n{}", json(40..60).replace('\n', "\r\n"), json(60..61).trim_end());
+    let odd = format!(
+        "\u{feff}{}\n \r\n{}",
+        json(40..60).replace('\n', "\r\n"),
+        json(60..61).trim_end()
+    );
     std::fs::write(folder.path().join("sub/b.json"), odd).unwrap();
     std::fs::write(folder.path().join("empty.json"), "").unwrap();
     std::fs::write(folder.path().join("_hidden.json"), "not json").unwrap();
@@ -57,7 +62,9 @@ fn json_lines_conform() {
 fn records_over_many_chunks_conform() {
     let folder = tempfile::tempdir().unwrap();
     let long = "y".repeat(700_000);
-    let lines: String = (0..6).map(|id| format!("{{\"pad\":\"{long}\",\"id\":{id},\"name\":\"n{id}\"}}\n")).collect();
+    let lines: String = (0..6)
+        .map(|id| format!("{{\"pad\":\"{long}\",\"id\":{id},\"name\":\"n{id}\"}}\n"))
+        .collect();
     std::fs::write(folder.path().join("a.json"), lines).unwrap();
     assert_eq!(check_bounded(source(&table(folder.path(), &[])).as_ref()), rows(0..6));
 }
@@ -89,7 +96,10 @@ fn parquet_conforms_also_with_other_types_and_missing_columns() {
     assert_eq!(rows.len(), 20_000);
     assert_eq!(rows[7], "7|");
     for (position, before) in positions {
-        let rest = Split { id: split.id.clone(), position };
+        let rest = Split {
+            id: split.id.clone(),
+            position,
+        };
         assert_eq!(reading.read_split(&rest, &[100_000], usize::MAX).0, rows[before..]);
     }
     let counted = crate::create_source(&table, &[], &ConnectorEnvironment::new()).unwrap();
@@ -108,31 +118,51 @@ fn patterns_and_single_files_are_paths() {
     std::fs::write(folder.path().join("a.json"), json(0..3)).unwrap();
     std::fs::write(folder.path().join("b.json"), json(3..5)).unwrap();
     std::fs::write(folder.path().join("c.txt"), "no").unwrap();
-    assert_eq!(check_bounded(source(&table(&folder.path().join("*.json"), &[])).as_ref()), rows(0..5));
-    assert_eq!(check_bounded(source(&table(&folder.path().join("b.json"), &[])).as_ref()), rows(3..5));
+    assert_eq!(
+        check_bounded(source(&table(&folder.path().join("*.json"), &[])).as_ref()),
+        rows(0..5)
+    );
+    assert_eq!(
+        check_bounded(source(&table(&folder.path().join("b.json"), &[])).as_ref()),
+        rows(3..5)
+    );
     let missing = source(&table(&folder.path().join("nosuch"), &[]));
     let reading = Reading::new(missing.as_ref());
     let mut enumerator = missing.enumerator().unwrap();
-    let error = reading.runtime.block_on(enumerator.discover(&BTreeMap::new())).unwrap_err().to_string();
+    let error = reading
+        .runtime
+        .block_on(enumerator.discover(&BTreeMap::new()))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("nosuch cannot be read"), "{error}");
 }
 
 #[test]
 fn a_bad_line_names_its_place_or_is_dropped() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("a.json"), format!("{}{{\"id\":\"x\"}}\n{}", json(0..2), json(2..3))).unwrap();
+    std::fs::write(
+        folder.path().join("a.json"),
+        format!("{}{{\"id\":\"x\"}}\n{}", json(0..2), json(2..3)),
+    )
+    .unwrap();
     let strict = source(&table(folder.path(), &[]));
     let reading = Reading::new(strict.as_ref());
     let split = reading.discover(&BTreeMap::new()).remove(0);
     let mut reader = reading.open(&split);
     let error = reading.next(reader.as_mut(), 100).unwrap_err().to_string();
-    assert!(error.contains("a.json line 3: field id: 'x' is not a number"), "{error}");
+    assert!(
+        error.contains("a.json line 3: field id: 'x' is not a number"),
+        "{error}"
+    );
     assert!(reader.read(1, 1).is_err(), "an error is not passed over");
 
     let lenient = source(&table(folder.path(), &[("json.ignore-parse-errors", "true")]));
     let reading = Reading::new(lenient.as_ref());
     let mut reader = reading.open(&split);
-    assert_eq!(lines(&[reading.next(reader.as_mut(), 100).unwrap().unwrap()]), ["0|n0", "1|n1", "2|n2"]);
+    assert_eq!(
+        lines(&[reading.next(reader.as_mut(), 100).unwrap().unwrap()]),
+        ["0|n0", "1|n1", "2|n2"]
+    );
     assert_eq!(reading.metrics.rows_dropped.get(), 1);
 }
 
@@ -152,14 +182,27 @@ fn a_watched_folder_gives_new_files_and_no_more_of_old_ones() {
     std::fs::write(&a, json(0..5)).unwrap();
     assert_eq!(reading.read_split(&split, &[100], usize::MAX).0.len(), 3);
     std::fs::write(folder.path().join("b.json"), json(5..6)).unwrap();
-    let known = [(split.id.clone(), SplitState { position: split.position.clone(), ended: true })].into();
+    let known = [(
+        split.id.clone(),
+        SplitState {
+            position: split.position.clone(),
+            ended: true,
+        },
+    )]
+    .into();
     let second = reading.runtime.block_on(enumerator.discover(&known)).unwrap();
     assert_eq!(second.new.len(), 1);
     assert!(second.new[0].id.0.ends_with("b.json"));
     // A file that became shorter cannot be gone on with.
     std::fs::write(&a, "").unwrap();
     let mut reader = reading.open(&split);
-    assert!(reading.next(reader.as_mut(), 10).unwrap_err().to_string().contains("must not be rewritten"));
+    assert!(
+        reading
+            .next(reader.as_mut(), 10)
+            .unwrap_err()
+            .to_string()
+            .contains("must not be rewritten")
+    );
 }
 
 #[test]
@@ -196,7 +239,9 @@ impl Written {
 
     fn staged(&self) -> usize {
         let staging = SinkName::new("job-1", "sink/1").staging(&self.root());
-        std::fs::read_dir(staging).map_or(0, |files| files.filter(|f| f.as_ref().unwrap().file_name() != "published").count())
+        std::fs::read_dir(staging).map_or(0, |files| {
+            files.filter(|f| f.as_ref().unwrap().file_name() != "published").count()
+        })
     }
 }
 
@@ -218,7 +263,10 @@ impl SinkUnderTest for Written {
             while let Some(batch) = reading.next(reader.as_mut(), 1_000).unwrap() {
                 for row in 0..batch.num_rows() {
                     let id = batch.column(0).as_primitive::<Int64Type>().value(row);
-                    assert_eq!(batch.column(1).as_string::<i32>().value(row), crate::conformance::sink::name(id));
+                    assert_eq!(
+                        batch.column(1).as_string::<i32>().value(row),
+                        crate::conformance::sink::name(id)
+                    );
                     ids.push(id);
                 }
             }
@@ -237,7 +285,10 @@ fn json_output_conforms() {
 
 #[test]
 fn csv_output_conforms() {
-    check_exactly_once(&Written::new(&[("format", "csv"), ("sink.rolling-policy.rollover-interval", "1 s")], &[]));
+    check_exactly_once(&Written::new(
+        &[("format", "csv"), ("sink.rolling-policy.rollover-interval", "1 s")],
+        &[],
+    ));
 }
 
 #[test]
@@ -297,7 +348,13 @@ fn an_older_checkpoint_and_a_foreign_file_are_refused() {
     let six = process.pre_commit(6, 0);
     let committable: super::writer::Committable = serde_json::from_slice(&six[0]).unwrap();
     std::fs::write(test.root().join(&committable.files[0].target), "{}").unwrap();
-    assert!(process.publish(6, &six).unwrap_err().to_string().contains("another file"));
+    assert!(
+        process
+            .publish(6, &six)
+            .unwrap_err()
+            .to_string()
+            .contains("another file")
+    );
 }
 
 #[test]
@@ -325,8 +382,13 @@ fn a_folder_that_cannot_be_written_fails_the_pre_commit() {
     let test = Written::new(&[], &[]);
     std::fs::write(test.root(), "a file where the folder should be").unwrap();
     let mut process = Process::start(&test, 1);
-    process.writers[0].write(&crate::conformance::sink::rows(0..1), 0).unwrap();
-    let id = tidemill_engine::sink::PreCommitId { checkpoint: 1, attempt: 0 };
+    process.writers[0]
+        .write(&crate::conformance::sink::rows(0..1), 0)
+        .unwrap();
+    let id = tidemill_engine::sink::PreCommitId {
+        checkpoint: 1,
+        attempt: 0,
+    };
     let error = match process.writers[0].pre_commit(id) {
         Ok(pending) => crate::conformance::runtime().block_on(pending).unwrap_err(),
         Err(error) => error,
@@ -345,7 +407,10 @@ fn partition_columns_and_metadata_come_from_the_path() {
     let mut fields: Vec<_> = table.schema.fields().iter().cloned().collect();
     fields.push(Arc::new(arrow::datatypes::Field::new("file", DataType::Utf8, false)));
     table.schema = Arc::new(arrow::datatypes::Schema::new(fields));
-    table.metadata_columns.push(crate::MetadataColumn { column: "file".to_owned(), key: "file.name".to_owned() });
+    table.metadata_columns.push(crate::MetadataColumn {
+        column: "file".to_owned(),
+        key: "file.name".to_owned(),
+    });
     let source = crate::create_source(&table, &[2, 1, 0], &ConnectorEnvironment::new()).unwrap();
     assert_eq!(check_bounded(source.as_ref()), ["f.json|a:b|1", "f.json|a:b|2"]);
 }
@@ -358,15 +423,32 @@ fn wrong_options_are_refused() {
         (&[("path", "file://x")], "three slashes"),
         (&[("sink.delivery-guarantee", "at-least-once")], "exactly-once"),
         (&[("auto-compaction", "true")], "not supported"),
-        (&[("sink.partition-commit.policy.kind", "success-file")], "not supported"),
-        (&[("source.monitor-intervall", "1s")], "did you mean 'source.monitor-interval'?"),
-        (&[("source.monitor-interval", "soon")], "does not begin with a whole number"),
-        (&[("format", "parquet"), ("parquet.compression", "lzo")], "is not one of snappy"),
+        (
+            &[("sink.partition-commit.policy.kind", "success-file")],
+            "not supported",
+        ),
+        (
+            &[("source.monitor-intervall", "1s")],
+            "did you mean 'source.monitor-interval'?",
+        ),
+        (
+            &[("source.monitor-interval", "soon")],
+            "does not begin with a whole number",
+        ),
+        (
+            &[("format", "parquet"), ("parquet.compression", "lzo")],
+            "is not one of snappy",
+        ),
         (&[("format", "avro")], "there is no format 'avro'"),
         (&[("parquet.compression", "snappy")], "no such option"),
     ] {
         let error = crate::check_source(&table(path, options)).unwrap_err().to_string();
         assert!(error.contains(about), "{error}");
     }
-    assert!(crate::check_sink(&table(Path::new("/tmp/*.json"), &[])).unwrap_err().to_string().contains("pattern"));
+    assert!(
+        crate::check_sink(&table(Path::new("/tmp/*.json"), &[]))
+            .unwrap_err()
+            .to_string()
+            .contains("pattern")
+    );
 }

@@ -21,6 +21,8 @@ use tidemill_engine::{Error, Result};
 
 /// Files that a worker has open at once; beyond, the one written to longest ago is closed.
 const OPEN_FILES_MAX: usize = 64;
+/// Bytes that all open Parquet files of a worker hold in memory; beyond, the one that holds most is closed.
+const BUFFERED_BYTES_MAX: u64 = 128 << 20;
 
 /// What a checkpoint holds of a worker's files: version 1, as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +86,10 @@ impl FileWriter {
         context: SinkContext,
     ) -> Result<Self> {
         let schema = table.record_schema(PartitionColumns::InPath);
-        let encoders = options.format.file_encoders(&schema).map_err(|error| sink_error(&table.name, error))?;
+        let encoders = options
+            .format
+            .file_encoders(&schema)
+            .map_err(|error| sink_error(&table.name, error))?;
         let sink = SinkName::new(&context.job, &context.uid);
         Ok(Self {
             folders: Folders::new(&table, &options),
@@ -119,13 +124,28 @@ impl FileWriter {
         let Some(file) = self.open.get_mut(partition) else {
             return Err(Error::Internal("a file that was opened is not open".to_owned()));
         };
-        let bytes = file.encoder.write(batch).map_err(|message| sink_error(&self.table.name, message))?;
+        let bytes = file
+            .encoder
+            .write(batch)
+            .map_err(|message| sink_error(&self.table.name, message))?;
         file.bytes += bytes.len() as u64;
         file.rows += batch.num_rows() as u64;
         file.used = self.writes;
         let size = file.bytes + file.encoder.buffered();
         self.disk.append(file.name.number, bytes);
-        if size >= self.options.roll_bytes { self.close(partition) } else { Ok(()) }
+        if size >= self.options.roll_bytes {
+            return self.close(partition);
+        }
+        let buffered = |file: &OpenFile| file.encoder.buffered();
+        if self.open.values().map(buffered).sum::<u64>() > BUFFERED_BYTES_MAX {
+            let largest = self
+                .open
+                .iter()
+                .max_by_key(|(_, file)| buffered(file))
+                .map(|(partition, _)| partition.clone());
+            return largest.map_or(Ok(()), |partition| self.close(&partition));
+        }
+        Ok(())
     }
 
     fn begin(&mut self, partition: &str, wall_time_ms: i64) -> Result<()> {
@@ -138,7 +158,14 @@ impl FileWriter {
         self.files += 1;
         let encoder = self.encoders.start().map_err(|message| self.error(message))?;
         self.disk.create(name.number, self.staging.join(name.to_string()));
-        let file = OpenFile { name, encoder, bytes: 0, rows: 0, opened_ms: wall_time_ms, used: self.writes };
+        let file = OpenFile {
+            name,
+            encoder,
+            bytes: 0,
+            rows: 0,
+            opened_ms: wall_time_ms,
+            used: self.writes,
+        };
         self.open.insert(partition.to_owned(), file);
         Ok(())
     }
@@ -148,23 +175,39 @@ impl FileWriter {
         if self.open.len() < OPEN_FILES_MAX {
             return Ok(());
         }
-        let oldest = self.open.iter().min_by_key(|(_, file)| file.used).map(|(partition, _)| partition.clone());
+        let oldest = self
+            .open
+            .iter()
+            .min_by_key(|(_, file)| file.used)
+            .map(|(partition, _)| partition.clone());
         oldest.map_or(Ok(()), |partition| self.close(&partition))
     }
 
     fn close(&mut self, partition: &str) -> Result<()> {
-        let Some(file) = self.open.remove(partition) else { return Ok(()) };
+        let Some(file) = self.open.remove(partition) else {
+            return Ok(());
+        };
         let rest = file.encoder.finish().map_err(|message| self.error(message))?;
         let bytes = file.bytes + rest.len() as u64;
         self.disk.append(file.name.number, rest);
         self.disk.close(file.name.number);
         let (partition, name, rows) = (partition.to_owned(), file.name, file.rows);
-        self.closed.push(ClosedFile { partition, name, bytes, rows });
+        self.closed.push(ClosedFile {
+            partition,
+            name,
+            bytes,
+            rows,
+        });
         Ok(())
     }
 
     fn close_all(&mut self, mut which: impl FnMut(&OpenFile) -> bool) -> Result<()> {
-        let chosen: Vec<String> = self.open.iter().filter(|(_, file)| which(file)).map(|(p, _)| p.clone()).collect();
+        let chosen: Vec<String> = self
+            .open
+            .iter()
+            .filter(|(_, file)| which(file))
+            .map(|(p, _)| p.clone())
+            .collect();
         chosen.iter().try_for_each(|partition| self.close(partition))
     }
 }
@@ -184,7 +227,11 @@ impl SinkWriter for FileWriter {
             let interval_ms = i64::try_from(interval.as_millis()).unwrap_or(i64::MAX);
             self.close_all(|file| close.wall_time_ms.saturating_sub(file.opened_ms) >= interval_ms)?;
         }
-        Ok(if self.disk.is_full() { Progress::More } else { Progress::Done })
+        Ok(if self.disk.is_full() {
+            Progress::More
+        } else {
+            Progress::Done
+        })
     }
 
     fn pre_commit(&mut self, id: PreCommitId) -> Result<PreCommit> {
@@ -208,8 +255,13 @@ impl SinkWriter for FileWriter {
             if files.is_empty() {
                 return Ok(None);
             }
-            let committable = serde_json::to_vec(&Committable { version: COMMITTABLE_VERSION, files });
-            committable.map(Some).map_err(|error| Error::Internal(format!("a committable cannot be written: {error}")))
+            let committable = serde_json::to_vec(&Committable {
+                version: COMMITTABLE_VERSION,
+                files,
+            });
+            committable
+                .map(Some)
+                .map_err(|error| Error::Internal(format!("a committable cannot be written: {error}")))
         }))
     }
 }

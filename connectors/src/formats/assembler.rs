@@ -56,12 +56,11 @@ impl Layout {
                 Origin::Partition(name.clone())
             });
         }
-        Ok(Self { schema, origins, record: RecordSchema::new(record, wanted) })
-    }
-
-    /// Returns the schema of the batches.
-    pub(crate) fn schema(&self) -> &SchemaRef {
-        &self.schema
+        Ok(Self {
+            schema,
+            origins,
+            record: RecordSchema::new(record, wanted),
+        })
     }
 
     /// Returns the columns of the record.
@@ -71,10 +70,13 @@ impl Layout {
 
     /// Returns the metadata keys that are wanted, each with its field.
     pub(crate) fn metadata(&self) -> impl Iterator<Item = (&str, &FieldRef)> {
-        self.origins.iter().zip(self.schema.fields()).filter_map(|(origin, field)| match origin {
-            Origin::Metadata(key) => Some((key.as_str(), field)),
-            _ => None,
-        })
+        self.origins
+            .iter()
+            .zip(self.schema.fields())
+            .filter_map(|(origin, field)| match origin {
+                Origin::Metadata(key) => Some((key.as_str(), field)),
+                _ => None,
+            })
     }
 
     /// Puts a batch together. `other` gives the columns that are not in the record, for `rows` rows.
@@ -91,7 +93,12 @@ impl Layout {
             Origin::Record(index) => Ok(Arc::clone(&record[*index])),
             origin => other(origin, field),
         };
-        let columns = self.origins.iter().zip(self.schema.fields()).map(column).collect::<Result<Vec<_>, _>>()?;
+        let columns = self
+            .origins
+            .iter()
+            .zip(self.schema.fields())
+            .map(column)
+            .collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
     }

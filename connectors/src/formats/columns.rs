@@ -14,7 +14,6 @@ use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffe
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 use arrow::error::ArrowError;
 use base64::Engine as _;
-use std::mem::take;
 use std::sync::Arc;
 
 /// How values are read from text.
@@ -47,7 +46,11 @@ enum Values {
     UInt64(Vec<u64>),
     Float32(Vec<f32>),
     Float64(Vec<f64>),
-    Decimal { values: Vec<i128>, precision: u8, scale: i8 },
+    Decimal {
+        values: Vec<i128>,
+        precision: u8,
+        scale: i8,
+    },
     Text(Bytes),
     Binary(Bytes),
     Date(Vec<i32>),
@@ -55,9 +58,16 @@ enum Values {
     Time32(Vec<i32>, TimeUnit),
     Time64(Vec<i64>, TimeUnit),
     Timestamp(Vec<i64>, TimeUnit, Zone),
-    List { offsets: Vec<i32>, items: Box<ColumnBuilder> },
+    List {
+        offsets: Vec<i32>,
+        items: Box<ColumnBuilder>,
+    },
     Struct(Vec<ColumnBuilder>),
-    Map { offsets: Vec<i32>, keys: Box<ColumnBuilder>, values: Box<ColumnBuilder> },
+    Map {
+        offsets: Vec<i32>,
+        keys: Box<ColumnBuilder>,
+        values: Box<ColumnBuilder>,
+    },
 }
 
 /// Byte strings laid end to end; string `i` ends at `ends[i]`.
@@ -80,7 +90,10 @@ impl Bytes {
 
     /// Takes the strings as offsets and data; the next batch gets the same room.
     fn finish<T: TryFrom<usize> + Default>(&mut self) -> Result<(Vec<T>, Buffer), ArrowError> {
-        let next = Bytes { data: Vec::with_capacity(self.data.len()), ends: Vec::with_capacity(self.ends.len()) };
+        let next = Bytes {
+            data: Vec::with_capacity(self.data.len()),
+            ends: Vec::with_capacity(self.ends.len()),
+        };
         let done = std::mem::replace(self, next);
         let mut offsets = Vec::with_capacity(done.ends.len() + 1);
         offsets.push(T::default());
@@ -118,9 +131,11 @@ impl ColumnBuilder {
             DataType::UInt64 => Values::UInt64(Vec::new()),
             DataType::Float32 => Values::Float32(Vec::new()),
             DataType::Float64 => Values::Float64(Vec::new()),
-            DataType::Decimal128(precision, scale) => {
-                Values::Decimal { values: Vec::new(), precision: *precision, scale: *scale }
-            }
+            DataType::Decimal128(precision, scale) => Values::Decimal {
+                values: Vec::new(),
+                precision: *precision,
+                scale: *scale,
+            },
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Values::Text(Bytes::default()),
             DataType::Binary | DataType::LargeBinary => Values::Binary(Bytes::default()),
             DataType::Date32 => Values::Date(Vec::new()),
@@ -128,11 +143,18 @@ impl ColumnBuilder {
             DataType::Time64(unit) => Values::Time64(Vec::new(), *unit),
             DataType::Timestamp(unit, None) => Values::Timestamp(Vec::new(), *unit, Zone::None),
             DataType::Timestamp(unit, Some(_)) => Values::Timestamp(Vec::new(), *unit, Zone::Utc),
-            DataType::List(item) => Values::List { offsets: vec![0], items: Box::new(child(item)?) },
+            DataType::List(item) => Values::List {
+                offsets: vec![0],
+                items: Box::new(child(item)?),
+            },
             DataType::Struct(fields) => Values::Struct(fields.iter().map(child).collect::<Result<_, _>>()?),
             DataType::Map(entries, _) => {
                 let (key, value) = map_fields(entries)?;
-                Values::Map { offsets: vec![0], keys: Box::new(child(key)?), values: Box::new(child(value)?) }
+                Values::Map {
+                    offsets: vec![0],
+                    keys: Box::new(child(key)?),
+                    values: Box::new(child(value)?),
+                }
             }
             other => {
                 return Err(ConnectorError::new(format!(
@@ -141,7 +163,12 @@ impl ColumnBuilder {
                 )));
             }
         };
-        Ok(Self { field: Arc::clone(field), options, values, nulls: NullBufferBuilder::new(0) })
+        Ok(Self {
+            field: Arc::clone(field),
+            options,
+            values,
+            nulls: NullBufferBuilder::new(0),
+        })
     }
 
     /// Returns the column's name.
@@ -156,7 +183,12 @@ impl ColumnBuilder {
 
     /// Takes rows back until `rows` are left.
     pub(crate) fn truncate(&mut self, rows: usize) {
-        if self.len() <= rows && !matches!(self.values, Values::List { .. } | Values::Struct(_) | Values::Map { .. }) {
+        if self.len() <= rows
+            && !matches!(
+                self.values,
+                Values::List { .. } | Values::Struct(_) | Values::Map { .. }
+            )
+        {
             return;
         }
         self.nulls.truncate(rows);
@@ -221,7 +253,11 @@ impl ColumnBuilder {
                 for child in children {
                     child.append_filler();
                     // Under a null parent a child's own NOT NULL does not count.
-                    if child.field.is_nullable() { child.nulls.append_null() } else { child.nulls.append_non_null() }
+                    if child.field.is_nullable() {
+                        child.nulls.append_null()
+                    } else {
+                        child.nulls.append_non_null()
+                    }
                 }
             }
         }
@@ -261,7 +297,11 @@ impl ColumnBuilder {
             Values::UInt32(v) => v.push(parse_narrow(text)?),
             Values::UInt64(v) => v.push(parse_unsigned(text)?),
             Values::Float32(v) => v.push(parse_f32(text)?),
-            Values::Decimal { values, precision, scale } => values.push(parse_decimal(text, *precision, *scale)?),
+            Values::Decimal {
+                values,
+                precision,
+                scale,
+            } => values.push(parse_decimal(text, *precision, *scale)?),
             Values::Timestamp(..) => {
                 return Err(RecordError::new(format!(
                     "the number {} is not a timestamp: formats read timestamps from text; for numbers declare the \
@@ -306,7 +346,9 @@ impl ColumnBuilder {
                 let decoded = base64::engine::general_purpose::STANDARD.decode_vec(text, &mut b.data);
                 if let Err(error) = decoded {
                     b.data.truncate(start);
-                    return Err(RecordError::new(format!("is not base64, which binary columns are read from: {error}")));
+                    return Err(RecordError::new(format!(
+                        "is not base64, which binary columns are read from: {error}"
+                    )));
                 }
                 b.ends.push(b.data.len());
             }
@@ -356,7 +398,10 @@ impl ColumnBuilder {
 
     /// Makes the error for a value of the wrong kind.
     pub(crate) fn unexpected(&self, found: &str) -> RecordError {
-        RecordError::new(format!("is {found}, but the column has the type {}", self.field.data_type()))
+        RecordError::new(format!(
+            "is {found}, but the column has the type {}",
+            self.field.data_type()
+        ))
     }
 
     /// Takes the rows out as an array of the column's type.
@@ -377,14 +422,20 @@ impl ColumnBuilder {
             Values::UInt64(v) => Arc::new(UInt64Array::new(scalars(v), nulls)),
             Values::Float32(v) => Arc::new(Float32Array::new(scalars(v), nulls)),
             Values::Float64(v) => Arc::new(Float64Array::new(scalars(v), nulls)),
-            Values::Decimal { values, precision, scale } => Arc::new(
-                Decimal128Array::new(scalars(values), nulls).with_precision_and_scale(*precision, *scale)?,
-            ),
+            Values::Decimal {
+                values,
+                precision,
+                scale,
+            } => Arc::new(Decimal128Array::new(scalars(values), nulls).with_precision_and_scale(*precision, *scale)?),
             Values::Text(b) => finish_text(b, self.field.data_type(), nulls)?,
             Values::Binary(b) => match self.field.data_type() {
                 DataType::LargeBinary => {
                     let (offsets, data) = b.finish::<i64>()?;
-                    Arc::new(LargeBinaryArray::try_new(OffsetBuffer::new(offsets.into()), data, nulls)?)
+                    Arc::new(LargeBinaryArray::try_new(
+                        OffsetBuffer::new(offsets.into()),
+                        data,
+                        nulls,
+                    )?)
                 }
                 _ => {
                     let (offsets, data) = b.finish::<i32>()?;
@@ -408,8 +459,13 @@ impl ColumnBuilder {
                 let DataType::Struct(fields) = self.field.data_type() else {
                     return Err(ArrowError::SchemaError("a row column lost its type".to_owned()));
                 };
-                let rows = nulls.as_ref().map_or_else(|| children.first().map_or(0, ColumnBuilder::len), NullBuffer::len);
-                let arrays = children.iter_mut().map(ColumnBuilder::finish).collect::<Result<Vec<_>, _>>()?;
+                let rows = nulls
+                    .as_ref()
+                    .map_or_else(|| children.first().map_or(0, ColumnBuilder::len), NullBuffer::len);
+                let arrays = children
+                    .iter_mut()
+                    .map(ColumnBuilder::finish)
+                    .collect::<Result<Vec<_>, _>>()?;
                 Arc::new(StructArray::try_new_with_length(fields.clone(), arrays, nulls, rows)?)
             }
             Values::Map { offsets, keys, values } => {
@@ -462,22 +518,25 @@ fn finish_text(bytes: &mut Bytes, data_type: &DataType, nulls: Option<NullBuffer
     Ok(match data_type {
         DataType::LargeUtf8 => {
             let (offsets, data) = bytes.finish::<i64>()?;
-            Arc::new(LargeStringArray::try_new(OffsetBuffer::new(offsets.into()), data, nulls)?)
+            Arc::new(LargeStringArray::try_new(
+                OffsetBuffer::new(offsets.into()),
+                data,
+                nulls,
+            )?)
         }
         data_type => {
             let (offsets, data) = bytes.finish::<i32>()?;
             let array = StringArray::try_new(OffsetBuffer::new(offsets.into()), data, nulls)?;
-            if *data_type == DataType::Utf8View { Arc::new(StringViewArray::from(&array)) } else { Arc::new(array) }
+            if *data_type == DataType::Utf8View {
+                Arc::new(StringViewArray::from(&array))
+            } else {
+                Arc::new(array)
+            }
         }
     })
 }
 
-fn timestamps(
-    values: ScalarBuffer<i64>,
-    unit: TimeUnit,
-    data_type: &DataType,
-    nulls: Option<NullBuffer>,
-) -> ArrayRef {
+fn timestamps(values: ScalarBuffer<i64>, unit: TimeUnit, data_type: &DataType, nulls: Option<NullBuffer>) -> ArrayRef {
     let zone = match data_type {
         DataType::Timestamp(_, zone) => zone.clone(),
         _ => None,
@@ -529,7 +588,11 @@ fn parse_integer(text: &str, min: i64, max: i64) -> Result<i64, RecordError> {
 #[cold]
 fn parse_integer_slowly(text: &str, min: i64, max: i64) -> Result<i64, RecordError> {
     if let Ok(value) = text.parse::<i64>() {
-        return if (min..=max).contains(&value) { Ok(value) } else { Err(out_of_range(text)) };
+        return if (min..=max).contains(&value) {
+            Ok(value)
+        } else {
+            Err(out_of_range(text))
+        };
     }
     let value = parse_decimal(text, 38, 0)?;
     if text.parse::<f64>().is_ok_and(|number| number.fract() != 0.0) {
@@ -564,7 +627,10 @@ fn parse_f32(text: &str) -> Result<f32, RecordError> {
 /// Reads a decimal number as an integer scaled by ten to the `scale`; digits beyond the scale are rounded half up.
 fn parse_decimal(text: &str, precision: u8, scale: i8) -> Result<i128, RecordError> {
     let (mantissa, exponent) = match text.find(['e', 'E']) {
-        Some(at) => (&text[..at], text[at + 1..].parse::<i32>().map_err(|_| not_a_number(text))?),
+        Some(at) => (
+            &text[..at],
+            text[at + 1..].parse::<i32>().map_err(|_| not_a_number(text))?,
+        ),
         None => (text, 0),
     };
     let (negative, mantissa) = match mantissa.strip_prefix('-') {
@@ -586,7 +652,10 @@ fn parse_decimal(text: &str, precision: u8, scale: i8) -> Result<i128, RecordErr
         let digit = i128::from(digit - b'0');
         match i64::try_from(i).unwrap_or(i64::MAX).cmp(&kept) {
             std::cmp::Ordering::Less => {
-                value = value.checked_mul(10).and_then(|v| v.checked_add(digit)).ok_or_else(|| out_of_range(text))?;
+                value = value
+                    .checked_mul(10)
+                    .and_then(|v| v.checked_add(digit))
+                    .ok_or_else(|| out_of_range(text))?;
             }
             std::cmp::Ordering::Equal => round_up = digit >= 5,
             std::cmp::Ordering::Greater => {}
@@ -646,7 +715,13 @@ mod tests {
         bytes.append_number("1e2").unwrap();
         assert!(bytes.append_number("128").unwrap_err().to_string().contains("range"));
         assert!(bytes.append_number("1.5").unwrap_err().to_string().contains("whole"));
-        assert!(bytes.append_text("abc").unwrap_err().to_string().contains("not a number"));
+        assert!(
+            bytes
+                .append_text("abc")
+                .unwrap_err()
+                .to_string()
+                .contains("not a number")
+        );
         assert_eq!(bytes.len(), 4);
         let mut longs = column(DataType::Int64);
         longs.append_number("9223372036854775807").unwrap();

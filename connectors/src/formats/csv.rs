@@ -61,8 +61,14 @@ impl CsvOptions {
             allow_comments: options.boolean("csv.allow-comments", Flag::Off)?,
             ignore_parse_errors: options.boolean("csv.ignore-parse-errors", Flag::Off)?,
         };
-        options.refuse("csv.array-element-delimiter", "arrays in CSV are not supported; use the format json")?;
-        if options.boolean("csv.write-bigdecimal-in-scientific-notation", Flag::Off)?.is_on() {
+        options.refuse(
+            "csv.array-element-delimiter",
+            "arrays in CSV are not supported; use the format json",
+        )?;
+        if options
+            .boolean("csv.write-bigdecimal-in-scientific-notation", Flag::Off)?
+            .is_on()
+        {
             return Err(ConnectorError::option(
                 "csv.write-bigdecimal-in-scientific-notation",
                 "decimals are always written as plain numbers here; leave the option out",
@@ -80,7 +86,10 @@ impl CsvOptions {
             }
         }
         if parsed.quote == Some(parsed.delimiter) || parsed.escape == Some(parsed.delimiter) {
-            return Err(ConnectorError::option("csv.field-delimiter", "is also the quote or escape character"));
+            return Err(ConnectorError::option(
+                "csv.field-delimiter",
+                "is also the quote or escape character",
+            ));
         }
         Ok(parsed)
     }

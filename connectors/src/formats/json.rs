@@ -40,8 +40,13 @@ impl JsonOptions {
                 "cannot be true together with json.ignore-parse-errors",
             ));
         }
-        let standards = [("SQL", TimestampStandard::Sql), ("ISO-8601", TimestampStandard::Iso8601)];
-        let timestamps = options.choice("json.timestamp-format.standard", &standards)?.unwrap_or_default();
+        let standards = [
+            ("SQL", TimestampStandard::Sql),
+            ("ISO-8601", TimestampStandard::Iso8601),
+        ];
+        let timestamps = options
+            .choice("json.timestamp-format.standard", &standards)?
+            .unwrap_or_default();
         let ignore_null_fields = options.boolean("json.encode.ignore-null-fields", Flag::Off)?;
         if options.boolean("json.encode.decimal-as-plain-number", Flag::On)? == Flag::Off {
             return Err(ConnectorError::option(
@@ -50,7 +55,15 @@ impl JsonOptions {
             ));
         }
         options.refuse_prefix("json.map-null-key", "a map has no null keys here; leave the option out")?;
-        options.refuse("json.decode.json-parser.enabled", "there is only one parser here; leave the option out")?;
-        Ok(Self { ignore_parse_errors, fail_on_missing_field, timestamps, ignore_null_fields })
+        options.refuse(
+            "json.decode.json-parser.enabled",
+            "there is only one parser here; leave the option out",
+        )?;
+        Ok(Self {
+            ignore_parse_errors,
+            fail_on_missing_field,
+            timestamps,
+            ignore_null_fields,
+        })
     }
 }

@@ -26,7 +26,10 @@ impl RawOptions {
             }
             _ => {}
         }
-        options.refuse("raw.endianness", "raw columns are text or bytes here, which have no endianness")?;
+        options.refuse(
+            "raw.endianness",
+            "raw columns are text or bytes here, which have no endianness",
+        )?;
         Ok(Self)
     }
 }
@@ -43,9 +46,10 @@ fn check(schema: &Schema) -> Result<(), ConnectorError> {
                 field.name()
             ))),
         },
-        fields => {
-            Err(ConnectorError::new(format!("the format raw takes tables of one column, this has {}", fields.len())))
-        }
+        fields => Err(ConnectorError::new(format!(
+            "the format raw takes tables of one column, this has {}",
+            fields.len()
+        ))),
     }
 }
 
@@ -63,7 +67,9 @@ impl RawDecoder {
     pub(crate) fn new(schema: &RecordSchema, _options: RawOptions) -> Result<Self, ConnectorError> {
         check(schema.all())?;
         let column = schema.projected().fields().first();
-        let column = column.map(|field| ColumnBuilder::new(field, TextOptions::default())).transpose()?;
+        let column = column
+            .map(|field| ColumnBuilder::new(field, TextOptions::default()))
+            .transpose()?;
         Ok(Self { column, rows: 0 })
     }
 }
@@ -71,7 +77,9 @@ impl RawDecoder {
 impl RecordDecoder for RawDecoder {
     fn decode(&mut self, record: &[u8]) -> Result<(), RecordError> {
         if let Some(column) = &mut self.column {
-            column.append_bytes(record).map_err(|error| error.within(column.name()))?;
+            column
+                .append_bytes(record)
+                .map_err(|error| error.within(column.name()))?;
         }
         self.rows += 1;
         Ok(())
@@ -147,7 +155,10 @@ mod tests {
     fn other_columns_are_refused() {
         let schema = Schema::new(vec![Field::new("v", DataType::Int64, true)]);
         assert!(RawEncoder::new(&schema, RawOptions).is_err());
-        let schema = Schema::new(vec![Field::new("v", DataType::Utf8, true), Field::new("w", DataType::Utf8, true)]);
+        let schema = Schema::new(vec![
+            Field::new("v", DataType::Utf8, true),
+            Field::new("w", DataType::Utf8, true),
+        ]);
         assert!(RawEncoder::new(&schema, RawOptions).is_err());
     }
 }

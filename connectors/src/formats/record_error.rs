@@ -16,14 +16,21 @@ impl RecordError {
     /// Makes an error about no field yet.
     #[cold]
     pub(crate) fn new(reason: impl Into<String>) -> Self {
-        Self(Box::new(Inner { field: String::new(), reason: reason.into() }))
+        Self(Box::new(Inner {
+            field: String::new(),
+            reason: reason.into(),
+        }))
     }
 
     /// Says that the error is in a field, or in a field of that field.
     #[cold]
     pub(crate) fn within(mut self, name: &str) -> Self {
         let inner = &mut self.0;
-        inner.field = if inner.field.is_empty() { name.to_owned() } else { format!("{name}.{}", inner.field) };
+        inner.field = if inner.field.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{name}.{}", inner.field)
+        };
         self
     }
 }

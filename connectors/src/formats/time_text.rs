@@ -49,19 +49,31 @@ const SECONDS_PER_DAY: i64 = 86_400;
 
 /// Reads `yyyy-MM-dd` as days since the epoch.
 pub(crate) fn parse_date(text: &str) -> Result<i32, String> {
-    let mut cursor = Cursor { bytes: text.trim().as_bytes(), at: 0 };
+    let mut cursor = Cursor {
+        bytes: text.trim().as_bytes(),
+        at: 0,
+    };
     match cursor.date() {
         Some(days) if cursor.is_at_end() => Ok(days),
-        _ => Err(format!("'{}' is not a date; it must be written as 2024-05-01", shorten(text))),
+        _ => Err(format!(
+            "'{}' is not a date; it must be written as 2024-05-01",
+            shorten(text)
+        )),
     }
 }
 
 /// Reads `HH:mm[:ss[.fraction]]` as nanoseconds since midnight.
 pub(crate) fn parse_time(text: &str) -> Result<i64, String> {
-    let mut cursor = Cursor { bytes: text.trim().as_bytes(), at: 0 };
+    let mut cursor = Cursor {
+        bytes: text.trim().as_bytes(),
+        at: 0,
+    };
     match cursor.time() {
         Some((seconds, nanos)) if cursor.is_at_end() => Ok(seconds * 1_000_000_000 + i64::from(nanos)),
-        _ => Err(format!("'{}' is not a time; it must be written as 12:13:14.123", shorten(text))),
+        _ => Err(format!(
+            "'{}' is not a time; it must be written as 12:13:14.123",
+            shorten(text)
+        )),
     }
 }
 
@@ -73,15 +85,24 @@ pub(crate) fn parse_timestamp(
     unit: TimeUnit,
 ) -> Result<i64, String> {
     let text = text.trim();
-    let mut cursor = Cursor { bytes: text.as_bytes(), at: 0 };
+    let mut cursor = Cursor {
+        bytes: text.as_bytes(),
+        at: 0,
+    };
     let Some((seconds, nanos)) = cursor.timestamp(standard, zone) else {
         return Err(timestamp_problem(text, standard, zone));
     };
     let scaled = match unit {
         TimeUnit::Second => Some(seconds),
-        TimeUnit::Millisecond => seconds.checked_mul(1_000).and_then(|s| s.checked_add(i64::from(nanos / 1_000_000))),
-        TimeUnit::Microsecond => seconds.checked_mul(1_000_000).and_then(|s| s.checked_add(i64::from(nanos / 1_000))),
-        TimeUnit::Nanosecond => seconds.checked_mul(1_000_000_000).and_then(|s| s.checked_add(i64::from(nanos))),
+        TimeUnit::Millisecond => seconds
+            .checked_mul(1_000)
+            .and_then(|s| s.checked_add(i64::from(nanos / 1_000_000))),
+        TimeUnit::Microsecond => seconds
+            .checked_mul(1_000_000)
+            .and_then(|s| s.checked_add(i64::from(nanos / 1_000))),
+        TimeUnit::Nanosecond => seconds
+            .checked_mul(1_000_000_000)
+            .and_then(|s| s.checked_add(i64::from(nanos))),
     };
     scaled.ok_or_else(|| format!("the timestamp '{}' is out of the column's range", shorten(text)))
 }
@@ -89,7 +110,10 @@ pub(crate) fn parse_timestamp(
 /// Explains why a text is not a timestamp, with the option to set where another spelling was used.
 fn timestamp_problem(text: &str, standard: TimestampStandard, zone: Zone) -> String {
     let reads = |standard, zone| {
-        let mut cursor = Cursor { bytes: text.as_bytes(), at: 0 };
+        let mut cursor = Cursor {
+            bytes: text.as_bytes(),
+            at: 0,
+        };
         cursor.timestamp(standard, zone).is_some()
     };
     let other = match standard {
@@ -105,7 +129,10 @@ fn timestamp_problem(text: &str, standard: TimestampStandard, zone: Zone) -> Str
     let hint = if zone == Zone::None && (reads(standard, Zone::Utc) || reads(other, Zone::Utc)) {
         "; it has a zone: declare the column as TIMESTAMP_LTZ".to_owned()
     } else if reads(other, zone) {
-        format!("; it is spelt as {}: set the format's timestamp-format.standard", other.name())
+        format!(
+            "; it is spelt as {}: set the format's timestamp-format.standard",
+            other.name()
+        )
     } else if zone == Zone::Utc && (reads(standard, Zone::None) || reads(other, Zone::None)) {
         "; it has no zone: declare the column as TIMESTAMP".to_owned()
     } else if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
@@ -113,7 +140,10 @@ fn timestamp_problem(text: &str, standard: TimestampStandard, zone: Zone) -> Str
     } else {
         String::new()
     };
-    format!("'{shown}' is not a timestamp in the standard {}, such as {example}{hint}", standard.name())
+    format!(
+        "'{shown}' is not a timestamp in the standard {}, such as {example}{hint}",
+        standard.name()
+    )
 }
 
 /// Cuts a text that is to stand in a message.
@@ -201,7 +231,8 @@ impl Cursor<'_> {
             Zone::None => 0,
             Zone::Utc => self.offset()?,
         };
-        self.is_at_end().then_some((i64::from(days) * SECONDS_PER_DAY + seconds - offset, nanos))
+        self.is_at_end()
+            .then_some((i64::from(days) * SECONDS_PER_DAY + seconds - offset, nanos))
     }
 
     fn offset(&mut self) -> Option<i64> {
@@ -252,7 +283,11 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -291,13 +326,7 @@ pub(crate) fn write_time(out: &mut Vec<u8>, nanos_of_day: i64) {
 }
 
 /// Writes a timestamp.
-pub(crate) fn write_timestamp(
-    out: &mut Vec<u8>,
-    value: i64,
-    unit: TimeUnit,
-    standard: TimestampStandard,
-    zone: Zone,
-) {
+pub(crate) fn write_timestamp(out: &mut Vec<u8>, value: i64, unit: TimeUnit, standard: TimestampStandard, zone: Zone) {
     let per_second = match unit {
         TimeUnit::Second => 1,
         TimeUnit::Millisecond => 1_000,
@@ -342,7 +371,10 @@ mod tests {
         assert_eq!(ms("1970-01-01 00:00:00Z", Sql, Zone::Utc), Ok(0));
         assert_eq!(ms("1970-01-01T02:00:00+02:00", Iso8601, Zone::Utc), Ok(0));
         assert_eq!(ms("1969-12-31 23:59", Sql, Zone::None), Ok(-60_000));
-        assert_eq!(ms("2024-02-29 12:00:00.123456789", Sql, Zone::None), Ok(1_709_208_000_123));
+        assert_eq!(
+            ms("2024-02-29 12:00:00.123456789", Sql, Zone::None),
+            Ok(1_709_208_000_123)
+        );
     }
 
     #[test]

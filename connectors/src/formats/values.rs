@@ -80,7 +80,9 @@ pub(crate) enum Parts<'a, 'b> {
 pub(crate) fn check_writable(name: &str, data_type: &DataType) -> Result<(), ConnectorError> {
     let empty = arrow::array::new_empty_array(data_type);
     TextColumn::new(&empty).map(|_| ()).map_err(|_| {
-        ConnectorError::new(format!("column {name} has the type {data_type}, which text formats do not write"))
+        ConnectorError::new(format!(
+            "column {name} has the type {data_type}, which text formats do not write"
+        ))
     })
 }
 
@@ -127,9 +129,16 @@ impl<'a> TextColumn<'a> {
                 let (keys, values) = (TextColumn::new(map.keys())?, TextColumn::new(map.values())?);
                 Values::Map(map.value_offsets(), Box::new(keys), Box::new(values))
             }
-            other => return Err(Error::operator(format!("values of the type {other} cannot be written as text"))),
+            other => {
+                return Err(Error::operator(format!(
+                    "values of the type {other} cannot be written as text"
+                )));
+            }
         };
-        Ok(Self { array: array.as_ref(), values })
+        Ok(Self {
+            array: array.as_ref(),
+            values,
+        })
     }
 
     /// Says whether a value is null.
@@ -201,6 +210,8 @@ impl<'a> TextColumn<'a> {
             Values::UInt16(v) => write_integer(out, i64::from(v[row])),
             Values::UInt32(v) => write_integer(out, i64::from(v[row])),
             Values::UInt64(v) => write_unsigned(out, v[row]),
+            Values::Float32(a) if a.value(row).is_infinite() => write_infinity(out, a.value(row) < 0.0),
+            Values::Float64(a) if a.value(row).is_infinite() => write_infinity(out, a.value(row) < 0.0),
             Values::Float32(a) => write_formatted(out, format_args!("{:?}", a.value(row))),
             Values::Float64(a) => write_formatted(out, format_args!("{:?}", a.value(row))),
             Values::Decimal(a, scale) => write_decimal(out, a.value(row), *scale),
@@ -219,8 +230,8 @@ impl<'a> TextColumn<'a> {
 
 fn time_values(array: &ArrayRef) -> Result<Values<'_>, Error> {
     use arrow::datatypes::{
-        Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType,
-        TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+        Time32MillisecondType, Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType,
+        TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
     };
     Ok(match array.data_type() {
         DataType::Time32(TimeUnit::Second) => {
@@ -247,6 +258,11 @@ fn time_values(array: &ArrayRef) -> Result<Values<'_>, Error> {
 fn write_formatted(out: &mut Vec<u8>, value: std::fmt::Arguments<'_>) {
     // Writing to a vector cannot fail.
     let _ = out.write_fmt(value);
+}
+
+/// Writes an infinity as Java does, which others read too.
+fn write_infinity(out: &mut Vec<u8>, negative: bool) {
+    out.extend_from_slice(if negative { b"-Infinity" } else { b"Infinity" });
 }
 
 fn write_integer(out: &mut Vec<u8>, value: i64) {

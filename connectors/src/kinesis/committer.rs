@@ -23,7 +23,12 @@ impl KinesisCommitter {
         next_checkpoint: Arc<AtomicU64>,
         context: CommitterContext,
     ) -> Self {
-        Self { name, shards, next_checkpoint, context }
+        Self {
+            name,
+            shards,
+            next_checkpoint,
+            context,
+        }
     }
 }
 
@@ -45,7 +50,10 @@ impl SinkCommitter for KinesisCommitter {
                 generation: permit.generation,
                 staged,
             };
-            self.shards.publish(request).await.map_err(|error| store_error(&self.name, &error))?;
+            self.shards
+                .publish(request)
+                .await
+                .map_err(|error| store_error(&self.name, &error))?;
         }
         // The checkpoint exists: what comes next belongs to the one after it.
         self.next_checkpoint.fetch_max(permit.checkpoint + 1, Ordering::AcqRel);

@@ -31,13 +31,18 @@ impl ShardEnumerator {
         if let Some(arn) = &self.options.arn
             && *arn != stream.arn
         {
-            return Err(format!("the stream's ARN is {}, and not {arn}: correct the option 'stream.arn'", stream.arn));
+            return Err(format!(
+                "the stream's ARN is {}, and not {arn}: correct the option 'stream.arn'",
+                stream.arn
+            ));
         }
         if let Some(region) = &self.options.region
             && stream.arn.split(':').nth(3) != Some(region)
         {
             let arn = &stream.arn;
-            return Err(format!("the stream is {arn}, and not in {region}: correct the option 'aws.region'"));
+            return Err(format!(
+                "the stream is {arn}, and not in {region}: correct the option 'aws.region'"
+            ));
         }
         for (id, state) in known {
             let read = position::parse(&state.position)?;
@@ -55,21 +60,27 @@ impl ShardEnumerator {
     /// Says where a shard that was not known is to be read from; `None` when it is not its turn yet.
     fn start(&self, shard: &ShardMeta, known: &BTreeMap<SplitId, SplitState>, stream: &StreamMeta) -> Option<ReadFrom> {
         let start = self.options.start;
-        if start == ReadFrom::Latest {
-            if known.is_empty() {
-                return Some(start);
-            }
+        if start == ReadFrom::Latest && known.is_empty() {
+            return Some(start);
         }
         let waits_for = |parent| {
             let exists = stream.shard(parent).is_some();
             let read = known.get(&SplitId(parent.to_string())).is_some_and(|state| state.ended);
             exists && !read
         };
-        if [shard.parent, shard.adjacent_parent].into_iter().flatten().any(waits_for) {
+        if [shard.parent, shard.adjacent_parent]
+            .into_iter()
+            .flatten()
+            .any(waits_for)
+        {
             return None;
         }
         // A shard that appeared since: none of its records is older than the start.
-        Some(if start == ReadFrom::Latest { ReadFrom::TrimHorizon } else { start })
+        Some(if start == ReadFrom::Latest {
+            ReadFrom::TrimHorizon
+        } else {
+            start
+        })
     }
 }
 
@@ -78,17 +89,23 @@ impl SplitEnumerator for ShardEnumerator {
     async fn discover(&mut self, known: &BTreeMap<SplitId, SplitState>) -> Result<Discovery> {
         let error = |error: StoreError| source_error(&self.table, error);
         let stream = self.shards.describe_stream(&self.options.stream).await.map_err(error)?;
-        self.check(&stream, known).map_err(|message| source_error(&self.table, message))?;
+        self.check(&stream, known)
+            .map_err(|message| source_error(&self.table, message))?;
         let mut new = Vec::new();
         for shard in &stream.shards {
             let id = SplitId(shard.id.to_string());
             if known.contains_key(&id) {
                 continue;
             }
-            let Some(start) = self.start(shard, known, &stream) else { continue };
+            let Some(start) = self.start(shard, known, &stream) else {
+                continue;
+            };
             let shard = ShardRef::new(stream.name.clone(), shard.id);
             let position = self.shards.resolve(&shard, start).await.map_err(error)?;
-            new.push(Split { id, position: position::format(position) });
+            new.push(Split {
+                id,
+                position: position::format(position),
+            });
         }
         Ok(Discovery { new, complete: false })
     }

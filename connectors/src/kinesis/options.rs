@@ -13,7 +13,8 @@ use tidemill_shards::{ReadFrom, StreamName};
 /// Flink's default.
 const DISCOVERY_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
 const TIMESTAMP_FORMAT: &str = "yyyy-MM-dd'T'HH:mm:ss.SSSXXX";
-const NO_CLIENT: &str = "the embedded store is read and written without an AWS client, so this has no effect; leave it out";
+const NO_CLIENT: &str =
+    "the embedded store is read and written without an AWS client, so this has no effect; leave it out";
 
 /// What a `kinesis` table's options say.
 #[derive(Clone, Debug)]
@@ -58,24 +59,50 @@ impl KinesisOptions {
         let (stream, arn) = stream(&options)?;
         let region = options.text("aws.region").map(str::to_owned);
         let Some(format) = RecordFormat::parse(&options)? else {
-            return Err(ConnectorError::option("format", "a record of a stream cannot be a Parquet file; use json"));
+            return Err(ConnectorError::option(
+                "format",
+                "a record of a stream cannot be a Parquet file; use json",
+            ));
         };
+        if matches!(&format, RecordFormat::Csv(csv) if csv.allow_comments.is_on()) {
+            return Err(ConnectorError::option(
+                "csv.allow-comments",
+                "a record of a stream is a row; leave it out",
+            ));
+        }
         let start = start(&options)?;
-        let discovery_interval =
-            options.duration("source.shard.discovery.interval")?.unwrap_or(DISCOVERY_INTERVAL_DEFAULT);
+        let discovery_interval = options
+            .duration("source.shard.discovery.interval")?
+            .unwrap_or(DISCOVERY_INTERVAL_DEFAULT);
         if discovery_interval < Duration::from_millis(100) {
-            return Err(ConnectorError::option("source.shard.discovery.interval", "must be at least 100 ms"));
+            return Err(ConnectorError::option(
+                "source.shard.discovery.interval",
+                "must be at least 100 ms",
+            ));
         }
         let partitioners = [("random", PartitionerKind::Random), ("fixed", PartitionerKind::Fixed)];
         let partitioner = options.choice("sink.partitioner", &partitioners)?;
-        let partition_delimiter = options.text("sink.partitioner-field-delimiter").unwrap_or("|").to_owned();
+        let partition_delimiter = options
+            .text("sink.partitioner-field-delimiter")
+            .unwrap_or("|")
+            .to_owned();
         let guarantee = crate::sinks::delivery_guarantee(&options)?.unwrap_or(DeliveryGuarantee::ExactlyOnce);
         if partitioner.is_some() && !table.partition_keys.is_empty() {
             let message = "cannot be set together with PARTITIONED BY, whose columns make the partition key";
             return Err(ConnectorError::option("sink.partitioner", message));
         }
         options.finish()?;
-        Ok(Self { stream, arn, region, format, start, discovery_interval, partitioner, partition_delimiter, guarantee })
+        Ok(Self {
+            stream,
+            arn,
+            region,
+            format,
+            start,
+            discovery_interval,
+            partitioner,
+            partition_delimiter,
+            guarantee,
+        })
     }
 }
 
@@ -85,33 +112,65 @@ fn refuse_foreign(options: &Options<'_>) -> Result<(), ConnectorError> {
         "aws.endpoint",
         "streams behind an endpoint are not supported yet; without the option the embedded shard store is used",
     )?;
-    for prefix in ["aws.credentials.", "aws.http", "aws.trust.", "aws.retry", "source.efo.", "source.shard.get-records"] {
+    for prefix in [
+        "aws.credentials.",
+        "aws.http",
+        "aws.trust.",
+        "aws.retry",
+        "source.efo.",
+        "source.shard.get-records",
+    ] {
         options.refuse_prefix(prefix, NO_CLIENT)?;
     }
-    options.refuse_prefix("scan.", "the options of the older connector begin with 'scan.': use those with 'source.'")?;
-    options.refuse_prefix("sink.producer.", "the options of the older connector are not supported; leave it out")?;
-    match options.choice("source.reader.type", &[("POLLING", true), ("EFO", false)])? {
-        Some(false) => return Err(ConnectorError::option("source.reader.type", "EFO is not needed: the embedded store pushes")),
-        Some(true) | None => {}
+    options.refuse_prefix(
+        "scan.",
+        "the options of the older connector begin with 'scan.': use those with 'source.'",
+    )?;
+    options.refuse_prefix(
+        "sink.producer.",
+        "the options of the older connector are not supported; leave it out",
+    )?;
+    if options.choice("source.reader.type", &[("POLLING", true), ("EFO", false)])? == Some(false) {
+        return Err(ConnectorError::option(
+            "source.reader.type",
+            "EFO is not needed: the embedded store pushes",
+        ));
     }
-    for name in ["sink.batch.max-size", "sink.requests.max-inflight", "sink.requests.max-buffered"] {
+    for name in [
+        "sink.batch.max-size",
+        "sink.requests.max-inflight",
+        "sink.requests.max-buffered",
+    ] {
         options.refuse(name, NO_CLIENT)?;
     }
     options.refuse_prefix("sink.flush-buffer", NO_CLIENT)?;
-    options.refuse("sink.fail-on-error", "a record that cannot be written always fails the job; leave it out")?;
-    options.refuse("sink.parallelism", "a sink runs on every worker of its job; leave the option out")?;
+    options.refuse(
+        "sink.fail-on-error",
+        "a record that cannot be written always fails the job; leave it out",
+    )?;
+    options.refuse(
+        "sink.parallelism",
+        "a sink runs on every worker of its job; leave the option out",
+    )?;
     Ok(())
 }
 
 fn stream(options: &Options<'_>) -> Result<(StreamName, Option<String>), ConnectorError> {
     let arn = options.text("stream.arn");
     let (option, name) = match (options.text("stream"), arn) {
-        (Some(_), Some(_)) => return Err(ConnectorError::option("stream.arn", "cannot be set together with stream")),
+        (Some(_), Some(_)) => {
+            return Err(ConnectorError::option(
+                "stream.arn",
+                "cannot be set together with stream",
+            ));
+        }
         (Some(name), None) => ("stream", name),
         (None, Some(arn)) => {
             let parts: Vec<&str> = arn.splitn(6, ':').collect();
             match parts.as_slice() {
-                ["arn", _, "kinesis", _, _, resource] if resource.starts_with("stream/") => ("stream.arn", &resource[7..]),
+                ["arn", _, "kinesis", _, _, resource] if resource.starts_with("stream/") => {
+                    ("stream.arn", &resource[7..])
+                }
                 _ => {
                     let message = format!("'{arn}' is not of the form arn:aws:kinesis:REGION:ACCOUNT:stream/NAME");
                     return Err(ConnectorError::option("stream.arn", message));
@@ -128,9 +187,14 @@ fn stream(options: &Options<'_>) -> Result<(StreamName, Option<String>), Connect
 }
 
 fn start(options: &Options<'_>) -> Result<ReadFrom, ConnectorError> {
-    let choices =
-        [("LATEST", Start::Latest), ("TRIM_HORIZON", Start::TrimHorizon), ("AT_TIMESTAMP", Start::AtTimestamp)];
-    let start = options.choice("source.init.position", &choices)?.unwrap_or(Start::Latest);
+    let choices = [
+        ("LATEST", Start::Latest),
+        ("TRIM_HORIZON", Start::TrimHorizon),
+        ("AT_TIMESTAMP", Start::AtTimestamp),
+    ];
+    let start = options
+        .choice("source.init.position", &choices)?
+        .unwrap_or(Start::Latest);
     let timestamp = options.text("source.init.timestamp");
     match options.text("source.init.timestamp.format") {
         Some(format) if format != TIMESTAMP_FORMAT => {
@@ -143,12 +207,14 @@ fn start(options: &Options<'_>) -> Result<ReadFrom, ConnectorError> {
         (Start::TrimHorizon, None) => Ok(ReadFrom::TrimHorizon),
         (Start::Latest, None) => Ok(ReadFrom::Latest),
         (Start::AtTimestamp, Some(text)) => Ok(ReadFrom::AtTimestamp(parse_moment(text)?)),
-        (Start::AtTimestamp, None) => {
-            Err(ConnectorError::option("source.init.timestamp", "must be set for the position AT_TIMESTAMP"))
-        }
-        (_, Some(_)) => {
-            Err(ConnectorError::option("source.init.timestamp", "has no effect without the position AT_TIMESTAMP"))
-        }
+        (Start::AtTimestamp, None) => Err(ConnectorError::option(
+            "source.init.timestamp",
+            "must be set for the position AT_TIMESTAMP",
+        )),
+        (_, Some(_)) => Err(ConnectorError::option(
+            "source.init.timestamp",
+            "has no effect without the position AT_TIMESTAMP",
+        )),
     }
 }
 
@@ -160,7 +226,11 @@ fn parse_moment(text: &str) -> Result<u64, ConnectorError> {
     };
     if let Ok(seconds) = text.parse::<f64>() {
         let valid = (0.0..=1e11).contains(&seconds);
-        return if valid { Ok((seconds * 1_000.0).round() as u64) } else { Err(error("is out of range")) };
+        return if valid {
+            Ok((seconds * 1_000.0).round() as u64)
+        } else {
+            Err(error("is out of range"))
+        };
     }
     let ms = parse_timestamp(text, TimestampStandard::Iso8601, Zone::Utc, TimeUnit::Millisecond);
     let ms = ms.map_err(|_| error("is not a moment"))?;

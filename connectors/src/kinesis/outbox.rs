@@ -40,7 +40,10 @@ impl State {
     }
 
     fn fail(&self, error: StoreError) {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(error);
     }
 }
 
@@ -51,7 +54,10 @@ impl Outbox {
         runtime: &tokio::runtime::Handle,
         wake: Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
-        let state = Arc::new(State { in_flight_bytes: AtomicUsize::new(0), failure: Mutex::new(None) });
+        let state = Arc::new(State {
+            in_flight_bytes: AtomicUsize::new(0),
+            failure: Mutex::new(None),
+        });
         let (commands, receiver) = mpsc::unbounded_channel();
         runtime.spawn(run(shards, receiver, Arc::clone(&state), wake));
         Self { commands, state }
@@ -84,7 +90,9 @@ impl Outbox {
 
     /// Returns the failure of a request, if one failed.
     pub(super) fn failure(&self) -> Option<StoreError> {
-        self.state.failure().or_else(|| self.commands.is_closed().then_some(StoreError::Closed))
+        self.state
+            .failure()
+            .or_else(|| self.commands.is_closed().then_some(StoreError::Closed))
     }
 
     /// Says whether ticks should be held back; the worker is woken when that changes.
@@ -95,7 +103,10 @@ impl Outbox {
 
 /// Returns the bytes of records as they count against the limits.
 pub(super) fn entry_bytes(entries: &[PutEntry]) -> usize {
-    entries.iter().map(|entry| entry.data.len() + entry.partition_key.len()).sum()
+    entries
+        .iter()
+        .map(|entry| entry.data.len() + entry.partition_key.len())
+        .sum()
 }
 
 async fn run(

@@ -27,7 +27,9 @@ impl Partitioner {
     /// When one cannot.
     pub(super) fn check(table: &TableDefinition, _options: &KinesisOptions) -> Result<(), ConnectorError> {
         for name in &table.partition_keys {
-            let Ok(field) = table.schema.field_with_name(name) else { continue };
+            let Ok(field) = table.schema.field_with_name(name) else {
+                continue;
+            };
             let empty = arrow::array::new_empty_array(field.data_type());
             if !TextColumn::new(&empty).is_ok_and(|column| column.shape() != Shape::Container) {
                 let message = format!("the PARTITIONED BY column {name} has the type {}", field.data_type());
@@ -41,13 +43,19 @@ impl Partitioner {
         if !table.partition_keys.is_empty() {
             let index = |name: &String| table.schema.index_of(name).ok();
             let indexes = table.partition_keys.iter().filter_map(index).collect();
-            return Self::Columns { indexes, delimiter: options.partition_delimiter.clone() };
+            return Self::Columns {
+                indexes,
+                delimiter: options.partition_delimiter.clone(),
+            };
         }
         match options.partitioner {
             Some(PartitionerKind::Fixed) => Self::Fixed(format!("worker-{}", context.worker)),
             Some(PartitionerKind::Random) | None => {
                 // Another row of keys for each start and each worker.
-                let start = context.generation.wrapping_mul(1 << 40).wrapping_add((context.worker as u64) << 32);
+                let start = context
+                    .generation
+                    .wrapping_mul(1 << 40)
+                    .wrapping_add((context.worker as u64) << 32);
                 Self::Random { next: start }
             }
         }
@@ -62,12 +70,17 @@ impl Partitioner {
         match self {
             Self::Fixed(key) => Ok(vec![key.clone(); rows]),
             Self::Random { next } => {
-                let keys = (0..rows as u64).map(|i| format!("{:016x}", spread(next.wrapping_add(i)))).collect();
+                let keys = (0..rows as u64)
+                    .map(|i| format!("{:016x}", spread(next.wrapping_add(i))))
+                    .collect();
                 *next = next.wrapping_add(rows as u64);
                 Ok(keys)
             }
             Self::Columns { indexes, delimiter } => {
-                let columns = indexes.iter().map(|&i| TextColumn::new(batch.column(i))).collect::<Result<Vec<_>>>()?;
+                let columns = indexes
+                    .iter()
+                    .map(|&i| TextColumn::new(batch.column(i)))
+                    .collect::<Result<Vec<_>>>()?;
                 let mut keys = Vec::with_capacity(rows);
                 let mut key = Vec::new();
                 for row in 0..rows {

@@ -15,7 +15,10 @@ pub(super) fn format(position: Position) -> String {
 pub(super) fn parse(text: &str) -> Result<Position, String> {
     let read = || {
         let (key, counter) = text.split_once('@')?;
-        Some(Position { shard: ShardKey(key.parse().ok()?), counter: counter.parse().ok()? })
+        Some(Position {
+            shard: ShardKey(key.parse().ok()?),
+            counter: counter.parse().ok()?,
+        })
     };
     read().ok_or_else(|| format!("'{text}' is not a position in a shard; the checkpoint is of another connector"))
 }
@@ -26,7 +29,10 @@ mod tests {
 
     #[test]
     fn positions_keep_their_form() {
-        let position = Position { shard: ShardKey(17), counter: 42 };
+        let position = Position {
+            shard: ShardKey(17),
+            counter: 42,
+        };
         assert_eq!(format(position), "17@42");
         assert_eq!(parse("17@42"), Ok(position));
         for wrong in ["", "17", "17@", "@4", "x@4", "17@-1"] {

@@ -15,7 +15,10 @@ use tidemill_shards::{Position, ReadBatch, ReadLimits, Record, ShardAccess, Shar
 use tokio::sync::mpsc;
 
 /// Records and bytes that are fetched at once.
-const FETCH: ReadLimits = ReadLimits { records_max: 8_192, bytes_max: 512 << 10 };
+const FETCH: ReadLimits = ReadLimits {
+    records_max: 8_192,
+    bytes_max: 512 << 10,
+};
 /// Fetches that wait for the worker: with one in its hands, 1.5 MiB a shard.
 const QUEUE_FETCHES_MAX: usize = 2;
 /// Rows of a batch.
@@ -57,7 +60,13 @@ impl ShardReader {
         context: SplitContext,
     ) -> Self {
         let (sender, fetched) = mpsc::channel(QUEUE_FETCHES_MAX);
-        context.runtime.spawn(fetch(shards, shard.clone(), position, sender, Arc::clone(&context.waker)));
+        context.runtime.spawn(fetch(
+            shards,
+            shard.clone(),
+            position,
+            sender,
+            Arc::clone(&context.waker),
+        ));
         Self {
             table: context.table.clone(),
             shard_id: shard.shard.to_string(),
@@ -93,7 +102,9 @@ impl ShardReader {
 
     /// Decodes records of the current fetch within the budget.
     fn decode(&mut self, rows_max: usize, bytes_max: usize) -> Result<()> {
-        let Some(fetched) = &mut self.current else { return Ok(()) };
+        let Some(fetched) = &mut self.current else {
+            return Ok(());
+        };
         let (mut bytes, mut dropped) = (0, 0);
         let mut failed = None;
         for record in &fetched.batch.records[fetched.at..] {
@@ -133,7 +144,9 @@ impl ShardReader {
         let rows = self.decoder.rows();
         let columns = self.decoder.finish()?;
         let metadata = self.metadata.finish();
-        Ok(self.layout.assemble(rows, &columns, |origin, field| take_metadata(&metadata, origin, field))?)
+        Ok(self
+            .layout
+            .assemble(rows, &columns, |origin, field| take_metadata(&metadata, origin, field))?)
     }
 }
 
@@ -146,7 +159,11 @@ impl SplitReader for ShardReader {
                 return Err(error.clone());
             }
             if self.current.is_none() {
-                return Ok(if self.ended { ReadOutcome::Ended } else { ReadOutcome::Pending });
+                return Ok(if self.ended {
+                    ReadOutcome::Ended
+                } else {
+                    ReadOutcome::Pending
+                });
             }
             self.decode(rows_max, bytes_max.max(1))?;
             // Small fetches of a busy stream could be put together; the queue then is what waits.
@@ -278,7 +295,13 @@ fn take_metadata(
         // A moment is the same number in every zone, so the zone is only put on: Arrow's cast would look its name up.
         DataType::Timestamp(unit, Some(_)) => {
             let plain = cast(array, &DataType::Timestamp(*unit, None))?;
-            Ok(make_array(plain.to_data().into_builder().data_type(field.data_type().clone()).build()?))
+            Ok(make_array(
+                plain
+                    .to_data()
+                    .into_builder()
+                    .data_type(field.data_type().clone())
+                    .build()?,
+            ))
         }
         data_type => cast(array, data_type),
     }

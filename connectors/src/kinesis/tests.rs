@@ -6,9 +6,7 @@ use crate::table::MetadataColumn;
 use arrow::datatypes::{Field, Schema, TimeUnit};
 use std::collections::BTreeMap;
 use tidemill_engine::source::{SplitId, SplitState};
-use tidemill_shards::{
-    CreateStream, Position, PutEntry, ReadFrom, ReadLimits, ShardStore, StoreOptions, StreamName,
-};
+use tidemill_shards::{CreateStream, Position, PutEntry, ReadFrom, ReadLimits, ShardStore, StoreOptions, StreamName};
 
 struct Store {
     _directory: tempfile::TempDir,
@@ -19,16 +17,25 @@ struct Store {
 impl Store {
     fn new(shards: u32) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let options = StoreOptions { segment_bytes: 4 << 20, ..StoreOptions::default() };
+        let options = StoreOptions {
+            segment_bytes: 4 << 20,
+            ..StoreOptions::default()
+        };
         let store = ShardStore::open(directory.path(), options).unwrap();
-        let this = Self { _directory: directory, runtime: runtime(), store };
+        let this = Self {
+            _directory: directory,
+            runtime: runtime(),
+            store,
+        };
         this.create(shards);
         this
     }
 
     fn create(&self, shards: u32) {
         let request = CreateStream::provisioned(name(), shards);
-        self.runtime.block_on(ShardAccess::create_stream(&self.store, request)).unwrap();
+        self.runtime
+            .block_on(ShardAccess::create_stream(&self.store, request))
+            .unwrap();
     }
 
     fn put(&self, records: impl IntoIterator<Item = impl Into<String>>) {
@@ -38,20 +45,33 @@ impl Store {
             data: data.into_bytes().into(),
         };
         let entries = records.into_iter().map(Into::into).enumerate().map(entry).collect();
-        for result in self.runtime.block_on(ShardAccess::put_records(&self.store, &name(), entries)).unwrap() {
+        for result in self
+            .runtime
+            .block_on(ShardAccess::put_records(&self.store, &name(), entries))
+            .unwrap()
+        {
             result.unwrap();
         }
     }
 
     fn stored(&self) -> Vec<(String, String)> {
-        let limits = ReadLimits { records_max: 10_000, bytes_max: 8 << 20 };
+        let limits = ReadLimits {
+            records_max: 10_000,
+            bytes_max: 8 << 20,
+        };
         let mut found = Vec::new();
         for shard in self.runtime.block_on(self.store.list_shards(&name())).unwrap() {
             let shard = ShardRef::new(name(), shard.id);
-            let from = self.runtime.block_on(ShardAccess::resolve(&self.store, &shard, ReadFrom::TrimHorizon)).unwrap();
+            let from = self
+                .runtime
+                .block_on(ShardAccess::resolve(&self.store, &shard, ReadFrom::TrimHorizon))
+                .unwrap();
             let mut from: Position = from;
             loop {
-                let batch = self.runtime.block_on(ShardAccess::read(&self.store, &shard, from, limits)).unwrap();
+                let batch = self
+                    .runtime
+                    .block_on(ShardAccess::read(&self.store, &shard, from, limits))
+                    .unwrap();
                 if batch.records.is_empty() {
                     break;
                 }
@@ -119,12 +139,18 @@ fn drain(reading: &Reading<'_>, splits: &[Split], rows: usize, size: usize) -> (
             reading.wakes.wait_beyond(seen);
         }
     }
-    let after = splits.iter().zip(&readers).map(|(split, reader)| Split { id: split.id.clone(), position: reader.position() });
+    let after = splits.iter().zip(&readers).map(|(split, reader)| Split {
+        id: split.id.clone(),
+        position: reader.position(),
+    });
     (found, after.collect())
 }
 
 fn numbers(rows: &[String]) -> Vec<usize> {
-    let mut numbers: Vec<usize> = rows.iter().map(|row| row.split('|').next().unwrap().parse().unwrap()).collect();
+    let mut numbers: Vec<usize> = rows
+        .iter()
+        .map(|row| row.split('|').next().unwrap().parse().unwrap())
+        .collect();
     numbers.sort_unstable();
     numbers
 }
@@ -154,8 +180,14 @@ fn latest_is_decided_once() {
     let splits = reading.discover(&BTreeMap::new());
     // These arrive before anything was read: a restart from these splits must still see them.
     store.put((10..20).map(record));
-    assert_eq!(numbers(&drain(&reading, &splits, 10, 100).0), (10..20).collect::<Vec<_>>());
-    assert_eq!(numbers(&drain(&reading, &splits, 10, 100).0), (10..20).collect::<Vec<_>>());
+    assert_eq!(
+        numbers(&drain(&reading, &splits, 10, 100).0),
+        (10..20).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        numbers(&drain(&reading, &splits, 10, 100).0),
+        (10..20).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -165,7 +197,10 @@ fn a_waiting_reader_is_woken_by_new_records() {
     let reading = Reading::new(source.as_ref());
     let splits = reading.discover(&BTreeMap::new());
     let mut reader = reading.open(&splits[0]);
-    assert!(matches!(reader.read(10, 1000).unwrap(), tidemill_engine::source::ReadOutcome::Pending));
+    assert!(matches!(
+        reader.read(10, 1000).unwrap(),
+        tidemill_engine::source::ReadOutcome::Pending
+    ));
     assert!(!reader.is_ready());
     let seen = reading.wakes.count();
     store.put([record(1)]);
@@ -187,8 +222,13 @@ fn a_bad_record_names_its_place_or_is_dropped() {
     assert!(error.contains("sequence number "), "{error}");
     assert!(error.contains("field id: 'many' is not a number"), "{error}");
 
-    let lenient =
-        source(&store, &[("source.init.position", "TRIM_HORIZON"), ("json.ignore-parse-errors", "true")]);
+    let lenient = source(
+        &store,
+        &[
+            ("source.init.position", "TRIM_HORIZON"),
+            ("json.ignore-parse-errors", "true"),
+        ],
+    );
     let reading = Reading::new(lenient.as_ref());
     let mut reader = reading.open(&split);
     let batch = reading.next(reader.as_mut(), 10).unwrap().unwrap();
@@ -209,10 +249,16 @@ fn metadata_columns_are_filled() {
         Field::new("key", DataType::Utf8, true),
     ]);
     let mut table = table(Arc::new(schema), &[("source.init.position", "TRIM_HORIZON")]);
-    for (column, key) in
-        [("seq", "sequence-number"), ("shard", "shard-id"), ("at", "timestamp"), ("key", "partition-key")]
-    {
-        table.metadata_columns.push(MetadataColumn { column: column.to_owned(), key: key.to_owned() });
+    for (column, key) in [
+        ("seq", "sequence-number"),
+        ("shard", "shard-id"),
+        ("at", "timestamp"),
+        ("key", "partition-key"),
+    ] {
+        table.metadata_columns.push(MetadataColumn {
+            column: column.to_owned(),
+            key: key.to_owned(),
+        });
     }
     let source = crate::create_source(&table, &[4, 2, 1, 0, 3], &store.environment()).unwrap();
     let reading = Reading::new(source.as_ref());
@@ -235,15 +281,31 @@ fn a_stream_that_was_created_again_is_not_mistaken() {
     let reading = Reading::new(source.as_ref());
     let known: BTreeMap<_, _> = [(
         SplitId("shardId-000000000000".to_owned()),
-        SplitState { position: "4711@12".to_owned(), ended: false },
+        SplitState {
+            position: "4711@12".to_owned(),
+            ended: false,
+        },
     )]
     .into();
     let mut enumerator = source.enumerator().unwrap();
-    let error = reading.runtime.block_on(enumerator.discover(&known)).unwrap_err().to_string();
+    let error = reading
+        .runtime
+        .block_on(enumerator.discover(&known))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("created again"), "{error}");
-    let split = Split { id: SplitId("shardId-000000000000".to_owned()), position: "4711@12".to_owned() };
+    let split = Split {
+        id: SplitId("shardId-000000000000".to_owned()),
+        position: "4711@12".to_owned(),
+    };
     let mut reader = reading.open(&split);
-    assert!(reading.next(reader.as_mut(), 10).unwrap_err().to_string().contains("does not belong"));
+    assert!(
+        reading
+            .next(reader.as_mut(), 10)
+            .unwrap_err()
+            .to_string()
+            .contains("does not belong")
+    );
 }
 
 #[test]
@@ -255,7 +317,11 @@ fn a_missing_stream_or_another_arn_is_told() {
     ] {
         let source = source(&store, options);
         let mut enumerator = source.enumerator().unwrap();
-        let error = store.runtime.block_on(enumerator.discover(&BTreeMap::new())).unwrap_err().to_string();
+        let error = store
+            .runtime
+            .block_on(enumerator.discover(&BTreeMap::new()))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(about), "{error}");
     }
 }
@@ -272,7 +338,9 @@ impl SinkUnderTest for Written {
 
     fn visible(&self) -> Vec<i64> {
         let id = |(_, data): (String, String)| {
-            serde_json::from_str::<serde_json::Value>(&data).unwrap()["id"].as_i64().unwrap()
+            serde_json::from_str::<serde_json::Value>(&data).unwrap()["id"]
+                .as_i64()
+                .unwrap()
         };
         let mut ids: Vec<i64> = self.store.stored().into_iter().map(id).collect();
         ids.sort_unstable();
@@ -282,27 +350,38 @@ impl SinkUnderTest for Written {
 
 #[test]
 fn exactly_once_output_conforms() {
-    check_exactly_once(&Written { store: Store::new(2), options: Vec::new() });
+    check_exactly_once(&Written {
+        store: Store::new(2),
+        options: Vec::new(),
+    });
 }
 
 #[test]
 fn at_least_once_output_conforms() {
     check_at_least_once(&Written {
         store: Store::new(2),
-        options: vec![("sink.delivery-guarantee", "at-least-once"), ("sink.partitioner", "random")],
+        options: vec![
+            ("sink.delivery-guarantee", "at-least-once"),
+            ("sink.partitioner", "random"),
+        ],
     });
 }
 
 #[test]
 fn full_buffers_are_staged_ahead_of_the_checkpoint() {
-    let test = Written { store: Store::new(2), options: Vec::new() };
+    let test = Written {
+        store: Store::new(2),
+        options: Vec::new(),
+    };
     let mut process = Process::start(&test, 1);
     process.tick(0..2);
     let one = process.pre_commit(1, 0);
     process.publish(1, &one).unwrap();
     // Some 12 MiB in a tick, of which most is staged before the pre-commit.
     for _ in 0..6 {
-        process.writers[0].write(&crate::conformance::sink::rows(2..40_002), 0).unwrap();
+        process.writers[0]
+            .write(&crate::conformance::sink::rows(2..40_002), 0)
+            .unwrap();
     }
     let two = process.pre_commit(2, 0);
     let refs: Vec<tidemill_shards::StagedRef> = serde_json::from_slice(&two[0]).unwrap();
@@ -333,12 +412,20 @@ fn partition_keys_come_from_partitioned_by() {
     keys.sort();
     assert_eq!(keys, ["n0#0", "n0#3", "n1#1", "n2#2"]);
     table.options.insert("sink.partitioner".to_owned(), "fixed".to_owned());
-    assert!(crate::check_sink(&table).unwrap_err().to_string().contains("PARTITIONED BY"));
+    assert!(
+        crate::check_sink(&table)
+            .unwrap_err()
+            .to_string()
+            .contains("PARTITIONED BY")
+    );
 }
 
 #[test]
 fn a_record_that_is_too_large_fails_with_its_size() {
-    let test = Written { store: Store::new(1), options: Vec::new() };
+    let test = Written {
+        store: Store::new(1),
+        options: Vec::new(),
+    };
     let mut process = Process::start(&test, 1);
     let long: Vec<String> = vec!["x".repeat(2 << 20)];
     let batch = arrow::array::RecordBatch::try_new(
@@ -350,7 +437,10 @@ fn a_record_that_is_too_large_fails_with_its_size() {
     )
     .unwrap();
     process.writers[0].write(&batch, 0).unwrap();
-    let id = tidemill_engine::sink::PreCommitId { checkpoint: 1, attempt: 0 };
+    let id = tidemill_engine::sink::PreCommitId {
+        checkpoint: 1,
+        attempt: 0,
+    };
     let pending = process.writers[0].pre_commit(id).unwrap();
     let error = test.store.runtime.block_on(pending).unwrap_err().to_string();
     assert!(error.contains("KiB") || error.contains("bytes"), "{error}");
@@ -365,20 +455,31 @@ fn wrong_options_are_refused() {
         (&[("source.init.timestamp", "2024-05-01T00:00:00Z")], "no effect"),
         (&[("source.init.position", "EARLIEST")], "is not one of LATEST"),
         (&[("stream", "a/b")], "not a stream name"),
-        (&[("stream.arn", "arn:aws:kinesis:us-east-1:000000000000:stream/clicks")], "together with stream"),
+        (
+            &[("stream.arn", "arn:aws:kinesis:us-east-1:000000000000:stream/clicks")],
+            "together with stream",
+        ),
         (&[("format", "parquet")], "Parquet"),
         (&[("format", "jsn")], "did you mean 'json'?"),
-        (&[("json.ignore-parse-error", "true")], "did you mean 'json.ignore-parse-errors'?"),
+        (
+            &[("json.ignore-parse-error", "true")],
+            "did you mean 'json.ignore-parse-errors'?",
+        ),
         (&[("sink.delivery-guarantee", "none")], "not offered"),
     ] {
         let error = crate::check_source(&table(schema(), options)).unwrap_err().to_string();
         assert!(error.contains(about), "{error}");
     }
-    let at = [("source.init.position", "AT_TIMESTAMP"), ("source.init.timestamp", "1714521600.5")];
+    let at = [
+        ("source.init.position", "AT_TIMESTAMP"),
+        ("source.init.timestamp", "1714521600.5"),
+    ];
     assert_eq!(
         KinesisOptions::parse(&table(schema(), &at)).unwrap().start,
         ReadFrom::AtTimestamp(1_714_521_600_500)
     );
-    let error = crate::create_source(&table(schema(), &[]), &[0], &ConnectorEnvironment::new()).err().unwrap();
+    let error = crate::create_source(&table(schema(), &[]), &[0], &ConnectorEnvironment::new())
+        .err()
+        .unwrap();
     assert!(error.to_string().contains("tidemill server"), "{error}");
 }

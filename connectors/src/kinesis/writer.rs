@@ -66,7 +66,9 @@ impl KinesisWriter {
     }
 
     fn check(&self) -> Result<()> {
-        self.outbox.failure().map_or(Ok(()), |error| Err(store_error(&self.name, &error)))
+        self.outbox
+            .failure()
+            .map_or(Ok(()), |error| Err(store_error(&self.name, &error)))
     }
 
     /// Returns the checkpoint that what is written now certainly belongs to.
@@ -128,14 +130,19 @@ impl SinkWriter for KinesisWriter {
             error => error,
         })?;
         let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(batch.num_rows()));
-        self.encoder.encode(batch, &mut bytes, &mut |out| ends.push(out.len()))?;
+        self.encoder
+            .encode(batch, &mut bytes, &mut |out| ends.push(out.len()))?;
         let bytes = Bytes::from(bytes);
         let mut start = 0;
         for (partition_key, end) in keys.into_iter().zip(ends) {
             let data = bytes.slice(start..end);
             start = end;
             self.buffer_bytes += data.len() + partition_key.len();
-            self.buffer.push(PutEntry { partition_key, explicit_hash_key: None, data });
+            self.buffer.push(PutEntry {
+                partition_key,
+                explicit_hash_key: None,
+                data,
+            });
         }
         if self.guarantee == DeliveryGuarantee::ExactlyOnce
             && self.buffer_bytes >= STAGE_BYTES
@@ -152,7 +159,11 @@ impl SinkWriter for KinesisWriter {
         if self.guarantee == DeliveryGuarantee::AtLeastOnce {
             self.put();
         }
-        Ok(if self.outbox.is_full() { Progress::More } else { Progress::Done })
+        Ok(if self.outbox.is_full() {
+            Progress::More
+        } else {
+            Progress::Done
+        })
     }
 
     fn pre_commit(&mut self, id: PreCommitId) -> Result<PreCommit> {
@@ -184,7 +195,9 @@ impl SinkWriter for KinesisWriter {
                 return Ok(None);
             }
             let committable = serde_json::to_vec(&staged);
-            committable.map(Some).map_err(|error| Error::Internal(format!("a committable cannot be written: {error}")))
+            committable
+                .map(Some)
+                .map_err(|error| Error::Internal(format!("a committable cannot be written: {error}")))
         }))
     }
 }

@@ -3,7 +3,9 @@
 /// Returns the candidate nearest to `name`, if it is near enough to be a slip of the keyboard.
 pub(crate) fn closest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = (name.chars().count() / 3).clamp(1, 4);
-    let (distance, near) = candidates.map(|candidate| (distance(name, candidate), candidate)).min()?;
+    let (distance, near) = candidates
+        .map(|candidate| (distance(name, candidate), candidate))
+        .min()?;
     (distance <= allowed).then_some(near)
 }
 

@@ -13,10 +13,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "" | "ms" | "milli" | "millis" | "millisecond" | "milliseconds" => 1_000_000,
         "µs" | "us" | "micro" | "micros" | "microsecond" | "microseconds" => 1_000,
         "ns" | "nano" | "nanos" | "nanosecond" | "nanoseconds" => 1,
-        _ => return Err(format!("'{text}' is not a duration; write for example '5 s', '100 ms' or '1 min'")),
+        _ => {
+            return Err(format!(
+                "'{text}' is not a duration; write for example '5 s', '100 ms' or '1 min'"
+            ));
+        }
     };
     let nanos = u128::from(number) * nanos;
-    u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| format!("'{text}' is longer than 584 years"))
+    u64::try_from(nanos)
+        .map(Duration::from_nanos)
+        .map_err(|_| format!("'{text}' is longer than 584 years"))
 }
 
 /// Reads a size such as `128mb` in bytes; a bare number is bytes.
@@ -28,16 +34,24 @@ pub(crate) fn memory_size(text: &str) -> Result<u64, String> {
         "m" | "mb" | "mebibyte" | "mebibytes" => 20,
         "g" | "gb" | "gibibyte" | "gibibytes" => 30,
         "t" | "tb" | "tebibyte" | "tebibytes" => 40,
-        _ => return Err(format!("'{text}' is not a size; write for example '64 kb', '128 mb' or '1 gb'")),
+        _ => {
+            return Err(format!(
+                "'{text}' is not a size; write for example '64 kb', '128 mb' or '1 gb'"
+            ));
+        }
     };
-    number.checked_mul(1 << shift).ok_or_else(|| format!("'{text}' is too large"))
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| format!("'{text}' is too large"))
 }
 
 /// Splits a text into its number and its unit in lower case.
 fn split(text: &str) -> Result<(u64, String), String> {
     let text = text.trim();
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let number = text[..end].parse().map_err(|_| format!("'{text}' does not begin with a whole number"))?;
+    let number = text[..end]
+        .parse()
+        .map_err(|_| format!("'{text}' does not begin with a whole number"))?;
     Ok((number, text[end..].trim().to_lowercase()))
 }
 

@@ -91,10 +91,14 @@ impl Accumulator for Averages {
 
     fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
         let whole = |sum: i128, count: i64| {
-            let (sum, count) = (sum.checked_mul(self.factor)?, i128::from(count));
+            let count = i128::from(count);
+            // Divided first, so that only a result that does not fit overflows.
             let (quotient, remainder) = (sum / count, sum % count);
-            let up = self.rounds && remainder.unsigned_abs() * 2 >= count.unsigned_abs();
-            Some(if up { quotient + sum.signum() } else { quotient })
+            let (fraction, rest) = ((remainder * self.factor) / count, (remainder * self.factor) % count);
+            let up = self.rounds && rest.unsigned_abs() * 2 >= count.unsigned_abs();
+            quotient
+                .checked_mul(self.factor)?
+                .checked_add(fraction + if up { sum.signum() } else { 0 })
         };
         self.numbers
             .finish("avg", groups, &self.result, whole, |sum, count| sum / count as f64)

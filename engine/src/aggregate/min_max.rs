@@ -105,6 +105,22 @@ fn extremes(data_type: &DataType, wanted: Ordering) -> Box<dyn Accumulator> {
     }
 }
 
+/// Gives every NaN the same sign: arithmetic makes both, and the negative one would sort below everything.
+fn one_nan(values: &ArrayRef) -> ArrayRef {
+    use arrow::datatypes::{Float32Type, Float64Type};
+    match values.data_type() {
+        DataType::Float32 => {
+            let values = values.as_primitive::<Float32Type>();
+            Arc::new(values.unary::<_, Float32Type>(|value| if value.is_nan() { f32::NAN } else { value }))
+        }
+        DataType::Float64 => {
+            let values = values.as_primitive::<Float64Type>();
+            Arc::new(values.unary::<_, Float64Type>(|value| if value.is_nan() { f64::NAN } else { value }))
+        }
+        _ => Arc::clone(values),
+    }
+}
+
 /// Extremes of values of fixed width. NaN counts as the greatest float, as in Flink and DataFusion.
 struct Primitives<T: ArrowPrimitiveType> {
     values: Vec<T::Native>,
@@ -120,6 +136,7 @@ impl<T: ArrowPrimitiveType> Accumulator for Primitives<T> {
     }
 
     fn update(&mut self, arguments: &[ArrayRef], groups: &[u32], filter: Option<&BooleanArray>) -> Result<()> {
+        let arguments: Vec<ArrayRef> = arguments.iter().map(one_nan).collect();
         let values: &PrimitiveArray<T> = arguments
             .first()
             .and_then(|argument| argument.as_primitive_opt::<T>())
@@ -264,7 +281,7 @@ mod tests {
 
     #[test]
     fn nan_is_the_greatest_float() {
-        let values: ArrayRef = Arc::new(Float64Array::from(vec![1.0, f64::NAN, 2.0]));
+        let values: ArrayRef = Arc::new(Float64Array::from(vec![1.0, -f64::NAN, 2.0]));
         let greatest = run(&Max::try_new(&DataType::Float64).unwrap(), Arc::clone(&values));
         assert!(
             greatest

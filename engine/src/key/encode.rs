@@ -47,7 +47,14 @@ pub fn supports_key_type(data_type: &DataType) -> bool {
         DataType::Null | DataType::Boolean => true,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
-        DataType::Dictionary(_, values) => supports_key_type(values),
+        // Keys of many batches come together, so the dictionary's indices must have room for them all.
+        DataType::Dictionary(index, values) => {
+            matches!(
+                **index,
+                DataType::Int32 | DataType::Int64 | DataType::UInt32 | DataType::UInt64
+            ) && !matches!(**values, DataType::Dictionary(..))
+                && supports_key_type(values)
+        }
         other => other.is_primitive(),
     }
 }

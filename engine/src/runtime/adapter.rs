@@ -17,6 +17,7 @@ use crate::operator::{OpenTick, Operator, Output, Progress, TickClose};
 use crate::operators::calc::CalcOperator;
 use crate::time::{Tick, Watermark};
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -40,6 +41,14 @@ pub(super) struct AdapterInput<'scope> {
     pub(super) watermark: WatermarkExpr,
 }
 
+/// Which rows an adapter adds to its operator's counters: of two stages of one operator, each counts one side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counts {
+    Both,
+    Input,
+    Output,
+}
+
 /// What an adapter needs besides its operator and inputs.
 pub(super) struct AdapterContext {
     pub(super) name: String,
@@ -51,6 +60,7 @@ pub(super) struct AdapterContext {
     pub(super) output_rows_max: usize,
     /// After `More`: run again at once (operators), or when the operator's waker says so (sinks).
     pub(super) runs_again: bool,
+    pub(super) counts: Counts,
     pub(super) shared: Arc<JobShared>,
     pub(super) board: Rc<Board>,
 }
@@ -85,6 +95,29 @@ pub(super) fn attach_calc<'scope>(
     })
 }
 
+/// Gives the batches of a stream another schema of the same types.
+pub(super) fn attach_schema<'scope>(
+    stream: Stream<'scope, u64, Batch>,
+    schema: SchemaRef,
+    shared: Arc<JobShared>,
+) -> Stream<'scope, u64, Batch> {
+    stream.unary::<CapacityContainerBuilder<Batch>, _, _, _>(Pipeline, "Schema", move |_, _| {
+        move |input, output| {
+            input.for_each(|capability, batch| {
+                let batch = std::mem::take(batch);
+                let Some(rows) = batch.rows else { return };
+                match RecordBatch::try_new(Arc::clone(&schema), rows.columns().to_vec()) {
+                    Ok(rows) => {
+                        let mut batch = Batch::new(rows, batch.wall_time_ms);
+                        output.session(&capability).give_container(&mut batch);
+                    }
+                    Err(error) => shared.fail(named(error.into(), "union")),
+                }
+            });
+        }
+    })
+}
+
 /// Puts the operator's name into an error that has none.
 fn named(error: Error, name: &str) -> Error {
     match error {
@@ -105,7 +138,7 @@ pub(super) fn attach<'scope>(
     inputs: Vec<AdapterInput<'scope>>,
     context: AdapterContext,
     make: impl FnOnce(Waker) -> Result<SharedOperator>,
-) -> Result<Stream<'scope, u64, Batch>> {
+) -> Stream<'scope, u64, Batch> {
     let mut builder = OperatorBuilder::new(context.name.clone(), scope);
     let mut drains: Vec<Box<dyn FnMut(&mut dyn FnMut(u64, Batch))>> = Vec::new();
     let mut expressions = Vec::new();
@@ -147,7 +180,15 @@ pub(super) fn attach<'scope>(
         let sync = sync.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let _ = sync.activate();
     });
-    let operator = make(waker).map_err(|error| named(error, &context.name))?;
+    let operator = match make(waker) {
+        Ok(operator) => operator,
+        Err(error) => {
+            // Timely wants what was begun to be built, and the job's end to say why it ended.
+            context.shared.fail(named(error, &context.name));
+            builder.build(|_| |_: &[_]| {});
+            return stream;
+        }
+    };
     let subscriber = context.board.subscribe(activator.clone());
     let watermarks = expressions
         .iter()
@@ -158,6 +199,7 @@ pub(super) fn attach<'scope>(
         if let Some(capability) = &mut capability {
             capability.downgrade(&context.first_tick);
         }
+        context.board.set_timer(subscriber, operator.borrow().next_timer_ms());
         let mut adapter = Adapter {
             operator,
             expressions,
@@ -192,7 +234,7 @@ pub(super) fn attach<'scope>(
             }
         }
     });
-    Ok(stream)
+    stream
 }
 
 /// A batch and its tick's wall time.
@@ -219,7 +261,9 @@ struct Adapter {
 impl Adapter {
     fn park(&mut self, input: usize, tick: u64, batch: Batch) {
         let Some(rows) = batch.rows else { return };
-        self.context.metrics.rows_in.add(rows.num_rows() as u64);
+        if self.context.counts != Counts::Output {
+            self.context.metrics.rows_in.add(rows.num_rows() as u64);
+        }
         let arrived = (input, (rows, batch.wall_time_ms));
         if tick == self.open.tick.0 {
             self.queue.push_back(arrived);
@@ -294,7 +338,9 @@ impl Adapter {
         let mut output = output.activate();
         let mut session = output.session(capability);
         for rows in batches {
-            self.context.metrics.rows_out.add(rows.num_rows() as u64);
+            if self.context.counts != Counts::Input {
+                self.context.metrics.rows_out.add(rows.num_rows() as u64);
+            }
             session.give_container(&mut Batch::new(rows, wall_time_ms));
         }
     }

@@ -30,24 +30,36 @@ use tidemill_checkpoints::{Attempt, SnapshotKind, SplitPosition};
 pub(super) enum Event {
     /// A worker's report.
     Report(Report),
-    /// New splits of a table; `complete` when there will never be others.
+    /// New splits of a table; `complete` when there will never be others. The look knew of the first `ended_seen` ends of
+    /// splits.
     Discovered {
         table: usize,
         splits: Vec<Split>,
         complete: bool,
+        ended_seen: u64,
     },
     /// Somebody wants a checkpoint.
-    CheckpointWanted(SnapshotKind),
+    CheckpointWanted(Wish),
     /// The coordinator has begun an attempt.
     AttemptBegun(Attempt),
     /// The checkpoint exists: the next capture may begin.
     Decided,
     /// The checkpoint is published.
     Published,
-    /// The attempt failed; `retry` says whether it is to be repeated at once.
-    AttemptFailed { retry: bool },
-    /// Stop after a last checkpoint of this kind.
-    StopWanted(SnapshotKind),
+    /// The attempt failed. A refused one (a savepoint's name is taken) is not repeated, others are at once.
+    AttemptFailed { refused: bool },
+    /// Stop after a last checkpoint.
+    StopWanted(Wish),
+}
+
+/// A checkpoint that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) kind: SnapshotKind,
+    /// Who waits for it; none for the clock's own.
+    pub(super) request: Option<u64>,
+    /// The job ends with it, so it is repeated until it succeeds or is refused.
+    pub(super) ends_job: bool,
 }
 
 /// What the clock decides.
@@ -60,7 +72,15 @@ pub(super) enum Action {
     /// Broadcast to the operators at this tick, whose input then moves on.
     Close(TickClosed),
     /// Ask the coordinator to begin an attempt.
-    BeginAttempt(SnapshotKind),
+    BeginAttempt(Wish),
+    /// Tell the discovery of a table that a split has ended.
+    SplitEnded {
+        table: usize,
+        id: SplitId,
+        position: String,
+    },
+    /// The wish to stop after a savepoint replaces this one, which nobody answers otherwise.
+    Replaced(Wish),
     /// All workers have captured: this is the rest of the snapshot.
     Captured {
         attempt: Attempt,
@@ -116,7 +136,7 @@ struct ClosingTick {
 #[derive(Clone, Debug, PartialEq)]
 enum Checkpointing {
     Idle,
-    Beginning(SnapshotKind),
+    Beginning,
     Begun(Attempt),
     Holding(Attempt),
     Deciding,
@@ -127,11 +147,13 @@ enum Ending {
     /// The job runs.
     No,
     /// A last checkpoint is to be taken, then the end. `Final` at the end of bounded input.
-    Wanted(SnapshotKind),
+    Wanted(Wish),
     /// The last checkpoint is on its way.
-    Taking(SnapshotKind),
-    /// The inputs are closed.
+    Taking(Wish),
+    /// The inputs are to be closed.
     Over,
+    /// They are closed.
+    Closed,
 }
 
 /// See the module's documentation.
@@ -151,12 +173,15 @@ pub(super) struct Clock {
     timers: BTreeMap<usize, i64>,
     interval: Option<Duration>,
     next_checkpoint: Option<Duration>,
-    wanted: VecDeque<SnapshotKind>,
+    wanted: VecDeque<Wish>,
     checkpointing: Checkpointing,
     ending: Ending,
     last_tick_sent: bool,
+    /// All input has ended and the last tick has told the operators.
+    finished: bool,
     /// No tick can open before something happens that wakes the clock anyway.
     blocked: bool,
+    replaced: Option<Wish>,
 }
 
 impl Clock {
@@ -186,18 +211,20 @@ impl Clock {
             assignments,
             timers: BTreeMap::new(),
             interval,
-            next_checkpoint: interval.map(|interval| now + interval),
+            next_checkpoint: interval.and_then(|interval| now.checked_add(interval)),
             wanted: VecDeque::new(),
             checkpointing: Checkpointing::Idle,
             ending: Ending::No,
             last_tick_sent: false,
+            finished: false,
             blocked: false,
+            replaced: None,
         }
     }
 
-    /// Says whether the job has ended by itself rather than by a wish to stop.
-    pub(super) fn all_tables_ended(&self) -> bool {
-        self.tables.all_ended()
+    /// Says whether all input has ended and the last tick was told, rather than the job stopped before.
+    pub(super) fn has_finished(&self) -> bool {
+        self.finished
     }
 
     /// Returns the watermark of each table, at the newest closed tick.
@@ -218,6 +245,10 @@ impl Clock {
             self.observe(event, now);
         }
         self.finish_closing(now, &mut actions);
+        for (table, id, position) in self.tables.take_ended() {
+            actions.push(Action::SplitEnded { table, id, position });
+        }
+        actions.extend(self.replaced.take().map(Action::Replaced));
         self.decide_checkpoint(now, &mut actions);
         self.decide_close(now, &mut actions);
         // A tick without workers' input to wait for closes in the turn that opens it, so try the others again.
@@ -229,7 +260,7 @@ impl Clock {
 
     /// Returns how long the clock may sleep if nothing happens; none: until something does.
     pub(super) fn sleep(&self, now: Duration, wall_ms: i64) -> Option<Duration> {
-        if self.ending == Ending::Over {
+        if matches!(self.ending, Ending::Over | Ending::Closed) {
             return None;
         }
         let mut wakes: Vec<Duration> = Vec::new();
@@ -239,16 +270,19 @@ impl Clock {
             wakes.push(open.opened_at + self.options.interval_min);
         }
         if self.open.is_none() && self.may_read() && !self.blocked {
-            if self.ready
-                && let Some(last) = self.last_opened
-            {
-                wakes.push(last + self.options.interval_min);
+            // Nothing opens a tick before the interval is over.
+            let rested = self.last_opened.map_or(now, |last| last + self.options.interval_min);
+            if self.ready {
+                wakes.push(rested);
             }
-            if let Some(idle) = self.tables.next_idle() {
-                wakes.push(idle);
+            if let Some(idle) = self.tables.next_idle()
+                && self.closing.is_empty()
+            {
+                wakes.push(idle.max(rested));
             }
             if let Some(&timer) = self.timers.values().min() {
-                wakes.push(now + Duration::from_millis(u64::try_from(timer.saturating_sub(wall_ms)).unwrap_or(0)));
+                let wait = Duration::from_millis(u64::try_from(timer.saturating_sub(wall_ms)).unwrap_or(0));
+                wakes.push((now + wait).max(rested));
             }
         }
         if self.checkpointing == Checkpointing::Idle
@@ -267,42 +301,48 @@ impl Clock {
                 table,
                 splits,
                 complete,
+                ended_seen,
             } => {
-                self.tables
-                    .discovered(table, splits, complete, self.workers, now, &mut self.assignments);
-                // A table may have ended by this: a tick tells the operators.
-                self.ready |= complete;
+                let (workers, assignments) = (self.workers, &mut self.assignments);
+                let moved = self
+                    .tables
+                    .discovered(table, splits, complete, ended_seen, workers, now, assignments);
+                // A table may have ended by this, or its watermark moved on: a tick tells the operators.
+                self.ready |= moved;
             }
-            Event::CheckpointWanted(kind) => self.wanted.push_back(kind),
+            Event::CheckpointWanted(wish) => self.wanted.push_back(wish),
             Event::AttemptBegun(attempt) => {
-                if matches!(self.checkpointing, Checkpointing::Beginning(_)) {
+                if self.checkpointing == Checkpointing::Beginning {
                     self.checkpointing = Checkpointing::Begun(attempt);
                 }
             }
             Event::Decided => {
                 self.checkpointing = Checkpointing::Idle;
-                self.next_checkpoint = self.interval.map(|interval| now + interval);
+                self.next_checkpoint = self.interval.and_then(|interval| now.checked_add(interval));
             }
             Event::Published => {
                 if matches!(self.ending, Ending::Taking(_)) && self.checkpointing == Checkpointing::Idle {
                     self.ending = Ending::Over;
                 }
             }
-            Event::AttemptFailed { retry } => {
+            Event::AttemptFailed { refused } => {
                 self.checkpointing = Checkpointing::Idle;
-                self.next_checkpoint = self.interval.map(|interval| now + interval);
+                if !refused && self.interval.is_some() {
+                    self.next_checkpoint = Some(now);
+                }
                 self.ending = match std::mem::replace(&mut self.ending, Ending::No) {
-                    Ending::Taking(kind) if retry => Ending::Wanted(kind),
-                    // A stop whose savepoint cannot be is called off; the end of the input is not.
-                    Ending::Taking(_) => Ending::No,
+                    // A stop whose savepoint is refused is called off; the end of the input is not.
+                    Ending::Taking(_) if refused => Ending::No,
+                    Ending::Taking(wish) => Ending::Wanted(wish),
                     other => other,
                 };
             }
-            Event::StopWanted(kind) => {
-                if self.ending == Ending::No {
-                    self.ending = Ending::Wanted(kind);
-                }
-            }
+            Event::StopWanted(wish) => match &mut self.ending {
+                Ending::No => self.ending = Ending::Wanted(wish),
+                // Whoever asks last says what the last checkpoint is; one that is being taken stays.
+                Ending::Wanted(before) => self.replaced = Some(std::mem::replace(before, wish)),
+                Ending::Taking(_) | Ending::Over | Ending::Closed => self.replaced = Some(wish),
+            },
         }
     }
 
@@ -345,9 +385,10 @@ impl Clock {
         {
             let (tick, closing) = entry.remove_entry();
             for report in closing.reports {
-                if let Report::Closed { splits, more, .. } = report {
+                if let Report::Closed { splits, more, busy, .. } = report {
                     self.ready |= more;
                     self.tables.apply(splits, now);
+                    self.tables.keep_active(busy, now);
                 }
             }
             self.tables.advance(now);
@@ -369,26 +410,38 @@ impl Clock {
     }
 
     fn decide_checkpoint(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        let bounded_end = self.ending == Ending::No && self.tables.all_ended() && self.assignments.is_empty();
-        if bounded_end && self.last_tick_sent && self.open.is_none() && self.closing.is_empty() {
-            self.ending = Ending::Wanted(SnapshotKind::Final);
+        let input_ended = self.tables.all_ended() && self.assignments.is_empty();
+        if input_ended && self.last_tick_sent && self.open.is_none() && self.closing.is_empty() {
+            self.finished = true;
+            if self.ending == Ending::No {
+                self.ending = Ending::Wanted(Wish {
+                    kind: SnapshotKind::Final,
+                    request: None,
+                    ends_job: true,
+                });
+            }
         }
         if self.checkpointing == Checkpointing::Idle {
-            let kind = match &self.ending {
-                Ending::Wanted(kind) => Some(kind.clone()),
+            let wish = match &self.ending {
+                Ending::Wanted(wish) => Some(wish.clone()),
                 Ending::No if !self.wanted.is_empty() => self.wanted.pop_front(),
-                Ending::No if self.next_checkpoint.is_some_and(|due| now >= due) => Some(SnapshotKind::Periodic),
+                Ending::No if self.next_checkpoint.is_some_and(|due| now >= due) => Some(Wish {
+                    kind: SnapshotKind::Periodic,
+                    request: None,
+                    ends_job: false,
+                }),
                 _ => None,
             };
-            if let Some(kind) = kind {
+            if let Some(wish) = wish {
                 if let Ending::Wanted(ending) = &self.ending {
                     self.ending = Ending::Taking(ending.clone());
                 }
-                self.checkpointing = Checkpointing::Beginning(kind.clone());
-                actions.push(Action::BeginAttempt(kind));
+                self.checkpointing = Checkpointing::Beginning;
+                actions.push(Action::BeginAttempt(wish));
             }
         }
         if self.ending == Ending::Over && self.open.is_none() && self.closing.is_empty() {
+            self.ending = Ending::Closed;
             actions.push(Action::Shutdown);
         }
     }
@@ -427,7 +480,7 @@ impl Clock {
     }
 
     fn decide_open(&mut self, now: Duration, wall_ms: i64, frontier: Option<u64>, actions: &mut Vec<Action>) -> bool {
-        if self.open.is_some() || self.ending == Ending::Over {
+        if self.open.is_some() || matches!(self.ending, Ending::Over | Ending::Closed) {
             return false;
         }
         let in_flight = self.next - frontier.unwrap_or(self.next).clamp(self.first, self.next);
@@ -453,7 +506,7 @@ impl Clock {
             is_last = true;
         } else {
             let timer = self.timers.values().any(|&at_ms| at_ms <= wall_ms);
-            let idle = self.tables.next_idle().is_some_and(|due| now >= due) && rested;
+            let idle = self.tables.next_idle().is_some_and(|due| now >= due) && rested && self.closing.is_empty();
             let rows = self.ready && (rested || self.last_full);
             if !(rows || timer && rested || idle || !self.assignments.is_empty()) {
                 return false;

@@ -6,13 +6,15 @@
 //! ```
 //! Committables of an attempt that failed are kept and go with the next one: what they stand for is durable already.
 
-use super::clock::{Cut, Event};
-use super::shared::JobShared;
+use super::clock::{Cut, Event, Wish};
+use super::shared::{JobShared, panic_message};
 use crate::error::{Error, Result};
 use crate::job::CheckpointOptions;
 use crate::sink::{PreCommit, PublishPermit, SinkCommitter};
-use crate::status::CheckpointStatus;
+use crate::status::{CheckpointStatus, JobPhase};
+use futures::FutureExt as _;
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_checkpoints as checkpoints;
@@ -28,10 +30,13 @@ const PUBLISH_TRIES: u32 = 5;
 /// The pause before a failed attempt is repeated, and the first one before publishing is.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long the end of a job without checkpoints waits for its sinks.
+const TIMEOUT_WITHOUT_STORE: Duration = Duration::from_secs(600);
+
 /// What the coordinator is told.
 pub(super) enum Message {
     /// Begin an attempt.
-    Begin(SnapshotKind),
+    Begin(Wish),
     /// A worker's part.
     Worker(WorkerCapture),
     /// The clock's part; all workers have captured.
@@ -76,8 +81,9 @@ pub(super) struct Coordinator {
 
 /// A failure of an attempt.
 enum Failure {
-    /// This attempt failed; the job goes on.
-    Attempt { error: String, retry: bool },
+    /// This attempt failed; the job goes on. One that was refused (a savepoint's name is taken) says nothing about the
+    /// store and is not repeated.
+    Attempt { error: String, refused: bool },
     /// The job cannot go on.
     Job(Error),
     /// The job's workers have ended; there is nobody to tell.
@@ -92,59 +98,75 @@ impl From<Error> for Failure {
 
 impl From<checkpoints::Error> for Failure {
     fn from(error: checkpoints::Error) -> Self {
-        let retry = match (error.kind(), &error) {
+        let refused = match (error.kind(), &error) {
             // Its answer was lost, and with it what we know of our sinks: the successor restores it.
             (_, checkpoints::Error::DecidedEarlier { .. }) => {
                 return Failure::Job(Error::Checkpoint(error.to_string()));
             }
             (ErrorKind::Fenced, _) => return Failure::Job(Error::Fenced),
-            (ErrorKind::User, _) => false,
-            _ => true,
+            (_, checkpoints::Error::SavepointExists { .. } | checkpoints::Error::InvalidName { .. }) => true,
+            _ => false,
         };
         Failure::Attempt {
             error: error.to_string(),
-            retry,
+            refused,
         }
     }
 }
 
 impl Coordinator {
     /// Serves until the job drops its end of the channel.
-    pub(super) async fn serve(mut self) {
+    pub(super) async fn serve(self) {
+        let shared = Arc::clone(&self.shared);
+        if let Err(panic) = AssertUnwindSafe(self.take_attempts()).catch_unwind().await {
+            let message = panic_message(&*panic);
+            shared.fail(Error::Checkpoint(format!(
+                "a sink or the checkpoint coordinator panicked: {message}"
+            )));
+        }
+    }
+
+    async fn take_attempts(mut self) {
         while let Some(message) = self.messages.recv().await {
-            let Message::Begin(kind) = message else { continue };
-            let outcome = self.attempt(&kind).await;
-            match outcome {
+            let Message::Begin(wish) = message else { continue };
+            match self.attempt(&wish.kind).await {
                 Ok(checkpoint) => {
                     self.failures = 0;
-                    self.shared.answer(&kind, &Ok(checkpoint));
+                    self.shared.answer(wish.request, &Ok(checkpoint));
                     self.shared.send(Event::Published);
                 }
                 Err(Failure::Ended) => return,
                 Err(Failure::Job(error)) => {
-                    self.shared.answer(&kind, &Err(error.clone()));
+                    self.shared.answer(wish.request, &Err(error.clone()));
                     self.shared.fail(error);
                     return;
                 }
-                Err(Failure::Attempt { error, retry }) => {
+                Err(Failure::Attempt { error, refused: true }) => {
+                    self.shared.answer(wish.request, &Err(Error::Checkpoint(error)));
+                    if wish.ends_job {
+                        self.shared.update_status(|status| status.phase = JobPhase::Running);
+                    }
+                    self.shared.send(Event::AttemptFailed { refused: true });
+                }
+                Err(Failure::Attempt { error, refused: false }) => {
                     tracing::warn!(error, "a checkpoint attempt failed");
                     self.failures += 1;
-                    let text = error;
                     self.shared.update_status(|status| {
                         status.checkpoints_failed += 1;
-                        status.checkpoint_error = Some(text.clone());
+                        status.checkpoint_error = Some(error.clone());
                     });
-                    self.shared.answer(&kind, &Err(Error::Checkpoint(text.clone())));
+                    if !wish.ends_job {
+                        self.shared.answer(wish.request, &Err(Error::Checkpoint(error.clone())));
+                    }
                     let most = self.protocol.as_ref().map_or(0, |(_, options)| options.failures_max);
-                    if retry && self.failures > most {
+                    if self.failures > most {
                         let failures = self.failures;
-                        self.shared.fail(Error::Checkpoint(format!(
-                            "{failures} attempts in a row failed, the last: {text}"
-                        )));
+                        let message = format!("{failures} attempts in a row failed, the last: {error}");
+                        self.shared.fail(Error::Checkpoint(message));
                         return;
                     }
                     tokio::time::sleep(RETRY_PAUSE).await;
-                    self.shared.send(Event::AttemptFailed { retry });
+                    self.shared.send(Event::AttemptFailed { refused: false });
                 }
             }
         }
@@ -171,7 +193,15 @@ impl Coordinator {
             }
         };
         self.shared.send(Event::AttemptBegun(attempt));
-        let (captures, cut, pause) = self.gather(&attempt).await?;
+        let timeout = self.timeout();
+        let (captures, cut, pause) = match tokio::time::timeout(timeout, self.gather(&attempt)).await {
+            Ok(gathered) => gathered?,
+            Err(_) => {
+                return Err(Failure::Job(Error::Checkpoint(format!(
+                    "the job did not come to a hold within {timeout:?}: an operator or a sink is stuck"
+                ))));
+            }
+        };
         let state_bytes = captures.iter().map(|capture| capture.state.bytes.len() as u64).sum();
         let decided = self.decide(kind, &attempt, captures, &cut).await?;
         self.shared.send(Event::Decided);
@@ -203,8 +233,13 @@ impl Coordinator {
         Ok(checkpoint)
     }
 
-    /// Waits for the parts of all workers and the clock's. A hold cannot be given up, so there is no timeout here: under
-    /// back pressure it waits for the ticks in flight.
+    fn timeout(&self) -> Duration {
+        self.protocol
+            .as_ref()
+            .map_or(TIMEOUT_WITHOUT_STORE, |(_, options)| options.timeout)
+    }
+
+    /// Waits for the parts of all workers and the clock's: under back pressure, for the ticks in flight.
     async fn gather(&mut self, attempt: &Attempt) -> Result<(Vec<WorkerCapture>, Cut, Duration), Failure> {
         let mut captures: Vec<WorkerCapture> = Vec::new();
         let mut from_clock = None;
@@ -236,10 +271,7 @@ impl Coordinator {
         captures: Vec<WorkerCapture>,
         cut: &Cut,
     ) -> Result<BTreeMap<OperatorUid, Vec<Committable>>, Failure> {
-        let timeout = self
-            .protocol
-            .as_ref()
-            .map_or(Duration::MAX, |(_, options)| options.timeout);
+        let timeout = self.timeout();
         let mut uploads = Vec::new();
         let mut pre_commits = Vec::new();
         for capture in captures {
@@ -265,6 +297,10 @@ impl Coordinator {
         };
         for (uid, committable) in committables {
             if let Some(bytes) = committable {
+                if !self.committers.contains_key(&uid) {
+                    let message = format!("sink {uid} pre-commits output and has nothing to publish it with");
+                    return Err(Failure::Job(Error::Internal(message)));
+                }
                 self.carried.entry(uid).or_default().push(Committable(bytes));
             }
         }
@@ -275,7 +311,7 @@ impl Coordinator {
             Ok(state) => state?,
             Err(_) => {
                 let error = format!("the state was not uploaded within {timeout:?}");
-                return Err(Failure::Attempt { error, retry: true });
+                return Err(Failure::Attempt { error, refused: false });
             }
         };
         let snapshot = Snapshot {

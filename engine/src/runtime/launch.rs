@@ -2,8 +2,8 @@
 
 use super::clock::{ClockStart, SplitRestore, TableOptions};
 use super::coordinator::{self, Committers, Coordinator, JobFacts, Message};
-use super::discovery::discover;
-use super::shared::JobShared;
+use super::discovery::{KnownSplits, discover};
+use super::shared::{JobShared, panic_message};
 use super::worker::{self, Blueprint};
 use crate::error::{Error, Result};
 use crate::graph::{JobGraph, NodeKind};
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use tidemill_checkpoints as checkpoints;
 use tidemill_checkpoints::{JobUid, Manifest, Nonce, OperatorUid, StartOptions, StateReader};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// Runs a job on this thread until it ends.
 pub(crate) fn launch(
@@ -54,19 +55,28 @@ pub(crate) fn launch(
     shared.update_status(|status| {
         status.generation = generation;
         status.restored_from = restored.as_ref().map(|manifest| manifest.checkpoint.0);
-        status.phase = JobPhase::Running;
+        if status.phase == JobPhase::Restoring {
+            status.phase = JobPhase::Running;
+        }
     });
 
-    let mut tasks = Vec::new();
-    let mut index = 0;
+    let mut found = Vec::new();
     for node in graph.nodes() {
         if let NodeKind::Source(source) = &node.kind {
-            let enumerator = source.source.enumerator()?;
-            let known = start.splits.get(index).map(known_splits).unwrap_or_default();
-            let task = discover(index, source.table.clone(), enumerator, known, Arc::clone(shared));
-            tasks.push(runtime.spawn(task));
-            index += 1;
+            let splits = start.splits.get(found.len()).map(known_splits).unwrap_or_default();
+            found.push((
+                source.table.clone(),
+                source.source.enumerator()?,
+                Arc::new(KnownSplits::new(splits)),
+            ));
         }
+    }
+    // Dropped, and with it aborted, when this function returns.
+    let mut discovery = JoinSet::new();
+    let mut known = Vec::new();
+    for (index, (table, enumerator, splits)) in found.into_iter().enumerate() {
+        known.push(Arc::clone(&splits));
+        discovery.spawn_on(discover(index, table, enumerator, splits, Arc::clone(shared)), runtime);
     }
     let facts = JobFacts {
         plan_hash: config.plan_hash.clone(),
@@ -103,14 +113,13 @@ pub(crate) fn launch(
         state,
         start,
         tables,
+        known,
         runtime: runtime.clone(),
         shared: Arc::clone(shared),
         coordinator: sender,
     };
     let finished = run_workers(workers, blueprint, shared);
-    for task in tasks {
-        task.abort();
-    }
+    drop(discovery);
     if shared.must_end() {
         // An attempt under way ends where it is: before its decision nothing exists, after it a restart publishes.
         serving.abort();
@@ -132,11 +141,7 @@ fn run_workers(workers: usize, blueprint: Blueprint, shared: &Arc<JobShared>) ->
         match std::panic::catch_unwind(run) {
             Ok(finished) => finished,
             Err(panic) => {
-                let message = panic
-                    .downcast_ref::<String>()
-                    .cloned()
-                    .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-                    .unwrap_or_else(|| "no message".to_owned());
+                let message = panic_message(&*panic);
                 for_workers.fail(Error::Panic { worker: index, message });
                 std::panic::resume_unwind(panic)
             }

@@ -48,12 +48,14 @@ pub(crate) enum Report {
     Ready,
     /// The worker takes in no more rows in this tick: its budget is used up (`full`), or nothing is left.
     Settled { tick: u64, full: bool },
-    /// What was taken in during the tick.
+    /// What was taken in during the tick; `more` says that there are rows to take in now. `busy` are splits of tables
+    /// with an idle timeout that have something to read which this tick did not get to.
     Closed {
         tick: u64,
         worker: usize,
         splits: Vec<SplitReport>,
         more: bool,
+        busy: Vec<(usize, SplitId)>,
     },
     /// The worker's state of the hold's tick is captured.
     Captured { tick: u64 },

@@ -1,11 +1,12 @@
 //! What the job's handle, its workers and its coordinator share.
 
-use super::clock::Event;
+use super::clock::{Event, Wish};
 use crate::error::Error;
 use crate::graph::{JobGraph, WatermarkExpr};
 use crate::metrics::{OperatorCounts, OperatorMetrics};
 use crate::status::{CheckpointStatus, JobPhase, JobStatus, OperatorStatus};
 use crate::time::{TimeSource, Watermark};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
@@ -22,10 +23,21 @@ pub(crate) enum Request {
         kind: SnapshotKind,
         answer: oneshot::Sender<Result<u64, Error>>,
     },
-    /// Stop after a checkpoint of this kind.
-    StopAfter { kind: SnapshotKind },
+    /// Stop after a checkpoint of this kind; answered once it is published, or refused.
+    StopAfter {
+        kind: SnapshotKind,
+        answer: oneshot::Sender<Result<u64, Error>>,
+    },
     /// Stop at once.
     StopNow,
+}
+
+/// Returns what a panic said.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
+        .to_owned()
 }
 
 /// See the module's documentation.
@@ -36,8 +48,9 @@ pub(crate) struct JobShared {
     threads: Mutex<Vec<Thread>>,
     /// Events for the clock, from other threads.
     inbox: Mutex<Vec<Event>>,
-    /// Answers to checkpoints that were asked for, in the order of asking.
-    pub(super) answers: Mutex<Vec<(SnapshotKind, oneshot::Sender<Result<u64, Error>>)>>,
+    /// Who waits for checkpoints that were asked for, by the number of the request.
+    answers: Mutex<BTreeMap<u64, oneshot::Sender<Result<u64, Error>>>>,
+    requests: AtomicU64,
     status: Mutex<JobStatus>,
     operators: Vec<OperatorInfo>,
     tick: AtomicU64,
@@ -76,6 +89,7 @@ impl JobShared {
             threads: Mutex::default(),
             inbox: Mutex::default(),
             answers: Mutex::default(),
+            requests: AtomicU64::new(0),
             status: Mutex::new(JobStatus {
                 parallelism,
                 ..JobStatus::default()
@@ -205,11 +219,10 @@ impl JobShared {
         status
     }
 
-    /// Answers the oldest request for a checkpoint of this kind, if somebody waits for one.
-    pub(super) fn answer(&self, kind: &SnapshotKind, result: &Result<u64, Error>) {
-        let mut answers = lock(&self.answers);
-        if let Some(index) = answers.iter().position(|(asked, _)| asked == kind) {
-            let (_, answer) = answers.remove(index);
+    /// Answers a request, if somebody waits for it.
+    pub(super) fn answer(&self, request: Option<u64>, result: &Result<u64, Error>) {
+        let answer = request.and_then(|request| lock(&self.answers).remove(&request));
+        if let Some(answer) = answer {
             // Whoever asked may have gone away.
             let _ = answer.send(result.clone());
         }
@@ -217,18 +230,34 @@ impl JobShared {
 
     /// Tells all who still wait that the job has ended.
     pub(crate) fn answer_all(&self, error: &Error) {
-        for (_, answer) in lock(&self.answers).drain(..) {
+        for (_, answer) in std::mem::take(&mut *lock(&self.answers)) {
             let _ = answer.send(Err(error.clone()));
         }
     }
 
     pub(crate) fn ask(&self, request: Request) {
+        let enlist = |answer| {
+            let number = self.requests.fetch_add(1, Ordering::Relaxed);
+            lock(&self.answers).insert(number, answer);
+            Some(number)
+        };
         match request {
             Request::Checkpoint { kind, answer } => {
-                lock(&self.answers).push((kind.clone(), answer));
-                self.send(Event::CheckpointWanted(kind));
+                let request = enlist(answer);
+                self.send(Event::CheckpointWanted(Wish {
+                    kind,
+                    request,
+                    ends_job: false,
+                }));
             }
-            Request::StopAfter { kind } => self.send(Event::StopWanted(kind)),
+            Request::StopAfter { kind, answer } => {
+                let request = enlist(answer);
+                self.send(Event::StopWanted(Wish {
+                    kind,
+                    request,
+                    ends_job: true,
+                }));
+            }
             Request::StopNow => self.stop_now(),
         }
     }

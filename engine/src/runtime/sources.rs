@@ -18,7 +18,7 @@ use crate::time::Watermark;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -29,6 +29,9 @@ use timely::scheduling::Activator;
 
 /// Rows asked of a reader at once.
 const READ_ROWS: usize = 8192;
+
+/// A reader that limits its rate is asked again after this at the earliest.
+const RATE_WAIT_MIN: Duration = Duration::from_micros(100);
 
 /// Reads before other operators get their turn.
 const READS_PER_TURN: usize = 2;
@@ -119,6 +122,13 @@ impl TableReader {
         Ok(Some(Batch::new(rows, wall_time_ms)))
     }
 
+    fn has_idle_timeout(&self) -> bool {
+        self.node
+            .event_time
+            .as_ref()
+            .is_some_and(|time| time.idle_timeout.is_some())
+    }
+
     fn name_error(&self, error: Error) -> Error {
         match error {
             Error::Operator { operator, message } if operator.is_empty() => Error::Source {
@@ -163,6 +173,8 @@ struct Sources {
     ready_sent: bool,
     timer_sent: Option<i64>,
     next_table: usize,
+    /// When a timer runs the sources again.
+    runs_at: Option<Instant>,
     activator: Activator,
     waker: Arc<dyn Fn() + Send + Sync>,
 }
@@ -215,6 +227,7 @@ pub(super) fn attach<'scope>(
             ready_sent: false,
             timer_sent: None,
             next_table: 0,
+            runs_at: None,
             activator,
             waker,
         };
@@ -236,7 +249,7 @@ pub(super) fn attach<'scope>(
                 }
             });
             for (command, capabilities) in commands.borrow_mut().drain(..) {
-                sources.obey(command, capabilities, &mut reports);
+                sources.obey(command, capabilities, &mut outputs, &mut reports);
             }
             sources.run(&mut outputs, &mut reports);
             if frontiers[0].is_empty() {
@@ -256,7 +269,13 @@ impl Sources {
         }
     }
 
-    fn obey(&mut self, command: Command, outputs: Vec<Capability<u64>>, reports: &mut Reports) {
+    fn obey(
+        &mut self,
+        command: Command,
+        capabilities: Vec<Capability<u64>>,
+        outputs: &mut Outputs,
+        reports: &mut Reports,
+    ) {
         match command {
             Command::Open {
                 tick,
@@ -279,15 +298,23 @@ impl Sources {
                 self.open = Some(OpenTick {
                     tick,
                     wall_time_ms,
-                    outputs,
+                    outputs: capabilities,
                     rows: 0,
                     bytes: 0,
                     settled,
                 });
             }
             Command::Close { tick } => {
-                self.open = None;
+                // A worker that was busy finds both commands at once: it takes in a little all the same.
+                if let Some(mut open) = self.open.take()
+                    && open.rows == 0
+                    && !open.settled
+                    && let Err(error) = self.read(&mut open, outputs, reports)
+                {
+                    self.context.shared.fail(error);
+                }
                 let mut splits = Vec::new();
+                let mut busy = Vec::new();
                 let mut more = false;
                 for (index, table) in self.tables.iter_mut().enumerate() {
                     for split in table.splits.iter_mut().filter(|split| split.changed) {
@@ -302,6 +329,13 @@ impl Sources {
                         });
                     }
                     table.splits.retain(|split| !split.ended);
+                    if table.has_idle_timeout() {
+                        let waiting = table
+                            .splits
+                            .iter_mut()
+                            .filter_map(|split| split.reader.is_ready().then(|| split.id.clone()));
+                        busy.extend(waiting.map(|id| (index, id)));
+                    }
                     more |= table.choose(self.ceilings.get(index).copied().flatten()).is_some();
                 }
                 self.report(
@@ -310,6 +344,7 @@ impl Sources {
                         worker: self.context.worker,
                         splits,
                         more,
+                        busy,
                     },
                     reports,
                 );
@@ -448,15 +483,19 @@ impl Sources {
         }
     }
 
-    /// Runs again when a reader that limits its own rate will have rows.
-    fn wait_for_rate(&self) {
+    /// Runs again when a reader that limits its own rate will have rows; one timer is enough.
+    fn wait_for_rate(&mut self) {
         let splits = self.tables.iter().flat_map(|table| &table.splits);
         let wait = splits
             .filter(|split| !split.ended)
             .filter_map(|split| split.reader.retry_after())
             .min();
-        if let Some(wait) = wait {
-            self.activator.activate_after(wait.max(Duration::from_micros(100)));
+        let Some(wait) = wait else { return };
+        let now = Instant::now();
+        let due = now + wait.max(RATE_WAIT_MIN);
+        if self.runs_at.is_none_or(|runs_at| runs_at <= now || due < runs_at) {
+            self.runs_at = Some(due);
+            self.activator.activate_after(due - now);
         }
     }
 }

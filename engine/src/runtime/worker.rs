@@ -1,10 +1,11 @@
 //! One worker: builds the dataflow of the graph, then steps it until the job is over.
 
-use super::adapter::{self, AdapterContext, AdapterInput, SharedOperator};
+use super::adapter::{self, AdapterContext, AdapterInput, Counts, SharedOperator};
 use super::batch::Batch;
 use super::board::Board;
 use super::clock::{Action, Clock, ClockStart, Event, TableOptions};
 use super::coordinator::{Message, WorkerCapture};
+use super::discovery::KnownSplits;
 use super::exchange::Routing;
 use super::message::{Command, Report, TickClosed};
 use super::shared::JobShared;
@@ -44,6 +45,8 @@ pub(super) struct Blueprint {
     pub(super) state: Option<StateReader>,
     pub(super) start: ClockStart,
     pub(super) tables: Vec<TableOptions>,
+    /// By table.
+    pub(super) known: Vec<Arc<KnownSplits>>,
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) shared: Arc<JobShared>,
     pub(super) coordinator: UnboundedSender<Message>,
@@ -126,8 +129,7 @@ fn turn_until_over(worker: &mut Worker, blueprint: &Blueprint, dataflow: &mut Da
         if let Some(hold) = dataflow.board.take_hold(frontier) {
             match capture(index, hold.attempt, &dataflow.captured) {
                 Ok(capture) => {
-                    // The coordinator lives as long as the job; when it is gone the job is ending.
-                    let _ = blueprint.coordinator.send(Message::Worker(capture));
+                    tell(blueprint, Message::Worker(capture));
                     dataflow.board.set_captured(hold.tick);
                     dataflow.sources.activate();
                 }
@@ -155,7 +157,7 @@ fn turn_until_over(worker: &mut Worker, blueprint: &Blueprint, dataflow: &mut Da
             };
         }
         if !worker.step_or_park(park) {
-            return clock.is_some_and(|clock| clock.all_tables_ended());
+            return clock.is_some_and(|clock| clock.has_finished());
         }
     }
 }
@@ -183,16 +185,25 @@ fn perform(action: Action, clock: &Clock, blueprint: &Blueprint, dataflow: &mut 
                 closings.advance_to(next);
             }
         }
-        Action::BeginAttempt(kind) => {
-            let _ = blueprint.coordinator.send(Message::Begin(kind));
+        Action::BeginAttempt(wish) => tell(blueprint, Message::Begin(wish)),
+        Action::SplitEnded { table, id, position } => blueprint.known[table].split_ended(id, position),
+        Action::Replaced(wish) => {
+            let error = Error::Checkpoint("the job is being stopped in another way".into());
+            blueprint.shared.answer(wish.request, &Err(error));
         }
-        Action::Captured { attempt, cut, pause } => {
-            let _ = blueprint.coordinator.send(Message::Cut { attempt, cut, pause });
-        }
+        Action::Captured { attempt, cut, pause } => tell(blueprint, Message::Cut { attempt, cut, pause }),
         Action::Shutdown => {
             dataflow.commands = None;
             dataflow.closings = None;
         }
+    }
+}
+
+/// Tells the coordinator, which lives as long as the job.
+fn tell(blueprint: &Blueprint, message: Message) {
+    if blueprint.coordinator.send(message).is_err() && !blueprint.shared.must_end() {
+        let error = Error::Internal("the checkpoint coordinator has ended before its job".into());
+        blueprint.shared.fail(error);
     }
 }
 
@@ -346,6 +357,7 @@ impl<'scope> Builder<'_, 'scope> {
             },
             output_rows_max: self.blueprint.config.ticks.output_rows_max,
             runs_again: true,
+            counts: Counts::Both,
             shared: Arc::clone(&self.blueprint.shared),
             board: Rc::clone(&self.board),
         }
@@ -372,14 +384,25 @@ impl<'scope> Builder<'_, 'scope> {
         node: &Node,
         inputs: Vec<Stream<'scope, u64, Batch>>,
     ) -> Result<Stream<'scope, u64, Batch>> {
-        let context = self.context(index, node);
+        let mut context = self.context(index, node);
         match &node.kind {
             NodeKind::Source(_) => Err(Error::Internal("sources are built first".into())),
             NodeKind::Calc(calc) => {
                 let input = only(inputs)?;
                 Ok(adapter::attach_calc(input, CalcOperator::new(calc.clone()), context))
             }
-            NodeKind::Union => Ok(self.scope.concatenate(inputs)),
+            NodeKind::Union => {
+                let renamed = inputs.into_iter().zip(&node.inputs).map(|(stream, input)| {
+                    // One schema for all inputs: the first one's names, and nullable where any of them is.
+                    if self.blueprint.graph.schema(*input) == &node.schema {
+                        stream
+                    } else {
+                        adapter::attach_schema(stream, Arc::clone(&node.schema), Arc::clone(&self.blueprint.shared))
+                    }
+                });
+                let renamed: Vec<_> = renamed.collect();
+                Ok(self.scope.concatenate(renamed))
+            }
             NodeKind::WindowAggregate(spec) => {
                 let mut input = only(inputs)?;
                 let schema = Arc::clone(self.blueprint.graph.schema(node.inputs[0]));
@@ -388,9 +411,11 @@ impl<'scope> Builder<'_, 'scope> {
                 let mut routing = Routing::Keys(spec.keys.clone());
                 let mut stage = Stage::Whole;
                 if self.scope.peers() > 1 && has_partial_stage(spec) {
-                    // The partial stage counts late rows and input; the final one only its output.
+                    // The partial stage counts the input, the final one the output.
+                    context.counts = Counts::Output;
                     let mut partial = self.context(index, node);
                     partial.name = format!("partial {}", partial.name);
+                    partial.counts = Counts::Input;
                     let operator = WindowAggregateOperator::new(
                         Stage::Partial,
                         spec,
@@ -403,7 +428,7 @@ impl<'scope> Builder<'_, 'scope> {
                         routing: None,
                         watermark: watermark.clone(),
                     };
-                    input = adapter::attach(self.scope, vec![from], partial, |_| Ok(shared(Box::new(operator))))?;
+                    input = adapter::attach(self.scope, vec![from], partial, |_| Ok(shared(Box::new(operator))));
                     routing = Routing::HashColumn(partial_schema(spec, &schema).fields().len() - 1);
                     stage = Stage::Final;
                 }
@@ -415,7 +440,7 @@ impl<'scope> Builder<'_, 'scope> {
                     routing: Some(routing),
                     watermark,
                 };
-                adapter::attach(self.scope, vec![from], context, |_| Ok(operator))
+                Ok(adapter::attach(self.scope, vec![from], context, |_| Ok(operator)))
             }
             NodeKind::Custom(custom) => {
                 let operator_context = self.operator_context(index, node);
@@ -433,10 +458,9 @@ impl<'scope> Builder<'_, 'scope> {
                         watermark: self.watermark(node, number),
                     });
                 }
-                adapter::attach(self.scope, from, context, |_| Ok(operator))
+                Ok(adapter::attach(self.scope, from, context, |_| Ok(operator)))
             }
             NodeKind::Sink(sink) => {
-                let mut context = context;
                 context.runs_again = false;
                 let from = AdapterInput {
                     stream: only(inputs)?,
@@ -461,7 +485,7 @@ impl<'scope> Builder<'_, 'scope> {
                     let writer: SharedWriter = Rc::new(RefCell::new(writer));
                     made = Some(Rc::clone(&writer));
                     Ok(shared(Box::new(SinkOperator { name, writer })))
-                })?;
+                });
                 if let Some(writer) = made {
                     self.captured.push(Captured::Sink {
                         uid: OperatorUid(node.uid.clone()),

@@ -37,21 +37,38 @@ fn build(environment: &JobEnvironment) -> Result<JobGraph, BoxError> {
 
     // {"page": "/news", "ts": "2026-11-23 06:10:33.123", ...}: fields that are not named here are not decoded.
     let timestamp = DataType::Timestamp(TimeUnit::Millisecond, None);
-    let click = Schema::new(vec![Field::new("page", DataType::Utf8, true), Field::new("ts", timestamp, true)]);
+    let click = Schema::new(vec![
+        Field::new("page", DataType::Utf8, true),
+        Field::new("ts", timestamp, true),
+    ]);
     let clicks = table("clicks", "clicks", click);
     let source = SourceNode {
         table: clicks.name.clone(),
         physical_schema: Arc::clone(&clicks.schema),
         source: create_source(&clicks, &[0, 1], environment.connectors())?,
         computed: None,
-        event_time: Some(EventTime { column: 1, delay_ms: 2_000, idle_timeout: None, max_drift_ms: None }),
+        event_time: Some(EventTime {
+            column: 1,
+            delay_ms: 2_000,
+            idle_timeout: None,
+            max_drift_ms: None,
+        }),
     };
     let clicks = graph.source(source)?;
 
-    let count = AggregateCall { function: Arc::new(Count::new()), arguments: vec![], filter: None, name: "clicks".into() };
+    let count = AggregateCall {
+        function: Arc::new(Count::new()),
+        arguments: vec![],
+        filter: None,
+        name: "clicks".into(),
+    };
     let per_page = WindowAggregate {
         keys: vec![0],
-        window: WindowAssigner::Tumble { time: 1, size_ms: 5_000, offset_ms: 0 },
+        window: WindowAssigner::Tumble {
+            time: 1,
+            size_ms: 5_000,
+            offset_ms: 0,
+        },
         aggregates: vec![count],
         window_names: ("window_start".into(), "window_end".into()),
     };
@@ -59,17 +76,20 @@ fn build(environment: &JobEnvironment) -> Result<JobGraph, BoxError> {
 
     let results = table("results", output, graph.schema(per_page).as_ref().clone());
     let sink = create_sink(&results, environment.connectors())?;
-    graph.sink("results", per_page, SinkNode { name: results.name, sink })?;
+    graph.sink(
+        "results",
+        per_page,
+        SinkNode {
+            name: results.name,
+            sink,
+        },
+    )?;
     Ok(graph)
 }
 
 /// A table over a stream of the embedded store, or of the server's, in JSON.
 fn table(name: &str, stream: &str, schema: Schema) -> TableDefinition {
-    let options = [
-        ("connector", "kinesis"),
-        ("stream", stream),
-        ("format", "json"),
-    ];
+    let options = [("connector", "kinesis"), ("stream", stream), ("format", "json")];
     let mut options: BTreeMap<String, String> = options.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     if name == "clicks" {
         options.insert("source.init.position".into(), "TRIM_HORIZON".into());

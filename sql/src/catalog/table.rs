@@ -23,7 +23,7 @@ const MAX_DRIFT: &str = "scan.watermark.alignment.max-drift";
 pub(crate) enum Origin {
     Physical,
     Metadata { key: String, is_virtual: bool },
-    Computed { expr: SqlAst, at: Option<Position> },
+    Computed { expr: Box<SqlAst>, at: Option<Position> },
 }
 
 /// A column of a table.

@@ -390,7 +390,7 @@ impl Lowering<'_> {
         }
         let place = place(expr).or(at);
         let argument = match args.first() {
-            Some(argument) if !(args.as_slice() == [star()] && !distinct) => {
+            Some(argument) if *distinct || args.as_slice() != [star()] => {
                 let prepared = prepare(argument, names, rel).map_err(|error| error.or_at(place))?;
                 function
                     .kind

@@ -50,7 +50,7 @@ pub(crate) enum ColumnKind {
         is_virtual: bool,
     },
     /// The other columns.
-    Computed { expr: Expr, at: Option<Position> },
+    Computed { expr: Box<Expr>, at: Option<Position> },
 }
 
 /// `WATERMARK FOR column AS expr`.
@@ -202,7 +202,10 @@ fn parse_column(parser: &mut Parser<'_>, table: &mut CreateTable) -> Result<()> 
         parse_comment(parser)?;
         table.columns.push(ColumnDefinition {
             name,
-            kind: ColumnKind::Computed { expr, at },
+            kind: ColumnKind::Computed {
+                expr: Box::new(expr),
+                at,
+            },
         });
         return Ok(());
     }

@@ -65,7 +65,7 @@ fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Option<Position>
             }
             check_alias(alias.as_ref())?;
             match args {
-                Some(TableFunctionArgs { args, settings: None }) => check_function(list, name, args, here),
+                Some(TableFunctionArgs { args, settings: None }) => check_function(name, args, here),
                 Some(_) => Err(list.unknown(here, &["SETTINGS"], "SETTINGS", "remove it")),
                 None => check_name(name, here),
             }
@@ -94,7 +94,7 @@ fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Option<Position>
                 return Err(list.unknown(at, &[], "this inside TABLE(...)", window_function::HINT));
             };
             let parts = window_function::call_of(function)?;
-            check_function(list, &function.name, parts, here)
+            check_function(&function.name, parts, here)
         }
         TableFactor::NestedJoin {
             table_with_joins,
@@ -169,12 +169,7 @@ fn check_name(name: &ObjectName, at: Option<Position>) -> Result<()> {
         .hint("a job has one name space: write the table's name alone"))
 }
 
-fn check_function(
-    list: &Whitelist<'_>,
-    name: &ObjectName,
-    args: &[sqlparser::ast::FunctionArg],
-    at: Option<Position>,
-) -> Result<()> {
+fn check_function(name: &ObjectName, args: &[sqlparser::ast::FunctionArg], at: Option<Position>) -> Result<()> {
     check_name(name, at)?;
     WindowFunction::parse(name, args)
         .map(|_| ())

@@ -249,11 +249,9 @@ Projection: bids.auction
 
 #[test]
 fn a_projection_that_changes_nothing_is_no_operator() {
-    let plan = job(&format!(
-        "CREATE TABLE one (a BIGINT, b STRING) WITH ('connector' = 'test');
+    let plan = job("CREATE TABLE one (a BIGINT, b STRING) WITH ('connector' = 'test');
          CREATE TABLE two (a BIGINT, b STRING) WITH ('connector' = 'test');
-         INSERT INTO two SELECT * FROM one"
-    ));
+         INSERT INTO two SELECT * FROM one");
     assert_eq!(plan.graph.nodes().len(), 2);
 }
 
@@ -266,4 +264,74 @@ fn columns_without_a_name_get_flinks() {
         text.contains("(price Int32, EXPR$1 Int32, price0 Int32, EXPR$3 Int32)"),
         "{text}"
     );
+}
+
+#[test]
+fn queries_as_users_write_them() {
+    for (columns, query) in [
+        (
+            "a BIGINT, b BIGINT, p INT, c STRING, f DECIMAL(10, 2), r DOUBLE, ts TIMESTAMP(3)",
+            "SELECT bids.* FROM bids",
+        ),
+        (
+            "s TIMESTAMP(3), n BIGINT",
+            "SELECT w.window_start, COUNT(1) AS n FROM TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '5' SECONDS) AS w GROUP BY w.window_start, w.window_end",
+        ),
+        (
+            "s TIMESTAMP(3), n BIGINT",
+            "(SELECT window_end, COUNT(auction) FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(`ts`), INTERVAL '1' DAY)) GROUP BY window_start, window_end)",
+        ),
+        (
+            "k STRING, n BIGINT",
+            "SELECT CASE WHEN price > 100 THEN 'high' ELSE 'low' END AS band, COUNT(*) FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end, CASE WHEN price > 100 THEN 'high' ELSE 'low' END",
+        ),
+        (
+            "k STRING, n BIGINT",
+            "SELECT CASE WHEN price > 100 THEN 'high' ELSE 'low' END AS band, COUNT(*) FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end, band",
+        ),
+        (
+            "n BIGINT",
+            "SELECT COUNT(*) FROM (SELECT ts AS time_of_bid FROM bids WHERE channel IN ('web', 'app')) AS q, bids",
+        ),
+        (
+            "r DOUBLE",
+            "SELECT CAST(SUM(price) AS DOUBLE) / COUNT(*) FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end",
+        ),
+        (
+            "r STRING",
+            "SELECT MAX(channel) FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end, auction HAVING auction > 1",
+        ),
+    ] {
+        let sql = format!("{BIDS}CREATE TABLE out ({columns}) WITH ('connector' = 'test');\nINSERT INTO out {query};");
+        if query.ends_with("bids") && query.contains("AS q,") {
+            assert!(refused(&sql).message.contains("join"), "{query}");
+            continue;
+        }
+        let rows = run(&job(&sql).graph, &BTreeMap::from([("bids", bids())])).unwrap_or_else(|e| panic!("{e} {query}"));
+        assert!(!rows["out"].is_empty(), "{query}");
+    }
+}
+
+#[test]
+fn a_renamed_time_attribute_stays_one() {
+    let plan = planned(
+        "CREATE VIEW v (w, t) AS SELECT auction, ts FROM bids;
+         INSERT INTO out SELECT COUNT(*) FROM TABLE(TUMBLE(TABLE v, DESCRIPTOR(t), INTERVAL '1' DAY)) GROUP BY window_start, window_end",
+    );
+    assert_eq!(
+        run(&plan.graph, &BTreeMap::from([("bids", bids())])).unwrap()["out"],
+        ["6"]
+    );
+}
+
+#[test]
+fn processing_time_is_a_computed_column() {
+    let plan = job(
+        "CREATE TABLE ticks (a BIGINT, seen AS PROCTIME()) WITH ('connector' = 'test');
+         CREATE TABLE out (seen TIMESTAMP_LTZ(3)) WITH ('connector' = 'test');
+         INSERT INTO out SELECT seen FROM ticks",
+    );
+    let rows = super::support::rows(&[("a", arrow::datatypes::DataType::Int64)], "1\n2");
+    let rows = run(&plan.graph, &BTreeMap::from([("ticks", rows)])).unwrap();
+    assert_eq!(rows["out"], ["2026-01-01T00:00:00.123Z", "2026-01-01T00:00:00.123Z"]);
 }

@@ -1,6 +1,6 @@
 //! Connectors without I/O, and an interpreter that runs a job graph over given rows, all at once.
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMillisecondArray};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMillisecondArray};
 use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -249,7 +249,7 @@ fn run_aggregate(spec: &WindowAggregate, batch: &RecordBatch, schema: &SchemaRef
     let options = FormatOptions::new().with_null("NULL");
     let keys: Vec<ArrayRef> = spec.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
     let mut groups: BTreeMap<(i64, Vec<String>), Vec<usize>> = BTreeMap::new();
-    for row in 0..batch.num_rows() {
+    for (row, start) in starts.iter().enumerate() {
         let text = |key: &ArrayRef| {
             ArrayFormatter::try_new(key.as_ref(), &options)
                 .unwrap()
@@ -257,7 +257,7 @@ fn run_aggregate(spec: &WindowAggregate, batch: &RecordBatch, schema: &SchemaRef
                 .to_string()
         };
         groups
-            .entry((starts[row], keys.iter().map(text).collect()))
+            .entry((*start, keys.iter().map(text).collect()))
             .or_default()
             .push(row);
     }

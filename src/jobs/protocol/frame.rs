@@ -32,7 +32,12 @@ pub(crate) fn encode<T: Serialize>(schema: Schema, value: &T) -> Result<Vec<u8>,
     let actual = bytes.len() - HEADER_BYTES;
     if actual > FRAME_BYTES_MAX {
         let (actual, limit) = (actual as u64, FRAME_BYTES_MAX as u64);
-        return Err(CodecError::TooLarge { expected: schema, actual, limit }.into());
+        return Err(CodecError::TooLarge {
+            expected: schema,
+            actual,
+            limit,
+        }
+        .into());
     }
     Ok(bytes)
 }
@@ -53,7 +58,11 @@ pub(crate) async fn read<T: DeserializeOwned>(
     reader.read_exact(&mut head[1..]).await?;
     let header = Header::parse(schema, &head, FRAME_BYTES_MAX)?;
     if header.schema != schema {
-        return Err(CodecError::WrongVersion { expected: schema, found: header.schema }.into());
+        return Err(CodecError::WrongVersion {
+            expected: schema,
+            found: header.schema,
+        }
+        .into());
     }
     let mut payload = vec![0u8; header.length];
     reader.read_exact(&mut payload).await?;
@@ -82,11 +91,18 @@ mod tests {
         let mut whole = bytes.as_slice();
         assert_eq!(read::<Vec<String>>(&mut whole, SCHEMA).await.unwrap(), ["a", "b"]);
         assert_eq!(read::<Vec<String>>(&mut whole, SCHEMA).await.unwrap(), ["c"]);
-        assert!(matches!(read::<Vec<String>>(&mut whole, SCHEMA).await, Err(FrameError::Closed)));
+        assert!(matches!(
+            read::<Vec<String>>(&mut whole, SCHEMA).await,
+            Err(FrameError::Closed)
+        ));
         for cut in 1..bytes.len() {
             let mut part = &bytes[..cut];
             let first = read::<Vec<String>>(&mut part, SCHEMA).await;
-            let last = if first.is_ok() { read::<Vec<String>>(&mut part, SCHEMA).await } else { first };
+            let last = if first.is_ok() {
+                read::<Vec<String>>(&mut part, SCHEMA).await
+            } else {
+                first
+            };
             assert!(last.is_err(), "cut at {cut}");
         }
     }
@@ -96,13 +112,19 @@ mod tests {
         let mut bytes = encode(SCHEMA, &1u8).unwrap();
         bytes[8..12].copy_from_slice(&u32::try_from(FRAME_BYTES_MAX + 1).unwrap().to_le_bytes());
         let error = read::<u8>(&mut bytes.as_slice(), SCHEMA).await.unwrap_err();
-        assert!(matches!(error, FrameError::Codec(CodecError::TooLarge { .. })), "{error}");
+        assert!(
+            matches!(error, FrameError::Codec(CodecError::TooLarge { .. })),
+            "{error}"
+        );
     }
 
     #[tokio::test]
     async fn another_version_is_named() {
         let old = encode(Schema::new(*b"FRAM", 2), &1u8).unwrap();
         let error = read::<u8>(&mut old.as_slice(), SCHEMA).await.unwrap_err();
-        assert!(matches!(error, FrameError::Codec(CodecError::WrongVersion { .. })), "{error}");
+        assert!(
+            matches!(error, FrameError::Codec(CodecError::WrongVersion { .. })),
+            "{error}"
+        );
     }
 }

@@ -31,13 +31,17 @@ pub(crate) struct Hello {
 impl Hello {
     /// Describes this program.
     pub(crate) fn of_this_program() -> Self {
-        Self { protocol: PROTOCOL_VERSION, library: env!("CARGO_PKG_VERSION").to_owned() }
+        Self {
+            protocol: PROTOCOL_VERSION,
+            library: env!("CARGO_PKG_VERSION").to_owned(),
+        }
     }
 
     /// Checks that the other program speaks this one's protocol.
     ///
     /// # Errors
     /// Says which version it has and what to do.
+    #[cfg(feature = "server")]
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.protocol == PROTOCOL_VERSION {
             return Ok(());
@@ -53,7 +57,7 @@ impl Hello {
     }
 }
 
-/// What to start from; [`tidemill_engine::job::RestoreFrom`] in a form that travels.
+/// What to start from; [`tidemill_checkpoints::RestoreFrom`] in a form that travels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum RestorePoint {
     /// The newest checkpoint of the job, or nothing if it never had one.
@@ -145,9 +149,9 @@ pub(crate) struct Rejection {
     /// What is wrong.
     pub(crate) message: String,
     /// The line in the SQL text, from 1.
-    pub(crate) line: Option<u64>,
+    pub(crate) line: Option<u32>,
     /// The column in the line, from 1.
-    pub(crate) column: Option<u64>,
+    pub(crate) column: Option<u32>,
     /// What to do.
     pub(crate) hint: Option<String>,
     /// The line of the SQL text and, below it, a caret under the place.
@@ -201,6 +205,7 @@ impl WireStatus {
     ///
     /// # Errors
     /// When the bytes are not a status.
+    #[cfg(feature = "server")]
     pub(crate) fn decode(&self) -> Result<JobStatus, serde_json::Error> {
         serde_json::from_slice(&self.0)
     }
@@ -215,7 +220,7 @@ pub(crate) enum ToWorker {
     Run,
     /// Do something while running; answered by `CallReply`.
     Call(RequestId, WorkerCall),
-    /// Stop; answered by `Ended`.
+    /// Stop; answered by `Ended`, or by `StopRefused`.
     Stop(StopRequest),
     /// The answer to a store call.
     StoreReply(RequestId, StoreReply),
@@ -234,6 +239,8 @@ pub(crate) enum ToServer {
     Status(WireStatus),
     /// The answer to a call: the number of the checkpoint, or why there is none.
     CallReply(RequestId, Result<u64, String>),
+    /// The job could not be stopped as asked, for this reason, and goes on.
+    StopRefused(String),
     /// A call to the store; answered by `StoreReply`.
     Store(RequestId, StoreCall),
     /// The job has ended; the last frame.
@@ -244,14 +251,30 @@ pub(crate) enum ToServer {
 mod tests {
     use super::*;
     use crate::jobs::protocol::frame;
+    #[cfg(feature = "server")]
     use tidemill_engine::metrics::OperatorCounts;
+    #[cfg(feature = "server")]
     use tidemill_engine::status::{JobPhase, OperatorStatus};
 
+    #[cfg(feature = "server")]
     #[tokio::test]
     async fn a_status_survives_the_wire() {
-        let counts = OperatorCounts { rows_in: u64::MAX, ..OperatorCounts::default() };
-        let operator = OperatorStatus { uid: "u".into(), name: "sink a".into(), counts, watermark_ms: Some(-1), watermark_lag_ms: None };
-        let status = JobStatus { phase: JobPhase::Running, operators: vec![operator], ..JobStatus::default() };
+        let counts = OperatorCounts {
+            rows_in: u64::MAX,
+            ..OperatorCounts::default()
+        };
+        let operator = OperatorStatus {
+            uid: "u".into(),
+            name: "sink a".into(),
+            counts,
+            watermark_ms: Some(-1),
+            watermark_lag_ms: None,
+        };
+        let status = JobStatus {
+            phase: JobPhase::Running,
+            operators: vec![operator],
+            ..JobStatus::default()
+        };
         let sent = ToServer::Status(WireStatus::encode(&status).unwrap());
         let bytes = frame::encode(TO_SERVER, &sent).unwrap();
         let ToServer::Status(received) = frame::read(&mut bytes.as_slice(), TO_SERVER).await.unwrap() else {
@@ -260,12 +283,19 @@ mod tests {
         assert_eq!(received.decode().unwrap(), status);
     }
 
+    #[cfg(feature = "server")]
     #[test]
     fn another_protocol_is_refused_with_what_to_do() {
         assert!(Hello::of_this_program().check().is_ok());
-        let other = Hello { protocol: PROTOCOL_VERSION + 1, library: "9.9.9".into() };
+        let other = Hello {
+            protocol: PROTOCOL_VERSION + 1,
+            library: "9.9.9".into(),
+        };
         let message = other.check().unwrap_err();
-        assert!(message.contains("9.9.9") && message.contains("build the job against"), "{message}");
+        assert!(
+            message.contains("9.9.9") && message.contains("build the job against"),
+            "{message}"
+        );
     }
 
     #[tokio::test]
@@ -274,7 +304,9 @@ mod tests {
         for _ in 0..2000 {
             let mut payload = Vec::new();
             for _ in 0..(seed % 64) {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                seed = seed
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 payload.push((seed >> 56) as u8);
             }
             seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);

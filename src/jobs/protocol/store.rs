@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 use tidemill_shards::{
-    CreateStream, DurablePosition, Located, Position, PublishOutcome, PublishRequest, PutEntry, PutResult, ReadBatch, ReadFrom,
-    ReadLimits, ShardRef, StageRequest, StagedRef, StoreError, StreamMeta, StreamName,
+    CreateStream, DurablePosition, Located, Position, PublishOutcome, PublishRequest, PutEntry, PutResult, ReadBatch,
+    ReadFrom, ReadLimits, ShardRef, StageRequest, StagedRef, StoreError, StreamMeta, StreamName,
 };
 
 /// A call of a job to the server's store.

@@ -42,11 +42,16 @@ impl SubmitBody {
             (Some(sql), None, None) => Program::Sql(sql),
             (None, Some(path), args) => {
                 let path = allowed_binary(job_binaries, &path).map_err(JobError::Invalid)?;
-                Program::Executable { path, args: args.unwrap_or_default() }
+                Program::Executable {
+                    path,
+                    args: args.unwrap_or_default(),
+                }
             }
             (Some(_), None, Some(_)) => return invalid("\"args\" are for a Rust job; leave them out with \"sql\""),
             (Some(_), Some(_), _) => return invalid("a job has \"sql\" or an \"executable\", not both; leave one out"),
-            (None, None, _) => return invalid("there is nothing to run; give the job its \"sql\", or an \"executable\""),
+            (None, None, _) => {
+                return invalid("there is nothing to run; give the job its \"sql\", or an \"executable\"");
+            }
         };
         Ok(Submission {
             name: self.name,
@@ -68,16 +73,30 @@ impl SubmitBody {
 /// When it may not be run, or is not there.
 pub(in crate::server) fn allowed_binary(job_binaries: Option<&Path>, path: &Path) -> Result<PathBuf, String> {
     let Some(directory) = job_binaries else {
-        return Err("this server runs no Rust jobs; start it with --job-binaries DIR, the directory of their binaries".into());
+        return Err(
+            "this server runs no Rust jobs; start it with --job-binaries DIR, the directory of their binaries".into(),
+        );
     };
     let wanted = directory.join(path); // an absolute path stays as it is
-    let found = wanted.canonicalize().map_err(|error| format!("cannot run {}: {error}", wanted.display()))?;
+    let found = wanted
+        .canonicalize()
+        .map_err(|error| format!("cannot run {}: {error}", wanted.display()))?;
     if !found.starts_with(directory) {
-        return Err(format!("{} is not in {}, the directory of --job-binaries", path.display(), directory.display()));
+        return Err(format!(
+            "{} is not in {}, the directory of --job-binaries",
+            path.display(),
+            directory.display()
+        ));
     }
     use std::os::unix::fs::PermissionsExt as _;
-    let is_program = found.metadata().is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0);
-    if is_program { Ok(found) } else { Err(format!("{} is not an executable file", found.display())) }
+    let is_program = found
+        .metadata()
+        .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0);
+    if is_program {
+        Ok(found)
+    } else {
+        Err(format!("{} is not an executable file", found.display()))
+    }
 }
 
 #[cfg(test)]
@@ -111,7 +130,10 @@ mod tests {
         let cases = [
             (r#"{"name": "a"}"#, "give the job its \"sql\""),
             (r#"{"sql": "x"}"#, "missing field `name`"),
-            (r#"{"name": "a", "sql": "x", "paralelism": 2}"#, "unknown field `paralelism`"),
+            (
+                r#"{"name": "a", "sql": "x", "paralelism": 2}"#,
+                "unknown field `paralelism`",
+            ),
             (r#"{"name": "a", "sql": "x", "parallelism": -1}"#, "invalid value"),
             (r#"{"name": "a", "sql": "x", "executable": "y"}"#, "not both"),
             (r#"{"name": "a", "sql": "x", "args": []}"#, "leave them out"),
@@ -139,7 +161,10 @@ mod tests {
         symlink("/bin/sh", directory.join("link")).unwrap();
         let allowed = |path: &str| allowed_binary(Some(&directory), Path::new(path));
         assert_eq!(allowed("good").unwrap(), directory.join("good"));
-        assert_eq!(allowed(directory.join("good").to_str().unwrap()).unwrap(), directory.join("good"));
+        assert_eq!(
+            allowed(directory.join("good").to_str().unwrap()).unwrap(),
+            directory.join("good")
+        );
         for bad in ["../outside", "link", "/bin/sh", ".", "data", "missing"] {
             assert!(allowed(bad).is_err(), "{bad}");
         }

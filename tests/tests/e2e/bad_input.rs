@@ -9,7 +9,12 @@ use tidemill_tests::{Answer, Server};
 fn assert_problem(answer: &Answer, status: u16, kind: &str, words: &[&str]) {
     assert_eq!(answer.status, status, "{:?}", answer.body);
     assert_eq!(answer.content_type, "application/problem+json");
-    assert_eq!(answer.body["type"], format!("urn:tidemill:problem:{kind}"), "{:?}", answer.body);
+    assert_eq!(
+        answer.body["type"],
+        format!("urn:tidemill:problem:{kind}"),
+        "{:?}",
+        answer.body
+    );
     assert_eq!(answer.body["status"], status);
     let text = answer.body.to_string();
     for word in words {
@@ -39,7 +44,10 @@ fn a_port_in_use_is_refused_and_nothing_is_touched() {
     let address = taken.local_addr().unwrap().to_string();
     let (code, said) = Server::refused(&data, &["--listen", &address]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains(&address) && said.contains("choose another port with --listen"), "{said}");
+    assert!(
+        said.contains(&address) && said.contains("choose another port with --listen"),
+        "{said}"
+    );
     assert!(!data.exists());
 }
 
@@ -78,8 +86,16 @@ async fn a_name_that_is_taken_is_refused_unless_the_request_is_repeated() {
     assert_eq!(first.status, 201, "{:?}", first.body);
     let again = server.post("/v1/jobs", &request).await;
     assert_eq!((again.status, &again.body["id"]), (200, &first.body["id"]));
-    for other in [json!({"name": "a", "sql": ENDLESS}), json!({"name": "a", "sql": ENDLESS, "client_token": "t2"})] {
-        assert_problem(&server.post("/v1/jobs", &other).await, 409, "name-taken", &["choose another name"]);
+    for other in [
+        json!({"name": "a", "sql": ENDLESS}),
+        json!({"name": "a", "sql": ENDLESS, "client_token": "t2"}),
+    ] {
+        assert_problem(
+            &server.post("/v1/jobs", &other).await,
+            409,
+            "name-taken",
+            &["choose another name"],
+        );
     }
     assert_eq!(server.get("/v1/jobs").await.body["jobs"].as_array().unwrap().len(), 1);
 }
@@ -88,7 +104,9 @@ async fn a_name_that_is_taken_is_refused_unless_the_request_is_repeated() {
 async fn programs_that_cannot_be_are_refused_and_no_other_job_notices() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&directory.path().join("data"));
-    let submitted = server.post("/v1/jobs", &json!({"name": "bystander", "sql": ENDLESS})).await;
+    let submitted = server
+        .post("/v1/jobs", &json!({"name": "bystander", "sql": ENDLESS}))
+        .await;
     assert_eq!(submitted.status, 201, "{:?}", submitted.body);
     let before = server.wait_for_state("bystander", "running").await;
 
@@ -99,7 +117,12 @@ async fn programs_that_cannot_be_are_refused_and_no_other_job_notices() {
     assert!(answer.body["column"].is_u64(), "{:?}", answer.body);
 
     let answer = submit(COUNTS.replace("source.init.position", "source.init.postion")).await;
-    assert_problem(&answer, 400, "program-refused", &["source.init.postion", "source.init.position"]);
+    assert_problem(
+        &answer,
+        400,
+        "program-refused",
+        &["source.init.postion", "source.init.position"],
+    );
 
     let answer = submit(COUNTS.replace("COUNT(*)", "COUNT(*), nowhere")).await;
     assert_problem(&answer, 400, "program-refused", &["nowhere"]);
@@ -110,9 +133,16 @@ async fn programs_that_cannot_be_are_refused_and_no_other_job_notices() {
 
     let mut ctes = vec!["c0 AS (SELECT n FROM numbers)".to_owned()];
     for i in 1..=16 {
-        ctes.push(format!("c{i} AS (SELECT n FROM c{p} UNION ALL SELECT n FROM c{p})", p = i - 1));
+        ctes.push(format!(
+            "c{i} AS (SELECT n FROM c{p} UNION ALL SELECT n FROM c{p})",
+            p = i - 1
+        ));
     }
-    let answer = submit(ENDLESS.replace("SELECT n FROM numbers;", &format!("WITH {} SELECT n FROM c16;", ctes.join(", ")))).await;
+    let answer = submit(ENDLESS.replace(
+        "SELECT n FROM numbers;",
+        &format!("WITH {} SELECT n FROM c16;", ctes.join(", ")),
+    ))
+    .await;
     assert_problem(&answer, 400, "program-refused", &[]);
 
     let answer = submit("x".repeat(3 * 1024 * 1024)).await;
@@ -130,13 +160,38 @@ async fn requests_that_cannot_be_understood_say_what_is_wrong() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&directory.path().join("data"));
     let submit = |body: Value| server.post_owned(body);
-    assert_problem(&submit(json!({"name": "a", "sgl": "x"})).await, 400, "invalid-request", &["sgl", "openapi.json"]);
-    assert_problem(&submit(json!({"name": "a/b", "sql": "x"})).await, 400, "invalid-request", &["A-Z a-z"]);
-    assert_problem(&submit(json!({"name": "a", "sql": "x", "parallelism": 0})).await, 400, "invalid-request", &["1 to 256"]);
-    assert_problem(&submit(json!({"name": "a", "executable": "/bin/sh"})).await, 400, "invalid-request", &["--job-binaries"]);
+    assert_problem(
+        &submit(json!({"name": "a", "sgl": "x"})).await,
+        400,
+        "invalid-request",
+        &["sgl", "openapi.json"],
+    );
+    assert_problem(
+        &submit(json!({"name": "a/b", "sql": "x"})).await,
+        400,
+        "invalid-request",
+        &["A-Z a-z"],
+    );
+    assert_problem(
+        &submit(json!({"name": "a", "sql": "x", "parallelism": 0})).await,
+        400,
+        "invalid-request",
+        &["1 to 256"],
+    );
+    assert_problem(
+        &submit(json!({"name": "a", "executable": "/bin/sh"})).await,
+        400,
+        "invalid-request",
+        &["--job-binaries"],
+    );
     assert_problem(&server.get("/v1/jobs/none").await, 404, "job-not-found", &["none"]);
     assert_problem(&server.get("/v1/jbos").await, 404, "no-such-path", &["/v1/jbos"]);
-    assert_problem(&server.ask(Method::PUT, "/v1/jobs", None).await, 405, "method-not-allowed", &["openapi.json"]);
+    assert_problem(
+        &server.ask(Method::PUT, "/v1/jobs", None).await,
+        405,
+        "method-not-allowed",
+        &["openapi.json"],
+    );
     assert_eq!(server.get("/healthz").await.status, 200);
 }
 
@@ -148,8 +203,18 @@ async fn a_web_page_cannot_use_the_api() {
     let url = format!("{}/v1/jobs", server.url());
     let rebound = http.get(&url).header("Host", "evil.example:4566").send().await.unwrap();
     assert_eq!(rebound.status(), 403);
-    let foreign = http.get(&url).header("Origin", "http://evil.example").send().await.unwrap();
+    let foreign = http
+        .get(&url)
+        .header("Origin", "http://evil.example")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(foreign.status(), 403);
-    let ours = http.get(&url).header("Origin", "http://localhost:3000").send().await.unwrap();
+    let ours = http
+        .get(&url)
+        .header("Origin", "http://localhost:3000")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(ours.status(), 200);
 }

@@ -11,7 +11,12 @@ fn process_of(job: &Value) -> u32 {
 }
 
 async fn submit(server: &Server, name: &str) -> Value {
-    let submitted = server.post("/v1/jobs", &json!({"name": name, "sql": ENDLESS, "checkpoint_interval_ms": 100})).await;
+    let submitted = server
+        .post(
+            "/v1/jobs",
+            &json!({"name": name, "sql": ENDLESS, "checkpoint_interval_ms": 100}),
+        )
+        .await;
     assert_eq!(submitted.status, 201, "{:?}", submitted.body);
     server.wait_for_state(name, "running").await
 }
@@ -35,8 +40,14 @@ async fn a_killed_job_comes_back_from_its_checkpoint_and_its_neighbour_does_not_
     })
     .await;
     assert_eq!(back["restarts"], 1);
-    assert!(back["restored_from"].as_u64() >= job["checkpoints"][0]["id"].as_u64(), "{back}");
-    assert!(back["last_error"]["message"].as_str().unwrap().contains("SIGKILL"), "{back}");
+    assert!(
+        back["restored_from"].as_u64() >= job["checkpoints"][0]["id"].as_u64(),
+        "{back}"
+    );
+    assert!(
+        back["last_error"]["message"].as_str().unwrap().contains("SIGKILL"),
+        "{back}"
+    );
     assert!(back["generation"].as_u64() > job["generation"].as_u64());
     assert_eq!(server.job("neighbour").await["process_ids"], neighbour["process_ids"]);
 }
@@ -49,7 +60,10 @@ async fn a_killed_server_leaves_no_orphan_and_its_jobs_come_back_once() {
     let jobs = [submit(&server, "a").await, submit(&server, "b").await];
     server.kill();
     for job in &jobs {
-        eventually("the job's process to end", || async { (!is_alive(process_of(job))).then_some(()) }).await;
+        eventually("the job's process to end", || async {
+            (!is_alive(process_of(job))).then_some(())
+        })
+        .await;
     }
     let server = Server::start(&data);
     for name in ["a", "b"] {
@@ -66,7 +80,12 @@ async fn a_server_that_is_asked_to_stop_takes_last_checkpoints_and_its_jobs_run_
     let job = submit(&server, "a").await;
     let stopped = submit(&server, "stopped").await;
     let answer = server.post("/v1/jobs/stopped/stop", &json!({"mode": "now"})).await;
-    assert_eq!((answer.status, &answer.body["state"]), (200, &json!("stopped")), "{:?}", answer.body);
+    assert_eq!(
+        (answer.status, &answer.body["state"]),
+        (200, &json!("stopped")),
+        "{:?}",
+        answer.body
+    );
     assert!(server.terminate().success());
     assert!(!is_alive(process_of(&job)) && !is_alive(process_of(&stopped)));
     let server = Server::start(&data);
@@ -81,11 +100,16 @@ async fn a_job_that_keeps_failing_is_given_up_with_the_reason() {
     let server = Server::start(&directory.path().join("data"));
     // The stream does not exist, so the job fails each time it is started.
     let sql = super::sql::COUNTS;
-    let submitted = server.post("/v1/jobs", &json!({"name": "a", "sql": sql, "restart_attempts": 2})).await;
+    let submitted = server
+        .post("/v1/jobs", &json!({"name": "a", "sql": sql, "restart_attempts": 2}))
+        .await;
     assert_eq!(submitted.status, 201, "{:?}", submitted.body);
     let failed = server.wait_for_state("a", "failed").await;
     let reason = failed["failure"].as_str().unwrap();
-    assert!(reason.contains("3 times in a row") && reason.contains("clicks"), "{reason}");
+    assert!(
+        reason.contains("3 times in a row") && reason.contains("clicks"),
+        "{reason}"
+    );
     assert_eq!(failed["process_ids"], json!([]));
 }
 
@@ -100,6 +124,9 @@ async fn a_frozen_job_is_killed_and_comes_back() {
         (job["state"] == "running" && job["process_ids"][0].as_u64() != Some(u64::from(frozen))).then_some(job)
     })
     .await;
-    assert!(back["last_error"]["message"].as_str().unwrap().contains("not heard of"), "{back}");
+    assert!(
+        back["last_error"]["message"].as_str().unwrap().contains("not heard of"),
+        "{back}"
+    );
     assert!(!is_alive(frozen));
 }

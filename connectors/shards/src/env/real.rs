@@ -1,5 +1,7 @@
 //! A directory of the file system.
 
+#![allow(clippy::disallowed_methods, reason = "this module is the edge to the local disk")]
+
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};

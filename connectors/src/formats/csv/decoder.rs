@@ -26,9 +26,14 @@ impl CsvDecoder {
     /// When a column's type cannot be read from CSV.
     pub(crate) fn new(schema: &RecordSchema, options: CsvOptions) -> Result<Self, ConnectorError> {
         for field in schema.all().fields() {
-            if matches!(field.data_type(), DataType::List(_) | DataType::Struct(_) | DataType::Map(..)) {
+            if matches!(
+                field.data_type(),
+                DataType::List(_) | DataType::Struct(_) | DataType::Map(..)
+            ) {
                 let message = format!("column {} has the type {}", field.name(), field.data_type());
-                return Err(ConnectorError::new(format!("{message}, which CSV cannot hold; use the format json")));
+                return Err(ConnectorError::new(format!(
+                    "{message}, which CSV cannot hold; use the format json"
+                )));
             }
         }
         let columns = builders(schema.projected().fields(), TextOptions::default())?;
@@ -36,7 +41,13 @@ impl CsvDecoder {
         for (column, &field) in schema.projection().iter().enumerate() {
             targets[field] = Some(column);
         }
-        Ok(Self { options, columns, targets, rows: 0, scratch: String::new() })
+        Ok(Self {
+            options,
+            columns,
+            targets,
+            rows: 0,
+            scratch: String::new(),
+        })
     }
 
     fn decode_line(&mut self, line: &str) -> Result<(), RecordError> {
@@ -51,7 +62,9 @@ impl CsvDecoder {
                 continue;
             };
             fields += 1;
-            let Some(column) = target.map(|target| &mut self.columns[target]) else { continue };
+            let Some(column) = target.map(|target| &mut self.columns[target]) else {
+                continue;
+            };
             let (text, quoted) = match value {
                 Field::Plain(text) => (text, false),
                 Field::Unescaped => (self.scratch.as_str(), false),
@@ -64,14 +77,18 @@ impl CsvDecoder {
             };
             if let Err(mut error) = appended {
                 if text.is_empty() && self.options.null_literal.is_none() {
-                    error = RecordError::new(format!("{error}; to read empty fields as NULL set csv.null-literal to ''"));
+                    error = RecordError::new(format!(
+                        "{error}; to read empty fields as NULL set csv.null-literal to ''"
+                    ));
                 }
                 return Err(error.within(column.name()));
             }
         }
         if fields != self.targets.len() {
             let expected = self.targets.len();
-            return Err(RecordError::new(format!("the line has {fields} fields, the table has {expected}")));
+            return Err(RecordError::new(format!(
+                "the line has {fields} fields, the table has {expected}"
+            )));
         }
         Ok(())
     }
@@ -145,7 +162,9 @@ fn split_field<'a>(
             return match bytes.get(at + 1) {
                 None => Ok((Field::Quoted, None)),
                 Some(b) if *b == delimiter => Ok((Field::Quoted, Some(&text[at + 2..]))),
-                Some(_) => Err(RecordError::new(format!("text follows the closing quote at byte {at} of a field"))),
+                Some(_) => Err(RecordError::new(format!(
+                    "text follows the closing quote at byte {at} of a field"
+                ))),
             };
         } else if !quoted && (b.is_none() || b == Some(delimiter)) {
             scratch.push_str(&text[plain..at]);
@@ -180,14 +199,27 @@ mod tests {
             decoder.decode(line.as_bytes()).unwrap();
         }
         let arrays = decoder.finish().unwrap();
-        arrays[0].as_string::<i32>().iter().map(|s| s.unwrap_or("NULL").to_owned()).collect()
+        arrays[0]
+            .as_string::<i32>()
+            .iter()
+            .map(|s| s.unwrap_or("NULL").to_owned())
+            .collect()
     }
 
     #[test]
     fn fields_are_quoted_as_in_rfc_4180() {
         let mut decoder = decoder(CsvOptions::default(), vec![1]);
-        let lines = ["1,x,1", "2,\"a,b\",2", "3,\"say \"\"hi\"\"\",3", "4,\"two\nlines\",4", "5,,5\r\n"];
-        assert_eq!(texts(&mut decoder, &lines), ["x", "a,b", "say \"hi\"", "two\nlines", ""]);
+        let lines = [
+            "1,x,1",
+            "2,\"a,b\",2",
+            "3,\"say \"\"hi\"\"\",3",
+            "4,\"two\nlines\",4",
+            "5,,5\r\n",
+        ];
+        assert_eq!(
+            texts(&mut decoder, &lines),
+            ["x", "a,b", "say \"hi\"", "two\nlines", ""]
+        );
     }
 
     #[test]
@@ -199,7 +231,10 @@ mod tests {
             ..CsvOptions::default()
         };
         let mut decoder = decoder(options, vec![1]);
-        assert_eq!(texts(&mut decoder, &["1;a\\;b;1", "2;n/a;2", "3;\"q\\\"q\";3", "4;\\é;4"]), ["a;b", "NULL", "q\"q", "é"]);
+        assert_eq!(
+            texts(&mut decoder, &["1;a\\;b;1", "2;n/a;2", "3;\"q\\\"q\";3", "4;\\é;4"]),
+            ["a;b", "NULL", "q\"q", "é"]
+        );
     }
 
     #[test]

@@ -22,9 +22,14 @@ impl CsvEncoder {
     pub(crate) fn new(schema: &Schema, options: CsvOptions) -> Result<Self, ConnectorError> {
         for field in schema.fields() {
             check_writable(field.name(), field.data_type())?;
-            if matches!(field.data_type(), DataType::List(_) | DataType::Struct(_) | DataType::Map(..)) {
+            if matches!(
+                field.data_type(),
+                DataType::List(_) | DataType::Struct(_) | DataType::Map(..)
+            ) {
                 let message = format!("column {} has the type {}", field.name(), field.data_type());
-                return Err(ConnectorError::new(format!("{message}, which CSV cannot hold; use the format json")));
+                return Err(ConnectorError::new(format!(
+                    "{message}, which CSV cannot hold; use the format json"
+                )));
             }
         }
         Ok(Self { options })
@@ -68,7 +73,11 @@ impl RowEncoder for CsvEncoder {
         out: &mut Vec<u8>,
         row_end: &mut dyn FnMut(&mut Vec<u8>),
     ) -> Result<(), Error> {
-        let columns = batch.columns().iter().map(TextColumn::new).collect::<Result<Vec<_>, _>>()?;
+        let columns = batch
+            .columns()
+            .iter()
+            .map(TextColumn::new)
+            .collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows() {
             for (i, column) in columns.iter().enumerate() {
                 if i > 0 {
@@ -100,7 +109,10 @@ mod tests {
 
     fn batch(texts: Vec<String>) -> RecordBatch {
         let numbers: Vec<Option<i64>> = (0..texts.len()).map(|i| (i % 3 > 0).then_some(i as i64)).collect();
-        let schema = Schema::new(vec![Field::new("s", DataType::Utf8, true), Field::new("n", DataType::Int64, true)]);
+        let schema = Schema::new(vec![
+            Field::new("s", DataType::Utf8, true),
+            Field::new("n", DataType::Int64, true),
+        ]);
         let columns: Vec<arrow::array::ArrayRef> =
             vec![Arc::new(StringArray::from(texts)), Arc::new(Int64Array::from(numbers))];
         RecordBatch::try_new(Arc::new(schema), columns).unwrap()

@@ -3,7 +3,7 @@
 //! Producers write the fields of a record in the same order each time. The decoder remembers the order of the record
 //! before: the field expected next is compared with the bytes of the key, and only when they differ is it looked up.
 
-use super::scan::{Scanner, Token, too_deep, unescape};
+use super::scan::{RawString, Scanner, Token, too_deep, unescape};
 use super::{DEPTH_MAX, JsonOptions};
 use crate::error::ConnectorError;
 use crate::formats::columns::{ColumnBuilder, Container, TextOptions, builders, roll_back};
@@ -20,8 +20,9 @@ const SHAPE_KEYS_MAX: usize = 512;
 pub(crate) struct JsonDecoder {
     columns: Vec<ColumnBuilder>,
     by_name: HashMap<String, usize>,
-    /// The keys of the record before, as they stand in the text, and the columns they fill.
-    shape: Vec<(Box<str>, Option<usize>)>,
+    /// The keys of the record before, with quotation marks and colon as they stand in the text, and the columns they
+    /// fill.
+    shape: Vec<(Box<[u8]>, Option<usize>)>,
     rows: usize,
     fail_on_missing_field: bool,
     scratch: String,
@@ -33,8 +34,17 @@ impl JsonDecoder {
     /// # Errors
     /// When a column's type cannot be read from JSON.
     pub(crate) fn new(schema: &RecordSchema, options: JsonOptions) -> Result<Self, ConnectorError> {
-        let columns = builders(schema.projected().fields(), TextOptions { timestamps: options.timestamps })?;
-        let by_name = columns.iter().enumerate().map(|(i, column)| (column.name().to_owned(), i)).collect();
+        let columns = builders(
+            schema.projected().fields(),
+            TextOptions {
+                timestamps: options.timestamps,
+            },
+        )?;
+        let by_name = columns
+            .iter()
+            .enumerate()
+            .map(|(i, column)| (column.name().to_owned(), i))
+            .collect();
         Ok(Self {
             columns,
             by_name,
@@ -55,10 +65,14 @@ impl JsonDecoder {
         if !scanner.take(b'}') {
             let mut index = 0;
             loop {
-                let key = scanner.key()?;
                 let column = match self.shape.get(index) {
-                    Some((expected, column)) if **expected == *key.raw => *column,
-                    _ => self.look_up(index, key.raw, key.escaped)?,
+                    Some((expected, column)) if scanner.take_all(expected) => *column,
+                    _ => {
+                        let start = scanner.position();
+                        let key = scanner.key()?;
+                        let text = scanner.since(start);
+                        self.look_up(index, text, key)?
+                    }
                 };
                 index += 1;
                 match column {
@@ -94,19 +108,19 @@ impl JsonDecoder {
         Ok(())
     }
 
-    /// Finds the column of a key that did not come where it was expected.
+    /// Finds the column of a key that did not come where it was expected; `text` is the key with all around it.
     #[cold]
-    fn look_up(&mut self, index: usize, raw: &str, escaped: bool) -> Result<Option<usize>, RecordError> {
-        let column = if escaped {
-            unescape(raw, &mut self.scratch)?;
+    fn look_up(&mut self, index: usize, text: &str, key: RawString<'_>) -> Result<Option<usize>, RecordError> {
+        let column = if key.escaped {
+            unescape(key.raw, &mut self.scratch)?;
             self.by_name.get(self.scratch.as_str()).copied()
         } else {
-            self.by_name.get(raw).copied()
+            self.by_name.get(key.raw).copied()
         };
         if index < SHAPE_KEYS_MAX {
             self.shape.truncate(index);
             if self.shape.len() == index {
-                self.shape.push((raw.into(), column));
+                self.shape.push((text.as_bytes().into(), column));
             }
         }
         Ok(column)
@@ -278,7 +292,11 @@ mod tests {
 
     fn show(decoder: &mut JsonDecoder) -> String {
         let schema = Schema::new(
-            decoder.columns.iter().map(|c| Field::new(c.name(), DataType::Null, true)).collect::<Vec<_>>(),
+            decoder
+                .columns
+                .iter()
+                .map(|c| Field::new(c.name(), DataType::Null, true))
+                .collect::<Vec<_>>(),
         );
         let arrays = decoder.finish().unwrap();
         let fields: Vec<Field> = schema
@@ -298,7 +316,9 @@ mod tests {
     #[test]
     fn fields_are_found_in_any_order_and_others_skipped() {
         let mut decoder = simple(JsonOptions::default());
-        decoder.decode(br#"{"a": 1, "x": [1, {"y": 2}], "b": "one", "t": "1970-01-01 00:00:01"}"#).unwrap();
+        decoder
+            .decode(br#"{"a": 1, "x": [1, {"y": 2}], "b": "one", "t": "1970-01-01 00:00:01"}"#)
+            .unwrap();
         decoder.decode(br#"{"b":"t\u0077o","a":2}"#).unwrap();
         decoder.decode(br#"{"\u0061": "3", "b": 4.50}"#).unwrap();
         decoder.decode(br#"{"a":4,"b":{"raw": [1]},"a":5}"#).unwrap();
@@ -306,10 +326,14 @@ mod tests {
         assert_eq!(
             show(&mut decoder),
             concat!(
-                r#"{"a":1,"b":"one","t":"1970-01-01T00:00:01"}"#, "\n",
-                r#"{"a":2,"b":"two"}"#, "\n",
-                r#"{"a":3,"b":"4.50"}"#, "\n",
-                r#"{"a":5,"b":"{\"raw\": [1]}"}"#, "\n",
+                r#"{"a":1,"b":"one","t":"1970-01-01T00:00:01"}"#,
+                "\n",
+                r#"{"a":2,"b":"two"}"#,
+                "\n",
+                r#"{"a":3,"b":"4.50"}"#,
+                "\n",
+                r#"{"a":5,"b":"{\"raw\": [1]}"}"#,
+                "\n",
                 "{}\n",
             )
         );
@@ -320,9 +344,15 @@ mod tests {
         let mut decoder = simple(JsonOptions::default());
         decoder.decode(br#"{"a":1,"b":"x"}"#).unwrap();
         for (record, reason) in [
-            (&br#"{"a":2,"b":"y","t":"yesterday"}"#[..], "field t: 'yesterday' is not a timestamp"),
+            (
+                &br#"{"a":2,"b":"y","t":"yesterday"}"#[..],
+                "field t: 'yesterday' is not a timestamp",
+            ),
             (br#"{"a":2,"t":1700000000000}"#, "BIGINT"),
-            (br#"{"a":99999999999999999999}"#, "field a: 99999999999999999999 is out of the column's range"),
+            (
+                br#"{"a":99999999999999999999}"#,
+                "field a: 99999999999999999999 is out of the column's range",
+            ),
             (br#"{"b":"y","a":[1]}"#, "field a: is an array"),
             (br#"{"b":"y""#, "expected ',' or '}'"),
             (br#"{"b":"y"} {}"#, "expected the end of the record"),
@@ -341,19 +371,32 @@ mod tests {
     fn deep_nesting_is_an_error_wherever_it_is() {
         let deep = "[".repeat(100_000);
         let mut decoder = simple(JsonOptions::default());
-        for record in [format!(r#"{{"x":{deep}"#), format!(r#"{{"b":{deep}"#), format!(r#"{{"a":{deep}"#)] {
+        for record in [
+            format!(r#"{{"x":{deep}"#),
+            format!(r#"{{"b":{deep}"#),
+            format!(r#"{{"a":{deep}"#),
+        ] {
             assert!(decoder.decode(record.as_bytes()).is_err());
         }
     }
 
     #[test]
     fn missing_and_null_fields_follow_the_options() {
-        let mut strict = simple(JsonOptions { fail_on_missing_field: Flag::On, ..JsonOptions::default() });
+        let mut strict = simple(JsonOptions {
+            fail_on_missing_field: Flag::On,
+            ..JsonOptions::default()
+        });
         let error = strict.decode(br#"{"a":1,"b":"x"}"#).unwrap_err();
         assert_eq!(error.to_string(), "field t: is missing");
         strict.decode(br#"{"a":1,"b":null,"t":null}"#).unwrap();
         let mut not_null = decoder(vec![Field::new("a", DataType::Int64, false)], JsonOptions::default());
-        assert!(not_null.decode(br#"{"a":null}"#).unwrap_err().to_string().contains("NOT NULL"));
+        assert!(
+            not_null
+                .decode(br#"{"a":null}"#)
+                .unwrap_err()
+                .to_string()
+                .contains("NOT NULL")
+        );
         assert!(not_null.decode(b"{}").unwrap_err().to_string().contains("NOT NULL"));
         not_null.decode(br#"{"a":7}"#).unwrap();
         assert_eq!(not_null.finish().unwrap()[0].as_primitive::<Int64Type>().values(), &[7]);
@@ -362,23 +405,37 @@ mod tests {
     #[test]
     fn nested_columns_are_read_and_rolled_back() {
         let item = Arc::new(Field::new("item", DataType::Int64, true));
-        let inner = DataType::Struct(vec![
-            Field::new("x", DataType::Int64, true),
-            Field::new("l", DataType::List(Arc::clone(&item)), true),
-        ].into());
-        let entries = DataType::Struct(vec![
-            Field::new("key", DataType::Utf8, false),
-            Field::new("value", DataType::Int64, true),
-        ].into());
+        let inner = DataType::Struct(
+            vec![
+                Field::new("x", DataType::Int64, true),
+                Field::new("l", DataType::List(Arc::clone(&item)), true),
+            ]
+            .into(),
+        );
+        let entries = DataType::Struct(
+            vec![
+                Field::new("key", DataType::Utf8, false),
+                Field::new("value", DataType::Int64, true),
+            ]
+            .into(),
+        );
         let mut decoder = decoder(
             vec![
                 Field::new("s", inner, true),
-                Field::new("m", DataType::Map(Arc::new(Field::new("entries", entries, false)), false), true),
+                Field::new(
+                    "m",
+                    DataType::Map(Arc::new(Field::new("entries", entries, false)), false),
+                    true,
+                ),
             ],
             JsonOptions::default(),
         );
-        decoder.decode(br#"{"s":{"x":1,"l":[1,null,3]},"m":{"k":1,"q":2}}"#).unwrap();
-        let error = decoder.decode(br#"{"m":{"z":1},"s":{"l":[4,5],"x":"no"}}"#).unwrap_err();
+        decoder
+            .decode(br#"{"s":{"x":1,"l":[1,null,3]},"m":{"k":1,"q":2}}"#)
+            .unwrap();
+        let error = decoder
+            .decode(br#"{"m":{"z":1},"s":{"l":[4,5],"x":"no"}}"#)
+            .unwrap_err();
         assert_eq!(error.to_string(), "field s.x: 'no' is not a number");
         decoder.decode(br#"{"m":{},"s":{"l":[]}}"#).unwrap();
         decoder.decode(br#"{"s":null}"#).unwrap();

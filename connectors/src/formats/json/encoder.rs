@@ -104,7 +104,11 @@ impl RowEncoder for JsonEncoder {
         out: &mut Vec<u8>,
         row_end: &mut dyn FnMut(&mut Vec<u8>),
     ) -> Result<(), Error> {
-        let columns = batch.columns().iter().map(TextColumn::new).collect::<Result<Vec<_>, _>>()?;
+        let columns = batch
+            .columns()
+            .iter()
+            .map(TextColumn::new)
+            .collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows() {
             out.push(b'{');
             let mut first = true;
@@ -171,7 +175,11 @@ mod tests {
             Field::new("i", DataType::Int64, true),
             Field::new("f", DataType::Float64, true),
             Field::new("s \"q\"", DataType::Utf8, true),
-            Field::new("t", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), true),
+            Field::new(
+                "t",
+                DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
+                true,
+            ),
         ]);
         RecordBatch::try_new(
             Arc::new(schema),
@@ -194,15 +202,27 @@ mod tests {
 
     #[test]
     fn rows_are_objects_with_nulls_written_or_left_out() {
-        let batch = batch(vec![Some(5), None], vec![Some(1.0), Some(f64::NAN)], vec![Some("a\"\n\u{1}".into()), None]);
+        let batch = batch(
+            vec![Some(5), None],
+            vec![Some(1.0), Some(f64::NAN)],
+            vec![Some("a\"\n\u{1}".into()), None],
+        );
         assert_eq!(
             lines(&batch, JsonOptions::default()),
             concat!(
-                r#"{"i":5,"f":1.0,"s \"q\"":"a\"\n\u0001","t":"1970-01-01 00:00:00.005Z"}"#, "\n",
-                r#"{"i":null,"f":"NaN","s \"q\"":null,"t":null}"#, "\n"
+                r#"{"i":5,"f":1.0,"s \"q\"":"a\"\n\u0001","t":"1970-01-01 00:00:00.005Z"}"#,
+                "\n",
+                r#"{"i":null,"f":"NaN","s \"q\"":null,"t":null}"#,
+                "\n"
             )
         );
-        let short = lines(&batch, JsonOptions { ignore_null_fields: Flag::On, ..JsonOptions::default() });
+        let short = lines(
+            &batch,
+            JsonOptions {
+                ignore_null_fields: Flag::On,
+                ..JsonOptions::default()
+            },
+        );
         assert!(short.ends_with("{\"f\":\"NaN\"}\n"), "{short}");
     }
 
@@ -214,7 +234,7 @@ mod tests {
             let (mut ints, mut floats, mut texts) = (Vec::new(), Vec::new(), Vec::new());
             for (i, f, s) in rows {
                 ints.push(i);
-                floats.push(f.map(|f| if f.is_finite() { f } else { 0.5 }));
+                floats.push(f.map(|f| if f.is_nan() { f64::INFINITY } else { f }));
                 texts.push(s);
             }
             let batch = batch(ints, floats, texts);

@@ -33,7 +33,11 @@ pub(super) enum Token {
 
 impl<'a> Scanner<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, bytes: text.as_bytes(), at: 0 }
+        Self {
+            text,
+            bytes: text.as_bytes(),
+            at: 0,
+        }
     }
 
     /// Returns the place, in bytes.
@@ -61,17 +65,33 @@ impl<'a> Scanner<'a> {
         found
     }
 
+    /// Goes over `bytes` if they are next.
+    #[inline]
+    pub(super) fn take_all(&mut self, bytes: &[u8]) -> bool {
+        let found = self.bytes[self.at..].starts_with(bytes);
+        self.at += if found { bytes.len() } else { 0 };
+        found
+    }
+
     /// Goes over `byte`, after whitespace.
     #[inline]
     pub(super) fn expect(&mut self, byte: u8) -> Result<(), RecordError> {
         self.skip_whitespace();
-        if self.take(byte) { Ok(()) } else { Err(self.expected(&format!("'{}'", char::from(byte)))) }
+        if self.take(byte) {
+            Ok(())
+        } else {
+            Err(self.expected(&format!("'{}'", char::from(byte))))
+        }
     }
 
     /// Checks that nothing but whitespace is left.
     pub(super) fn end(&mut self) -> Result<(), RecordError> {
         self.skip_whitespace();
-        if self.at == self.bytes.len() { Ok(()) } else { Err(self.expected("the end of the record")) }
+        if self.at == self.bytes.len() {
+            Ok(())
+        } else {
+            Err(self.expected("the end of the record"))
+        }
     }
 
     /// Says how the next value begins, after whitespace.
@@ -156,7 +176,11 @@ impl<'a> Scanner<'a> {
         while self.bytes.get(self.at).is_some_and(u8::is_ascii_digit) {
             self.at += 1;
         }
-        if self.at > start { Ok(()) } else { Err(self.expected("a digit")) }
+        if self.at > start {
+            Ok(())
+        } else {
+            Err(self.expected("a digit"))
+        }
     }
 
     /// Goes over `true`, `false` or `null`.
@@ -245,7 +269,10 @@ impl<'a> Scanner<'a> {
             Some(c) => format!("{c:?}"),
             None => "the end of the record".to_owned(),
         };
-        RecordError::new(format!("not valid JSON at byte {}: expected {what}, found {found}", self.at))
+        RecordError::new(format!(
+            "not valid JSON at byte {}: expected {what}, found {found}",
+            self.at
+        ))
     }
 }
 
@@ -262,7 +289,9 @@ fn find_special(bytes: &[u8], mut at: usize) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
     while let Some(word) = bytes.get(at..at + 8) {
-        let Ok(word) = word.try_into().map(u64::from_le_bytes) else { break };
+        let Ok(word) = word.try_into().map(u64::from_le_bytes) else {
+            break;
+        };
         let quote = word ^ (ONES * 0x22);
         let backslash = word ^ (ONES * 0x5c);
         let special = (quote.wrapping_sub(ONES) & !quote)
@@ -338,12 +367,33 @@ mod tests {
 
     #[test]
     fn the_grammar_is_kept() {
-        for text in ["{}", "[]", "[1,2]", r#"{"a":[{"b":null},true],"c":"\u00e9\n"}"#, "-0.5e+3", " [ ] ", "[[],{}]"] {
+        for text in [
+            "{}",
+            "[]",
+            "[1,2]",
+            r#"{"a":[{"b":null},true],"c":"\u00e9\n"}"#,
+            "-0.5e+3",
+            " [ ] ",
+            "[[],{}]",
+        ] {
             assert!(valid(text), "{text}");
         }
-        for text in
-            ["", "{", "[1,]", "{,}", r#"{"a"}"#, r#"{"a":}"#, "01", "1.", "-", "[1 2]", "nul", "\"\n\"", r#""\x""#, "{]"]
-        {
+        for text in [
+            "",
+            "{",
+            "[1,]",
+            "{,}",
+            r#"{"a"}"#,
+            r#"{"a":}"#,
+            "01",
+            "1.",
+            "-",
+            "[1 2]",
+            "nul",
+            "\"\n\"",
+            r#""\x""#,
+            "{]",
+        ] {
             assert!(!valid(text), "{text}");
         }
     }
@@ -351,7 +401,11 @@ mod tests {
     #[test]
     fn nesting_has_a_limit_and_no_recursion() {
         assert!(valid(&format!("{}{}", "[".repeat(DEPTH_MAX), "]".repeat(DEPTH_MAX))));
-        assert!(!valid(&format!("{}{}", "[".repeat(DEPTH_MAX + 1), "]".repeat(DEPTH_MAX + 1))));
+        assert!(!valid(&format!(
+            "{}{}",
+            "[".repeat(DEPTH_MAX + 1),
+            "]".repeat(DEPTH_MAX + 1)
+        )));
         assert!(!valid(&"[{\"a\":".repeat(1_000_000)));
     }
 

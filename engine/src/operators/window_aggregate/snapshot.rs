@@ -22,6 +22,9 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Groups per batch: a batch's text must stay far below the 2 GiB that one array can hold.
+const CHUNK_GROUPS: u32 = 1 << 16;
+
 fn key_name(index: usize, field: &Field) -> String {
     format!("key.{index}.{}", field.name())
 }
@@ -58,8 +61,12 @@ pub(super) fn capture(
     let mut groups_out = StreamWriter::try_new(Vec::new(), &schema)?;
     let mut sets: Vec<Option<StreamWriter<Vec<u8>>>> = aggregates.iter().map(|_| None).collect();
     let mut first_row = 0u32;
-    for (window, state) in open {
-        let groups: Vec<u32> = (0..state.len() as u32).collect();
+    let chunks = open.iter().flat_map(|(window, state)| {
+        let starts = (0..state.len() as u32).step_by(CHUNK_GROUPS as usize);
+        starts.map(move |start| (window, state, start..(start + CHUNK_GROUPS).min(state.len() as u32)))
+    });
+    for (window, state, range) in chunks {
+        let groups: Vec<u32> = range.collect();
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from_value(window.start_ms, groups.len())),
             Arc::new(Int64Array::from_value(window.end_ms, groups.len())),
@@ -172,7 +179,7 @@ fn restore_groups(
     let mut encoded = EncodedKeys::default();
     encode_keys(&keys, batch.num_rows(), &mut encoded)?;
     let first = placed.len();
-    // A batch holds the groups of one window.
+    // A batch holds groups of one window.
     let mut rows = Vec::new();
     let mut groups = Vec::new();
     let mut window = None;

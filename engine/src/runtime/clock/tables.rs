@@ -30,6 +30,9 @@ struct SplitClock {
     position: String,
     watermark: Watermark,
     ended: bool,
+    /// Of an ended split: a look for splits that knew of its end has returned, so its children, if any, are known.
+    /// Until then it holds the watermark where it ended.
+    released: bool,
     idle: bool,
     last_active: Duration,
 }
@@ -41,6 +44,13 @@ struct TableClock {
     /// No further splits will appear.
     complete: bool,
     dealt: usize,
+    /// Splits whose end is to be told to the discovery, and how many were told before.
+    newly_ended: Vec<SplitId>,
+    ended: u64,
+    /// The ends that the newest look for splits knew of.
+    ended_seen: u64,
+    /// The number of each ended split, in the order in which the ends were told.
+    ends: BTreeMap<SplitId, u64>,
 }
 
 /// All tables of the job.
@@ -71,6 +81,10 @@ impl Tables {
                 splits: BTreeMap::new(),
                 complete: false,
                 dealt: 0,
+                newly_ended: Vec::new(),
+                ended: 0,
+                ended_seen: 0,
+                ends: BTreeMap::new(),
             };
             for (id, split) in restored {
                 if !split.ended {
@@ -86,6 +100,7 @@ impl Tables {
                         position: split.position,
                         watermark: split.watermark,
                         ended: split.ended,
+                        released: false,
                         idle: false,
                         last_active: now,
                     },
@@ -113,12 +128,23 @@ impl Tables {
         table: usize,
         splits: Vec<Split>,
         complete: bool,
+        ended_seen: u64,
         workers: usize,
         now: Duration,
         assignments: &mut Vec<Assignment>,
-    ) {
+    ) -> bool {
         let clock = &mut self.tables[table];
         clock.complete |= complete;
+        clock.ended_seen = clock.ended_seen.max(ended_seen);
+        let mut released = false;
+        for (id, split) in &mut clock.splits {
+            // Splits that a checkpoint restored as ended were known to the first look.
+            let seen = clock.complete || clock.ends.get(id).is_none_or(|&end| end <= clock.ended_seen);
+            if split.ended && !split.released && seen {
+                split.released = true;
+                released = true;
+            }
+        }
         for split in splits {
             if clock.splits.contains_key(&split.id) {
                 continue;
@@ -127,23 +153,58 @@ impl Tables {
                 position: split.position.clone(),
                 watermark: Watermark::NONE,
                 ended: false,
+                released: false,
                 idle: false,
                 last_active: now,
             };
             clock.splits.insert(split.id.clone(), state);
             assignments.push(clock.deal(table, split, Watermark::NONE, workers));
         }
+        released || complete
+    }
+
+    /// Returns the splits that have ended since last asked: (table, split, position).
+    pub(super) fn take_ended(&mut self) -> Vec<(usize, SplitId, String)> {
+        let mut ended = Vec::new();
+        for (index, table) in self.tables.iter_mut().enumerate() {
+            for id in std::mem::take(&mut table.newly_ended) {
+                let position = table
+                    .splits
+                    .get(&id)
+                    .map(|split| split.position.clone())
+                    .unwrap_or_default();
+                ended.push((index, id, position));
+            }
+        }
+        ended
+    }
+
+    /// Notes that splits have something to read although a tick did not get to it: they are not idle.
+    pub(super) fn keep_active(&mut self, busy: Vec<(usize, SplitId)>, now: Duration) {
+        for (table, id) in busy {
+            if let Some(split) = self.tables[table].splits.get_mut(&id) {
+                split.last_active = now;
+                split.idle = false;
+            }
+        }
     }
 
     /// Takes in what a tick changed.
     pub(super) fn apply(&mut self, reports: Vec<SplitReport>, now: Duration) {
         for report in reports {
-            let Some(split) = self.tables[report.table].splits.get_mut(&report.id) else {
+            let table = &mut self.tables[report.table];
+            let Some(split) = table.splits.get_mut(&report.id) else {
                 continue;
             };
             split.position = report.position;
             split.watermark = split.watermark.max(report.watermark);
-            split.ended |= report.ended;
+            if report.ended && !split.ended {
+                split.ended = true;
+                split.released = table.complete;
+                table.ended += 1;
+                table.ends.insert(report.id.clone(), table.ended);
+                table.newly_ended.push(report.id);
+            }
             if report.rows > 0 {
                 split.last_active = now;
                 split.idle = false;
@@ -175,7 +236,7 @@ impl Tables {
                 .splits
                 .values()
                 .filter(|s| !s.ended && !s.idle)
-                .map(|s| s.last_active + timeout)
+                .filter_map(|s| s.last_active.checked_add(timeout))
                 .min()
         };
         self.tables.iter().filter_map(of_table).min()
@@ -242,26 +303,22 @@ impl TableClock {
         }
         if let Some(timeout) = self.options.idle_timeout {
             for split in self.splits.values_mut() {
-                split.idle |= now >= split.last_active + timeout;
+                split.idle |= split.last_active.checked_add(timeout).is_some_and(|due| now >= due);
             }
         }
-        let active = self
-            .splits
-            .values()
-            .filter(|split| !split.ended && !split.idle)
-            .map(|split| split.watermark)
-            .min();
+        // An ended split holds the watermark until its children, if it has any, are known and hold it themselves.
+        let holds = |split: &&SplitClock| if split.ended { !split.released } else { !split.idle };
+        if let Some(least) = self.splits.values().filter(holds).map(|split| split.watermark).min() {
+            return least;
+        }
         // With no split left to wait for, what ended ones saw has passed; idle ones may still come back.
-        let ended = || {
-            self.splits
-                .values()
-                .filter(|split| split.ended)
-                .map(|split| split.watermark)
-                .max()
-        };
-        let no_split_open = self.splits.values().all(|split| split.ended);
-        active
-            .or_else(|| if no_split_open { ended() } else { None })
+        if self.splits.values().any(|split| !split.ended) {
+            return Watermark::NONE;
+        }
+        self.splits
+            .values()
+            .map(|split| split.watermark)
+            .max()
             .unwrap_or(Watermark::NONE)
     }
 }

@@ -33,6 +33,7 @@ fn discovered(ids: &[&str], complete: bool) -> Event {
         table: 0,
         splits,
         complete,
+        ended_seen: 0,
     }
 }
 
@@ -54,11 +55,20 @@ fn closed(tick: u64, worker: usize, splits: Vec<SplitReport>) -> Event {
         worker,
         splits,
         more: false,
+        busy: Vec::new(),
     })
 }
 
 fn settled(tick: u64, full: bool) -> Event {
     Event::Report(Report::Settled { tick, full })
+}
+
+fn wish(kind: SnapshotKind, request: Option<u64>, ends_job: bool) -> Wish {
+    Wish {
+        kind,
+        request,
+        ends_job,
+    }
 }
 
 fn attempt() -> Attempt {
@@ -243,7 +253,10 @@ fn checkpoint_cut_has_all_reports_before_the_hold_and_none_after() {
     clock.turn(MS(0), 0, Some(1), vec![discovered(&["a"], false)]);
     clock.turn(MS(2), 2, Some(1), vec![]);
     let actions = clock.turn(MS(100), 100, Some(1), vec![]);
-    assert_eq!(actions, vec![Action::BeginAttempt(SnapshotKind::Periodic)]);
+    assert_eq!(
+        actions,
+        vec![Action::BeginAttempt(wish(SnapshotKind::Periodic, None, false))]
+    );
     let actions = clock.turn(MS(101), 101, Some(1), vec![Event::AttemptBegun(attempt())]);
     assert_eq!(actions, vec![], "the report of tick 1 is missing, so the hold waits");
     let actions = clock.turn(MS(102), 102, Some(1), vec![closed(1, 0, vec![split("a", 7, "pos-1")])]);
@@ -293,7 +306,7 @@ fn end_of_input_is_a_last_tick_a_final_checkpoint_and_shutdown() {
         ),
         "{actions:?}"
     );
-    assert_eq!(actions[1], Action::BeginAttempt(SnapshotKind::Final));
+    assert_eq!(actions[1], Action::BeginAttempt(wish(SnapshotKind::Final, None, true)));
     clock.turn(MS(0), 0, Some(3), vec![Event::AttemptBegun(attempt())]);
     clock.turn(MS(0), 0, Some(3), vec![Event::Report(Report::Captured { tick: 3 })]);
     clock.turn(MS(0), 0, Some(4), vec![closed(3, 0, vec![])]);
@@ -311,10 +324,14 @@ fn end_of_input_is_a_last_tick_a_final_checkpoint_and_shutdown() {
 #[test]
 fn stop_whose_savepoint_is_refused_is_called_off() {
     let mut clock = clock(1, table(None, None), None);
-    let kind = SnapshotKind::Savepoint(SavepointName::new("taken").unwrap());
+    let kind = wish(
+        SnapshotKind::Savepoint(SavepointName::new("taken").unwrap()),
+        Some(7),
+        true,
+    );
     let actions = clock.turn(MS(0), 0, Some(1), vec![Event::StopWanted(kind.clone())]);
     assert_eq!(actions, vec![Action::BeginAttempt(kind.clone())]);
-    let actions = clock.turn(MS(1), 1, Some(1), vec![Event::AttemptFailed { retry: false }]);
+    let actions = clock.turn(MS(1), 1, Some(1), vec![Event::AttemptFailed { refused: true }]);
     assert_eq!(actions, vec![]);
     assert_eq!(
         opened(&clock.turn(MS(2), 2, Some(1), vec![Event::Report(Report::Ready)])),
@@ -327,7 +344,7 @@ fn stop_whose_savepoint_is_refused_is_called_off() {
         Some(2),
         vec![settled(1, false), Event::StopWanted(kind.clone())],
     );
-    let actions = clock.turn(MS(3), 3, Some(2), vec![Event::AttemptFailed { retry: true }]);
+    let actions = clock.turn(MS(3), 3, Some(2), vec![Event::AttemptFailed { refused: false }]);
     assert_eq!(
         actions,
         vec![Action::BeginAttempt(kind)],
@@ -354,4 +371,87 @@ fn wall_time_never_goes_back() {
         wall_of(&clock.turn(MS(5), 100, Some(2), vec![Event::Report(Report::Ready)])),
         500
     );
+}
+
+#[test]
+fn ended_parent_holds_the_watermark_until_its_children_are_known() {
+    let mut clock = clock(1, table(None, None), None);
+    clock.turn(MS(0), 0, Some(1), vec![discovered(&["a", "b"], false)]);
+    clock.turn(MS(2), 2, Some(1), vec![]);
+    let parent_ends = SplitReport {
+        ended: true,
+        ..split("b", 50, "end")
+    };
+    let actions = clock.turn(
+        MS(2),
+        2,
+        Some(1),
+        vec![closed(1, 0, vec![split("a", 90, "1"), parent_ends])],
+    );
+    assert_eq!(closes(&actions), vec![(1, Watermark(50))]);
+    let told = Action::SplitEnded {
+        table: 0,
+        id: SplitId("b".into()),
+        position: "end".into(),
+    };
+    assert!(actions.contains(&told), "{actions:?}");
+    // A look that did not know of the end changes nothing.
+    let close = whole_tick(&mut clock, 10, vec![split("a", 95, "2")]);
+    assert_eq!(close.1, Watermark(50));
+    // One that did brings the child, which now holds the watermark itself.
+    let child = Split {
+        id: SplitId("b1".into()),
+        position: "0".into(),
+    };
+    let found = Event::Discovered {
+        table: 0,
+        splits: vec![child],
+        complete: false,
+        ended_seen: 1,
+    };
+    let actions = clock.turn(MS(20), 20, Some(clock.next), vec![found]);
+    let [tick] = opened(&actions)[..] else {
+        panic!("{actions:?}")
+    };
+    clock.turn(MS(20), 20, Some(tick), vec![settled(tick, false)]);
+    clock.turn(MS(20), 20, Some(tick), vec![closed(tick, 0, vec![])]);
+    assert_eq!(whole_tick(&mut clock, 30, vec![split("a", 99, "3")]).1, Watermark(50));
+    assert_eq!(whole_tick(&mut clock, 40, vec![split("b1", 70, "1")]).1, Watermark(70));
+}
+
+#[test]
+fn split_with_rows_that_a_tick_did_not_get_to_is_not_idle() {
+    let mut clock = clock(1, table(Some(100), None), None);
+    clock.turn(MS(0), 0, Some(1), vec![discovered(&["a", "b"], false)]);
+    clock.turn(MS(2), 2, Some(1), vec![]);
+    clock.turn(
+        MS(2),
+        2,
+        Some(1),
+        vec![closed(1, 0, vec![split("a", 10, "1"), split("b", 20, "1")])],
+    );
+    let actions = clock.turn(MS(150), 150, Some(2), vec![Event::Report(Report::Ready)]);
+    let [tick] = opened(&actions)[..] else {
+        panic!("{actions:?}")
+    };
+    clock.turn(MS(150), 150, Some(tick), vec![settled(tick, true)]);
+    let report = Report::Closed {
+        tick,
+        worker: 0,
+        splits: vec![split("b", 80, "2")],
+        more: true,
+        busy: vec![(0, SplitId("a".into()))],
+    };
+    let actions = clock.turn(MS(150), 150, Some(tick), vec![Event::Report(report)]);
+    assert_eq!(closes(&actions), vec![(tick, Watermark(10))]);
+}
+
+#[test]
+fn last_wish_to_stop_counts_and_the_one_before_is_told() {
+    let mut clock = clock(1, table(None, None), None);
+    let first = wish(SnapshotKind::Final, Some(1), true);
+    let second = wish(SnapshotKind::Savepoint(SavepointName::new("s").unwrap()), Some(2), true);
+    let events = vec![Event::StopWanted(first.clone()), Event::StopWanted(second.clone())];
+    let actions = clock.turn(MS(0), 0, Some(1), events);
+    assert_eq!(actions, vec![Action::Replaced(first), Action::BeginAttempt(second)]);
 }

@@ -56,6 +56,15 @@ impl Server {
     /// When it does not start.
     #[must_use]
     pub fn start_with(directory: &Path, arguments: &[&str]) -> Self {
+        Self::start_in(directory, arguments, &[])
+    }
+
+    /// Starts a server with further arguments and environment variables, which its jobs' processes get as well.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_in(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         // Beside the data directory, so that a test can look into that without finding it.
         let log = directory.with_extension("log");
         let stderr = File::options()
@@ -66,6 +75,7 @@ impl Server {
         let mut child = command(directory)
             .args(["--listen", "127.0.0.1:0", "--json", "--restart-delay-initial", "100ms"])
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::from(stderr))
             .spawn()

@@ -670,7 +670,7 @@ fn asynchronous_answers_keep_their_order_and_none_is_lost() {
         (8, AsyncOrder::Unordered),
     ] {
         let sink = MemorySink::new(DeliveryGuarantee::AtLeastOnce);
-        let table = source(&[rows.clone()], 3);
+        let table = source(std::slice::from_ref(&rows), 3);
         let options = AsyncOptions {
             capacity,
             order,

@@ -34,7 +34,9 @@ async fn run(name: &'static str, random: Random) {
     }
     eventually(&format!("the third abort at {name}"), || async {
         let job = server.job(NAME).await;
-        let aborted = job["last_error"]["message"].as_str().is_some_and(|message| message.contains("SIGABRT"));
+        let aborted = job["last_error"]["message"]
+            .as_str()
+            .is_some_and(|message| message.contains("SIGABRT"));
         (aborted && job["restarts"].as_u64() >= Some(3)).then_some(())
     })
     .await;

@@ -80,13 +80,20 @@ pub trait Accumulator {
     ///
     /// # Errors
     /// When the state cannot be encoded.
-    fn encode(&self, groups: &[u32]) -> Result<EncodedState>;
+    fn encode(&self, groups: &[u32]) -> Result<EncodedState> {
+        Ok(EncodedState {
+            owners: None,
+            columns: self.state(groups)?,
+        })
+    }
 
     /// Adds what [`Accumulator::encode`] gave; `groups[i]` is the group that position `i` stands for.
     ///
     /// # Errors
     /// When the state is not of this function.
-    fn decode(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()>;
+    fn decode(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
+        self.merge(&state.columns, groups)
+    }
 
     /// Returns about how many bytes the state takes.
     fn size(&self) -> usize;

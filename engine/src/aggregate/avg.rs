@@ -1,6 +1,6 @@
 //! `avg(x)`.
 
-use super::{Accumulator, AggregateFunction, EncodedState, Number, Numbers};
+use super::{Accumulator, AggregateFunction, Number, Numbers};
 use crate::error::{Error, Result};
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::datatypes::DataType;
@@ -102,17 +102,6 @@ impl Accumulator for Averages {
         };
         self.numbers
             .finish("avg", groups, &self.result, whole, |sum, count| sum / count as f64)
-    }
-
-    fn encode(&self, groups: &[u32]) -> Result<EncodedState> {
-        Ok(EncodedState {
-            owners: None,
-            columns: self.state(groups)?,
-        })
-    }
-
-    fn decode(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
-        self.merge(&state.columns, groups)
     }
 
     fn size(&self) -> usize {

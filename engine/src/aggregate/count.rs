@@ -1,6 +1,6 @@
 //! `count(*)` and `count(x)`.
 
-use super::{Accumulator, AggregateFunction, EncodedState};
+use super::{Accumulator, AggregateFunction};
 use crate::error::{Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
 use arrow::datatypes::{DataType, Int64Type};
@@ -82,17 +82,6 @@ impl Accumulator for Counts {
         Ok(Arc::new(Int64Array::from_iter_values(
             groups.iter().map(|&group| self.counts[group as usize]),
         )))
-    }
-
-    fn encode(&self, groups: &[u32]) -> Result<EncodedState> {
-        Ok(EncodedState {
-            owners: None,
-            columns: self.state(groups)?,
-        })
-    }
-
-    fn decode(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
-        self.merge(&state.columns, groups)
     }
 
     fn size(&self) -> usize {

@@ -1,6 +1,6 @@
 //! `min(x)` and `max(x)`.
 
-use super::{Accumulator, AggregateFunction, EncodedState, passes};
+use super::{Accumulator, AggregateFunction, passes};
 use crate::error::{Error, Result};
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, PrimitiveBuilder, StringArray,
@@ -169,17 +169,6 @@ impl<T: ArrowPrimitiveType> Accumulator for Primitives<T> {
         Ok(Arc::new(builder.finish()))
     }
 
-    fn encode(&self, groups: &[u32]) -> Result<EncodedState> {
-        Ok(EncodedState {
-            owners: None,
-            columns: self.state(groups)?,
-        })
-    }
-
-    fn decode(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
-        self.merge(&state.columns, groups)
-    }
-
     fn size(&self) -> usize {
         self.values.capacity() * size_of::<T::Native>() + self.seen.capacity()
     }
@@ -231,17 +220,6 @@ impl Accumulator for Texts {
             .map(|&group| self.values[group as usize].as_deref())
             .collect::<StringArray>();
         Ok(arrow::compute::cast(&text, &self.data_type)?)
-    }
-
-    fn encode(&self, groups: &[u32]) -> Result<EncodedState> {
-        Ok(EncodedState {
-            owners: None,
-            columns: self.state(groups)?,
-        })
-    }
-
-    fn decode(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
-        self.merge(&state.columns, groups)
     }
 
     fn size(&self) -> usize {

@@ -1,6 +1,6 @@
 //! `sum(x)`.
 
-use super::{Accumulator, AggregateFunction, EncodedState, Number, Numbers};
+use super::{Accumulator, AggregateFunction, Number, Numbers};
 use crate::error::{Error, Result};
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::datatypes::DataType;
@@ -82,17 +82,6 @@ impl Accumulator for Sums {
     fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
         self.numbers
             .finish("sum", groups, &self.result, |sum, _| Some(sum), |sum, _| sum)
-    }
-
-    fn encode(&self, groups: &[u32]) -> Result<EncodedState> {
-        Ok(EncodedState {
-            owners: None,
-            columns: self.state(groups)?,
-        })
-    }
-
-    fn decode(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
-        self.merge(&state.columns, groups)
     }
 
     fn size(&self) -> usize {

@@ -38,7 +38,10 @@ pub(super) struct Clicks {
 
 impl Clicks {
     pub(super) fn new(random: Random) -> Self {
-        Self { random, newest_ms: FIRST_MS }
+        Self {
+            random,
+            newest_ms: FIRST_MS,
+        }
     }
 
     /// Makes the next batch: partition keys and contents.
@@ -48,7 +51,10 @@ impl Clicks {
             let user = format!("user-{}", self.random.below(10_000));
             let page = format!("/{}", self.random.below(PAGES));
             let cents = self.random.below(1_000) as i64 - 100;
-            (user, click(&page, cents, self.newest_ms - self.random.below(JITTER_MS) as i64))
+            (
+                user,
+                click(&page, cents, self.newest_ms - self.random.below(JITTER_MS) as i64),
+            )
         });
         clicks.collect()
     }
@@ -145,7 +151,9 @@ pub(super) fn count<'a>(shards: impl IntoIterator<Item = impl IntoIterator<Item 
         clicks,
         cents,
     });
-    rows.filter(|row| row.end_ms - 1 <= watermark).map(|row| (row, 1)).collect()
+    rows.filter(|row| row.end_ms - 1 <= watermark)
+        .map(|row| (row, 1))
+        .collect()
 }
 
 /// Writes a timestamp as SQL does.
@@ -157,7 +165,10 @@ fn format_time(ms: i64) -> String {
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * of_year + 2) / 153;
-    let (date, month) = (of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
+    let (date, month) = (
+        of_year - (153 * shifted + 2) / 5 + 1,
+        if shifted < 10 { shifted + 3 } else { shifted - 9 },
+    );
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     let (hour, minute) = (of_day / 3_600_000, of_day / 60_000 % 60);
     let (second, millis) = (of_day / 1_000 % 60, of_day % 1_000);
@@ -167,7 +178,9 @@ fn format_time(ms: i64) -> String {
 /// Reads a timestamp as SQL writes it.
 pub(super) fn parse_time(text: &str) -> i64 {
     let number = |range: std::ops::Range<usize>| -> i64 {
-        text.get(range).and_then(|part| part.parse().ok()).unwrap_or_else(|| panic!("{text:?} is no timestamp"))
+        text.get(range)
+            .and_then(|part| part.parse().ok())
+            .unwrap_or_else(|| panic!("{text:?} is no timestamp"))
     };
     let (year, month, date) = (number(0..4), number(5..7), number(8..10));
     let shifted_year = year - i64::from(month <= 2);
@@ -175,14 +188,29 @@ pub(super) fn parse_time(text: &str) -> i64 {
     let of_year = (153 * ((month + 9) % 12) + 2) / 5 + date - 1;
     let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + of_year - 719_468;
     let seconds = (days * 24 + number(11..13)) * 3_600 + number(14..16) * 60 + number(17..19);
-    let fraction: String = text.get(20..).unwrap_or_default().chars().chain("000".chars()).take(3).collect();
-    seconds * 1_000 + fraction.parse::<i64>().unwrap_or_else(|_| panic!("{text:?} is no timestamp"))
+    let fraction: String = text
+        .get(20..)
+        .unwrap_or_default()
+        .chars()
+        .chain("000".chars())
+        .take(3)
+        .collect();
+    seconds * 1_000
+        + fraction
+            .parse::<i64>()
+            .unwrap_or_else(|_| panic!("{text:?} is no timestamp"))
 }
 
 #[test]
 fn timestamps_come_back_as_they_were_written() {
     assert_eq!(format_time(FIRST_MS + 86_399_007), "2026-01-01 23:59:59.007");
-    for ms in [0, FIRST_MS, FIRST_MS + 58 * 86_400_000, FIRST_MS + 59 * 86_400_000 + 1, 951_782_400_000] {
+    for ms in [
+        0,
+        FIRST_MS,
+        FIRST_MS + 58 * 86_400_000,
+        FIRST_MS + 59 * 86_400_000 + 1,
+        951_782_400_000,
+    ] {
         assert_eq!(parse_time(&format_time(ms)), ms);
     }
     assert_eq!(parse_time("2026-01-01 00:00:00"), FIRST_MS);

@@ -57,9 +57,16 @@ impl Clients {
             let entries = records.iter().map(|record| {
                 let entry = PutRecordsRequestEntry::builder().data(Blob::new(record.data.clone()));
                 let entry = entry.partition_key(&record.partition_key);
-                entry.set_explicit_hash_key(record.explicit_hash_key.clone()).build().expect("a whole entry")
+                entry
+                    .set_explicit_hash_key(record.explicit_hash_key.clone())
+                    .build()
+                    .expect("a whole entry")
             });
-            let request = self.now().put_records().stream_name(stream).set_records(Some(entries.collect()));
+            let request = self
+                .now()
+                .put_records()
+                .stream_name(stream)
+                .set_records(Some(entries.collect()));
             match request.send().await {
                 Ok(answer) => {
                     let results = answer.records();
@@ -80,7 +87,13 @@ impl Clients {
 
     /// Lists the ids of a stream's shards with their first hash keys.
     pub(super) async fn shards(&self, stream: &str) -> Vec<(String, String)> {
-        let answer = self.now().list_shards().stream_name(stream).send().await.expect("ListShards");
+        let answer = self
+            .now()
+            .list_shards()
+            .stream_name(stream)
+            .send()
+            .await
+            .expect("ListShards");
         let shards = answer.shards().iter().map(|shard| {
             let range = shard.hash_key_range().expect("a range");
             (shard.shard_id().to_owned(), range.starting_hash_key().to_owned())
@@ -107,13 +120,18 @@ impl Clients {
 }
 
 /// Returns an iterator behind a sequence number, or at the oldest record.
-pub(super) async fn iterator(client: &Client, stream: &str, shard: &str, after: Option<&str>) -> Result<String, String> {
+pub(super) async fn iterator(
+    client: &Client,
+    stream: &str,
+    shard: &str,
+    after: Option<&str>,
+) -> Result<String, String> {
     let request = client.get_shard_iterator().stream_name(stream).shard_id(shard);
     let request = match after {
         None => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
-        Some(sequence) => {
-            request.shard_iterator_type(ShardIteratorType::AfterSequenceNumber).starting_sequence_number(sequence)
-        }
+        Some(sequence) => request
+            .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
+            .starting_sequence_number(sequence),
     };
     let answer = request.send().await.map_err(|error| format!("{error:?}"))?;
     Ok(answer.shard_iterator().expect("an iterator").to_owned())
@@ -121,7 +139,12 @@ pub(super) async fn iterator(client: &Client, stream: &str, shard: &str, after: 
 
 /// Reads the next records: the next iterator, the records, and whether there is nothing behind them now.
 pub(super) async fn read(client: &Client, iterator: &str) -> Result<(Option<String>, Vec<Read>, bool), String> {
-    let answer = client.get_records().shard_iterator(iterator).send().await.map_err(|error| format!("{error:?}"))?;
+    let answer = client
+        .get_records()
+        .shard_iterator(iterator)
+        .send()
+        .await
+        .map_err(|error| format!("{error:?}"))?;
     let records: Vec<Read> = answer
         .records()
         .iter()

@@ -42,7 +42,12 @@ async fn run(name: &'static str, random: Random) {
         (job["restarts"].as_u64() >= Some(ABORTS)).then_some(job)
     })
     .await;
-    assert!(job["last_error"]["message"].as_str().is_some_and(|message| message.contains("SIGABRT")), "{job:#}");
+    assert!(
+        job["last_error"]["message"]
+            .as_str()
+            .is_some_and(|message| message.contains("SIGABRT")),
+        "{job:#}"
+    );
     assert!(job["failures_in_a_row"].as_u64() >= Some(ABORTS), "{job:#}");
     server.kill();
 

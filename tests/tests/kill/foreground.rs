@@ -28,11 +28,27 @@ struct Foreground {
 impl Foreground {
     fn start(stage: &Stage, text: &Path, parallelism: usize) -> Self {
         let log = stage.path("run.log");
-        let stderr = File::options().create(true).append(true).open(&log).expect("a log file");
+        let stderr = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a log file");
         let mut command = Command::new(binary());
-        command.arg("run").arg(text).arg("--data-dir").arg(stage.data()).args(["--checkpoint-interval", "100ms"]);
-        command.args(["--parallelism", &parallelism.to_string()]).env_remove("RUST_LOG").stdin(Stdio::null());
-        let child = command.stdout(Stdio::null()).stderr(Stdio::from(stderr)).spawn().expect("the binary starts");
+        command
+            .arg("run")
+            .arg(text)
+            .arg("--data-dir")
+            .arg(stage.data())
+            .args(["--checkpoint-interval", "100ms"]);
+        command
+            .args(["--parallelism", &parallelism.to_string()])
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null());
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(stderr))
+            .spawn()
+            .expect("the binary starts");
         Self { child, log }
     }
 
@@ -54,7 +70,10 @@ impl Drop for Foreground {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("---- the job's log ----\n{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+            eprintln!(
+                "---- the job's log ----\n{}",
+                std::fs::read_to_string(&self.log).unwrap_or_default()
+            );
         }
     }
 }
@@ -62,7 +81,10 @@ impl Drop for Foreground {
 /// Writes clicks into a file that appears whole.
 fn write(folder: &Path, number: usize, clicks: impl IntoIterator<Item = Value>) {
     let text: String = clicks.into_iter().map(|click| format!("{click}\n")).collect();
-    let (hidden, visible) = (folder.join(format!(".{number:06}")), folder.join(format!("{number:06}.json")));
+    let (hidden, visible) = (
+        folder.join(format!(".{number:06}")),
+        folder.join(format!("{number:06}.json")),
+    );
     std::fs::write(&hidden, text).expect("a file is written");
     std::fs::rename(&hidden, &visible).expect("a file appears");
 }
@@ -84,7 +106,10 @@ async fn a_job_in_the_foreground_that_is_killed_and_started_again_is_exact() {
     let producer = tokio::spawn(async move {
         let mut clicks = Clicks::new(seed);
         for number in 0.. {
-            if tokio::time::timeout(Duration::from_millis(50), stopped.wait_for(|&stopped| stopped)).await.is_ok() {
+            if tokio::time::timeout(Duration::from_millis(50), stopped.wait_for(|&stopped| stopped))
+                .await
+                .is_ok()
+            {
                 write(&into, number, [clicks.closing()]);
                 break;
             }
@@ -100,10 +125,15 @@ async fn a_job_in_the_foreground_that_is_killed_and_started_again_is_exact() {
     stop.send_replace(true);
     producer.await.expect("the producer");
 
-    let mut files: Vec<PathBuf> =
-        std::fs::read_dir(&folder).expect("the folder").map(|entry| entry.expect("an entry").path()).collect();
+    let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     files.sort();
-    let texts: Vec<String> = files.iter().map(|file| std::fs::read_to_string(file).expect("a file")).collect();
+    let texts: Vec<String> = files
+        .iter()
+        .map(|file| std::fs::read_to_string(file).expect("a file"))
+        .collect();
     // One file after the other is one shard.
     let expected = count([texts.iter().flat_map(|text| text.lines()).map(str::as_bytes)]);
     eprintln!("{} files, {} rows", files.len(), expected.len());
@@ -116,5 +146,9 @@ async fn a_job_in_the_foreground_that_is_killed_and_started_again_is_exact() {
     assert_same("the files", &expected, &of_files(&stage.files()));
     let server = Server::start(&stage.data());
     let output = Clients::new(server.url()).read_all(OUTPUT).await;
-    assert_same("the stream", &expected, &of_stream(output.iter().flat_map(|(_, records)| records)));
+    assert_same(
+        "the stream",
+        &expected,
+        &of_stream(output.iter().flat_map(|(_, records)| records)),
+    );
 }

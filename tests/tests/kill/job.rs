@@ -27,7 +27,9 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn new() -> Self {
-        Self { directory: tempfile::tempdir().expect("a directory") }
+        Self {
+            directory: tempfile::tempdir().expect("a directory"),
+        }
     }
 
     /// The server's data directory.
@@ -53,7 +55,10 @@ impl Stage {
 
     /// The job's text, with a folder as its input.
     pub(super) fn sql_of_folder(&self, folder: &Path) -> String {
-        let source = format!("'connector' = 'filesystem', 'path' = '{}', 'source.monitor-interval' = '20 ms'", folder.display());
+        let source = format!(
+            "'connector' = 'filesystem', 'path' = '{}', 'source.monitor-interval' = '20 ms'",
+            folder.display()
+        );
         sql(&source, &self.files())
     }
 }
@@ -102,7 +107,12 @@ pub(super) async fn submit(server: &Server, stage: &Stage, parallelism: usize, r
 /// Stops the job in order, and shows it.
 pub(super) async fn stop(server: &Server, how: &Value) -> Value {
     let stopped = server.post(&format!("/v1/jobs/{NAME}/stop"), how).await;
-    assert_eq!((stopped.status, &stopped.body["state"]), (200, &json!("stopped")), "{:?}", stopped.body);
+    assert_eq!(
+        (stopped.status, &stopped.body["state"]),
+        (200, &json!("stopped")),
+        "{:?}",
+        stopped.body
+    );
     assert_eq!(children(server.pid()), [0; 0]);
     stopped.body
 }
@@ -112,7 +122,9 @@ pub(super) async fn checkpointed(server: &Server) -> Value {
     let start = Instant::now();
     loop {
         let job = server.job(NAME).await;
-        let has = job["checkpoints"].as_array().is_some_and(|checkpoints| !checkpoints.is_empty());
+        let has = job["checkpoints"]
+            .as_array()
+            .is_some_and(|checkpoints| !checkpoints.is_empty());
         if job["state"] == "running" && has {
             return job;
         }
@@ -128,8 +140,15 @@ pub(super) async fn checkpointed(server: &Server) -> Value {
 pub(super) async fn finish(server: &Server, clients: &Clients, stage: &Stage, clicks: Clicks, live: &LiveReader) {
     clicks.close(clients, INPUT).await;
     let input = clients.read_all(INPUT).await;
-    assert!(input.iter().all(|(_, records)| records.len() > 1), "a shard without clicks");
-    let expected = count(input.iter().map(|(_, records)| records.iter().map(|record| record.data.as_slice())));
+    assert!(
+        input.iter().all(|(_, records)| records.len() > 1),
+        "a shard without clicks"
+    );
+    let expected = count(
+        input
+            .iter()
+            .map(|(_, records)| records.iter().map(|record| record.data.as_slice())),
+    );
     let records: usize = input.iter().map(|(_, records)| records.len()).sum();
     eprintln!("{records} clicks, {} rows", expected.len());
 
@@ -143,9 +162,16 @@ pub(super) async fn finish(server: &Server, clients: &Clients, stage: &Stage, cl
     stop(server, &json!({})).await;
     let output = clients.read_all(OUTPUT).await;
     let context = format!("\nthe job at the end: {job:#}");
-    assert_same(&format!("{context}\nthe stream"), &expected, &of_stream(output.iter().flat_map(|(_, records)| records)));
+    assert_same(
+        &format!("{context}\nthe stream"),
+        &expected,
+        &of_stream(output.iter().flat_map(|(_, records)| records)),
+    );
     assert_same(&format!("{context}\nthe files"), &expected, &of_files(&stage.files()));
     let count = output.iter().map(|(_, records)| records.len()).sum::<usize>();
     eventually("the live reader", || async { (live.count() >= count).then_some(()) }).await;
-    assert!(live.seen() == output, "the live reader has seen something else than what is there");
+    assert!(
+        live.seen() == output,
+        "the live reader has seen something else than what is there"
+    );
 }

@@ -18,12 +18,21 @@ const LIFE_MS: u64 = 1_500;
 
 /// Kills the job's process at some moment of its life: while it plans, restores, runs or takes a checkpoint.
 async fn kill(server: &Server, random: &mut Random) {
-    eventually("the job's process", || async { children(server.pid()).first().copied() }).await;
+    eventually("the job's process", || async {
+        children(server.pid()).first().copied()
+    })
+    .await;
     random.moment(LIFE_MS).await;
     // There may be another one by now, or none until it is started again.
-    let process = eventually("the job's process", || async { children(server.pid()).first().copied() }).await;
+    let process = eventually("the job's process", || async {
+        children(server.pid()).first().copied()
+    })
+    .await;
     signal(process, Signal::SIGKILL);
-    eventually("its end", || async { (!children(server.pid()).contains(&process)).then_some(()) }).await;
+    eventually("its end", || async {
+        (!children(server.pid()).contains(&process)).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -39,7 +48,10 @@ async fn a_job_that_is_killed_and_rescaled_again_and_again_is_exact() {
     let mut restore: Option<String> = None;
     let mut kills = 0;
     for (round, parallelism) in PARALLELISMS.into_iter().enumerate() {
-        let uid = submit(&server, &stage, parallelism, restore.as_deref()).await["id"].as_str().unwrap().to_owned();
+        let uid = submit(&server, &stage, parallelism, restore.as_deref()).await["id"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         for _ in 0..2 {
             kill(&server, &mut random).await;
             kills += 1;
@@ -59,7 +71,11 @@ async fn a_job_that_is_killed_and_rescaled_again_and_again_is_exact() {
             format!("{uid}/savepoint/rescale")
         } else {
             let stopped = stop(&server, &json!({})).await;
-            let last = stopped["checkpoints"].as_array().and_then(|all| all.last()).expect("a checkpoint").clone();
+            let last = stopped["checkpoints"]
+                .as_array()
+                .and_then(|all| all.last())
+                .expect("a checkpoint")
+                .clone();
             format!("{uid}/checkpoint/{}", last["id"])
         });
         let deleted = server.ask(Method::DELETE, &format!("/v1/jobs/{NAME}"), None).await;

@@ -31,7 +31,12 @@ impl LiveReader {
 
     /// Returns what was seen until now, by shard, in its order.
     pub(super) fn seen(&self) -> Vec<(String, Vec<Read>)> {
-        self.seen.lock().unwrap().iter().map(|(shard, records)| (shard.clone(), records.clone())).collect()
+        self.seen
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(shard, records)| (shard.clone(), records.clone()))
+            .collect()
     }
 
     /// Returns the number of records seen until now.

@@ -58,12 +58,18 @@ pub(super) fn of_files(directory: &Path) -> Multiset {
 
 /// Lists what readers of a directory look at: nothing whose name begins with a dot or an underscore.
 fn files(directory: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     for entry in entries.map(|entry| entry.expect("an entry")) {
         if !entry.file_name().to_string_lossy().starts_with(['.', '_']) {
             let path = entry.path();
-            if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+            if path.is_dir() {
+                found.extend(files(&path))
+            } else {
+                found.push(path)
+            }
         }
     }
     found
@@ -73,9 +79,15 @@ fn add(batch: &RecordBatch, rows: &mut Multiset) {
     let column = |name: &str, to: &DataType| cast(batch.column_by_name(name).expect(name), to).expect(name);
     let ms = DataType::Timestamp(TimeUnit::Millisecond, None);
     let (start, end) = (column("window_start", &ms), column("window_end", &ms));
-    let (page, clicks, cents) =
-        (column("page", &DataType::Utf8), column("clicks", &DataType::Int64), column("cents", &DataType::Int64));
-    assert_eq!([&start, &end, &page, &clicks, &cents].map(|column| column.null_count()), [0; 5]);
+    let (page, clicks, cents) = (
+        column("page", &DataType::Utf8),
+        column("clicks", &DataType::Int64),
+        column("cents", &DataType::Int64),
+    );
+    assert_eq!(
+        [&start, &end, &page, &clicks, &cents].map(|column| column.null_count()),
+        [0; 5]
+    );
     for at in 0..batch.num_rows() {
         let row = Row {
             start_ms: start.as_primitive::<TimestampMillisecondType>().value(at),
@@ -106,5 +118,9 @@ pub(super) fn assert_same(name: &str, expected: &Multiset, found: &Multiset) {
     let first: Vec<String> = differences.by_ref().take(20).collect();
     let more = differences.count();
     let (all, here) = (total(expected), total(found));
-    assert!(first.is_empty(), "{name} ({here} rows, expected {all}): {more} more, and:\n{}", first.join("\n"));
+    assert!(
+        first.is_empty(),
+        "{name} ({here} rows, expected {all}): {more} more, and:\n{}",
+        first.join("\n")
+    );
 }

@@ -26,7 +26,10 @@ async fn a_killed_server_leaves_no_orphan_and_its_job_comes_back_once_and_exact(
         random.moment(LIFE_MS).await;
         let before = children(server.pid());
         server.kill();
-        eventually("the job's process to end", || async { (!before.iter().any(|&pid| is_alive(pid))).then_some(()) }).await;
+        eventually("the job's process to end", || async {
+            (!before.iter().any(|&pid| is_alive(pid))).then_some(())
+        })
+        .await;
         server = Server::start_with(&stage.data(), IMPATIENT);
         clients.moved_to(server.url());
         let jobs = server.get("/v1/jobs").await;

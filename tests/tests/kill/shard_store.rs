@@ -50,23 +50,40 @@ fn partition_key(number: u64) -> String {
 
 /// Puts records, each of them once, until the server is gone. Even producers put one at a time, odd ones many.
 async fn produce(client: Client, producer: usize, told: Arc<Told>) {
-    let acknowledge = |acknowledged: Vec<Acknowledged>| told.acknowledged.lock().unwrap()[producer].extend(acknowledged);
+    let acknowledge =
+        |acknowledged: Vec<Acknowledged>| told.acknowledged.lock().unwrap()[producer].extend(acknowledged);
     loop {
         if producer.is_multiple_of(2) {
             let number = told.next.fetch_add(1, Ordering::Relaxed);
-            let request = client.put_record().stream_name(STREAM).partition_key(partition_key(number));
-            let Ok(answer) = request.data(Blob::new(content(number))).send().await else { return };
+            let request = client
+                .put_record()
+                .stream_name(STREAM)
+                .partition_key(partition_key(number));
+            let Ok(answer) = request.data(Blob::new(content(number))).send().await else {
+                return;
+            };
             let (shard, sequence) = (answer.shard_id().to_owned(), answer.sequence_number().to_owned());
-            acknowledge(vec![Acknowledged { shard, sequence, number }]);
+            acknowledge(vec![Acknowledged {
+                shard,
+                sequence,
+                number,
+            }]);
         } else {
             let numbers: Vec<u64> = (0..50).map(|_| told.next.fetch_add(1, Ordering::Relaxed)).collect();
             let entries = numbers.iter().map(|&number| {
                 let entry = PutRecordsRequestEntry::builder().partition_key(partition_key(number));
                 entry.data(Blob::new(content(number))).build().expect("a whole entry")
             });
-            let request = client.put_records().stream_name(STREAM).set_records(Some(entries.collect()));
+            let request = client
+                .put_records()
+                .stream_name(STREAM)
+                .set_records(Some(entries.collect()));
             let Ok(answer) = request.send().await else { return };
-            let results = answer.records().iter().zip(&numbers).filter(|(result, _)| result.error_code().is_none());
+            let results = answer
+                .records()
+                .iter()
+                .zip(&numbers)
+                .filter(|(result, _)| result.error_code().is_none());
             let acknowledged = results.map(|(result, &number)| Acknowledged {
                 shard: result.shard_id().expect("a shard").to_owned(),
                 sequence: result.sequence_number().expect("a sequence number").to_owned(),
@@ -79,7 +96,10 @@ async fn produce(client: Client, producer: usize, told: Arc<Told>) {
 
 /// Orders sequence numbers, which are longer than any of our integers.
 fn magnitude(sequence: &str) -> (usize, &str) {
-    assert!(sequence.bytes().all(|byte| byte.is_ascii_digit()) && !sequence.starts_with('0'), "{sequence:?}");
+    assert!(
+        sequence.bytes().all(|byte| byte.is_ascii_digit()) && !sequence.starts_with('0'),
+        "{sequence:?}"
+    );
     (sequence.len(), sequence)
 }
 
@@ -90,20 +110,42 @@ fn check(stored: &[(String, Vec<Read>)], told: &Told) {
         let is_ordered = pairs.all(|pair| magnitude(&pair[0].sequence) < magnitude(&pair[1].sequence));
         assert!(is_ordered, "{shard} is out of order");
         for record in records {
-            let number = record.data.get(..8).map(|bytes| u64::from_be_bytes(bytes.try_into().expect("8 bytes")));
+            let number = record
+                .data
+                .get(..8)
+                .map(|bytes| u64::from_be_bytes(bytes.try_into().expect("8 bytes")));
             let number = number.expect("a record's number");
-            assert!(number < told.next.load(Ordering::Relaxed), "a record that nobody put: {number}");
-            assert_eq!((&record.data, &record.partition_key), (&content(number), &partition_key(number)), "{number}");
+            assert!(
+                number < told.next.load(Ordering::Relaxed),
+                "a record that nobody put: {number}"
+            );
+            assert_eq!(
+                (&record.data, &record.partition_key),
+                (&content(number), &partition_key(number)),
+                "{number}"
+            );
             let twice = places.insert(number, (shard, &record.sequence));
             assert_eq!(twice, None, "record {number} is there twice");
         }
     }
     for acknowledged in told.acknowledged.lock().unwrap().iter() {
         let mut newest: HashMap<&str, (usize, &str)> = HashMap::new();
-        for Acknowledged { shard, sequence, number } in acknowledged {
-            assert_eq!(places.get(number), Some(&(shard.as_str(), sequence.as_str())), "record {number}");
+        for Acknowledged {
+            shard,
+            sequence,
+            number,
+        } in acknowledged
+        {
+            assert_eq!(
+                places.get(number),
+                Some(&(shard.as_str(), sequence.as_str())),
+                "record {number}"
+            );
             let before = newest.insert(shard, magnitude(sequence));
-            assert!(before < Some(magnitude(sequence)), "record {number} is in {shard} before one that was put before it");
+            assert!(
+                before < Some(magnitude(sequence)),
+                "record {number} is in {shard} before one that was put before it"
+            );
         }
     }
 }
@@ -116,7 +158,10 @@ async fn a_killed_store_has_every_acknowledged_record_in_order_under_its_number(
     let mut server = Server::start(&data);
     server.kinesis().create_stream(STREAM, SHARDS).await;
     let clients = Clients::new(server.url());
-    let told = Arc::new(Told { acknowledged: Mutex::new(vec![Vec::new(); PRODUCERS]), next: AtomicU64::new(0) });
+    let told = Arc::new(Told {
+        acknowledged: Mutex::new(vec![Vec::new(); PRODUCERS]),
+        next: AtomicU64::new(0),
+    });
     let acknowledged = || told.acknowledged.lock().unwrap().iter().map(Vec::len).sum::<usize>();
     for round in 0..ROUNDS {
         let before = acknowledged();
@@ -124,7 +169,10 @@ async fn a_killed_store_has_every_acknowledged_record_in_order_under_its_number(
         for producer in 0..PRODUCERS {
             producers.spawn(produce(clients.now(), producer, Arc::clone(&told)));
         }
-        eventually("an acknowledgement", || async { (acknowledged() > before).then_some(()) }).await;
+        eventually("an acknowledgement", || async {
+            (acknowledged() > before).then_some(())
+        })
+        .await;
         random.moment(LIFE_MS).await;
         server.kill();
         while let Some(producer) = producers.join_next().await {

@@ -79,7 +79,6 @@ struct Actor {
     process: Process,
     /// When the running process was told to run.
     ran_since: Instant,
-    failures: u32,
     failed_at: Option<Instant>,
     runtime: Runtime,
     shutting_down: Option<Instant>,
@@ -114,7 +113,6 @@ pub(crate) async fn run(
         child: None,
         process: Process::None,
         ran_since: Duration::ZERO,
-        failures: 0,
         failed_at: None,
         runtime: Runtime::default(),
         shutting_down: None,
@@ -186,7 +184,7 @@ impl Actor {
             shutting_down: self.shutting_down.is_some(),
             outcome: self.definition.outcome.clone(),
             process: self.process.clone(),
-            failures: self.failures,
+            failures: self.runtime.failures,
             failures_max: self.definition.restart_attempts,
             failed_at: self.failed_at,
         }
@@ -228,7 +226,7 @@ impl Actor {
             }
             Decision::NoteFailure { message, failures } => {
                 tracing::warn!(job = %self.definition.name, failures, error = %message, "a job failed and will be restarted");
-                self.failures = failures;
+                self.runtime.failures = failures;
                 self.failed_at = Some(self.context.time.monotonic());
                 self.note_error(message);
                 self.runtime.restarts += 1;
@@ -354,7 +352,7 @@ impl Actor {
         self.process = Process::None;
         self.child = None;
         self.runtime.process_ids.clear();
-        self.failures = 0;
+        self.runtime.failures = 0;
         self.failed_at = None;
         let stop = self.stop.take();
         if let Some(reply) = self.delete.take() {
@@ -629,7 +627,7 @@ impl Actor {
             self.definition = before;
             return Err(error);
         }
-        self.failures = 0;
+        self.runtime.failures = 0;
         self.failed_at = None;
         Ok(())
     }

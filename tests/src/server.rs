@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::Value;
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -218,9 +218,8 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            let mut text = String::new();
-            let _ = File::open(&self.log).and_then(|mut file| file.read_to_string(&mut text));
-            eprintln!("---- the server's log ----\n{text}");
+            let text = std::fs::read(&self.log).unwrap_or_else(|error| error.to_string().into_bytes());
+            eprintln!("---- the server's log ----\n{}", String::from_utf8_lossy(&text));
         }
     }
 }

@@ -119,14 +119,18 @@ pub(super) async fn stop(server: &Server, how: &Value) -> Value {
 
 /// Waits until the job has published at least one checkpoint in its present process.
 pub(super) async fn checkpointed(server: &Server) -> Value {
-    eventually("a checkpoint", || async {
+    let start = Instant::now();
+    loop {
         let job = server.job(NAME).await;
         let has = job["checkpoints"]
             .as_array()
             .is_some_and(|checkpoints| !checkpoints.is_empty());
-        (job["state"] == "running" && has).then_some(job)
-    })
-    .await
+        if job["state"] == "running" && has {
+            return job;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain for a checkpoint: {job:#}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Lets all windows fire, stops the job after a final checkpoint, and compares both outputs with a recount of the stored input.

@@ -21,6 +21,10 @@ async fn main() -> anyhow::Result<()> {
         .context("name the endpoint, for example http://127.0.0.1:4566")?;
     let in_flight: usize = arguments.next().map_or(Ok(4), |text| text.parse())?;
     let seconds: u64 = arguments.next().map_or(Ok(10), |text| text.parse())?;
+    // The client wants a provider of cryptography even where nothing is encrypted.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        bail!("a provider of cryptography is installed already");
+    }
     let client = reqwest::Client::new();
     let created = call(
         &client,

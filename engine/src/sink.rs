@@ -32,7 +32,8 @@ pub struct SinkContext {
     pub uid: String,
     /// The job's stable identity.
     pub job: String,
-    /// The generation of the job's coordinator: rises with every start.
+    /// The generation of the job's coordinator when the process started: rises with every start. That of a
+    /// [`PublishPermit`] may be greater, because a running coordinator moves on.
     pub generation: u64,
     /// This worker's index.
     pub worker: usize,
@@ -101,7 +102,8 @@ pub trait SinkWriter {
 pub struct PublishPermit {
     /// The checkpoint that exists.
     pub checkpoint: u64,
-    /// The generation that publishes it; the same checkpoint from a newer one is a replay.
+    /// The generation that publishes it; the same checkpoint from a newer one is a replay. It also rises while a process
+    /// runs, so it does not tell one process from the next.
     pub generation: u64,
 }
 

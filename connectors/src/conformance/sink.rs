@@ -48,6 +48,7 @@ pub(crate) struct Process {
     wakes: Wakes,
     pub(crate) writers: Vec<Box<dyn SinkWriter>>,
     pub(crate) committer: Option<Arc<dyn SinkCommitter>>,
+    /// The generation that publishes; its writers keep that of the start.
     generation: u64,
     tick: u64,
 }
@@ -168,42 +169,54 @@ pub(crate) fn check_exactly_once(test: &dyn SinkUnderTest) {
         "the rows of an attempt that failed are there once"
     );
 
-    // A checkpoint without rows.
+    // A running coordinator moves on to a newer generation, while rows of the next checkpoint are being written.
+    first.generation = 2;
+    first.tick(15..17);
+    first.publish(2, &two).unwrap();
     let three = first.pre_commit(3, 0);
     first.publish(3, &three).unwrap();
-    assert_eq!(test.visible(), ids(0..15));
+    assert_eq!(
+        test.visible(),
+        ids(0..17),
+        "a newer generation of the same process takes nothing away"
+    );
+
+    // A checkpoint without rows.
+    let four = first.pre_commit(4, 0);
+    first.publish(4, &four).unwrap();
+    assert_eq!(test.visible(), ids(0..17));
 
     // The process dies after a pre-commit whose checkpoint never existed.
-    first.tick(15..18);
-    let _lost = first.pre_commit(4, 0);
-    first.tick(18..19);
+    first.tick(17..20);
+    let _lost = first.pre_commit(5, 0);
+    first.tick(20..21);
     drop(first);
 
     // The next one replays the newest checkpoint and writes the rows again.
-    let mut second = Process::start(test, 2);
-    second.publish(3, &three).unwrap();
+    let mut second = Process::start(test, 3);
+    second.publish(4, &four).unwrap();
     assert_eq!(
         test.visible(),
-        ids(0..15),
+        ids(0..17),
         "rows of a checkpoint that never existed stay invisible"
     );
-    second.tick(15..20);
-    let four = second.pre_commit(4, 0);
+    second.tick(17..22);
+    let five = second.pre_commit(5, 0);
     drop(second);
 
     // The process dies after the checkpoint existed and before it was published.
-    let mut third = Process::start(test, 3);
-    third.publish(4, &four).unwrap();
-    assert_eq!(test.visible(), ids(0..20), "a restart publishes what was lacking");
-    third.publish(4, &four).unwrap();
-    third.tick(20..300);
-    let five = third.pre_commit(5, 0);
+    let mut third = Process::start(test, 4);
     third.publish(5, &five).unwrap();
+    assert_eq!(test.visible(), ids(0..22), "a restart publishes what was lacking");
+    third.publish(5, &five).unwrap();
+    third.tick(22..300);
+    let six = third.pre_commit(6, 0);
+    third.publish(6, &six).unwrap();
     drop(third);
 
     // The process dies after publishing and before it is noted.
-    let fourth = Process::start(test, 4);
-    fourth.publish(5, &five).unwrap();
+    let fourth = Process::start(test, 5);
+    fourth.publish(6, &six).unwrap();
     assert_eq!(test.visible(), ids(0..300), "a replay repeats nothing");
 }
 

@@ -119,9 +119,13 @@ impl Inner {
                 }
             }
         }
-        // What older generations left is in no checkpoint that could still be published: theirs was replayed first.
-        if self.swept.fetch_max(permit.generation, Ordering::AcqRel) < permit.generation {
-            self.sweep(permit.generation);
+        // The process that wrote these files began when everything older was published: what older ones left is in no
+        // checkpoint that could still be. The permit's generation would not do, for it rises while a process writes.
+        let written = files.iter().filter_map(|file| generation_of(&file.staged)).max();
+        if let Some(generation) = written
+            && self.swept.fetch_max(generation, Ordering::AcqRel) < generation
+        {
+            self.sweep(generation);
         }
         Ok(())
     }
@@ -142,7 +146,7 @@ impl Inner {
             .try_for_each(|target| sync_folder(target).map_err(|error| told("synced", target, &error)))
     }
 
-    /// Removes what older generations of this sink left behind. Failing to costs space only.
+    /// Removes what writers of older generations of this sink left behind. Failing to costs space only.
     fn sweep(&self, generation: u64) {
         let Ok(entries) = fs::read_dir(self.sink.staging(&self.root)) else {
             return;

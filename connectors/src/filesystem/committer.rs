@@ -11,6 +11,7 @@ use super::writer::{COMMITTABLE_VERSION, Committable, StagedFile};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -106,7 +107,26 @@ impl Inner {
                         marker.display()
                     ));
                 }
-                Some(before) if before.checkpoint == permit.checkpoint => {}
+                Some(before) if before.checkpoint == permit.checkpoint => {
+                    // A replay finds its files published. Files that still wait belong to another run of this name,
+                    // whose checkpoints count from the beginning again: to take them for published would lose them.
+                    let staging = self.sink.staging(&self.root);
+                    let waits = |file: &&StagedFile| {
+                        let identity = |path: PathBuf| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+                        let staged = identity(staging.join(&file.staged));
+                        staged.is_some() && staged != identity(self.root.join(&file.target))
+                    };
+                    if let Some(file) = files.iter().find(waits) {
+                        return Err(format!(
+                            "checkpoint {} was published here already, and not with {}: the job's checkpoints were removed, \
+                             or another job has the same name; give the job another name, or remove {} and the files it \
+                             wrote since",
+                            permit.checkpoint,
+                            file.staged,
+                            marker.display()
+                        ));
+                    }
+                }
                 _ => {
                     self.publish_files(files)?;
                     let published = Published {

@@ -622,12 +622,18 @@ impl Operator for Pass {
 }
 
 /// Answers every batch after a time that depends on its first key, so that answers overtake one another.
+/// The key whose lookup never comes back.
+const UNANSWERED: i64 = 998;
+
 struct SlowLookup;
 
 impl AsyncOperator for SlowLookup {
     fn request(&self, batch: RecordBatch, _tick: OpenTick) -> BoxFuture<'static, tidemill_engine::Result<RecordBatch>> {
         Box::pin(async move {
             let first = batch.column(0).as_primitive::<Int64Type>().value(0);
+            if first == UNANSWERED {
+                std::future::pending::<()>().await;
+            }
             tokio::time::sleep(Duration::from_millis(u64::try_from(first % 7).unwrap())).await;
             assert!(first != 999, "nobody knows key 999");
             Ok(batch)
@@ -692,7 +698,7 @@ fn request_that_panics_or_takes_too_long_fails_the_job() {
     let runtime = runtime();
     for (key, timeout, expected) in [
         (999, 60_000, "nobody knows key 999"),
-        (6, 1, "was not answered within 1ms"),
+        (UNANSWERED, 1, "was not answered within 1ms"),
     ] {
         let sink = MemorySink::new(DeliveryGuarantee::AtLeastOnce);
         let options = AsyncOptions {

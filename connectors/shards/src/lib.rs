@@ -28,6 +28,7 @@
 //! | `state`, `publications` | metadata as a state machine |
 //! | `view`, `index` | what is durable, in memory |
 //! | `reader` | [`SegmentReader`] |
+//! | `capacity` | the service's limits per shard and second, where a stream asks for them |
 //! | [`mod@env`] | disk, clock and entropy as values |
 //! | [`kinesis`] | the `Kinesis_20131202` API |
 //! | [`limits`] | every limit by name |
@@ -35,6 +36,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests set their stage with files"))]
 
 mod access;
+mod capacity;
 pub mod env;
 mod error;
 mod hashkey;
@@ -56,6 +58,7 @@ pub use access::{
     ReadBatch, ReadFrom, ReadLimits, Record, ShardAccess, ShardRef, SharedAccess, StageRequest, StagedExtent,
     StagedRef,
 };
+pub use capacity::Capacity;
 pub use error::{Corruption, ErrorKind, StoreError};
 pub use hashkey::{HashKey, HashRange};
 pub use ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};

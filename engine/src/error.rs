@@ -117,3 +117,55 @@ impl From<arrow::error::ArrowError> for Error {
 
 /// The result of an engine call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemill_checkpoints::{Error as Of, Generation, JobUid};
+
+    #[test]
+    fn what_the_user_must_mend_is_permanent_and_what_may_be_over_soon_is_not() {
+        let object = || "job-1/checkpoint/7".to_owned();
+        let permanent = [
+            Of::NothingToRestore { object: object() },
+            Of::Collected {
+                object: object(),
+                missing: object(),
+            },
+            Of::Corrupt {
+                object: object(),
+                detail: "short".into(),
+            },
+            Of::MissingObject {
+                object: object(),
+                referred_by: object(),
+            },
+        ];
+        for error in permanent {
+            let ours = Error::of_checkpoints(&error);
+            assert!(!ours.is_retryable(), "{ours:?}");
+            assert_eq!(ours.to_string(), format!("checkpoint: {error}"));
+        }
+        let transient = [
+            Of::CreateConflict { object: object() },
+            Of::InvalidUrl {
+                url: "file:///mnt/x".into(),
+                reason: "the directory cannot be used".into(),
+            },
+            Of::PublishBacklog { unpublished: 3 },
+            Of::Failpoint {
+                name: "x".into(),
+                hit: 1,
+            },
+        ];
+        for error in transient {
+            assert!(Error::of_checkpoints(&error).is_retryable(), "{error}");
+        }
+        let fenced = Of::Fenced {
+            job: JobUid::new("job-1").unwrap(),
+            generation: Generation(1),
+            by: object(),
+        };
+        assert!(matches!(Error::of_checkpoints(&fenced), Error::Fenced));
+    }
+}

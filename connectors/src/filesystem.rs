@@ -153,7 +153,16 @@ impl FileSource {
     }
 }
 
+#[async_trait::async_trait]
 impl Source for FileSource {
+    async fn check(&self) -> Result<()> {
+        let path = self.path.clone();
+        match tokio::task::spawn_blocking(move || listing::check(&path)).await {
+            Ok(checked) => checked.map_err(|message| source_error(&self.table.name, message).permanent()),
+            Err(error) => Err(source_error(&self.table.name, error)),
+        }
+    }
+
     fn enumerator(&self) -> Result<Box<dyn SplitEnumerator>> {
         let (name, path) = (self.table.name.clone(), self.path.clone());
         Ok(Box::new(FileEnumerator::new(

@@ -35,7 +35,7 @@ use std::sync::atomic::AtomicU64;
 use tidemill_engine::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
 use tidemill_engine::source::{Source, Split, SplitContext, SplitEnumerator, SplitReader};
 use tidemill_engine::{Error, Result};
-use tidemill_shards::{ShardAccess, ShardRef};
+use tidemill_shards::{ShardAccess, ShardRef, StoreError, StreamMeta};
 use writer::KinesisWriter;
 
 /// Flink's metadata keys, and `partition-key`.
@@ -129,6 +129,61 @@ impl KinesisSource {
     }
 }
 
+/// Looks for the stream that the options mean.
+async fn find_stream(shards: &dyn ShardAccess, options: &KinesisOptions) -> Result<StreamMeta, StreamError> {
+    let stream = shards.describe_stream(&options.stream).await?;
+    options.check_stream(&stream).map_err(StreamError::Unfit)?;
+    Ok(stream)
+}
+
+/// Why a stream cannot be read or written.
+#[derive(Clone, Debug)]
+enum StreamError {
+    /// The store says so.
+    Store(StoreError),
+    /// It is not the stream that was meant, or not the one that it was; what to do about it.
+    Unfit(String),
+}
+
+impl From<StoreError> for StreamError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl StreamError {
+    fn of_source(&self, table: &str) -> Error {
+        match self {
+            // Positions come from this connector, so one does not fit only when the stream is another.
+            Self::Store(StoreError::ForeignPosition { stream, .. }) => {
+                source_error(table, enumerator::created_again(stream)).permanent()
+            }
+            Self::Store(error) => self.with_kind(source_error(table, error)),
+            Self::Unfit(message) => self.with_kind(source_error(table, message)),
+        }
+    }
+
+    fn of_sink(&self, sink: &str) -> Error {
+        match self {
+            Self::Store(StoreError::StaleGeneration { .. }) => Error::Fenced,
+            Self::Store(error) => self.with_kind(sink_error(sink, error)),
+            Self::Unfit(message) => self.with_kind(sink_error(sink, message)),
+        }
+    }
+
+    /// A restart cannot help when a stream, or what was staged for it, is not there any more; a disk that is full or a
+    /// store that is closed may be mended meanwhile.
+    fn with_kind(&self, error: Error) -> Error {
+        match self {
+            Self::Unfit(_)
+            | Self::Store(
+                StoreError::StreamNotFound(_) | StoreError::ShardNotFound { .. } | StoreError::StagedMismatch { .. },
+            ) => error.permanent(),
+            Self::Store(_) => error,
+        }
+    }
+}
+
 /// Makes the error of a source.
 fn source_error(table: &str, message: impl std::fmt::Display) -> Error {
     Error::Source {
@@ -137,7 +192,13 @@ fn source_error(table: &str, message: impl std::fmt::Display) -> Error {
     }
 }
 
+#[async_trait::async_trait]
 impl Source for KinesisSource {
+    async fn check(&self) -> Result<()> {
+        let found = find_stream(self.shards.as_ref(), &self.options).await;
+        found.map(drop).map_err(|error| error.of_source(&self.table))
+    }
+
     fn enumerator(&self) -> Result<Box<dyn SplitEnumerator>> {
         let (table, shards) = (Arc::clone(&self.table), Arc::clone(&self.shards));
         Ok(Box::new(ShardEnumerator::new(table, self.options.clone(), shards)))
@@ -199,7 +260,13 @@ fn sink_error(sink: &str, message: impl std::fmt::Display) -> Error {
     }
 }
 
+#[async_trait::async_trait]
 impl Sink for KinesisSink {
+    async fn check(&self) -> Result<()> {
+        let found = find_stream(self.shards.as_ref(), &self.options).await;
+        found.map(drop).map_err(|error| error.of_sink(&self.name))
+    }
+
     fn guarantee(&self) -> DeliveryGuarantee {
         self.options.guarantee
     }

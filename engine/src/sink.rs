@@ -130,7 +130,17 @@ pub struct CommitterContext {
 }
 
 /// A table that can be written.
+#[async_trait::async_trait]
 pub trait Sink: Send + Sync {
+    /// Looks whether what the table names is there, before a new job is accepted. Changes nothing, and is not asked again
+    /// when the job starts.
+    ///
+    /// # Errors
+    /// [`Error::Permanent`](crate::Error::Permanent) refuses the job; another error does not.
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Returns when output becomes visible.
     fn guarantee(&self) -> DeliveryGuarantee;
 

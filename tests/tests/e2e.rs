@@ -4,8 +4,10 @@
 
 mod e2e {
     mod bad_input;
+    mod commands;
     mod happy_path;
     mod processes;
     mod rust_job;
     mod sql;
+    mod stops;
 }

@@ -134,7 +134,38 @@ fn patterns_and_single_files_are_paths() {
         .block_on(enumerator.discover(&BTreeMap::new()))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("nosuch cannot be read"), "{error}");
+    assert!(error.contains("nosuch does not exist"), "{error}");
+}
+
+#[test]
+fn a_path_that_does_not_exist_refuses_the_job_and_one_that_went_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("missing");
+    let options = [("format", "json"), ("source.monitor-interval", "1 s")];
+    let source = source(&table(&missing, &options));
+    let runtime = crate::conformance::runtime();
+    let found_out = |error: tidemill_engine::Error| {
+        let told = error.to_string();
+        assert!(
+            told.contains("missing does not exist") && told.contains("option 'path'"),
+            "{told}"
+        );
+        assert!(!error.is_retryable(), "{error:?}");
+    };
+    found_out(runtime.block_on(source.check()).unwrap_err());
+    let mut enumerator = source.enumerator().unwrap();
+    found_out(runtime.block_on(enumerator.discover(&Default::default())).unwrap_err());
+    let known = [(
+        tidemill_engine::source::SplitId("a".into()),
+        tidemill_engine::source::SplitState {
+            position: String::new(),
+            ended: true,
+        },
+    )];
+    let gone = runtime.block_on(enumerator.discover(&known.into())).unwrap_err();
+    assert!(gone.is_retryable(), "{gone:?}");
+    std::fs::create_dir(&missing).unwrap();
+    runtime.block_on(source.check()).unwrap();
 }
 
 #[test]

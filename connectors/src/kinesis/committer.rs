@@ -1,7 +1,6 @@
 //! Publishes what writers staged.
 
-use super::sink_error;
-use super::writer::store_error;
+use super::{StreamError, sink_error};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidemill_engine::Result;
@@ -53,7 +52,7 @@ impl SinkCommitter for KinesisCommitter {
             self.shards
                 .publish(request)
                 .await
-                .map_err(|error| store_error(&self.name, &error))?;
+                .map_err(|error| StreamError::from(error).of_sink(&self.name))?;
         }
         // The checkpoint exists: what comes next belongs to the one after it.
         self.next_checkpoint.fetch_max(permit.checkpoint + 1, Ordering::AcqRel);

@@ -8,7 +8,7 @@ use crate::table::TableDefinition;
 use arrow::datatypes::TimeUnit;
 use std::time::Duration;
 use tidemill_engine::sink::DeliveryGuarantee;
-use tidemill_shards::{ReadFrom, StreamName};
+use tidemill_shards::{ReadFrom, StreamMeta, StreamName};
 
 /// Flink's default.
 const DISCOVERY_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
@@ -103,6 +103,29 @@ impl KinesisOptions {
             partition_delimiter,
             guarantee,
         })
+    }
+
+    /// Checks that a stream is the one that the options mean.
+    ///
+    /// # Errors
+    /// Names the option that says otherwise.
+    pub(super) fn check_stream(&self, stream: &StreamMeta) -> Result<(), String> {
+        let arn = &stream.arn;
+        if let Some(wanted) = &self.arn
+            && wanted != arn
+        {
+            return Err(format!(
+                "the stream's ARN is {arn}, and not {wanted}: correct the option 'stream.arn'"
+            ));
+        }
+        if let Some(region) = &self.region
+            && arn.split(':').nth(3) != Some(region)
+        {
+            return Err(format!(
+                "the stream is {arn}, and not in {region}: correct the option 'aws.region'"
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reads one shard: a task fetches ahead into a bounded queue, the reader decodes on the worker.
 
-use super::{position, source_error};
+use super::{StreamError, position, source_error};
 use crate::formats::RecordDecoder;
 use crate::formats::assembler::{Layout, Origin};
 use arrow::array::{Array, ArrayRef, RecordBatch, StringBuilder, TimestampMillisecondBuilder, make_array};
@@ -91,7 +91,7 @@ impl ShardReader {
         }
         match self.fetched.try_recv() {
             Ok(Ok(batch)) => self.current = Some(Fetched { batch, at: 0 }),
-            Ok(Err(error)) => self.failed = Some(source_error(&self.table, error)),
+            Ok(Err(error)) => self.failed = Some(StreamError::from(error).of_source(&self.table)),
             Err(mpsc::error::TryRecvError::Empty) => {}
             Err(mpsc::error::TryRecvError::Disconnected) => {
                 let message = format!("the fetching of {} ended by itself", self.shard);

@@ -5,6 +5,7 @@ use crate::conformance::{lines, runtime};
 use crate::table::MetadataColumn;
 use arrow::datatypes::{Field, Schema, TimeUnit};
 use std::collections::BTreeMap;
+use tidemill_engine::sink::PreCommitId;
 use tidemill_engine::source::{SplitId, SplitState};
 use tidemill_shards::{CreateStream, Position, PutEntry, ReadFrom, ReadLimits, ShardStore, StoreOptions, StreamName};
 
@@ -293,19 +294,73 @@ fn a_stream_that_was_created_again_is_not_mistaken() {
         .block_on(enumerator.discover(&known))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("created again"), "{error}");
+    assert!(
+        error.contains("created again") && error.contains("another name"),
+        "{error}"
+    );
     let split = Split {
         id: SplitId("shardId-000000000000".to_owned()),
         position: "4711@12".to_owned(),
     };
     let mut reader = reading.open(&split);
-    assert!(
-        reading
-            .next(reader.as_mut(), 10)
-            .unwrap_err()
-            .to_string()
-            .contains("does not belong")
-    );
+    let error = reading.next(reader.as_mut(), 10).unwrap_err();
+    assert!(error.to_string().contains("created again"), "{error}");
+    assert!(!error.is_retryable(), "{error:?}");
+}
+
+#[test]
+fn output_is_not_written_to_a_stream_that_took_the_name_of_the_one_that_was_opened() {
+    for guarantee in ["exactly-once", "at-least-once"] {
+        let written = Written {
+            store: Store::new(1),
+            options: vec![("sink.delivery-guarantee", guarantee)],
+        };
+        let mut process = Process::start(&written, 1);
+        process.tick(0..4);
+        let one = process.pre_commit(1, 0);
+        if process.committer.is_some() {
+            process.publish(1, &one).unwrap();
+        }
+        assert_eq!(written.visible(), [0, 1, 2, 3]);
+        let store = &written.store;
+        store.runtime.block_on(store.store.delete_stream(&name())).unwrap();
+        store.create(1);
+        let writer = &mut process.writers[0];
+        writer.write(&crate::conformance::sink::rows(4..6), 0).unwrap();
+        let pre_commit = writer
+            .pre_commit(PreCommitId {
+                checkpoint: 2,
+                attempt: 0,
+            })
+            .unwrap();
+        let error = store.runtime.block_on(pre_commit).unwrap_err();
+        assert!(
+            error.to_string().contains("created again while"),
+            "{guarantee}: {error}"
+        );
+        assert!(!error.is_retryable(), "{error:?}");
+        assert_eq!(written.visible(), Vec::<i64>::new(), "{guarantee}");
+    }
+}
+
+#[test]
+fn a_table_whose_stream_is_missing_is_found_out_before_the_job_starts() {
+    let store = Store::new(1);
+    let other = table(schema(), &[("stream", "nosuch")]);
+    let source = crate::create_source(&other, &[0, 1], &store.environment()).unwrap();
+    let sink = crate::create_sink(&other, &store.environment()).unwrap();
+    for error in [
+        store.runtime.block_on(source.check()).unwrap_err(),
+        store.runtime.block_on(sink.check()).unwrap_err(),
+    ] {
+        assert!(
+            error.to_string().contains("stream nosuch does not exist: create it"),
+            "{error}"
+        );
+        assert!(!error.is_retryable(), "{error:?}");
+    }
+    let there = crate::create_sink(&table(schema(), &[]), &store.environment()).unwrap();
+    store.runtime.block_on(there.check()).unwrap();
 }
 
 #[test]

@@ -352,10 +352,7 @@ pub(super) async fn publish(
     checkpoint: CheckpointId,
     committables: &BTreeMap<OperatorUid, Vec<Committable>>,
 ) -> Result<()> {
-    let failed = |error: checkpoints::Error| match error.kind() {
-        ErrorKind::Fenced => Error::Fenced,
-        _ => Error::Checkpoint(error.to_string()),
-    };
+    let failed = |error: checkpoints::Error| Error::of_checkpoints(&error);
     let permit = protocol.permit(checkpoint).await.map_err(failed)?;
     let permit = PublishPermit {
         checkpoint: permit.checkpoint.0,
@@ -370,8 +367,7 @@ pub(super) async fn publish(
         loop {
             match committer.publish(permit, &bytes).await {
                 Ok(()) => break,
-                Err(Error::Fenced) => return Err(Error::Fenced),
-                Err(error) if tries == PUBLISH_TRIES => return Err(error),
+                Err(error) if tries == PUBLISH_TRIES || !error.is_retryable() => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, sink = %uid, checkpoint = permit.checkpoint, "publishing failed and is repeated");
                     tokio::time::sleep(RETRY_PAUSE * 2u32.pow(tries)).await;

@@ -98,7 +98,8 @@ async fn a_server_that_is_asked_to_stop_takes_last_checkpoints_and_its_jobs_run_
 async fn a_job_that_keeps_failing_is_given_up_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&directory.path().join("data"));
-    // The stream does not exist, so the job fails each time it is started.
+    // A record cannot be decoded, so the job fails each time it is started.
+    super::stops::poison(&server).await;
     let sql = super::sql::COUNTS;
     let submitted = server
         .post("/v1/jobs", &json!({"name": "a", "sql": sql, "restart_attempts": 2}))

@@ -21,8 +21,8 @@ mod writer;
 
 use crate::environment::ConnectorEnvironment;
 use crate::error::ConnectorError;
+use crate::formats::RowEncoder;
 use crate::formats::assembler::{Layout, check_readable};
-use crate::formats::{ParseErrors, RowEncoder};
 use crate::table::{PartitionColumns, TableDefinition};
 use arrow::datatypes::DataType;
 use committer::KinesisCommitter;
@@ -153,10 +153,16 @@ impl Source for KinesisSource {
             .format
             .decoder(self.layout.record())
             .map_err(|e| error(e.to_string()))?;
-        let drop_bad = self.options.format.parse_errors() == ParseErrors::Drop;
+        let parse_errors = self.options.format.parse_errors();
         let (layout, shards) = (Arc::clone(&self.layout), Arc::clone(&self.shards));
         Ok(Box::new(ShardReader::open(
-            shards, shard, position, layout, decoder, drop_bad, context,
+            shards,
+            shard,
+            position,
+            layout,
+            decoder,
+            parse_errors,
+            context,
         )))
     }
 }

@@ -221,6 +221,7 @@ fn a_bad_record_names_its_place_or_is_dropped() {
     assert!(error.contains("clicks/shardId-000000000000"), "{error}");
     assert!(error.contains("sequence number "), "{error}");
     assert!(error.contains("field id: 'many' is not a number"), "{error}");
+    assert!(error.contains("set 'json.ignore-parse-errors' = 'true'"), "{error}");
 
     let lenient = source(
         &store,
@@ -459,7 +460,14 @@ fn wrong_options_are_refused() {
             &[("stream.arn", "arn:aws:kinesis:us-east-1:000000000000:stream/clicks")],
             "together with stream",
         ),
-        (&[("format", "parquet")], "Parquet"),
+        (
+            &[("format", "")],
+            "add for example 'format' = 'json' to its WITH; there are json, csv, raw",
+        ),
+        (
+            &[("format", "parquet")],
+            "there is no format 'parquet' for the connector 'kinesis'; there are json, csv, raw",
+        ),
         (&[("format", "jsn")], "did you mean 'json'?"),
         (
             &[("json.ignore-parse-error", "true")],

@@ -669,6 +669,11 @@ fn puts_are_checked_and_answered_each() {
             let (name, message) = client.error(operation, body).await;
             assert_eq!(name, "InvalidArgumentException", "{message}");
         }
+        let large = json!({"StreamName": "s", "PartitionKey": "k", "Data": mebibyte});
+        let (_, message) = client.error("PutRecord", large).await;
+        assert!(message.contains("have 1048577 bytes"), "{message}");
+        assert!(message.contains("which is 1024, allows 1048576 bytes"), "{message}");
+        assert!(message.contains("greater MaxRecordSizeInKiB, up to 10240"), "{message}");
         let receipt = client.put("s", "k", "a").await;
         let body = json!({"StreamName": "s", "PartitionKey": "k", "Data": "", "SequenceNumberForOrdering": receipt["SequenceNumber"]});
         client.ok("PutRecord", body).await;

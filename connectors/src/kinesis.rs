@@ -35,7 +35,7 @@ use std::sync::atomic::AtomicU64;
 use tidemill_engine::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
 use tidemill_engine::source::{Source, Split, SplitContext, SplitEnumerator, SplitReader};
 use tidemill_engine::{Error, Result};
-use tidemill_shards::{ShardAccess, ShardRef};
+use tidemill_shards::{ShardAccess, ShardRef, StoreError};
 use writer::KinesisWriter;
 
 /// Flink's metadata keys, and `partition-key`.
@@ -126,6 +126,19 @@ impl KinesisSource {
             layout: Arc::new(Layout::new(table, projection, PartitionColumns::InRecord)?),
             shards: shards(table, env)?,
         })
+    }
+}
+
+/// Tells an error of the store; of a missing stream also how one is made.
+fn told(error: &StoreError) -> String {
+    match error {
+        StoreError::StreamNotFound(stream) => format!(
+            "stream {stream} does not exist: correct the option 'stream', or create the stream through a server on the \
+             same data directory (`tidemill server`): curl http://127.0.0.1:4566 -H 'Content-Type: \
+             application/x-amz-json-1.1' -H 'X-Amz-Target: Kinesis_20131202.CreateStream' -d \
+             '{{\"StreamName\": \"{stream}\", \"ShardCount\": 1}}'"
+        ),
+        error => error.to_string(),
     }
 }
 

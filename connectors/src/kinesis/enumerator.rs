@@ -6,7 +6,7 @@
 //! the order of each partition key.
 
 use super::options::KinesisOptions;
-use super::{position, source_error};
+use super::{position, source_error, told};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +87,7 @@ impl ShardEnumerator {
 #[async_trait::async_trait]
 impl SplitEnumerator for ShardEnumerator {
     async fn discover(&mut self, known: &BTreeMap<SplitId, SplitState>) -> Result<Discovery> {
-        let error = |error: StoreError| source_error(&self.table, error);
+        let error = |error: StoreError| source_error(&self.table, told(&error));
         let stream = self.shards.describe_stream(&self.options.stream).await.map_err(error)?;
         self.check(&stream, known)
             .map_err(|message| source_error(&self.table, message))?;

@@ -314,6 +314,10 @@ fn a_missing_stream_or_another_arn_is_told() {
     let store = Store::new(1);
     for (options, about) in [
         (&[("stream", "nosuch")][..], "stream nosuch does not exist"),
+        (
+            &[("stream", "nosuch")],
+            r#"CreateStream' -d '{"StreamName": "nosuch", "ShardCount": 1}'"#,
+        ),
         (&[("aws.region", "eu-west-9")], "correct the option 'aws.region'"),
     ] {
         let source = source(&store, options);
@@ -445,6 +449,27 @@ fn a_record_that_is_too_large_fails_with_its_size() {
     let pending = process.writers[0].pre_commit(id).unwrap();
     let error = test.store.runtime.block_on(pending).unwrap_err().to_string();
     assert!(error.contains("KiB") || error.contains("bytes"), "{error}");
+}
+
+#[test]
+fn output_to_a_missing_stream_tells_how_to_create_it() {
+    let test = Written {
+        store: Store::new(1),
+        options: vec![("stream", "nosuch")],
+    };
+    let mut process = Process::start(&test, 1);
+    process.tick(0..4);
+    let id = tidemill_engine::sink::PreCommitId {
+        checkpoint: 1,
+        attempt: 0,
+    };
+    let pending = process.writers[0].pre_commit(id).unwrap();
+    let error = test.store.runtime.block_on(pending).unwrap_err().to_string();
+    assert!(error.contains("stream nosuch does not exist"), "{error}");
+    assert!(
+        error.contains(r#"{"StreamName": "nosuch", "ShardCount": 1}"#),
+        "{error}"
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@
 use super::options::KinesisOptions;
 use super::outbox::Outbox;
 use super::partitioner::Partitioner;
-use super::sink_error;
+use super::{sink_error, told};
 use crate::formats::RowEncoder;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -118,7 +118,7 @@ impl KinesisWriter {
 pub(super) fn store_error(name: &str, error: &StoreError) -> Error {
     match error {
         StoreError::StaleGeneration { .. } => Error::Fenced,
-        error => sink_error(name, error),
+        error => sink_error(name, told(error)),
     }
 }
 

@@ -21,8 +21,8 @@ mod writer;
 
 use crate::environment::ConnectorEnvironment;
 use crate::error::ConnectorError;
+use crate::formats::RowEncoder;
 use crate::formats::assembler::{Layout, check_readable};
-use crate::formats::{ParseErrors, RowEncoder};
 use crate::table::{PartitionColumns, TableDefinition};
 use arrow::datatypes::DataType;
 use committer::KinesisCommitter;
@@ -158,7 +158,7 @@ impl StreamError {
             Self::Store(StoreError::ForeignPosition { stream, .. }) => {
                 source_error(table, enumerator::created_again(stream)).permanent()
             }
-            Self::Store(error) => self.with_kind(source_error(table, error)),
+            Self::Store(error) => self.with_kind(source_error(table, told(error))),
             Self::Unfit(message) => self.with_kind(source_error(table, message)),
         }
     }
@@ -166,7 +166,7 @@ impl StreamError {
     fn of_sink(&self, sink: &str) -> Error {
         match self {
             Self::Store(StoreError::StaleGeneration { .. }) => Error::Fenced,
-            Self::Store(error) => self.with_kind(sink_error(sink, error)),
+            Self::Store(error) => self.with_kind(sink_error(sink, told(error))),
             Self::Unfit(message) => self.with_kind(sink_error(sink, message)),
         }
     }
@@ -181,6 +181,19 @@ impl StreamError {
             ) => error.permanent(),
             Self::Store(_) => error,
         }
+    }
+}
+
+/// Tells an error of the store; of a missing stream also how one is made.
+fn told(error: &StoreError) -> String {
+    match error {
+        StoreError::StreamNotFound(stream) => format!(
+            "stream {stream} does not exist: correct the option 'stream', or create the stream through a server on the \
+             same data directory (`tidemill server`): curl http://127.0.0.1:4566 -H 'Content-Type: \
+             application/x-amz-json-1.1' -H 'X-Amz-Target: Kinesis_20131202.CreateStream' -d \
+             '{{\"StreamName\": \"{stream}\", \"ShardCount\": 1}}'"
+        ),
+        error => error.to_string(),
     }
 }
 
@@ -214,10 +227,16 @@ impl Source for KinesisSource {
             .format
             .decoder(self.layout.record())
             .map_err(|e| error(e.to_string()))?;
-        let drop_bad = self.options.format.parse_errors() == ParseErrors::Drop;
+        let parse_errors = self.options.format.parse_errors();
         let (layout, shards) = (Arc::clone(&self.layout), Arc::clone(&self.shards));
         Ok(Box::new(ShardReader::open(
-            shards, shard, position, layout, decoder, drop_bad, context,
+            shards,
+            shard,
+            position,
+            layout,
+            decoder,
+            parse_errors,
+            context,
         )))
     }
 }

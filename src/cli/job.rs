@@ -42,7 +42,8 @@ pub(super) enum JobCommand {
     Start {
         #[command(flatten)]
         job: OneJob,
-        /// Start from savepoint/NAME or checkpoint/NUMBER, not from the newest checkpoint.
+        /// Start from savepoint/NAME or checkpoint/NUMBER, not from the newest checkpoint; or from nothing, that is
+        /// afresh.
         #[arg(long, value_name = "POINT")]
         restore: Option<String>,
         /// Start although the checkpoint holds state of operators that the job no longer has.

@@ -176,7 +176,8 @@ pub enum StoreError {
     },
     /// A write or sync failed, so nothing more is acknowledged.
     #[error(
-        "the log is poisoned by a failed write ({reason}): whether this append is stored is unknown; reopen the store from disk"
+        "the log is poisoned by a failed write ({reason}): whether this append is stored is unknown, and nothing more is \
+         taken; look at the disk, then start again, which reads back what is stored"
     )]
     Poisoned {
         /// The failure.

@@ -20,6 +20,10 @@ pub const BATCH_BYTES_MAX: usize = 8 << 20;
 pub const BATCH_COMMANDS_MAX: usize = 16 << 10;
 /// Bytes of one append command; a larger request is cut into several.
 pub const COMMAND_BYTES_MAX: usize = 4 << 20;
+/// Milliseconds before the log asks a full disk for another segment again.
+pub const ROOM_RETRY_MS: u64 = 1_000;
+/// Milliseconds between two lines about requests that the log refuses.
+pub const REFUSALS_TOLD_MS: u64 = 10_000;
 /// Payload of one frame.
 pub const FRAME_PAYLOAD_BYTES_MAX: usize = 32 << 20;
 /// A frame of records is closed at this size, so that reading a few records does not read many.

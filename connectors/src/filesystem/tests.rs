@@ -185,6 +185,7 @@ fn a_bad_line_names_its_place_or_is_dropped() {
         error.contains("a.json line 3: field id: 'x' is not a number"),
         "{error}"
     );
+    assert!(error.contains("set 'json.ignore-parse-errors' = 'true'"), "{error}");
     assert!(reader.read(1, 1).is_err(), "an error is not passed over");
 
     let lenient = source(&table(folder.path(), &[("json.ignore-parse-errors", "true")]));
@@ -464,13 +465,21 @@ fn wrong_options_are_refused() {
         ),
         (
             &[("source.monitor-interval", "soon")],
-            "does not begin with a whole number",
+            "'soon' is not a duration: write a whole number and a unit, such as '5 s'",
         ),
         (
             &[("format", "parquet"), ("parquet.compression", "lzo")],
             "is not one of snappy",
         ),
-        (&[("format", "avro")], "there is no format 'avro'"),
+        (
+            &[("format", "avro")],
+            "there is no format 'avro' for the connector 'filesystem'; there are json, csv, raw, parquet",
+        ),
+        (&[("format", "")], "there are json, csv, raw, parquet"),
+        (&[("source.monitor-interval", "1 ms")], "'1 ms' is out of range"),
+        (&[("sink.rolling-policy.file-size", "big")], "such as '64 kb'"),
+        (&[("json.ignore-parse-errors", "yes")], "write 'true' or 'false'"),
+        (&[("format", "csv"), ("csv.field-delimiter", "ab")], "such as ';'"),
         (&[("parquet.compression", "snappy")], "no such option"),
     ] {
         let error = crate::check_source(&table(path, options)).unwrap_err().to_string();

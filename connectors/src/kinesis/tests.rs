@@ -222,6 +222,7 @@ fn a_bad_record_names_its_place_or_is_dropped() {
     assert!(error.contains("clicks/shardId-000000000000"), "{error}");
     assert!(error.contains("sequence number "), "{error}");
     assert!(error.contains("field id: 'many' is not a number"), "{error}");
+    assert!(error.contains("set 'json.ignore-parse-errors' = 'true'"), "{error}");
 
     let lenient = source(
         &store,
@@ -368,6 +369,10 @@ fn a_missing_stream_or_another_arn_is_told() {
     let store = Store::new(1);
     for (options, about) in [
         (&[("stream", "nosuch")][..], "stream nosuch does not exist"),
+        (
+            &[("stream", "nosuch")],
+            r#"CreateStream' -d '{"StreamName": "nosuch", "ShardCount": 1}'"#,
+        ),
         (&[("aws.region", "eu-west-9")], "correct the option 'aws.region'"),
     ] {
         let source = source(&store, options);
@@ -502,6 +507,27 @@ fn a_record_that_is_too_large_fails_with_its_size() {
 }
 
 #[test]
+fn output_to_a_missing_stream_tells_how_to_create_it() {
+    let test = Written {
+        store: Store::new(1),
+        options: vec![("stream", "nosuch")],
+    };
+    let mut process = Process::start(&test, 1);
+    process.tick(0..4);
+    let id = tidemill_engine::sink::PreCommitId {
+        checkpoint: 1,
+        attempt: 0,
+    };
+    let pending = process.writers[0].pre_commit(id).unwrap();
+    let error = test.store.runtime.block_on(pending).unwrap_err().to_string();
+    assert!(error.contains("stream nosuch does not exist"), "{error}");
+    assert!(
+        error.contains(r#"{"StreamName": "nosuch", "ShardCount": 1}"#),
+        "{error}"
+    );
+}
+
+#[test]
 fn wrong_options_are_refused() {
     for (options, about) in [
         (&[("aws.endpoint", "http://127.0.0.1:4566")][..], "not supported yet"),
@@ -514,7 +540,14 @@ fn wrong_options_are_refused() {
             &[("stream.arn", "arn:aws:kinesis:us-east-1:000000000000:stream/clicks")],
             "together with stream",
         ),
-        (&[("format", "parquet")], "Parquet"),
+        (
+            &[("format", "")],
+            "add for example 'format' = 'json' to its WITH; there are json, csv, raw",
+        ),
+        (
+            &[("format", "parquet")],
+            "there is no format 'parquet' for the connector 'kinesis'; there are json, csv, raw",
+        ),
         (&[("format", "jsn")], "did you mean 'json'?"),
         (
             &[("json.ignore-parse-error", "true")],

@@ -117,7 +117,8 @@ async fn a_job_that_keeps_failing_is_given_up_with_the_reason() {
 #[tokio::test]
 async fn a_frozen_job_is_killed_and_comes_back() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start_with(&directory.path().join("data"), &["--heartbeat-timeout", "2s"]);
+    // Long enough for a slow machine to give the job its turn, for this must strike the frozen process only.
+    let server = Server::start_with(&directory.path().join("data"), &["--heartbeat-timeout", "10s"]);
     let frozen = process_of(&submit(&server, "a").await);
     signal(frozen, Signal::SIGSTOP);
     let back = eventually("the job to come back", || async {

@@ -99,11 +99,7 @@ impl From<Error> for Failure {
 impl From<checkpoints::Error> for Failure {
     fn from(error: checkpoints::Error) -> Self {
         let refused = match (error.kind(), &error) {
-            // Its answer was lost, and with it what we know of our sinks: the successor restores it.
-            (_, checkpoints::Error::DecidedEarlier { .. }) => {
-                return Failure::Job(Error::Checkpoint(error.to_string()));
-            }
-            (ErrorKind::Fenced, _) => return Failure::Job(Error::Fenced),
+            (ErrorKind::Fenced, _) => return Failure::Job(job_error(&error)),
             (_, checkpoints::Error::SavepointExists { .. } | checkpoints::Error::InvalidName { .. }) => true,
             _ => false,
         };
@@ -111,6 +107,15 @@ impl From<checkpoints::Error> for Failure {
             error: error.to_string(),
             refused,
         }
+    }
+}
+
+/// Makes the job's error of one that ends it.
+pub(super) fn job_error(error: &checkpoints::Error) -> Error {
+    match error {
+        checkpoints::Error::Fenced { .. } => Error::Fenced,
+        // Also a decision whose answer was lost, and with it what we know of our sinks: the successor restores it.
+        error => Error::Checkpoint(error.to_string()),
     }
 }
 
@@ -225,7 +230,7 @@ impl Coordinator {
             && let Err(error) = protocol.gc(options.retained).await
         {
             if error.kind() == ErrorKind::Fenced {
-                return Err(Failure::Job(Error::Fenced));
+                return Err(Failure::Job(job_error(&error)));
             }
             // What is left lying is found again by the next collection.
             tracing::warn!(%error, "old checkpoints could not be collected");
@@ -352,14 +357,13 @@ pub(super) async fn publish(
     checkpoint: CheckpointId,
     committables: &BTreeMap<OperatorUid, Vec<Committable>>,
 ) -> Result<()> {
-    let failed = |error: checkpoints::Error| match error.kind() {
-        ErrorKind::Fenced => Error::Fenced,
-        _ => Error::Checkpoint(error.to_string()),
-    };
+    let failed = |error: checkpoints::Error| job_error(&error);
     let permit = protocol.permit(checkpoint).await.map_err(failed)?;
     let permit = PublishPermit {
         checkpoint: permit.checkpoint.0,
         generation: permit.generation.0,
+        lineage: permit.lineage,
+        decided_by: permit.decided_by,
     };
     for (uid, committer) in committers {
         let bytes: Vec<Vec<u8>> = committables

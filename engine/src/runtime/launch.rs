@@ -1,7 +1,7 @@
 //! Starting a job: claim, restore, replay publishing, then run the workers to their end.
 
 use super::clock::{ClockStart, SplitRestore, TableOptions};
-use super::coordinator::{self, Committers, Coordinator, JobFacts, Message};
+use super::coordinator::{self, Committers, Coordinator, JobFacts, Message, job_error};
 use super::discovery::{KnownSplits, discover};
 use super::shared::{JobShared, panic_message};
 use super::worker::{self, Blueprint};
@@ -35,6 +35,10 @@ pub(crate) fn launch(
         None => (None, None),
     };
     let generation = protocol.as_ref().map_or(0, |protocol| protocol.generation().0);
+    let lineage = protocol
+        .as_ref()
+        .map(checkpoints::Coordinator::lineage)
+        .unwrap_or_default();
     let key_groups = restored
         .as_ref()
         .map_or(config.key_groups, |manifest| manifest.snapshot.key_group_count);
@@ -110,6 +114,7 @@ pub(crate) fn launch(
         config,
         key_groups,
         generation,
+        lineage,
         state,
         start,
         tables,
@@ -189,10 +194,7 @@ async fn claim(
     options: &CheckpointOptions,
     committers: &Committers,
 ) -> Result<(checkpoints::Coordinator, Option<Manifest>)> {
-    let failed = |error: checkpoints::Error| match error.kind() {
-        checkpoints::ErrorKind::Fenced => Error::Fenced,
-        _ => Error::Checkpoint(error.to_string()),
-    };
+    let failed = |error: checkpoints::Error| job_error(&error);
     let start = StartOptions {
         job: JobUid::new(config.uid.clone()).map_err(failed)?,
         nonce: Nonce::random(),

@@ -6,6 +6,7 @@ mod e2e {
     mod bad_input;
     mod happy_path;
     mod processes;
+    mod run_again;
     mod rust_job;
     mod sql;
 }

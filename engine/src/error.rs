@@ -33,9 +33,21 @@ pub enum Error {
         /// What failed and what to do.
         message: String,
     },
+    /// A sink does not publish a checkpoint, whoever asks again: another run has published since, or another content. A user must
+    /// choose what to go on from.
+    #[error("sink {sink}: {message}")]
+    Refused {
+        /// The sink's name.
+        sink: String,
+        /// Why, and what to do.
+        message: String,
+    },
     /// A checkpoint could not be taken or restored.
     #[error("checkpoint: {0}")]
     Checkpoint(String),
+    /// The job's checkpoints were deleted while it runs. A restart would begin from nothing: a user must choose that.
+    #[error("checkpoint: {0}")]
+    CheckpointsDeleted(String),
     /// A newer generation of the same job has taken over; this one must end without publishing.
     #[error("a newer generation of this job has taken over; this one ends")]
     Fenced,
@@ -67,7 +79,10 @@ impl Error {
     /// Says whether a restart from the newest checkpoint can help.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        !matches!(self, Error::Graph(_) | Error::Fenced)
+        !matches!(
+            self,
+            Error::Graph(_) | Error::Fenced | Error::Refused { .. } | Error::CheckpointsDeleted(_)
+        )
     }
 }
 

@@ -122,7 +122,8 @@ pub trait SinkCommitter: Send + Sync {
     /// same checkpoint. Called for every checkpoint in order, also with no committables.
     ///
     /// # Errors
-    /// When it could not be done; it will be repeated.
+    /// When it could not be done; it will be repeated. [`Error::Refused`](crate::Error::Refused) and
+    /// [`Error::Fenced`](crate::Error::Fenced) end the job.
     async fn publish(&self, permit: PublishPermit, committables: &[Vec<u8>]) -> Result<()>;
 }
 

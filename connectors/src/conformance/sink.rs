@@ -254,8 +254,9 @@ pub(crate) fn check_run_again_without_checkpoints(test: &dyn SinkUnderTest) {
     let four = first.pre_commit(4, 0);
     let mut second = run(2, 6);
     assert_eq!(test.visible(), ids(0..12), "all rows of both runs are there");
-    let error = first.publish(4, &four).unwrap_err().to_string();
-    assert!(error.contains("another run of job-1"), "{error}");
+    let error = first.publish(4, &four).unwrap_err();
+    assert!(matches!(error, tidemill_engine::Error::Refused { .. }) && !error.is_retryable());
+    assert!(error.to_string().contains("another run of job-1"), "{error}");
     assert_eq!(test.visible(), ids(0..12), "nothing more of the first");
 
     // Within the second run, a replay publishes once.

@@ -116,7 +116,12 @@ impl Inner {
         let decision = decide(&retired, last.as_ref(), &asked);
         match decision.refusal(&self.job, &self.uid, &asked) {
             Some(StoreError::StaleGeneration { .. }) => return Err(Error::Fenced),
-            Some(refusal) => return Err(failed(refusal.to_string())),
+            Some(refusal) => {
+                return Err(Error::Refused {
+                    sink: self.table.clone(),
+                    message: refusal.to_string(),
+                });
+            }
             None => {}
         }
         if decision == Decision::Publish {

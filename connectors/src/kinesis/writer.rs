@@ -17,7 +17,7 @@ use tidemill_engine::operator::{Progress, TickClose};
 use tidemill_engine::sink::{DeliveryGuarantee, PreCommit, PreCommitId, SinkContext, SinkWriter};
 use tidemill_engine::{Error, Result};
 use tidemill_shards::limits::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
-use tidemill_shards::{PutEntry, ShardAccess, StageRequest, StoreError, StreamName, Uuid};
+use tidemill_shards::{ErrorKind, PutEntry, ShardAccess, StageRequest, StoreError, StreamName, Uuid};
 
 /// Bytes that are staged together.
 const STAGE_BYTES: usize = 2 << 20;
@@ -119,6 +119,10 @@ impl KinesisWriter {
 pub(super) fn store_error(name: &str, error: &StoreError) -> Error {
     match error {
         StoreError::StaleGeneration { .. } => Error::Fenced,
+        error if error.kind() == ErrorKind::Fenced => Error::Refused {
+            sink: name.to_owned(),
+            message: error.to_string(),
+        },
         error => sink_error(name, error),
     }
 }

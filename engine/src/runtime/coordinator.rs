@@ -114,6 +114,7 @@ impl From<checkpoints::Error> for Failure {
 pub(super) fn job_error(error: &checkpoints::Error) -> Error {
     match error {
         checkpoints::Error::Fenced { .. } => Error::Fenced,
+        checkpoints::Error::ClaimGone { .. } => Error::CheckpointsDeleted(error.to_string()),
         // Also a decision whose answer was lost, and with it what we know of our sinks: the successor restores it.
         error => Error::Checkpoint(error.to_string()),
     }
@@ -374,7 +375,7 @@ pub(super) async fn publish(
         loop {
             match committer.publish(permit, &bytes).await {
                 Ok(()) => break,
-                Err(Error::Fenced) => return Err(Error::Fenced),
+                Err(error) if !error.is_retryable() => return Err(error),
                 Err(error) if tries == PUBLISH_TRIES => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, sink = %uid, checkpoint = permit.checkpoint, "publishing failed and is repeated");

@@ -1,6 +1,7 @@
 //! `tidemill run` more than once under one name, and what becomes of its output when its checkpoints are deleted.
 
-use serde_json::Value;
+use super::sql::ENDLESS;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -226,4 +227,24 @@ async fn a_run_whose_name_another_run_has_taken_is_refused_until_it_is_restored_
         .await;
     assert!(!stage.run(&second).status.success());
     stage.check(&expected, "at the end").await;
+}
+
+#[tokio::test]
+async fn a_job_whose_checkpoints_are_deleted_while_it_runs_fails_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let server = Server::start(&data);
+    let request = json!({"name": "endless", "sql": ENDLESS, "checkpoint_interval_ms": 100});
+    let submitted = server.post("/v1/jobs", &request).await;
+    assert_eq!(submitted.status, 201, "{:?}", submitted.body);
+    server.wait_for_state("endless", "running").await;
+    let checkpoints = data.join("checkpoints").join(submitted.body["id"].as_str().unwrap());
+    let committed = checkpoints.join("committed");
+    eventually("a checkpoint", || async { committed.read_dir().ok()?.next().map(drop) }).await;
+    // As one would by hand; what the running job adds meanwhile is no obstacle.
+    std::fs::rename(&checkpoints, directory.path().join("deleted")).unwrap();
+    let job = server.wait_for_state("endless", "failed").await;
+    let told = job["last_error"].to_string();
+    assert!(told.contains("were deleted while it runs"), "{job}");
+    assert_eq!(job["restarts"], 0, "{job}");
 }

@@ -147,7 +147,7 @@ async fn a_lineage_lasts_over_restarts_and_ends_with_a_choice_or_the_checkpoints
     )
     .await
     .unwrap();
-    assert_eq!(restore.unwrap().replay, [six.clone()]);
+    assert_eq!(restore.unwrap().replay, std::slice::from_ref(&six));
     let permit = coordinator.permit(six.checkpoint).await.unwrap();
     assert_eq!((permit.lineage, permit.decided_by), (first, six.nonce));
     assert_ne!(coordinator.lineage(), first);

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  path ── enumerator ── one split a file ── lines / parquet_file: read ahead, decode ──▶ batches
-//!  batches ── writer: partition, encode ── disk task ── .tidemill/<sink>/g1-w0-0.json ── committer ──▶ part-...json
+//!  batches ── writer: partition, encode ── disk task ── .tidemill/<sink>/…-w0-0.json ── committer ──▶ part-...json
 //! ```
 //! `options` says what `WITH` may hold, `listing` finds files, `enumerator` makes splits of them, `position` writes
 //! down how far one was read, `framing` finds where records end, `partition` is about `key=value` folders, `names`

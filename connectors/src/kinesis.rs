@@ -35,7 +35,7 @@ use std::sync::atomic::AtomicU64;
 use tidemill_engine::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
 use tidemill_engine::source::{Source, Split, SplitContext, SplitEnumerator, SplitReader};
 use tidemill_engine::{Error, Result};
-use tidemill_shards::{ShardAccess, ShardRef, StoreError, StreamMeta};
+use tidemill_shards::{ErrorKind, ShardAccess, ShardRef, StoreError, StreamMeta};
 use writer::KinesisWriter;
 
 /// Flink's metadata keys, and `partition-key`.
@@ -179,6 +179,8 @@ impl StreamError {
             | Self::Store(
                 StoreError::StreamNotFound(_) | StoreError::ShardNotFound { .. } | StoreError::StagedMismatch { .. },
             ) => error.permanent(),
+            // Another run has published since, or another content: a user must choose what to go on from.
+            Self::Store(store) if store.kind() == ErrorKind::Fenced => error.permanent(),
             Self::Store(_) => error,
         }
     }

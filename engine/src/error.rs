@@ -99,7 +99,9 @@ impl Error {
         use tidemill_checkpoints::{Error as Of, ErrorKind};
         let ours = Error::Checkpoint(error.to_string());
         match (error.kind(), error) {
-            (ErrorKind::Fenced, _) => Error::Fenced,
+            (_, Of::Fenced { .. }) => Error::Fenced,
+            // A restart would begin from nothing: a user must choose that.
+            (_, Of::ClaimGone { .. }) => ours.permanent(),
             // Permissions are often mended without the job, and some stores answer so while they are in trouble.
             (_, Of::Refused { .. } | Of::InvalidUrl { .. }) => ours,
             // Nothing that starting again could change: an object that is missing, damaged, or of a newer format.
@@ -161,6 +163,11 @@ mod tests {
         for error in transient {
             assert!(Error::of_checkpoints(&error).is_retryable(), "{error}");
         }
+        let gone = Of::ClaimGone {
+            job: JobUid::new("job-1").unwrap(),
+            object: object(),
+        };
+        assert!(!Error::of_checkpoints(&gone).is_retryable());
         let fenced = Of::Fenced {
             job: JobUid::new("job-1").unwrap(),
             generation: Generation(1),

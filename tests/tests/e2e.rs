@@ -7,6 +7,7 @@ mod e2e {
     mod commands;
     mod happy_path;
     mod processes;
+    mod run_again;
     mod rust_job;
     mod sql;
     mod stops;

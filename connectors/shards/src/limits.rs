@@ -51,6 +51,8 @@ pub const SHARDS_MAX: u32 = 20_000;
 pub const ON_DEMAND_SHARDS: u32 = 4;
 /// Sinks whose last publish is remembered.
 pub const PUBLICATIONS_MAX: usize = 100_000;
+/// Lineages of a job that are remembered as over: a process of an earlier run, still alive, is refused for that many runs.
+pub const RETIRED_LINEAGES_MAX: usize = 256;
 /// Characters of a job's or a sink's name.
 pub const SINK_NAME_CHARS_MAX: usize = 512;
 

@@ -1,6 +1,8 @@
 use super::*;
 use crate::conformance::lines;
-use crate::conformance::sink::{Process, SinkUnderTest, check_exactly_once, schema};
+use crate::conformance::sink::{
+    Process, SinkUnderTest, check_exactly_once, check_run_again_without_checkpoints, schema,
+};
 use crate::conformance::source::{Reading, check_bounded};
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
@@ -316,6 +318,13 @@ fn json_output_conforms() {
 }
 
 #[test]
+fn a_run_without_the_checkpoints_of_the_one_before_adds_its_files() {
+    let test = Written::new(&[], &[]);
+    check_run_again_without_checkpoints(&test);
+    assert_eq!(test.staged(), 0, "what the refused runs left is swept");
+}
+
+#[test]
 fn csv_output_conforms() {
     check_exactly_once(&Written::new(
         &[("format", "csv"), ("sink.rolling-policy.rollover-interval", "1 s")],
@@ -374,7 +383,7 @@ fn an_older_checkpoint_and_a_foreign_file_are_refused() {
     process.tick(2..4);
     let again = process.pre_commit(1, 0);
     let error = process.publish(1, &again).unwrap_err().to_string();
-    assert!(error.contains("checkpoint 5 was already"), "{error}");
+    assert!(error.contains("checkpoint 1 is older than 5"), "{error}");
 
     process.tick(4..6);
     let six = process.pre_commit(6, 0);
@@ -398,14 +407,19 @@ fn only_the_own_leftovers_are_swept() {
     drop(lost);
     let other = SinkName::new("job-2", "sink/1").staging(&test.root());
     std::fs::create_dir_all(&other).unwrap();
-    std::fs::write(other.join("g0-w0-0.json"), "").unwrap();
-    assert_eq!(test.staged(), 2);
+    std::fs::write(other.join("01010101-g0-w0-0.json"), "").unwrap();
+    // One that has not published yet may still do so.
+    let unknown = SinkName::new("job-1", "sink/1")
+        .staging(&test.root())
+        .join("0909abcd-g0-w0-0.json");
+    std::fs::write(&unknown, "").unwrap();
+    assert_eq!(test.staged(), 3);
     let mut process = Process::start(&test, 2);
     process.tick(0..2);
     let one = process.pre_commit(1, 0);
     process.publish(1, &one).unwrap();
-    assert_eq!(test.staged(), 0);
-    assert!(other.join("g0-w0-0.json").exists());
+    assert_eq!(test.staged(), 1);
+    assert!(unknown.exists() && other.join("01010101-g0-w0-0.json").exists());
     assert_eq!(test.visible(), [0, 1]);
 }
 

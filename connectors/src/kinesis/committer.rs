@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidemill_engine::Result;
 use tidemill_engine::sink::{CommitterContext, PublishPermit, SinkCommitter};
-use tidemill_shards::{PublishRequest, ShardAccess, StagedRef};
+use tidemill_shards::{PublishRequest, ShardAccess, StagedRef, Uuid};
 
 /// Publishes for the whole job.
 pub(super) struct KinesisCommitter {
@@ -45,8 +45,10 @@ impl SinkCommitter for KinesisCommitter {
             let request = PublishRequest {
                 job: self.context.job.clone(),
                 sink: self.context.uid.clone(),
+                lineage: Uuid(permit.lineage.to_bytes()),
                 checkpoint: permit.checkpoint,
                 generation: permit.generation,
+                decided_by: Uuid(permit.decided_by.to_bytes()),
                 staged,
             };
             self.shards

@@ -1,5 +1,7 @@
 use super::*;
-use crate::conformance::sink::{Process, SinkUnderTest, check_at_least_once, check_exactly_once, schema};
+use crate::conformance::sink::{
+    Process, SinkUnderTest, check_at_least_once, check_exactly_once, check_run_again_without_checkpoints, schema,
+};
 use crate::conformance::source::Reading;
 use crate::conformance::{lines, runtime};
 use crate::table::MetadataColumn;
@@ -411,6 +413,14 @@ impl SinkUnderTest for Written {
 #[test]
 fn exactly_once_output_conforms() {
     check_exactly_once(&Written {
+        store: Store::new(2),
+        options: Vec::new(),
+    });
+}
+
+#[test]
+fn a_run_without_the_checkpoints_of_the_one_before_adds_its_records() {
+    check_run_again_without_checkpoints(&Written {
         store: Store::new(2),
         options: Vec::new(),
     });

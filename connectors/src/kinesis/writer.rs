@@ -17,7 +17,7 @@ use tidemill_engine::operator::{Progress, TickClose};
 use tidemill_engine::sink::{DeliveryGuarantee, PreCommit, PreCommitId, SinkContext, SinkWriter};
 use tidemill_engine::{Error, Result};
 use tidemill_shards::limits::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
-use tidemill_shards::{PutEntry, ShardAccess, StageRequest, StreamName};
+use tidemill_shards::{PutEntry, ShardAccess, StageRequest, StreamName, Uuid};
 
 /// Bytes that are staged together.
 const STAGE_BYTES: usize = 2 << 20;
@@ -87,6 +87,7 @@ impl KinesisWriter {
             job: self.context.job.clone(),
             sink: self.context.uid.clone(),
             stream: self.stream.clone(),
+            lineage: Uuid(self.context.lineage.to_bytes()),
             checkpoint,
             attempt,
             worker: u32::try_from(self.context.worker).unwrap_or(u32::MAX),

@@ -99,11 +99,7 @@ impl From<Error> for Failure {
 impl From<checkpoints::Error> for Failure {
     fn from(error: checkpoints::Error) -> Self {
         let refused = match (error.kind(), &error) {
-            // Its answer was lost, and with it what we know of our sinks: the successor restores it.
-            (_, checkpoints::Error::DecidedEarlier { .. }) => {
-                return Failure::Job(Error::Checkpoint(error.to_string()));
-            }
-            (ErrorKind::Fenced, _) => return Failure::Job(Error::Fenced),
+            (ErrorKind::Fenced, _) => return Failure::Job(Error::of_checkpoints(&error)),
             (_, checkpoints::Error::SavepointExists { .. } | checkpoints::Error::InvalidName { .. }) => true,
             _ => false,
         };
@@ -225,7 +221,7 @@ impl Coordinator {
             && let Err(error) = protocol.gc(options.retained).await
         {
             if error.kind() == ErrorKind::Fenced {
-                return Err(Failure::Job(Error::Fenced));
+                return Err(Failure::Job(Error::of_checkpoints(&error)));
             }
             // What is left lying is found again by the next collection.
             tracing::warn!(%error, "old checkpoints could not be collected");
@@ -357,6 +353,8 @@ pub(super) async fn publish(
     let permit = PublishPermit {
         checkpoint: permit.checkpoint.0,
         generation: permit.generation.0,
+        lineage: permit.lineage,
+        decided_by: permit.decided_by,
     };
     for (uid, committer) in committers {
         let bytes: Vec<Vec<u8>> = committables

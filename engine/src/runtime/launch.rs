@@ -35,6 +35,10 @@ pub(crate) fn launch(
         None => (None, None),
     };
     let generation = protocol.as_ref().map_or(0, |protocol| protocol.generation().0);
+    let lineage = protocol
+        .as_ref()
+        .map(checkpoints::Coordinator::lineage)
+        .unwrap_or_default();
     let key_groups = restored
         .as_ref()
         .map_or(config.key_groups, |manifest| manifest.snapshot.key_group_count);
@@ -111,6 +115,7 @@ pub(crate) fn launch(
         config,
         key_groups,
         generation,
+        lineage,
         state,
         start,
         tables,

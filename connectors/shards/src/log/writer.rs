@@ -465,20 +465,12 @@ impl Writer {
         publication: Publication,
         staged: Result<Vec<(Uuid, StreamName, StagedExtent)>, StoreError>,
     ) -> Result<PublishOutcome, StoreError> {
-        let Publication { checkpoint, generation } = publication;
-        match decide(self.state.publication(&job, &sink), checkpoint, generation) {
-            Decision::StaleCheckpoint(last) => Err(StoreError::StaleCheckpoint {
-                job,
-                sink,
-                checkpoint,
-                published: last.checkpoint,
-            }),
-            Decision::StaleGeneration(last) => Err(StoreError::StaleGeneration {
-                job,
-                sink,
-                generation,
-                newest: last.generation,
-            }),
+        let last = self.state.publication(&job, &sink);
+        let decision = decide(self.state.retired(&job), last.as_ref(), &publication);
+        if let Some(refusal) = decision.refusal(&job, &sink, &publication) {
+            return Err(refusal);
+        }
+        match decision {
             Decision::Replay => Ok(PublishOutcome::Replayed),
             Decision::ReplayAndFence => {
                 self.control(&Control::Published {
@@ -489,7 +481,7 @@ impl Writer {
                 });
                 Ok(PublishOutcome::Replayed)
             }
-            Decision::Publish => {
+            _ => {
                 let staged = staged?;
                 let known: usize = self
                     .state

@@ -45,6 +45,7 @@ fn every_prefix_of_the_disk_operations_recovers_what_was_acknowledged() {
                     job: "j".into(),
                     sink: "k".into(),
                     stream: name("s"),
+                    lineage: LINEAGE,
                     checkpoint: 1,
                     attempt: 1,
                     worker: 0,
@@ -54,8 +55,10 @@ fn every_prefix_of_the_disk_operations_recovers_what_was_acknowledged() {
                 let request = PublishRequest {
                     job: "j".into(),
                     sink: "k".into(),
+                    lineage: LINEAGE,
                     checkpoint: 1,
                     generation: 1,
+                    decided_by: DECIDER,
                     staged: vec![staged],
                 };
                 store.publish(request).await.unwrap();

@@ -51,6 +51,8 @@ pub mod cli;
 mod demo;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "server")]
+mod timestamp;
 
 pub use environment::JobEnvironment;
 pub use rust_job::{BoxError, run_job};

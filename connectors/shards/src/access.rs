@@ -139,6 +139,9 @@ pub struct Located {
     pub extents: Vec<Extent>,
     /// Behind all records that are visible now.
     pub latest: Position,
+    /// Records that arrived before this moment are older than the stream's retention and are not read, milliseconds since
+    /// 1970. An extent may hold some.
+    pub trim_before_ms: u64,
     /// The shard is closed, so nothing will come behind `latest`.
     pub closed: bool,
     /// The store's clock, milliseconds since 1970.

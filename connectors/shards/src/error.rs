@@ -4,7 +4,9 @@ use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hashkey::{HashKey, HashRange};
 use crate::ids::{ShardId, StreamName, Uuid};
+use crate::lifecycle::StreamStatus;
 
 /// Who must act on an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -109,6 +111,47 @@ pub enum StoreError {
     /// Another limit of the store.
     #[error("{0}")]
     Limit(String),
+    /// A change is under way, or the stream is not there yet or not any more.
+    #[error("stream {stream} is {status}: wait until it is ACTIVE")]
+    StreamBusy {
+        /// The stream.
+        stream: StreamName,
+        /// Its state.
+        status: StreamStatus,
+    },
+    /// A closed shard cannot be split or merged again.
+    #[error("shard {shard} of stream {stream} is closed: split or merge open shards, its children among them")]
+    ShardClosed {
+        /// The stream.
+        stream: StreamName,
+        /// The shard.
+        shard: ShardId,
+    },
+    /// Only neighbours can be merged.
+    #[error("shards {shard} and {adjacent} of stream {stream} are not neighbours: their hash keys must adjoin")]
+    NotAdjacent {
+        /// The stream.
+        stream: StreamName,
+        /// The one shard.
+        shard: ShardId,
+        /// The other shard.
+        adjacent: ShardId,
+    },
+    /// A shard cannot be split there.
+    #[error(
+        "shard {shard} of stream {stream} cannot be split at hash key {at}: choose one greater than {} and less than {}",
+        range.start.0.saturating_add(1), range.end
+    )]
+    SplitPoint {
+        /// The stream.
+        stream: StreamName,
+        /// The shard.
+        shard: ShardId,
+        /// Where the second child was to start.
+        at: HashKey,
+        /// The shard's range.
+        range: HashRange,
+    },
     /// The checkpoint is older than the last published one of this job and sink.
     #[error(
         "{job}/{sink}: checkpoint {checkpoint} is older than {published}, which is already published: the job's checkpoints were put \
@@ -240,8 +283,11 @@ impl StoreError {
             | Self::ForeignPosition { .. }
             | Self::ShardLimit { .. }
             | Self::Limit(_)
+            | Self::ShardClosed { .. }
+            | Self::NotAdjacent { .. }
+            | Self::SplitPoint { .. }
             | Self::StagedMismatch { .. } => ErrorKind::User,
-            Self::StreamExists(_) | Self::Locked { .. } => ErrorKind::Conflict,
+            Self::StreamExists(_) | Self::StreamBusy { .. } | Self::Locked { .. } => ErrorKind::Conflict,
             Self::StaleCheckpoint { .. }
             | Self::StaleGeneration { .. }
             | Self::RetiredLineage { .. }

@@ -123,6 +123,32 @@ impl ApiError {
             StoreError::ShardNotFound { stream, shard } => Self::not_found(format!(
                 "Could not find shard {shard} in stream {stream} under account {account}."
             )),
+            StoreError::StreamBusy { stream, status } => Self::in_use(format!(
+                "Stream {stream} under account {account} not ACTIVE, instead in state {status}"
+            )),
+            StoreError::ShardClosed { stream, shard } => Self::invalid_argument(format!(
+                "Shard {shard} in stream {stream} under account {account} has already been merged or split, and thus is \
+                 not eligible for merging or splitting."
+            )),
+            StoreError::NotAdjacent {
+                stream,
+                shard,
+                adjacent,
+            } => Self::invalid_argument(format!(
+                "Shards {shard} and {adjacent} in stream {stream} under account {account} are not an adjacent pair of \
+                 shards eligible for merging"
+            )),
+            StoreError::SplitPoint {
+                stream,
+                shard,
+                at,
+                range,
+            } => Self::invalid_argument(format!(
+                "NewStartingHashKey {at} used in SplitShard() on shard {shard} in stream {stream} under account \
+                 {account} is not both greater than one plus the shard's StartingHashKey {} and less than the shard's \
+                 EndingHashKey {}.",
+                range.start, range.end
+            )),
             other => match other.kind() {
                 ErrorKind::User => Self::invalid_argument(other.to_string()),
                 ErrorKind::Conflict | ErrorKind::Fenced => Self::in_use(other.to_string()),

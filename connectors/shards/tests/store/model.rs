@@ -159,7 +159,7 @@ async fn run(steps: Vec<Step>) {
 }
 
 /// Replays nothing: moves the files into a disk whose journal starts with them, written and synced.
-fn settle(disk: SimDisk, store: &mut ShardStore, clock: &ManualClock) -> SimDisk {
+pub(crate) fn settle(disk: SimDisk, store: &mut ShardStore, clock: &ManualClock) -> SimDisk {
     use tidemill_shards::env::Disk;
     let settled = SimDisk::new();
     for file in disk.list().unwrap() {

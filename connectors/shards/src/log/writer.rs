@@ -16,8 +16,6 @@
 mod metadata;
 mod reroute;
 
-pub(crate) use reroute::hash_key;
-
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -46,6 +44,8 @@ use crate::state::{Control, PublishedFrame, SealedAt, State};
 use crate::stream::{CreateStream, StreamMeta};
 use crate::update::{StreamUpdate, StreamUpdated};
 use crate::view::{Effect, View};
+
+pub(crate) use reroute::hash_key;
 
 /// What a record was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,13 +8,12 @@
 //! Everything goes through the doors that users have: the Kinesis API, REST, and signals.
 //!
 //! File map: [`kinesis`] the client, [`producer`] makes clicks, [`recount`] counts them again, [`screen`] shows what
-//! happens, [`timestamp`] reads and writes times.
+//! happens.
 
 mod kinesis;
 mod producer;
 mod recount;
 mod screen;
-mod timestamp;
 
 use crate::cli::client::Client;
 use crate::logging::LogFormat;

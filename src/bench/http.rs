@@ -203,13 +203,7 @@ impl Sender {
             Protocol::Json => "application/x-amz-json-1.1",
             Protocol::Cbor => "application/x-amz-cbor-1.1",
         };
-        let request = self
-            .client
-            .http()
-            .post(self.client.url().clone())
-            .header("Content-Type", content_type)
-            .header("X-Amz-Target", "Kinesis_20131202.PutRecords")
-            .body(self.body.clone());
+        let request = self.client.request("PutRecords", content_type).body(self.body.clone());
         let response = request.send().await.map_err(|error| error.to_string())?;
         let status = response.status();
         let answer = response.bytes().await.map_err(|error| error.to_string())?;

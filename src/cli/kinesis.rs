@@ -1,13 +1,18 @@
 //! A client of the Kinesis API over HTTP, JSON 1.1, without credentials: what `tidemill stream` and the benchmarks speak.
 //!
-//! It sends what an AWS SDK would send, so it works against every endpoint that does not check signatures.
+//! It sends what an AWS SDK would send, so it works against every endpoint that does not check signatures. Some of those
+//! find out by the `Authorization` header which service and region is meant: it has the header's form, with the access key
+//! `anonymous` and a signature of zeros. The region is that of `AWS_REGION` or `AWS_DEFAULT_REGION`, or `us-east-1`.
 
 use super::client::http_client;
 use crate::timestamp;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::time::Duration;
+use tidemill_engine::time::{SystemTime, TimeSource as _};
 
+/// The region that is meant when nobody says one.
+const REGION_DEFAULT: &str = "us-east-1";
 /// How long an answer may take: a server that is silent for longer is gone.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a stream may take to become active.
@@ -216,6 +221,7 @@ impl Shard {
 pub(crate) struct KinesisClient {
     url: url::Url,
     http: reqwest::Client,
+    region: String,
 }
 
 impl KinesisClient {
@@ -233,17 +239,25 @@ impl KinesisClient {
             return Err(wrong("this is no URL of a server".into()));
         }
         let http = http_client().map_err(|error| wrong(format!("cannot make an HTTP client: {error}")))?;
-        Ok(Self { url, http })
+        let region = ["AWS_REGION", "AWS_DEFAULT_REGION"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok().filter(|region| is_region(region)));
+        Ok(Self {
+            url,
+            http,
+            region: region.unwrap_or_else(|| REGION_DEFAULT.to_owned()),
+        })
     }
 
-    /// Returns the server's address.
-    pub(crate) fn url(&self) -> &url::Url {
-        &self.url
-    }
-
-    /// Returns the HTTP client below.
-    pub(crate) fn http(&self) -> &reqwest::Client {
-        &self.http
+    /// Makes a request of an operation; its body is in the encoding of `content_type`.
+    pub(crate) fn request(&self, operation: &str, content_type: &str) -> reqwest::RequestBuilder {
+        let (date, authorization) = unsigned(SystemTime::default().wall_ms(), &self.region);
+        self.http
+            .post(self.url.clone())
+            .header("Content-Type", content_type)
+            .header("X-Amz-Target", format!("Kinesis_20131202.{operation}"))
+            .header("X-Amz-Date", date)
+            .header("Authorization", authorization)
     }
 
     /// Calls an operation. Dropping the future leaves it open whether it takes effect.
@@ -256,11 +270,8 @@ impl KinesisClient {
             reason: super::client::causes(&error),
         };
         let request = self
-            .http
-            .post(self.url.clone())
+            .request(operation, "application/x-amz-json-1.1")
             .timeout(ANSWER_TIMEOUT)
-            .header("Content-Type", "application/x-amz-json-1.1")
-            .header("X-Amz-Target", format!("Kinesis_20131202.{operation}"))
             .body(body.to_string());
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
@@ -353,6 +364,25 @@ impl KinesisClient {
     }
 }
 
+fn is_region(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
+}
+
+/// The date and the authorization of a request that nobody signed.
+fn unsigned(now_ms: i64, region: &str) -> (String, String) {
+    let digits: String = timestamp::format(now_ms)[..19]
+        .chars()
+        .filter(char::is_ascii_digit)
+        .collect();
+    let (day, time) = digits.split_at(8);
+    let scope = format!("{day}/{region}/kinesis/aws4_request");
+    let authorization = format!(
+        "AWS4-HMAC-SHA256 Credential=anonymous/{scope}, SignedHeaders=host;x-amz-date;x-amz-target, Signature={}",
+        "0".repeat(64)
+    );
+    (format!("{day}T{time}Z"), authorization)
+}
+
 /// Reads a moment of an answer: seconds with a fraction. Returns milliseconds since 1970.
 pub(crate) fn moment_ms(value: Option<&Value>) -> Option<i64> {
     let seconds = value?.as_f64()?;
@@ -442,6 +472,15 @@ mod tests {
         assert_eq!(shard.parents, ["shardId-000000000000", "shardId-000000000001"]);
         assert!(shard.is_open());
         assert_eq!(Shard::read(&json!({ "ShardId": "x" })), None);
+    }
+
+    #[test]
+    fn an_unsigned_request_says_which_service_and_region_is_meant() {
+        let (date, authorization) = unsigned(1_795_414_233_007, "eu-west-1");
+        assert_eq!(date, "20261123T061033Z");
+        let scope = "AWS4-HMAC-SHA256 Credential=anonymous/20261123/eu-west-1/kinesis/aws4_request, ";
+        assert!(authorization.starts_with(scope), "{authorization}");
+        assert!(is_region("us-east-1") && !is_region("") && !is_region("a b") && !is_region("a/b"));
     }
 
     #[test]

@@ -161,9 +161,11 @@ mod tests {
     use crate::jobs::remote_store::RemoteStore;
     use tidemill_shards::{
         CreateStream, PublishOutcome, PublishRequest, PutEntry, ReadFrom, ReadLimits, ShardAccess, ShardId, ShardRef,
-        ShardStore, StageRequest, StoreOptions, StreamName,
+        ShardStore, StageRequest, StoreOptions, StreamName, Uuid,
     };
 
+    const LINEAGE: Uuid = Uuid([1; 16]);
+    const DECIDER: Uuid = Uuid([2; 16]);
     const ALL: ReadLimits = ReadLimits {
         records_max: 1_000,
         bytes_max: 1 << 20,
@@ -231,6 +233,7 @@ mod tests {
             job,
             sink,
             stream: stream.clone(),
+            lineage: LINEAGE,
             checkpoint: 1,
             attempt: 1,
             worker: 0,
@@ -264,8 +267,10 @@ mod tests {
         let publish = PublishRequest {
             job: "j".into(),
             sink: "s".into(),
+            lineage: LINEAGE,
             checkpoint: 1,
             generation: 1,
+            decided_by: DECIDER,
             staged: vec![staged],
         };
         assert_eq!(
@@ -301,8 +306,10 @@ mod tests {
         let publish = PublishRequest {
             job: "k".into(),
             sink: "s".into(),
+            lineage: LINEAGE,
             checkpoint: 1,
             generation: 9,
+            decided_by: DECIDER,
             staged: vec![],
         };
         assert!(matches!(

@@ -4,9 +4,12 @@
 
 mod e2e {
     mod bad_input;
+    mod commands;
     mod happy_path;
     mod processes;
+    mod run_again;
     mod rust_job;
     mod sql;
     mod stream;
+    mod stops;
 }

@@ -43,7 +43,7 @@ mod index;
 pub mod kinesis;
 pub mod limits;
 mod log;
-mod publications;
+pub mod publications;
 mod reader;
 mod sequence;
 mod state;

@@ -20,6 +20,10 @@ pub const BATCH_BYTES_MAX: usize = 8 << 20;
 pub const BATCH_COMMANDS_MAX: usize = 16 << 10;
 /// Bytes of one append command; a larger request is cut into several.
 pub const COMMAND_BYTES_MAX: usize = 4 << 20;
+/// Milliseconds before the log asks a full disk for another segment again.
+pub const ROOM_RETRY_MS: u64 = 1_000;
+/// Milliseconds between two lines about requests that the log refuses.
+pub const REFUSALS_TOLD_MS: u64 = 10_000;
 /// Payload of one frame.
 pub const FRAME_PAYLOAD_BYTES_MAX: usize = 32 << 20;
 /// A frame of records is closed at this size, so that reading a few records does not read many.
@@ -47,6 +51,8 @@ pub const SHARDS_MAX: u32 = 20_000;
 pub const ON_DEMAND_SHARDS: u32 = 4;
 /// Sinks whose last publish is remembered.
 pub const PUBLICATIONS_MAX: usize = 100_000;
+/// Lineages of a job that are remembered as over: a process of an earlier run, still alive, is refused for that many runs.
+pub const RETIRED_LINEAGES_MAX: usize = 256;
 /// Characters of a job's or a sink's name.
 pub const SINK_NAME_CHARS_MAX: usize = 512;
 

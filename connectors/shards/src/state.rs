@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{SegmentNumber, ShardKey, StreamName, Uuid};
-use crate::publications::Publication;
+use crate::publications::{self, Publication};
 use crate::stream::StreamMeta;
 
 /// Counters of a shard.
@@ -98,6 +98,9 @@ pub(crate) struct State {
     #[serde(with = "sorted")]
     pub(crate) shards: HashMap<ShardKey, ShardState>,
     pub(crate) publications: BTreeMap<String, BTreeMap<String, Publication>>,
+    /// Job -> lineages of its checkpoints that are over.
+    #[serde(default)]
+    pub(crate) retired: BTreeMap<String, Vec<Uuid>>,
     /// Set in snapshots.
     pub(crate) before: Option<SealedAt>,
 }
@@ -113,6 +116,7 @@ impl State {
             streams: BTreeMap::new(),
             shards: HashMap::new(),
             publications: BTreeMap::new(),
+            retired: BTreeMap::new(),
             before: None,
         }
     }
@@ -156,10 +160,15 @@ impl State {
                 publication,
                 frames,
             } => {
-                self.publications
-                    .entry(job.clone())
-                    .or_default()
-                    .insert(sink.clone(), *publication);
+                let sinks = self.publications.entry(job.clone()).or_default();
+                let before = sinks.values().find(|before| before.lineage != publication.lineage);
+                if before.is_some() || self.retired.contains_key(job) {
+                    let retired = self.retired.entry(job.clone()).or_default();
+                    for before in sinks.values() {
+                        publications::retire(retired, before.lineage, publication.lineage);
+                    }
+                }
+                sinks.insert(sink.clone(), *publication);
                 for frame in frames {
                     if let Some(shard) = self.shards.get_mut(&frame.shard) {
                         shard.advance(frame.first + u64::from(frame.records) - 1, frame.arrival_ms);
@@ -168,6 +177,7 @@ impl State {
             }
             Control::JobForgotten { job } => {
                 self.publications.remove(job);
+                self.retired.remove(job);
             }
         }
     }
@@ -175,6 +185,11 @@ impl State {
     /// The last publish of a job and sink.
     pub(crate) fn publication(&self, job: &str, sink: &str) -> Option<Publication> {
         self.publications.get(job)?.get(sink).copied()
+    }
+
+    /// The lineages of a job that are over.
+    pub(crate) fn retired(&self, job: &str) -> &[Uuid] {
+        self.retired.get(job).map_or(&[], Vec::as_slice)
     }
 
     /// Shards of all streams.
@@ -269,8 +284,10 @@ mod tests {
             arrival_ms: 9,
         }];
         let publication = Publication {
+            lineage: Uuid([1; 16]),
             checkpoint: 1,
             generation: 1,
+            decided_by: Uuid([1; 16]),
         };
         for control in [
             Control::StreamCreated(stream("a", 1)),

@@ -22,6 +22,7 @@ use super::housekeeping::{Housekeeper, Housekeeping};
 use super::index_file::IndexFile;
 use super::names;
 use super::recovery::{Active, Recovered};
+use super::refusals::{Refusals, lies_within};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::access::{DurablePosition, PublishOutcome, PutEntry, StagedExtent};
 use crate::env::Environment;
@@ -168,6 +169,9 @@ pub(crate) struct Writer {
     active: Option<Active>,
     prepared: VecDeque<Segment>,
     housekeeper: Housekeeper,
+    /// Why there was no next segment, and when that was: a full disk is not asked again for each batch.
+    no_segment: Option<(StoreError, u64)>,
+    refusals: Refusals,
     draft: Draft,
     effects: Vec<Effect>,
     /// Staged extents and index entries name a place; until the batch is placed it counts from the batch's start.
@@ -200,6 +204,8 @@ impl Writer {
             active,
             prepared,
             housekeeper,
+            no_segment: None,
+            refusals: Refusals::default(),
             draft: Draft::default(),
             effects: Vec::new(),
             answers: Vec::new(),
@@ -244,14 +250,12 @@ impl Writer {
 
     /// One group commit.
     fn batch(&mut self, batch: &mut Vec<Queued>, bytes: usize) {
-        if let Some(failure) = self.view.failure() {
-            batch
-                .drain(..)
-                .for_each(|queued| queued.command.refuse(failure.clone()));
-            return;
-        }
-        if let Err(error) = self.reserve(bytes) {
-            // Nothing has been written or decided: the log is as before.
+        // Without room nothing has been written or decided: the log is as before.
+        let ready = self.view.failure().cloned().map_or(Ok(()), Err);
+        if let Err(error) = ready.and_then(|()| self.reserve(bytes)) {
+            if let Some(requests) = self.refusals.add(batch.len(), self.environment.clock.now_ms()) {
+                tracing::error!(requests, %error, "the log refuses appends");
+            }
             batch.drain(..).for_each(|queued| queued.command.refuse(error.clone()));
             return;
         }
@@ -461,20 +465,12 @@ impl Writer {
         publication: Publication,
         staged: Result<Vec<(Uuid, StreamName, StagedExtent)>, StoreError>,
     ) -> Result<PublishOutcome, StoreError> {
-        let Publication { checkpoint, generation } = publication;
-        match decide(self.state.publication(&job, &sink), checkpoint, generation) {
-            Decision::StaleCheckpoint(last) => Err(StoreError::StaleCheckpoint {
-                job,
-                sink,
-                checkpoint,
-                published: last.checkpoint,
-            }),
-            Decision::StaleGeneration(last) => Err(StoreError::StaleGeneration {
-                job,
-                sink,
-                generation,
-                newest: last.generation,
-            }),
+        let last = self.state.publication(&job, &sink);
+        let decision = decide(self.state.retired(&job), last.as_ref(), &publication);
+        if let Some(refusal) = decision.refusal(&job, &sink, &publication) {
+            return Err(refusal);
+        }
+        match decision {
             Decision::Replay => Ok(PublishOutcome::Replayed),
             Decision::ReplayAndFence => {
                 self.control(&Control::Published {
@@ -485,7 +481,7 @@ impl Writer {
                 });
                 Ok(PublishOutcome::Replayed)
             }
-            Decision::Publish => {
+            _ => {
                 let staged = staged?;
                 let known: usize = self
                     .state
@@ -629,6 +625,23 @@ impl Writer {
             return Ok(());
         }
         let now = self.environment.clock.now_ms();
+        if let Some((error, at_ms)) = &self.no_segment
+            && lies_within(*at_ms, now, limits::ROOM_RETRY_MS)
+        {
+            return Err(error.clone());
+        }
+        let begun = self.next_segment(bytes, now);
+        self.no_segment = begun.as_ref().err().map(|error| (error.clone(), now));
+        if begun.is_ok()
+            && let Some(requests) = self.refusals.end()
+        {
+            tracing::info!(requests, "the log takes appends again; so many requests were refused");
+        }
+        begun
+    }
+
+    /// Goes on in the next segment, with room for `bytes` behind the snapshot. After an error the log is as before.
+    fn next_segment(&mut self, bytes: u64, now: u64) -> Result<(), StoreError> {
         if let Some(active) = self
             .active
             .as_mut()
@@ -690,9 +703,15 @@ impl Writer {
             .and_then(|()| file.sync_data())
         {
             let failure = StoreError::Poisoned {
-                reason: format!("{}: {error}", names::segment(number)),
+                reason: format!(
+                    "{} in {}: {error}",
+                    names::segment(number),
+                    self.environment.disk.describe()
+                ),
             };
             tracing::error!(%failure, "the log is poisoned");
+            // That was the line about these.
+            self.refusals.add(self.answers.len(), self.environment.clock.now_ms());
             self.view.fail(failure.clone());
             return Err(failure);
         }

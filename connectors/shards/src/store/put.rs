@@ -114,7 +114,10 @@ pub(super) fn check_entry(entry: &PutEntry, record_kib_max: u32) -> Result<(), S
     let max = record_kib_max as usize * 1024;
     if bytes > max {
         return Err(StoreError::Invalid(format!(
-            "the record has {bytes} bytes with its key: the stream takes up to {max}"
+            "the record has {bytes} bytes with its key, and the stream takes up to {max} bytes: make the record smaller, \
+             or write to a stream that was created for larger ones (MaxRecordSizeInKiB is {record_kib_max} here, up to \
+             {} elsewhere)",
+            limits::RECORD_KIB_MAX
         )));
     }
     Ok(())

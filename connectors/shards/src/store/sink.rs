@@ -24,6 +24,7 @@ impl ShardStore {
             job,
             sink,
             stream,
+            lineage,
             checkpoint,
             attempt,
             worker,
@@ -82,6 +83,7 @@ impl ShardStore {
             sink,
             stream,
             stream_id: view.meta.id,
+            lineage,
             checkpoint,
             attempt,
             worker,
@@ -92,7 +94,8 @@ impl ShardStore {
     /// Makes staged records visible, all at once and once only.
     ///
     /// # Errors
-    /// [`StoreError::StaleCheckpoint`] and [`StoreError::StaleGeneration`]: the caller is fenced and must stop.
+    /// [`StoreError::StaleCheckpoint`], [`StoreError::StaleGeneration`], [`StoreError::RetiredLineage`] and
+    /// [`StoreError::RepeatedCheckpoint`]: the caller is fenced and must stop.
     /// [`StoreError::StagedMismatch`] when a reference is not of this job, sink and checkpoint, or the log does not
     /// hold what it says.
     pub async fn publish(&self, request: PublishRequest) -> Result<PublishOutcome, StoreError> {
@@ -114,12 +117,19 @@ impl ShardStore {
         let PublishRequest {
             job,
             sink,
+            lineage,
             checkpoint,
             generation,
+            decided_by,
             ..
         } = request;
         self.ask(bytes, |reply| {
-            let publication = Publication { checkpoint, generation };
+            let publication = Publication {
+                lineage,
+                checkpoint,
+                generation,
+                decided_by,
+            };
             Command::Publish(Box::new(PublishCommand {
                 job,
                 sink,
@@ -146,7 +156,11 @@ impl ShardStore {
         request: &PublishRequest,
     ) -> Result<Vec<(crate::ids::Uuid, crate::ids::StreamName, StagedExtent)>, StoreError> {
         let PublishRequest {
-            job, sink, checkpoint, ..
+            job,
+            sink,
+            lineage,
+            checkpoint,
+            ..
         } = request;
         let mismatch = |reason: String| StoreError::StagedMismatch {
             job: job.clone(),
@@ -157,10 +171,10 @@ impl ShardStore {
         let mut seen = std::collections::HashSet::new();
         let mut checked = Vec::new();
         for staged in &request.staged {
-            if (&staged.job, &staged.sink, &staged.checkpoint) != (job, sink, checkpoint) {
+            if (&staged.job, &staged.sink, &staged.lineage, &staged.checkpoint) != (job, sink, lineage, checkpoint) {
                 return Err(mismatch(format!(
-                    "a reference belongs to {}/{} checkpoint {}, not to checkpoint {checkpoint}",
-                    staged.job, staged.sink, staged.checkpoint
+                    "a reference belongs to {}/{} checkpoint {} (lineage {}), not to checkpoint {checkpoint} (lineage {lineage})",
+                    staged.job, staged.sink, staged.checkpoint, staged.lineage
                 )));
             }
             let view = self.view().stream(&staged.stream)?;

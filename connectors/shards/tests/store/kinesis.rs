@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidemill_shards::env::{ManualClock, SimDisk};
 use tidemill_shards::kinesis::{ApiResponse, KinesisApi, RequestContext};
+use tidemill_shards::limits::ROOM_RETRY_MS;
 use tidemill_shards::{ShardStore, StoreOptions};
 
 use crate::support::*;
@@ -669,6 +670,11 @@ fn puts_are_checked_and_answered_each() {
             let (name, message) = client.error(operation, body).await;
             assert_eq!(name, "InvalidArgumentException", "{message}");
         }
+        let large = json!({"StreamName": "s", "PartitionKey": "k", "Data": mebibyte});
+        let (_, message) = client.error("PutRecord", large).await;
+        assert!(message.contains("have 1048577 bytes"), "{message}");
+        assert!(message.contains("which is 1024, allows 1048576 bytes"), "{message}");
+        assert!(message.contains("greater MaxRecordSizeInKiB, up to 10240"), "{message}");
         let receipt = client.put("s", "k", "a").await;
         let body = json!({"StreamName": "s", "PartitionKey": "k", "Data": "", "SequenceNumberForOrdering": receipt["SequenceNumber"]});
         client.ok("PutRecord", body).await;
@@ -687,6 +693,36 @@ fn puts_are_checked_and_answered_each() {
                 json!({"StreamName": "large", "PartitionKey": "k", "Data": mebibyte}),
             )
             .await;
+    });
+}
+
+#[test]
+fn a_full_disk_is_an_internal_failure_to_repeat_and_readers_go_on() {
+    block_on(async {
+        let disk = SimDisk::new();
+        let client = Client::new(&disk);
+        client.stream("s", 1).await;
+        client.put("s", "k", "stored").await;
+        disk.set_capacity(Some(disk.bytes()));
+        let large = json!({"StreamName": "s", "PartitionKey": "k", "Data": STANDARD.encode(vec![0u8; 9_000])});
+        let records =
+            json!({"StreamName": "s", "Records": [{"PartitionKey": "k", "Data": STANDARD.encode(vec![0u8; 9_000])}]});
+        for (operation, body) in [("PutRecord", &large), ("PutRecords", &records)] {
+            let (status, answer) = client.call(operation, body.clone()).await;
+            // Without a message, as the service answers it: SDKs repeat it.
+            assert_eq!(
+                (status, answer),
+                (500, json!({"__type": "InternalFailure"})),
+                "{operation}"
+            );
+        }
+        assert_eq!(client.api.store().failure(), None, "the log is not poisoned");
+        let iterator = client.iterator("s", json!({"ShardIteratorType": "TRIM_HORIZON"})).await;
+        let answer = client.ok("GetRecords", json!({"ShardIterator": iterator})).await;
+        assert_eq!(answer["Records"].as_array().unwrap().len(), 1);
+        disk.set_capacity(None);
+        client.clock.advance(ROOM_RETRY_MS);
+        client.ok("PutRecord", large).await;
     });
 }
 

@@ -111,6 +111,7 @@ async fn run(steps: Vec<Step>) {
                     job: "job".into(),
                     sink: "sink".into(),
                     stream: name(&text),
+                    lineage: LINEAGE,
                     checkpoint,
                     attempt: 0,
                     worker: 0,
@@ -120,8 +121,10 @@ async fn run(steps: Vec<Step>) {
                 let publish = || PublishRequest {
                     job: "job".into(),
                     sink: "sink".into(),
+                    lineage: LINEAGE,
                     checkpoint,
                     generation: 1,
+                    decided_by: DECIDER,
                     staged: staged.clone(),
                 };
                 store.publish(publish()).await.unwrap();

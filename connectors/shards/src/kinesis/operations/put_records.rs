@@ -86,8 +86,11 @@ pub(super) fn record_bytes(entry: &PutEntry, meta: &StreamMeta) -> Result<usize,
     let max = meta.record_kib_max as usize * 1024;
     if bytes > max {
         return Err(ApiError::invalid_argument(format!(
-            "Record size exceeds the stream's limit: data and partition key have {bytes} bytes, MaxRecordSizeInKiB \
-             allows {max}."
+            "Record size exceeds the stream's limit: data and partition key have {bytes} bytes, and \
+             MaxRecordSizeInKiB, which is {}, allows {max} bytes. Make the record smaller, or create the stream with a \
+             greater MaxRecordSizeInKiB, up to {}.",
+            meta.record_kib_max,
+            limits::RECORD_KIB_MAX
         )));
     }
     Ok(bytes)

@@ -10,6 +10,6 @@ mod e2e {
     mod run_again;
     mod rust_job;
     mod sql;
-    mod stream;
     mod stops;
+    mod stream;
 }

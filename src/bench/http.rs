@@ -150,7 +150,8 @@ async fn measure_all(
                 Load::Closed { in_flight } => closed_loop(&sender, in_flight, options.duration).await?,
                 Load::Open { rate } => open_loop(&sender, rate, options.duration).await?,
             };
-            let elapsed = started.elapsed().as_secs_f64();
+            // An open loop ends one interval after its last request, not with its answer.
+            let elapsed = started.elapsed().max(options.duration).as_secs_f64();
             let after = (own_cpu()?, process.map(cpu_of).transpose()?);
             let records = (latencies.len() * REQUEST_RECORDS) as f64;
             let per_record = |spent: Duration| spent.as_secs_f64() * 1e6 / records;

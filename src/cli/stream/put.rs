@@ -141,6 +141,7 @@ pub(super) async fn put(arguments: PutArguments, stop: watch::Receiver<bool>) ->
         started: Instant::now(),
         counts: Counts::default(),
         told: Duration::ZERO,
+        is_troubled: false,
     };
     let result = putting.run(chunks, stop).await;
     putting.tell_summary()?;
@@ -156,6 +157,8 @@ struct Putting<'a> {
     counts: Counts,
     /// When progress was told last.
     told: Duration,
+    /// A failure has been told, and no success yet.
+    is_troubled: bool,
 }
 
 impl Putting<'_> {
@@ -248,6 +251,10 @@ impl Putting<'_> {
                     let tried = format!("{} was tried {ATTEMPTS_MAX} times", place(&batch));
                     return Err(Failure::from(error).after(tried));
                 }
+                if !self.is_troubled {
+                    self.is_troubled = true;
+                    note(format_args!("note: {error}\nnote: trying again"));
+                }
                 self.counts.unanswered += 1;
                 self.queue.put_back(batch);
                 return Ok(true);
@@ -258,6 +265,7 @@ impl Putting<'_> {
         let results = results
             .filter(|results| results.len() == batch.len())
             .ok_or_else(|| self.client.incomplete("PutRecords", "Records"))?;
+        self.is_troubled = false;
         let mut refused = Vec::new();
         for (entry, result) in batch.into_iter().zip(results) {
             let Some(code) = result.get("ErrorCode").and_then(Value::as_str) else {

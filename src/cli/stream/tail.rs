@@ -24,7 +24,7 @@ mod printer;
 use super::Endpoint;
 use super::failure::{Failure, Reader, note, written};
 use super::values::{From, parse_from, parse_shard};
-use crate::cli::kinesis::{KinesisClient, KinesisError};
+use crate::cli::kinesis::{KinesisClient, KinesisError, Shard};
 use clap::{ArgGroup, Args};
 use cursor::{Cursor, Page, Start};
 use futures::StreamExt as _;
@@ -209,7 +209,7 @@ impl Tailing<'_> {
                 return Ok(());
             }
             for ended in self.merge.take_ended() {
-                let shards = self.client.shards(&self.arguments.name).await?;
+                let shards = self.shards().await?;
                 let starts = self.lineage.end(&ended, shards);
                 if !self.arguments.shards.is_empty() && !self.lineage.children(&ended).is_empty() {
                     let children = self.lineage.children(&ended).join(" and ");
@@ -244,6 +244,20 @@ impl Tailing<'_> {
                         return Ok(());
                     }
                 }
+            }
+        }
+    }
+
+    /// All shards that there are now; a server that is away is waited for.
+    async fn shards(&self) -> Result<Vec<Shard>, KinesisError> {
+        let mut attempts = 0;
+        loop {
+            match self.client.shards(&self.arguments.name).await {
+                Err(error) if error.is_transient() && attempts < ATTEMPTS_MAX => {
+                    tokio::time::sleep(retry_delay(attempts)).await;
+                    attempts += 1;
+                }
+                other => return other,
             }
         }
     }
@@ -346,7 +360,7 @@ impl Tailing<'_> {
                 }
                 // The others go on meanwhile.
                 self.merge.leave_out(&shard);
-                let delay = (RETRY_DELAY * 2u32.pow(attempts.min(10))).min(RETRY_DELAY_MAX);
+                let delay = retry_delay(attempts);
                 self.idle.insert(
                     shard,
                     Idle {
@@ -381,6 +395,11 @@ impl Tailing<'_> {
             Reader::Gone => Next::Enough,
         })
     }
+}
+
+/// The wait after so many failures in a row.
+fn retry_delay(attempts: u32) -> Duration {
+    (RETRY_DELAY * 2u32.pow(attempts.min(10))).min(RETRY_DELAY_MAX)
 }
 
 /// Says whether the other end of a pipe is closed; nothing needs to be written for that.

@@ -453,23 +453,10 @@ fn print_job(job: &Value) -> String {
 
 /// Writes rows in columns as wide as they need to be.
 fn table(titles: &[&str], fields: &[&str], rows: &[Value]) -> String {
-    let mut cells: Vec<Vec<String>> = vec![titles.iter().map(|title| (*title).to_owned()).collect()];
-    cells.extend(
-        rows.iter()
-            .map(|row| fields.iter().map(|field| cell(row, field)).collect()),
-    );
-    let widths: Vec<usize> = (0..titles.len())
-        .map(|at| cells.iter().map(|row| row[at].chars().count()).max().unwrap_or(0))
-        .collect();
-    let line = |row: &Vec<String>| {
-        let padded: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, &width)| format!("{cell:<width$}"))
-            .collect();
-        padded.join("  ").trim_end().to_owned()
-    };
-    cells.iter().map(line).collect::<Vec<_>>().join("\n")
+    let rows = rows
+        .iter()
+        .map(|row| fields.iter().map(|field| cell(row, field)).collect());
+    super::table::table(titles, rows.collect())
 }
 
 #[cfg(test)]

@@ -11,4 +11,5 @@ mod e2e {
     mod rust_job;
     mod sql;
     mod stops;
+    mod stream;
 }

@@ -30,7 +30,6 @@
 //! | `update`, `reshard`, `lifecycle` | changes of a stream: pure decisions |
 //! | `view`, `index` | what is durable, in memory |
 //! | `reader` | [`SegmentReader`] |
-//! | `capacity` | the service's limits per shard and second, where a stream asks for them |
 //! | [`mod@env`] | disk, clock and entropy as values |
 //! | [`kinesis`] | the `Kinesis_20131202` API |
 //! | [`limits`] | every limit by name |
@@ -39,7 +38,6 @@
 
 mod access;
 mod account;
-mod capacity;
 pub mod env;
 mod error;
 mod hashkey;
@@ -64,7 +62,6 @@ pub use access::{
     ReadBatch, ReadFrom, ReadLimits, Record, ShardAccess, ShardRef, SharedAccess, StageRequest, StagedExtent,
     StagedRef,
 };
-pub use capacity::Capacity;
 pub use error::{Corruption, ErrorKind, StoreError};
 pub use hashkey::{HashKey, HashRange};
 pub use ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};

@@ -97,18 +97,6 @@ pub const VALIDATION_ERRORS_MAX: usize = 10;
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 /// Tags of a stream.
 pub const TAGS_MAX: usize = 50;
-
-/// Records that a shard with enforced capacity takes in per second.
-pub const SHARD_WRITE_RECORDS: u64 = 1_000;
-/// Bytes, data and keys, that a shard with enforced capacity takes in per second.
-pub const SHARD_WRITE_BYTES: u64 = 1 << 20;
-/// Calls of GetRecords that a shard with enforced capacity answers per second.
-pub const SHARD_READ_CALLS: u64 = 5;
-/// Bytes that GetRecords gives out per shard and second with enforced capacity; each consumer with enhanced fan-out has
-/// as much for itself.
-pub const SHARD_READ_BYTES: u64 = 2 << 20;
-/// Minutes of load that are remembered of a shard with enforced capacity.
-pub const LOAD_MINUTES_MAX: usize = 24 * 60;
 /// Characters of a tag's key.
 pub const TAG_KEY_CHARS_MAX: usize = 128;
 /// Characters of a tag's value.

@@ -189,6 +189,7 @@ fn stage_request(checkpoint: u64, worker: u32, entries: Vec<PutEntry>) -> StageR
         job: "job".into(),
         sink: "sink".into(),
         stream: name("s"),
+        lineage: LINEAGE,
         checkpoint,
         attempt: 1,
         worker,
@@ -200,8 +201,10 @@ fn publish_request(checkpoint: u64, staged: Vec<StagedRef>) -> PublishRequest {
     PublishRequest {
         job: "job".into(),
         sink: "sink".into(),
+        lineage: LINEAGE,
         checkpoint,
         generation: 1,
+        decided_by: DECIDER,
         staged,
     }
 }

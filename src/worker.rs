@@ -281,7 +281,7 @@ fn failed(error: &tidemill_engine::Error) -> Ended {
 async fn read_server(mut socket: OwnedReadHalf, store: Arc<RemoteStore>, control: mpsc::UnboundedSender<ToWorker>) {
     loop {
         match frame::read::<ToWorker>(&mut socket, TO_WORKER).await {
-            Ok(ToWorker::StoreReply(id, reply)) => store.reply(id, reply),
+            Ok(ToWorker::StoreReply(id, reply)) => store.reply(id, *reply),
             Ok(ToWorker::StoreEvent(StoreEvent::Durable(position))) => store.durable(position),
             Ok(message) => {
                 let _ = control.send(message);

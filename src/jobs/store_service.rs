@@ -89,7 +89,7 @@ impl StoreSession {
                 Some(reply) => reply,
                 None => work.await,
             };
-            send(&frames, &ToWorker::StoreReply(id, reply)).await;
+            send(&frames, &ToWorker::StoreReply(id, Box::new(reply))).await;
             drop(permit);
         });
     }
@@ -107,7 +107,11 @@ async fn send(frames: &mpsc::Sender<Vec<u8>>, message: &ToWorker) -> bool {
         // A reply that is too large must not leave its caller waiting for ever.
         (Err(error), ToWorker::StoreReply(id, _)) => {
             let error = StoreError::Limit(format!("the answer does not fit: {error}"));
-            frame::encode(TO_WORKER, &ToWorker::StoreReply(*id, StoreReply::Error(error))).ok()
+            frame::encode(
+                TO_WORKER,
+                &ToWorker::StoreReply(*id, Box::new(StoreReply::Error(error))),
+            )
+            .ok()
         }
         (Err(_), _) => None,
     };
@@ -199,7 +203,7 @@ mod tests {
         tokio::spawn(async move {
             while let Some(bytes) = to_worker.recv().await {
                 match frame::read::<ToWorker>(&mut bytes.as_slice(), TO_WORKER).await.unwrap() {
-                    ToWorker::StoreReply(id, reply) => receiver.reply(id, reply),
+                    ToWorker::StoreReply(id, reply) => receiver.reply(id, *reply),
                     ToWorker::StoreEvent(StoreEvent::Durable(position)) => receiver.durable(position),
                     other => panic!("not about the store: {other:?}"),
                 }

@@ -225,7 +225,7 @@ pub(crate) enum ToWorker {
     /// Stop; answered by `Ended`, or by `StopRefused`.
     Stop(StopRequest),
     /// The answer to a store call.
-    StoreReply(RequestId, StoreReply),
+    StoreReply(RequestId, Box<StoreReply>),
     /// News of the store.
     StoreEvent(StoreEvent),
 }

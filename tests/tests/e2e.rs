@@ -12,4 +12,5 @@ mod e2e {
     mod sql;
     mod stops;
     mod stream;
+    mod stream_refusals;
 }

@@ -4,6 +4,7 @@
 
 mod e2e {
     mod bad_input;
+    mod bench;
     mod commands;
     mod happy_path;
     mod processes;
@@ -12,4 +13,5 @@ mod e2e {
     mod sql;
     mod stops;
     mod stream;
+    mod stream_refusals;
 }

@@ -38,9 +38,9 @@ use tokio::sync::{mpsc, watch};
 
 /// Chunks of input that wait.
 const CHUNKS_MAX: usize = 8;
-/// How often in a row one record, or a whole request, is sent in vain.
+/// Requests in a row of which nothing was stored.
 const ATTEMPTS_MAX: u32 = 30;
-/// The delay before a repetition; it doubles with each one in a row.
+/// The delay before a repetition; it doubles with each request of which nothing was stored.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 /// The longest such delay.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(3);
@@ -142,6 +142,7 @@ pub(super) async fn put(arguments: PutArguments, stop: watch::Receiver<bool>) ->
         counts: Counts::default(),
         told: Duration::ZERO,
         is_troubled: false,
+        failures: 0,
     };
     let result = putting.run(chunks, stop).await;
     putting.tell_summary()?;
@@ -159,6 +160,8 @@ struct Putting<'a> {
     told: Duration,
     /// A failure has been told, and no success yet.
     is_troubled: bool,
+    /// Requests in a row of which nothing was stored.
+    failures: u32,
 }
 
 impl Putting<'_> {
@@ -168,7 +171,6 @@ impl Putting<'_> {
         mut stop: watch::Receiver<bool>,
     ) -> Result<(), Failure> {
         let mut end: Option<Result<(), Failure>> = None;
-        let mut delay = RETRY_DELAY;
         loop {
             // Whatever has arrived goes into the next request, and a lone line goes at once.
             while end.is_none() && self.queue.has_room() {
@@ -197,15 +199,13 @@ impl Putting<'_> {
             let batch = self.queue.next(room);
             self.counts.held += u64::from(batch.is_held);
             let was_refused = self.send(batch.entries).await?;
-            delay = if was_refused {
+            if was_refused {
+                let delay = (RETRY_DELAY * 2u32.pow(self.failures.min(10))).min(RETRY_DELAY_MAX);
                 tokio::select! {
                     _ = stop.wait_for(|&stop| stop) => return Err(self.interrupted()),
                     () = tokio::time::sleep(delay) => {}
                 }
-                (delay * 2).min(RETRY_DELAY_MAX)
-            } else {
-                RETRY_DELAY
-            };
+            }
             self.tell_progress();
             if *stop.borrow() {
                 return Err(self.interrupted());
@@ -246,9 +246,9 @@ impl Putting<'_> {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) if error.is_transient() => {
-                let exhausted = batch.iter().any(|entry| entry.attempts >= ATTEMPTS_MAX);
-                if exhausted {
-                    let tried = format!("{} was tried {ATTEMPTS_MAX} times", place(&batch));
+                self.failures += 1;
+                if self.failures >= ATTEMPTS_MAX {
+                    let tried = format!("{}: tried {ATTEMPTS_MAX} times", place(&batch));
                     return Err(Failure::from(error).after(tried));
                 }
                 if !self.is_troubled {
@@ -267,21 +267,26 @@ impl Putting<'_> {
             .ok_or_else(|| self.client.incomplete("PutRecords", "Records"))?;
         self.is_troubled = false;
         let mut refused = Vec::new();
+        let mut reason = None;
         for (entry, result) in batch.into_iter().zip(results) {
             let Some(code) = result.get("ErrorCode").and_then(Value::as_str) else {
                 self.counts.records += 1;
                 self.counts.bytes += (entry.data.len() + entry.key.len()) as u64;
                 continue;
             };
-            if entry.attempts >= ATTEMPTS_MAX {
-                let message = result.get("ErrorMessage").and_then(Value::as_str).unwrap_or_default();
-                return Err(Failure::Failed(format!(
-                    "{}: refused {} times: {message} ({code}); check the server, or slow down with --rate",
-                    entry.place,
-                    entry.attempts + 1
-                )));
-            }
+            let message = result.get("ErrorMessage").and_then(Value::as_str).unwrap_or_default();
+            reason.get_or_insert_with(|| format!("{}: {message} ({code})", entry.place));
             refused.push(entry);
+        }
+        self.failures = if refused.len() == results.len() {
+            self.failures + 1
+        } else {
+            0
+        };
+        if let Some(reason) = reason.filter(|_| self.failures >= ATTEMPTS_MAX) {
+            return Err(Failure::Failed(format!(
+                "{reason}; nothing was stored by {ATTEMPTS_MAX} requests in a row; check the server"
+            )));
         }
         self.counts.retried += refused.len() as u64;
         let was_refused = !refused.is_empty();

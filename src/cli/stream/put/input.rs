@@ -136,12 +136,7 @@ impl<R: std::io::Read> Input<R> {
                 self.limits.record_bytes
             )));
         }
-        Ok(Some(Entry {
-            place,
-            key,
-            data,
-            attempts: 0,
-        }))
+        Ok(Some(Entry { place, key, data }))
     }
 
     /// Reads a line without its line feed, or everything; `None` at the end.

@@ -35,11 +35,11 @@ impl Pace {
         self.at = now;
         // Sending one by one at a high rate would be all overhead.
         let least = (self.burst / 2.0).max(1.0);
-        // A billionth of a record is not waited for.
-        if self.room + 1e-9 >= least {
-            Ok((self.room + 1e-9) as usize)
+        if self.room >= least {
+            Ok(self.room as usize)
         } else {
-            Err(Duration::from_secs_f64((least - self.room) / self.rate))
+            // Rounded up: a wait that is too short by a fraction of a nanosecond would come again and again as none.
+            Err(Duration::from_secs_f64((least - self.room) / self.rate) + Duration::from_nanos(1))
         }
     }
 
@@ -64,7 +64,10 @@ mod tests {
                         pace.took(room);
                         sent += room;
                     }
-                    Err(wait) => now += wait,
+                    Err(wait) => {
+                        assert!(!wait.is_zero(), "{rate}");
+                        now += wait;
+                    }
                 }
             }
             let (expected, burst) = (10 * rate as usize, (rate as usize / 10).max(1));

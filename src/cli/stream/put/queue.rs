@@ -39,8 +39,6 @@ pub(super) struct Entry {
     pub(super) key: String,
     /// Its data.
     pub(super) data: Vec<u8>,
-    /// How often it was sent in vain.
-    pub(super) attempts: u32,
 }
 
 impl Entry {
@@ -101,8 +99,7 @@ impl Queue {
 
     /// Puts records back that were refused, before all others. They were taken before those of the same key that wait.
     pub(super) fn put_back(&mut self, refused: Vec<Entry>) {
-        for mut entry in refused.into_iter().rev() {
-            entry.attempts += 1;
+        for entry in refused.into_iter().rev() {
             self.bytes += entry.bytes();
             self.waiting.push_front(entry);
         }
@@ -154,7 +151,6 @@ mod tests {
             place: Place::Line(line),
             key: key.into(),
             data: vec![b'x'; bytes],
-            attempts: 0,
         }
     }
 
@@ -195,7 +191,6 @@ mod tests {
         queue.put_back(batch.entries);
         let again = queue.next(500);
         assert_eq!(lines(&again), [1, 2]);
-        assert!(again.entries.iter().all(|entry| entry.attempts == 1));
         assert_eq!(lines(&queue.next(500)), [3]);
     }
 

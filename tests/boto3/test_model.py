@@ -16,6 +16,8 @@ MISSING = {name for name in MODEL.operation_names if "Queue" in name or "Channel
     "SubscribeToShard",
 }
 OPERATIONS = sorted(set(MODEL.operation_names) - MISSING)
+# botocore makes the endpoint of these, and refuses another type itself, validation or not.
+OF_ENDPOINT = {"StreamARN", "ResourceARN", "ConsumerARN", "StreamId"}
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +146,7 @@ def test_members_that_break_a_constraint(unchecked, operation):
 def test_members_of_another_type(unchecked, operation):
     shape = MODEL.operation_model(operation).input_shape
     for member, of in shape.members.items():
-        if of.type_name == "string":
+        if of.type_name == "string" and member not in OF_ENDPOINT:
             name, _ = error(unchecked, operation, **{**sound(shape), member: 5})
             assert name == "SerializationException", member
 

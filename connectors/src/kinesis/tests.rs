@@ -520,13 +520,15 @@ fn output_to_a_missing_stream_tells_how_to_create_it() {
         options: vec![("stream", "nosuch")],
     };
     let mut process = Process::start(&test, 1);
-    process.tick(0..4);
     let id = tidemill_engine::sink::PreCommitId {
         checkpoint: 1,
         attempt: 0,
     };
-    let pending = process.writers[0].pre_commit(id).unwrap();
-    let error = test.store.runtime.block_on(pending).unwrap_err().to_string();
+    // The stream is looked for in the background: whoever asks first after that is told.
+    let error = match process.writers[0].pre_commit(id) {
+        Ok(pending) => test.store.runtime.block_on(pending).unwrap_err().to_string(),
+        Err(error) => error.to_string(),
+    };
     assert!(error.contains("stream nosuch does not exist"), "{error}");
     assert!(
         error.contains(r#"{"StreamName": "nosuch", "ShardCount": 1}"#),

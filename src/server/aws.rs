@@ -13,14 +13,17 @@ use axum::routing::post;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_shards::ShardStore;
-use tidemill_shards::kinesis::{KinesisApi, RequestContext};
+use tidemill_shards::kinesis::{
+    KinesisApi, PRODUCER_EPOCH_HEADER, PRODUCER_ID_HEADER, PRODUCER_SEQUENCE_HEADER, ProducerHeaders, RequestContext,
+};
 use tidemill_shards::limits::BODY_BYTES_MAX;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// What scripts of a web page may read of an answer.
-const EXPOSED: HeaderValue =
-    HeaderValue::from_static("x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,Date");
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,x-tidemill-producer-outcome,Date",
+);
 
 #[derive(Clone)]
 struct AwsState {
@@ -62,10 +65,11 @@ async fn dispatch(state: &AwsState, headers: &HeaderMap, body: Bytes) -> Respons
             .unwrap_or_default()
     };
     let (target, content_type) = (text("x-amz-target"), text(CONTENT_TYPE.as_str()));
-    let answer = state
-        .kinesis
-        .handle(target, content_type, &body, &RequestContext::default())
-        .await;
+    let context = RequestContext {
+        producer: producer(headers),
+        ..RequestContext::default()
+    };
+    let answer = state.kinesis.handle(target, content_type, &body, &context).await;
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, Body::from(answer.body)).into_response();
     for (name, value) in answer.headers {
@@ -75,6 +79,24 @@ async fn dispatch(state: &AwsState, headers: &HeaderMap, body: Bytes) -> Respons
         }
     }
     response
+}
+
+/// The headers of a producer that numbers its requests. One that comes twice, or is no text, comes out as a value that is
+/// refused.
+fn producer(headers: &HeaderMap) -> ProducerHeaders {
+    let text = |name: &str| {
+        let values: Vec<_> = headers
+            .get_all(name)
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+            .collect();
+        (!values.is_empty()).then(|| values.join(","))
+    };
+    ProducerHeaders {
+        id: text(PRODUCER_ID_HEADER),
+        epoch: text(PRODUCER_EPOCH_HEADER),
+        sequence: text(PRODUCER_SEQUENCE_HEADER),
+    }
 }
 
 async fn read_body(body: Body) -> Result<Bytes, Response> {

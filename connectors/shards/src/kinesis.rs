@@ -16,6 +16,7 @@
 //! | `validate.rs` | constraints, in the service's words |
 //! | `error.rs` | names and statuses of errors |
 //! | `token.rs` | shard iterators and NextTokens: authenticated, and they expire |
+//! | `producer.rs` | the headers of producers that number their requests |
 //! | `stream_ref.rs` | StreamName or StreamARN |
 //! | `operations/` | one operation per file |
 
@@ -23,6 +24,7 @@ mod decode;
 mod error;
 mod item;
 mod operations;
+mod producer;
 mod shape;
 mod stream_ref;
 mod token;
@@ -33,6 +35,10 @@ use std::fmt::Write;
 use crate::limits;
 use crate::store::ShardStore;
 use error::ApiError;
+use producer::Numbering;
+pub use producer::{
+    PRODUCER_EPOCH_HEADER, PRODUCER_ID_HEADER, PRODUCER_OUTCOME_HEADER, PRODUCER_SEQUENCE_HEADER, ProducerHeaders,
+};
 
 /// Prefix of every target of this API.
 pub const TARGET_PREFIX: &str = "Kinesis_20131202.";
@@ -45,6 +51,8 @@ const CBOR: &str = "application/x-amz-cbor-1.1";
 pub struct RequestContext {
     /// The id to answer with; a new one when there is none.
     pub request_id: Option<String>,
+    /// How the producer numbers the request.
+    pub producer: ProducerHeaders,
 }
 
 /// An answer for the server to send.
@@ -52,7 +60,8 @@ pub struct RequestContext {
 pub struct ApiResponse {
     /// The HTTP status.
     pub status: u16,
-    /// Headers: `content-type` (when there is a body), `x-amzn-RequestId`, `x-amz-id-2`.
+    /// Headers: `content-type` (when there is a body), `x-amzn-RequestId`, `x-amz-id-2`; of a numbered put
+    /// [`PRODUCER_OUTCOME_HEADER`].
     pub headers: Vec<(&'static str, String)>,
     /// The body; may be empty.
     pub body: Vec<u8>,
@@ -78,14 +87,14 @@ impl KinesisApi {
     /// Answers one request. `target` is the value of `X-Amz-Target`, `content_type` that of `Content-Type`; both may be
     /// empty. Dropping the future leaves it open whether a put takes effect, as a broken connection does.
     pub async fn handle(&self, target: &str, content_type: &str, body: &[u8], context: &RequestContext) -> ApiResponse {
-        let mut response = self.answer(target, content_type, body).await;
+        let mut response = self.answer(target, content_type, body, context).await;
         let request_id = context.request_id.clone().unwrap_or_else(|| self.random::<16>());
         response.headers.push(("x-amzn-RequestId", request_id));
         response.headers.push(("x-amz-id-2", self.random::<36>()));
         response
     }
 
-    async fn answer(&self, target: &str, content_type: &str, body: &[u8]) -> ApiResponse {
+    async fn answer(&self, target: &str, content_type: &str, body: &[u8], context: &RequestContext) -> ApiResponse {
         let content_type = content_type.split(';').next().unwrap_or_default().trim();
         let Some(operation) = target
             .split_once('.')
@@ -112,7 +121,11 @@ impl KinesisApi {
         if !target.starts_with(TARGET_PREFIX) {
             return failed(&ApiError::bare("UnknownOperationException"));
         }
-        match operations::run(&self.store, operation, body).await {
+        let mut numbering = match context.producer.read(operation) {
+            Ok(producer) => Numbering::new(producer),
+            Err(error) => return failed(&error),
+        };
+        let mut response = match operations::run(&self.store, operation, body, &mut numbering).await {
             Ok(Some(item)) => match serde_json::to_vec(&item) {
                 Ok(body) => json(200, body),
                 Err(error) => {
@@ -122,7 +135,13 @@ impl KinesisApi {
             },
             Ok(None) => json(200, Vec::new()),
             Err(error) => failed(&error),
+        };
+        if let Some(outcome) = numbering.outcome() {
+            response
+                .headers
+                .push((PRODUCER_OUTCOME_HEADER, outcome.as_str().to_owned()));
         }
+        response
     }
 
     fn random<const BYTES: usize>(&self) -> String {

@@ -10,6 +10,7 @@
 //! | `reshard` | split, merge and scale: lineage, order of each key, what was on its way meanwhile |
 //! | `lifecycle` | states of streams, retention, forgotten shards |
 //! | `control` | the operations on streams as a client sees them |
+//! | `producers` | requests of producers that number them: repeated, cut, split, damaged |
 //! | `sinks` | stage, publish, replay, fence |
 //! | `kill` | a child process killed with SIGKILL under load |
 //! | `kinesis` | the API as a client sees it |
@@ -33,6 +34,8 @@ mod kinesis;
 mod lifecycle;
 #[path = "store/model.rs"]
 mod model;
+#[path = "store/producers.rs"]
+mod producers;
 #[path = "store/reshard.rs"]
 mod reshard;
 #[path = "store/sinks.rs"]

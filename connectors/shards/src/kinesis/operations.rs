@@ -28,6 +28,7 @@ mod update_stream_warm_throughput;
 
 use super::error::ApiError;
 use super::item::{Fields, Item};
+use super::producer::Numbering;
 use super::shape::Field;
 use super::stream_ref::Stream;
 use super::{decode, validate};
@@ -64,7 +65,12 @@ const NOT_YET: [&str; 22] = [
 ];
 
 /// Decodes, checks and answers a request. `None` is an answer without a body.
-pub(crate) async fn run(store: &ShardStore, operation: &str, body: &[u8]) -> Result<Option<Item>, ApiError> {
+pub(super) async fn run(
+    store: &ShardStore,
+    operation: &str,
+    body: &[u8],
+    numbering: &mut Numbering,
+) -> Result<Option<Item>, ApiError> {
     let request = |shape: &'static [Field]| -> Result<Fields, ApiError> {
         let fields = decode::request(body, shape)?;
         validate::request(&fields, shape)?;
@@ -80,8 +86,8 @@ pub(crate) async fn run(store: &ShardStore, operation: &str, body: &[u8]) -> Res
         "GetShardIterator" => get_shard_iterator::run(store, request(get_shard_iterator::SHAPE)?).await?,
         "ListShards" => list_shards::run(store, &request(list_shards::SHAPE)?)?,
         "ListStreams" => list_streams::run(store, &request(list_streams::SHAPE)?)?,
-        "PutRecord" => put_record::run(store, request(put_record::SHAPE)?).await?,
-        "PutRecords" => put_records::run(store, request(put_records::SHAPE)?).await?,
+        "PutRecord" => put_record::run(store, request(put_record::SHAPE)?, numbering).await?,
+        "PutRecords" => put_records::run(store, request(put_records::SHAPE)?, numbering).await?,
         "DescribeAccountSettings" => {
             request(account_settings::DESCRIBE)?;
             account_settings::describe(store)

@@ -4,6 +4,9 @@
 //! frame with sound ones behind it is still a torn tail as long as those belong to the same batch: nothing of that
 //! batch was acknowledged. Once a frame of a *later* batch stands behind it, the batch was synced, and the bad frame is
 //! damage.
+//!
+//! Frames that are one piece (`FrameHeader::joined`) are told together, when the last of them is found: a piece that a torn
+//! tail cut is torn from its first frame on.
 
 use bytes::Bytes;
 
@@ -60,22 +63,37 @@ pub(crate) fn scan<E>(
         Tail::Open => (bytes.len(), false),
         Tail::Sealed(end) => (end.map_or(bytes.len(), |end| (end as usize).min(bytes.len())), true),
     };
+    // Frames of a piece whose last one has not been found.
+    let mut held: Vec<(usize, Piece)> = Vec::new();
+    let end = |at: usize, written: usize, held: &[(usize, Piece)]| {
+        let offset = held.first().map_or(at, |(first, _)| *first);
+        End {
+            offset: offset as u64,
+            torn: (written - offset) as u64,
+        }
+    };
     loop {
         if at >= limit {
-            return Ok(End {
-                offset: at as u64,
-                torn: 0,
-            });
+            return Ok(end(at, at, &held));
         }
         let fault = match FrameHeader::open(&bytes[at..], uuid, at as u64) {
             Ok((header, payload)) => {
                 let next = at + header.frame_len();
                 let payload = bytes.slice_ref(payload);
-                each(Piece::Frame {
+                let joined = header.joined;
+                let frame = Piece::Frame {
                     offset: at as u64,
                     header,
                     payload,
-                })?;
+                };
+                if joined && !sealed {
+                    held.push((at, frame));
+                } else {
+                    for (_, frame) in held.drain(..) {
+                        each(frame)?;
+                    }
+                    each(frame)?;
+                }
                 at = next;
                 continue;
             }
@@ -83,17 +101,15 @@ pub(crate) fn scan<E>(
         };
         let written = end_of_written(bytes, at);
         if written == at && !matches!(tail, Tail::Sealed(Some(_))) {
-            return Ok(End {
-                offset: at as u64,
-                torn: 0,
-            });
+            return Ok(end(at, at, &held));
         }
         let next = next_sound(bytes, uuid, at + 8);
         if !sealed && !later_batch(bytes, uuid, at, next.clone()) {
-            return Ok(End {
-                offset: at as u64,
-                torn: (written - at) as u64,
-            });
+            return Ok(end(at, written, &held));
+        }
+        // It was synced as a whole.
+        for (_, frame) in held.drain(..) {
+            each(frame)?;
         }
         let header = (fault == FrameFault::Payload)
             .then(|| FrameHeader::parse(&bytes[at..], uuid, at as u64))
@@ -173,6 +189,7 @@ mod tests {
             let start = *starts.entry(batch).or_insert(at);
             let header = FrameHeader {
                 kind: FrameKind::Records,
+                joined: false,
                 payload_len: length as u32,
                 count: 1,
                 shard: ShardKey(1),

@@ -11,7 +11,8 @@ use crate::ids::{ShardKey, StreamName};
 use crate::limits;
 use crate::log::entry;
 use crate::log::frame::frame_len;
-use crate::log::writer::{Assigned, AssignedEach, Command, Routed, hash_key};
+use crate::log::writer::{Append, Appended, Assigned, Command, Routed, hash_key};
+use crate::producers::{self, Numbered, Producer, PutOnce, outcome};
 use crate::stream::{RecordDistribution, StreamMeta};
 use crate::view::StreamView;
 
@@ -53,15 +54,20 @@ impl ShardStore {
                 }),
             }
         }
-        let mut answers: Vec<oneshot::Receiver<Result<AssignedEach, StoreError>>> = Vec::with_capacity(chunks.len());
+        let mut answers: Vec<oneshot::Receiver<Result<Appended, StoreError>>> = Vec::with_capacity(chunks.len());
         for Chunk { records, bytes } in chunks {
             let (reply, answer) = oneshot::channel();
-            self.send(bytes, Command::Append { records, reply }).await?;
+            let append = Append {
+                records,
+                numbered: None,
+                reply,
+            };
+            self.send(bytes, Command::Append(append)).await?;
             answers.push(answer);
         }
         let mut assigned = Vec::with_capacity(results.len());
         for answer in answers {
-            assigned.extend(self.answer(answer).await?);
+            assigned.extend(self.answer(answer).await?.each);
         }
         let mut stored = assigned.into_iter();
         Ok(results
@@ -74,6 +80,72 @@ impl ShardStore {
                 })
             })
             .collect())
+    }
+
+    /// Stores a numbered request of a producer, once: when it comes again, also while the first is on its way, after a crash
+    /// or a split, it is answered as the first time and nothing is stored. Dropping the future does not take the records back:
+    /// repeat the request to learn what became of it.
+    ///
+    /// The store remembers the last [`limits::PRODUCER_REQUESTS_MAX`] requests of each of the last
+    /// [`limits::PRODUCERS_PER_STREAM_MAX`] producers that wrote to the stream.
+    ///
+    /// # Errors
+    /// For the whole request, and nothing is stored then: [`StoreError::ProducerUnknown`], [`StoreError::ProducerFenced`],
+    /// [`StoreError::SequenceGap`], [`StoreError::SequenceForgotten`], [`StoreError::SequenceReused`];
+    /// [`StoreError::Invalid`] and [`StoreError::Limit`], when a record or their number is not acceptable;
+    /// [`StoreError::StreamNotFound`], [`StoreError::NoSpace`]. After [`StoreError::Poisoned`] repeat the request when the
+    /// store is open again.
+    pub async fn put_records_once(
+        &self,
+        stream: &StreamName,
+        producer: Producer,
+        entries: Vec<PutEntry>,
+    ) -> Result<PutOnce, StoreError> {
+        let view = self.writable_stream(stream)?;
+        if !(1..=limits::PUT_RECORDS_MAX).contains(&entries.len()) {
+            return Err(StoreError::Limit(format!(
+                "a request of a producer has {} records: it must have 1 to {}",
+                entries.len(),
+                limits::PUT_RECORDS_MAX
+            )));
+        }
+        for entry in &entries {
+            check_entry(entry, &view.meta)?;
+        }
+        // One command: it is stored as one piece.
+        let room = frame_len(outcome::log_bytes(entries.len()));
+        let bytes = room + entries.iter().map(|entry| frame_len(encoded_len(entry))).sum::<usize>();
+        if bytes > limits::PRODUCER_PUT_BYTES_MAX {
+            return Err(StoreError::Limit(format!(
+                "a request of a producer takes {bytes} bytes in the log: make it smaller, up to {}",
+                limits::PRODUCER_PUT_BYTES_MAX
+            )));
+        }
+        let numbered = Numbered {
+            stream_id: view.meta.id,
+            stream: stream.clone(),
+            producer,
+            content: producers::content(&entries),
+        };
+        let records = entries
+            .into_iter()
+            .map(|entry| Routed {
+                shard: self.route(&view, &entry),
+                entry,
+            })
+            .collect();
+        let appended = self.ask(bytes, |reply| {
+            Command::Append(Append {
+                records,
+                numbered: Some(Box::new(numbered)),
+                reply,
+            })
+        });
+        let Appended { each, outcome } = appended.await?;
+        Ok(PutOnce {
+            outcome,
+            results: each.into_iter().map(|assigned| self.receipt(&view, assigned)).collect(),
+        })
     }
 
     fn receipt(&self, view: &StreamView, assigned: Result<Assigned, Box<StoreError>>) -> PutResult {
@@ -192,11 +264,17 @@ mod tests {
                 })
                 .collect();
             let (reply, answer) = oneshot::channel();
-            store.send(20_000, Command::Append { records, reply }).await.unwrap();
+            let append = Append {
+                records,
+                numbered: None,
+                reply,
+            };
+            store.send(20_000, Command::Append(append)).await.unwrap();
             let receipts: Vec<PutReceipt> = store
                 .answer(answer)
                 .await
                 .unwrap()
+                .each
                 .into_iter()
                 .map(|assigned| store.receipt(&old, assigned).unwrap())
                 .collect();

@@ -113,6 +113,7 @@ fn transport_level_errors_are_those_of_the_service() {
         assert_eq!(names, ["content-type", "x-amzn-RequestId", "x-amz-id-2"]);
         let context = RequestContext {
             request_id: Some("mine".into()),
+            ..RequestContext::default()
         };
         let response = client.api.handle(list, content_type, b"{}", &context).await;
         assert!(response.headers.contains(&("x-amzn-RequestId", "mine".to_owned())));

@@ -13,5 +13,6 @@ mod e2e {
     mod sql;
     mod stops;
     mod stream;
+    mod stream_lost_answers;
     mod stream_refusals;
 }

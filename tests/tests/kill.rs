@@ -8,6 +8,7 @@
 //! | `job_process` | a job's process killed, and the job rescaled in between |
 //! | `server_process` | the server killed under a running job |
 //! | `shard_store` | the shard store killed under load |
+//! | `producers` | numbered requests, repeated until they are answered, are stored once |
 //! | `foreground` | `tidemill run` killed and started again |
 //! | `failpoints` | a job's process aborted at each named step of a checkpoint |
 //! | `job` | the job that all of them run |
@@ -25,6 +26,7 @@ mod kill {
     mod foreground;
     mod job;
     mod job_process;
+    mod producers;
     mod random;
     mod reader;
     mod results;

@@ -70,9 +70,9 @@ pub const PRODUCERS_BYTES_MAX: usize = 8 << 20;
 /// Bytes that a producer is counted with beside its id and its requests.
 pub const PRODUCER_BYTES: usize = 160;
 /// Different reasons for refused records that are remembered of a request.
-pub const PRODUCER_REFUSALS_MAX: usize = 4;
+pub const PRODUCER_REFUSALS_MAX: usize = 2;
 /// Bytes of such a reason in the log.
-pub const PRODUCER_REFUSAL_BYTES: usize = 2 << 10;
+pub const PRODUCER_REFUSAL_BYTES: usize = 1 << 10;
 /// Bytes of a put of a producer in the log, which must be one piece.
 pub const PRODUCER_PUT_BYTES_MAX: usize = 16 << 20;
 /// Characters of a job's or a sink's name.

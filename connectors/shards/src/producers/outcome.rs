@@ -124,7 +124,8 @@ impl Outcome {
 /// Bytes that the outcome of so many records takes in the log, at most.
 pub(crate) fn log_bytes(records: usize) -> usize {
     // A place is a shard, a counter and a time of up to 20 digits each; its number is two bytes in base64.
-    let refusals = limits::PRODUCER_REFUSALS_MAX.min(records) * limits::PRODUCER_REFUSAL_BYTES;
+    // What is remembered has at least one that was stored.
+    let refusals = limits::PRODUCER_REFUSALS_MAX.min(records.saturating_sub(1)) * limits::PRODUCER_REFUSAL_BYTES;
     512 + records * (3 * 20 + 12 + 3) + refusals
 }
 
@@ -217,7 +218,7 @@ mod tests {
                 .collect();
             for (at, index) in refused.iter().enumerate() {
                 let record = index.index(each.len());
-                each[record] = Err(Box::new(StoreError::Limit(format!("because {at}"))));
+                each[record] = Err(Box::new(StoreError::Limit(format!("because {}", at % limits::PRODUCER_REFUSALS_MAX))));
             }
             let outcome = Outcome::new(9, Uuid([1; 16]), &each);
             prop_assert_eq!(&outcome.each(), &each);

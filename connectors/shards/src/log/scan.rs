@@ -209,6 +209,60 @@ mod tests {
         (bytes, offsets)
     }
 
+    /// Makes a frame one piece with the next.
+    fn join(bytes: &mut [u8], at: usize) {
+        let (mut header, payload) = FrameHeader::open(&bytes[at..], UUID, at as u64).unwrap();
+        let length = frame_len(payload.len());
+        header.joined = true;
+        header.seal(&mut bytes[at..at + length], UUID, at as u64);
+    }
+
+    #[test]
+    fn frames_that_are_one_piece_are_told_together_or_not_at_all() {
+        let frames = [(0, 10), (1, 20), (1, 30), (1, 40)];
+        let (mut bytes, offsets) = segment(&frames);
+        for &at in &offsets[1..3] {
+            join(&mut bytes, at);
+        }
+        let (pieces, end) = run(bytes.clone(), Tail::Open);
+        assert_eq!((pieces.len(), end.torn), (4, 0));
+        for (cut, torn) in [
+            // Behind a whole frame, where nothing looks torn, and within one.
+            (offsets[2], true),
+            (offsets[3], true),
+            (offsets[2] + 7, true),
+            (offsets[3] + HEADER_BYTES + 9, true),
+            (offsets[1], false),
+        ] {
+            let mut shorter = bytes.clone();
+            shorter[cut..].fill(0);
+            let (pieces, end) = run(shorter.clone(), Tail::Open);
+            assert_eq!(pieces, [format!("ok {}", offsets[0])], "{cut}");
+            assert_eq!((end.offset, end.torn > 0), (offsets[1] as u64, torn), "{cut}");
+            assert!(!torn || end.offset + end.torn >= offsets[2] as u64, "{cut}");
+            // The same at the end of the file, and what was synced is told frame by frame.
+            shorter.truncate(cut);
+            assert_eq!(run(shorter.clone(), Tail::Open).1.offset, offsets[1] as u64, "{cut}");
+            let (pieces, _) = run(shorter, Tail::Sealed(None));
+            assert_eq!(pieces.len() > 1, torn, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_frame_of_a_piece_before_a_later_batch_is_damage_of_that_frame_alone() {
+        let (mut bytes, offsets) = segment(&[(0, 10), (1, 20), (1, 30), (1, 40), (2, 8)]);
+        for &at in &offsets[1..3] {
+            join(&mut bytes, at);
+        }
+        bytes[offsets[2] + HEADER_BYTES] ^= 1;
+        let (pieces, end) = run(bytes, Tail::Open);
+        assert_eq!(
+            pieces[1..3],
+            [format!("ok {}", offsets[1]), format!("payload {}", offsets[2])]
+        );
+        assert_eq!((pieces.len(), end.torn), (5, 0));
+    }
+
     fn run(bytes: Vec<u8>, tail: Tail) -> (Vec<String>, End) {
         let mut pieces = Vec::new();
         let end = scan(&Bytes::from(bytes), UUID, tail, |piece| {

@@ -443,12 +443,54 @@ fn every_prefix_of_the_disk_operations_has_all_of_a_request_or_nothing_and_a_ret
     });
 }
 
+/// As a process that is killed while it writes leaves it: a part of the bytes, and zeros behind.
+#[test]
+fn a_request_that_is_cut_anywhere_is_there_as_a_whole_or_not_at_all() {
+    block_on(async {
+        let disk = SimDisk::new();
+        let store = open_roomy(&disk, 64 << 10).unwrap();
+        create(&store, "s", 3).await;
+        put(&store, "s", "k", "before").await;
+        let file = "0000000001.log";
+        let end = |disk: &SimDisk| {
+            let bytes = disk.contents(file).unwrap();
+            bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1
+        };
+        let from = end(&disk);
+        let entries = request("p", 0, 0, 12, 10);
+        once(&store, "s", producer("p", 0, 0), entries.clone()).await.unwrap();
+        drop(store);
+        let (sound, to) = (disk.contents(file).unwrap(), end(&disk));
+        for at in from..=to {
+            let mut cut = sound.clone();
+            cut[at..].fill(0);
+            let copy = disk.copy();
+            copy.overwrite(file, cut);
+            let store = open_roomy(&copy, 64 << 10).unwrap();
+            let expected = if at == to { 13 } else { 1 };
+            assert_eq!(stored(&store, "s").len(), expected, "cut at {at}");
+            put(&store, "s", "k", "after").await;
+            drop(store);
+            // What was cut does not come back with what was written over it.
+            let store = open_roomy(&copy, 64 << 10).unwrap();
+            assert_eq!(stored(&store, "s").len(), expected + 1, "cut at {at}");
+            let (outcome, receipts) = once(&store, "s", producer("p", 0, 0), entries.clone()).await.unwrap();
+            assert_eq!(outcome == PutOnceOutcome::Repeated, at == to);
+            let all = stored(&store, "s");
+            assert_stored(&all, &entries, &receipts);
+            drop(store);
+            assert_eq!(stored(&open_roomy(&copy, 64 << 10).unwrap(), "s"), all, "cut at {at}");
+            assert_eq!(all.len(), 14, "cut at {at}");
+        }
+    });
+}
+
 /// A piece that was cut must not come back when another power cut hits recovery itself.
 #[test]
 fn a_power_cut_while_a_torn_request_is_removed_leaves_all_of_it_or_nothing() {
     block_on(async {
         let disk = SimDisk::new();
-        let mut store = open(&disk).unwrap();
+        let mut store = open_roomy(&disk, 64 << 10).unwrap();
         create(&store, "s", 3).await;
         put(&store, "s", "k", "before").await;
         let before = settle(disk, &mut store, &ManualClock::new(NOW_MS));

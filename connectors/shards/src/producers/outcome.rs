@@ -4,6 +4,7 @@ use std::mem::size_of;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use hashbrown::HashMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::StoreError;
@@ -40,14 +41,14 @@ impl Outcome {
     pub(crate) fn new(sequence: u64, content: Uuid, each: &AssignedEach) -> Self {
         let mut places: Vec<Place> = Vec::new();
         let mut next: Vec<u64> = Vec::new();
+        let mut newest: HashMap<ShardKey, usize> = HashMap::new();
         let mut refusals = 0;
         let mut which = Vec::with_capacity(each.len());
         for result in each {
             let found = match result {
-                // The place that was added last is the likeliest.
-                Ok(assigned) => (0..places.len()).rev().find(|&at| {
-                    matches!(places[at], Place::Stored(shard, _, arrival_ms)
-                        if shard == assigned.shard && arrival_ms == assigned.arrival_ms && next[at] == assigned.counter)
+                Ok(assigned) => newest.get(&assigned.shard).copied().filter(|&at| {
+                    matches!(places[at], Place::Stored(_, _, arrival_ms) if arrival_ms == assigned.arrival_ms)
+                        && next[at] == assigned.counter
                 }),
                 Err(error) => {
                     let same = |place: &Place| matches!(place, Place::Refused(known) if known == error);
@@ -64,6 +65,7 @@ impl Outcome {
                     Ok(assigned) => {
                         places.push(Place::Stored(assigned.shard, assigned.counter, assigned.arrival_ms));
                         next.push(assigned.counter);
+                        newest.insert(assigned.shard, places.len() - 1);
                     }
                     Err(error) => {
                         refusals += 1;

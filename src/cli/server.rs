@@ -5,6 +5,7 @@ use crate::jobs::decide::RestartPolicy;
 use crate::process::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, fail};
 use crate::rust_job::parse_duration;
 use crate::server::Server;
+use crate::server::TlsFiles;
 use crate::server::options::{CONNECTIONS_MAX_DEFAULT, LISTEN_DEFAULT, ServerOptions};
 use clap::Args;
 use std::net::SocketAddr;
@@ -21,6 +22,12 @@ pub(super) struct ServerArguments {
     /// The address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value_t = LISTEN_DEFAULT)]
     listen: SocketAddr,
+    /// Speak TLS, with the certificate in this PEM file and those that lead from it to an authority.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// The certificate's private key, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
     /// Allow addresses that other machines can reach, although there is no authentication yet.
     #[arg(long)]
     insecure_listen_anywhere: bool,
@@ -64,6 +71,10 @@ impl ServerArguments {
         ServerOptions {
             data_directory: self.data_dir,
             listen: self.listen,
+            tls: self
+                .tls_certificate
+                .zip(self.tls_key)
+                .map(|(certificate, key)| TlsFiles { certificate, key }),
             insecure_listen_anywhere: self.insecure_listen_anywhere,
             checkpoint_url: self.checkpoint_url,
             checkpoints_retained: self.checkpoints_retained,
@@ -86,6 +97,11 @@ impl ServerArguments {
 /// Runs the command.
 pub(super) fn run(arguments: ServerArguments, log: &LogArguments) -> ExitCode {
     let json = arguments.json;
+    let scheme = if arguments.tls_certificate.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     let options = arguments.into_options(log);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .thread_name("server")
@@ -97,7 +113,7 @@ pub(super) fn run(arguments: ServerArguments, log: &LogArguments) -> ExitCode {
     };
     let result = runtime.block_on(async {
         let server = Server::start(options).await?;
-        announce(&server, json);
+        announce(&server, scheme, json);
         server.run_until_stopped().await
     });
     // After a second signal nothing is waited for; the jobs' processes end with this one.
@@ -110,14 +126,14 @@ pub(super) fn run(arguments: ServerArguments, log: &LogArguments) -> ExitCode {
 }
 
 #[allow(clippy::print_stdout)] // what scripts wait for
-fn announce(server: &Server, json: bool) {
+fn announce(server: &Server, scheme: &str, json: bool) {
     let address = server.address();
     if json {
         println!(
             "{}",
-            serde_json::json!({ "url": format!("http://{address}"), "process_id": std::process::id() })
+            serde_json::json!({ "url": format!("{scheme}://{address}"), "process_id": std::process::id() })
         );
     } else {
-        println!("listening on http://{address}");
+        println!("listening on {scheme}://{address}");
     }
 }

@@ -8,4 +8,5 @@ mod e2e {
     mod processes;
     mod rust_job;
     mod sql;
+    mod subscribe;
 }

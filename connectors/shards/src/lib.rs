@@ -24,6 +24,7 @@
 //! | `access` | [`ShardAccess`] and its requests and answers, for whoever reads and writes shards |
 //! | `store` | [`ShardStore`] |
 //! | `stream`, `ids`, `sequence`, `hashkey` | streams, shards and their numbers |
+//! | `consumers` | registered consumers of streams |
 //! | `log` | files, frames, writer, recovery |
 //! | `state`, `publications` | metadata as a state machine |
 //! | `view`, `index` | what is durable, in memory |
@@ -35,6 +36,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests set their stage with files"))]
 
 mod access;
+mod consumers;
 pub mod env;
 mod error;
 mod hashkey;
@@ -56,6 +58,7 @@ pub use access::{
     ReadBatch, ReadFrom, ReadLimits, Record, ShardAccess, ShardRef, SharedAccess, StageRequest, StagedExtent,
     StagedRef,
 };
+pub use consumers::{ConsumerMeta, ConsumerStatus};
 pub use error::{Corruption, ErrorKind, StoreError};
 pub use hashkey::{HashKey, HashRange};
 pub use ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};

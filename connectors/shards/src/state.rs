@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
+use crate::consumers::ConsumerMeta;
 use crate::ids::{SegmentNumber, ShardKey, StreamName, Uuid};
 use crate::publications::Publication;
 use crate::stream::StreamMeta;
@@ -72,6 +73,10 @@ pub(crate) enum Control {
     },
     /// A job is gone for good.
     JobForgotten { job: String },
+    /// A consumer of a stream was registered or changed.
+    Consumer { stream: Uuid, consumer: ConsumerMeta },
+    /// A consumer of a stream is gone.
+    ConsumerGone { stream: Uuid, name: String },
 }
 
 /// Where the segment before a snapshot ends.
@@ -98,6 +103,9 @@ pub(crate) struct State {
     #[serde(with = "sorted")]
     pub(crate) shards: HashMap<ShardKey, ShardState>,
     pub(crate) publications: BTreeMap<String, BTreeMap<String, Publication>>,
+    /// Consumers by stream and name.
+    #[serde(default)]
+    pub(crate) consumers: BTreeMap<Uuid, BTreeMap<String, ConsumerMeta>>,
     /// Set in snapshots.
     pub(crate) before: Option<SealedAt>,
 }
@@ -113,6 +121,7 @@ impl State {
             streams: BTreeMap::new(),
             shards: HashMap::new(),
             publications: BTreeMap::new(),
+            consumers: BTreeMap::new(),
             before: None,
         }
     }
@@ -148,6 +157,7 @@ impl State {
                     for shard in &meta.shards {
                         self.shards.remove(&shard.key);
                     }
+                    self.consumers.remove(id);
                 }
             }
             Control::Published {
@@ -168,6 +178,21 @@ impl State {
             }
             Control::JobForgotten { job } => {
                 self.publications.remove(job);
+            }
+            Control::Consumer { stream, consumer } => {
+                // Also when the stream was deleted later in the log and a snapshot knows it already.
+                if self.streams.values().any(|meta| meta.id == *stream) {
+                    let consumers = self.consumers.entry(*stream).or_default();
+                    consumers.insert(consumer.name.clone(), consumer.clone());
+                }
+            }
+            Control::ConsumerGone { stream, name } => {
+                if let Some(consumers) = self.consumers.get_mut(stream) {
+                    consumers.remove(name);
+                    if consumers.is_empty() {
+                        self.consumers.remove(stream);
+                    }
+                }
             }
         }
     }
@@ -255,6 +280,16 @@ mod tests {
         }
     }
 
+    fn consumer(name: &str) -> ConsumerMeta {
+        ConsumerMeta {
+            name: name.to_owned(),
+            arn: String::new(),
+            created_ms: 7,
+            deleted_ms: None,
+            tags: vec![("k".to_owned(), "v".to_owned())],
+        }
+    }
+
     #[test]
     fn changes_applied_twice_are_applied_once() {
         let mut state = State::new(Uuid([0; 16]), [0; 32]);
@@ -286,6 +321,22 @@ mod tests {
                 counter_skip: 10,
             },
             Control::StreamCreated(stream("b", 2)),
+            Control::Consumer {
+                stream: Uuid([1; 16]),
+                consumer: consumer("c"),
+            },
+            Control::Consumer {
+                stream: Uuid([1; 16]),
+                consumer: consumer("d"),
+            },
+            Control::ConsumerGone {
+                stream: Uuid([1; 16]),
+                name: "d".to_owned(),
+            },
+            Control::Consumer {
+                stream: Uuid([2; 16]),
+                consumer: consumer("c"),
+            },
             Control::StreamDeleted {
                 name: StreamName::new("b").unwrap(),
                 id: Uuid([2; 16]),
@@ -306,6 +357,13 @@ mod tests {
             }
         );
         assert_eq!(state.next_shard, 3);
+        // Those of the deleted stream went with it.
+        let consumers: Vec<_> = state
+            .consumers
+            .iter()
+            .map(|(stream, all)| (stream.0[0], all.len()))
+            .collect();
+        assert_eq!(consumers, [(1, 1)]);
         assert_eq!(state.publication("j", "s"), Some(publication));
         let json = serde_json::to_vec(&state).unwrap();
         assert_eq!(serde_json::from_slice::<State>(&json).unwrap(), state);

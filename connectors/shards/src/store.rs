@@ -6,7 +6,9 @@
 //! | `put.rs` | checking, routing and queueing records |
 //! | `sink.rs` | stage and publish |
 //! | `read.rs` | from a starting point to extents |
+//! | `consumers.rs` | registered consumers |
 
+mod consumers;
 mod options;
 mod put;
 mod read;
@@ -129,6 +131,7 @@ impl ShardStore {
             region: options.region.clone(),
             account: options.account.clone(),
             shards_max: options.shards_max,
+            lifecycle_delay_ms: options.lifecycle_delay_ms,
         };
         let (writer, view) = Writer::open(environment.clone(), writer_options, recovered)?;
         let secret = writer.secret();

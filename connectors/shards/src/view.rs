@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use tokio::sync::watch;
 
 use crate::access::DurablePosition;
+use crate::consumers::{ConsumerMeta, ConsumerView};
 use crate::error::StoreError;
 use crate::hashkey::HashKey;
 use crate::ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};
@@ -88,6 +89,7 @@ pub(crate) enum Effect {
     StreamCreated(StreamMeta),
     StreamDeleted(StreamName),
     SegmentStarted(SegmentNumber, Uuid),
+    Consumers(Uuid, Vec<ConsumerMeta>),
 }
 
 /// Streams, index and durable position.
@@ -96,6 +98,7 @@ pub(crate) struct View {
     streams: RwLock<BTreeMap<StreamName, Arc<StreamView>>>,
     shards: RwLock<HashMap<ShardKey, (Arc<ShardView>, StreamName)>>,
     segments: RwLock<HashMap<SegmentNumber, Uuid>>,
+    consumers: ConsumerView,
     durable: watch::Sender<DurablePosition>,
     failure: OnceLock<StoreError>,
 }
@@ -110,9 +113,13 @@ impl View {
             streams: RwLock::default(),
             shards: RwLock::default(),
             segments: RwLock::new(segments.into_iter().collect()),
+            consumers: ConsumerView::default(),
             durable: watch::Sender::new(DurablePosition(0)),
             failure: OnceLock::new(),
         };
+        for (stream, consumers) in &state.consumers {
+            view.consumers.set(*stream, consumers.values().cloned().collect());
+        }
         for meta in state.streams.values() {
             view.add_stream(StreamView::new(meta.clone(), |key| {
                 index.remove(&key).unwrap_or_default()
@@ -147,11 +154,13 @@ impl View {
                                 for shard in &stream.shards {
                                     shards.remove(&shard.meta.key);
                                 }
+                                self.consumers.set(stream.meta.id, Vec::new());
                             }
                         }
                         Effect::SegmentStarted(number, uuid) => {
                             write(&self.segments).insert(number, uuid);
                         }
+                        Effect::Consumers(stream, consumers) => self.consumers.set(stream, consumers),
                         Effect::Records(..) => {}
                     }
                 }
@@ -189,6 +198,11 @@ impl View {
         read(&self.shards).get(&shard).map(|(_, stream)| stream.clone())
     }
 
+    /// The consumers of all streams.
+    pub(crate) fn consumers(&self) -> &ConsumerView {
+        &self.consumers
+    }
+
     pub(crate) fn segment(&self, number: SegmentNumber) -> Option<Uuid> {
         read(&self.segments).get(&number).copied()
     }
@@ -212,6 +226,6 @@ pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -2,25 +2,33 @@
 
 mod create_stream;
 mod delete_stream;
+mod deregister_stream_consumer;
 mod describe_stream;
+mod describe_stream_consumer;
 mod describe_stream_summary;
-mod get_records;
+pub(super) mod get_records;
 mod get_shard_iterator;
 mod list_shards;
+mod list_stream_consumers;
 mod list_streams;
 mod put_record;
 mod put_records;
+mod register_stream_consumer;
+pub(super) mod subscribe_to_shard;
 
+use bytes::Bytes;
+
+use super::codec::Codec;
 use super::error::ApiError;
 use super::item::{Fields, Item};
 use super::shape::Field;
-use super::{decode, validate};
+use super::validate;
 use crate::error::StoreError;
 use crate::store::ShardStore;
 use crate::stream::{ShardMeta, StreamMeta, StreamMode};
 
 /// Operations that the service has and this release has not.
-const NOT_YET: [&str; 47] = [
+const NOT_YET: [&str; 42] = [
     "AcknowledgeDeadLetterQueueRecords",
     "AcknowledgeQueueRecords",
     "AddTagsToStream",
@@ -30,32 +38,27 @@ const NOT_YET: [&str; 47] = [
     "DeleteChannel",
     "DeleteQueue",
     "DeleteResourcePolicy",
-    "DeregisterStreamConsumer",
     "DescribeAccountSettings",
     "DescribeChannel",
     "DescribeLimits",
     "DescribeQueue",
-    "DescribeStreamConsumer",
     "DisableEnhancedMonitoring",
     "EnableEnhancedMonitoring",
     "GetResourcePolicy",
     "IncreaseStreamRetentionPeriod",
     "ListChannels",
     "ListQueues",
-    "ListStreamConsumers",
     "ListTagsForResource",
     "ListTagsForStream",
     "MergeShards",
     "PutResourcePolicy",
     "ReceiveDeadLetterQueueRecords",
     "ReceiveQueueRecords",
-    "RegisterStreamConsumer",
     "RemoveTagsFromStream",
     "RestoreDeadLetterQueueRecords",
     "SplitShard",
     "StartStreamEncryption",
     "StopStreamEncryption",
-    "SubscribeToShard",
     "TagResource",
     "UntagResource",
     "UpdateAccountSettings",
@@ -71,12 +74,13 @@ const NOT_YET: [&str; 47] = [
 ];
 
 /// Decodes, checks and answers a request. `None` is an answer without a body.
-pub(crate) async fn run(store: &ShardStore, operation: &str, body: &[u8]) -> Result<Option<Item>, ApiError> {
-    let request = |shape: &'static [Field]| -> Result<Fields, ApiError> {
-        let fields = decode::request(body, shape)?;
-        validate::request(&fields, shape)?;
-        Ok(fields)
-    };
+pub(crate) async fn run(
+    store: &ShardStore,
+    operation: &str,
+    codec: Codec,
+    body: &Bytes,
+) -> Result<Option<Item>, ApiError> {
+    let request = |shape| request(codec, body, shape);
     let answer = match operation {
         "CreateStream" => {
             create_stream::run(store, request(create_stream::SHAPE)?).await?;
@@ -86,14 +90,23 @@ pub(crate) async fn run(store: &ShardStore, operation: &str, body: &[u8]) -> Res
             delete_stream::run(store, request(delete_stream::SHAPE)?).await?;
             return Ok(None);
         }
+        "DeregisterStreamConsumer" => {
+            deregister_stream_consumer::run(store, request(deregister_stream_consumer::SHAPE)?).await?;
+            return Ok(None);
+        }
         "DescribeStream" => describe_stream::run(store, &request(describe_stream::SHAPE)?)?,
+        "DescribeStreamConsumer" => describe_stream_consumer::run(store, &request(describe_stream_consumer::SHAPE)?)?,
         "DescribeStreamSummary" => describe_stream_summary::run(store, &request(describe_stream_summary::SHAPE)?)?,
         "GetRecords" => get_records::run(store, request(get_records::SHAPE)?).await?,
         "GetShardIterator" => get_shard_iterator::run(store, request(get_shard_iterator::SHAPE)?).await?,
         "ListShards" => list_shards::run(store, &request(list_shards::SHAPE)?)?,
+        "ListStreamConsumers" => list_stream_consumers::run(store, &request(list_stream_consumers::SHAPE)?)?,
         "ListStreams" => list_streams::run(store, &request(list_streams::SHAPE)?)?,
         "PutRecord" => put_record::run(store, request(put_record::SHAPE)?).await?,
         "PutRecords" => put_records::run(store, request(put_records::SHAPE)?).await?,
+        "RegisterStreamConsumer" => {
+            register_stream_consumer::run(store, request(register_stream_consumer::SHAPE)?).await?
+        }
         other if NOT_YET.contains(&other) => {
             return Err(ApiError::unsupported(format!(
                 "{other} is an operation of Kinesis that this release of Tidemill does not have yet."
@@ -102,6 +115,13 @@ pub(crate) async fn run(store: &ShardStore, operation: &str, body: &[u8]) -> Res
         _ => return Err(ApiError::bare("UnknownOperationException")),
     };
     Ok(Some(answer.into()))
+}
+
+/// Decodes and checks a request.
+fn request(codec: Codec, body: &Bytes, shape: &'static [Field]) -> Result<Fields, ApiError> {
+    let fields = codec.decode(body, shape)?;
+    validate::request(&fields, shape)?;
+    Ok(fields)
 }
 
 fn store_error(store: &ShardStore) -> impl Fn(StoreError) -> ApiError {

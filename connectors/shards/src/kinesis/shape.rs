@@ -10,6 +10,9 @@ pub(crate) enum Kind {
     Blob,
     /// A list of structures.
     List(&'static [Field]),
+    /// A list of texts.
+    #[allow(dead_code, reason = "the operations on tags and metrics have such lists")]
+    Texts,
     Structure(&'static [Field]),
     /// A map from text to text.
     Map,
@@ -23,6 +26,7 @@ pub(crate) enum Pattern {
     SequenceNumber,
     StreamArn,
     StreamId,
+    ConsumerArn,
 }
 
 impl Pattern {
@@ -34,6 +38,9 @@ impl Pattern {
             Self::SequenceNumber => r"0|([1-9]\d{0,128})",
             Self::StreamArn => r"arn:aws.*:kinesis:.*:\d{12}:stream/\S+",
             Self::StreamId => "[a-z0-9]{20}-[a-z0-9]{3}",
+            Self::ConsumerArn => {
+                r"^(arn):aws.*:kinesis:.*:\d{12}:.*stream\/[a-zA-Z0-9_.-]+\/consumer\/[a-zA-Z0-9_.-]+:[0-9]+"
+            }
         }
     }
 
@@ -49,6 +56,7 @@ impl Pattern {
             Self::HashKey => decimal(39),
             Self::SequenceNumber => decimal(129),
             Self::StreamArn => arn(text).is_some(),
+            Self::ConsumerArn => consumer_arn(text).is_some(),
             Self::StreamId => {
                 let lower = |part: &str| part.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
                 text.len() == 24
@@ -72,6 +80,16 @@ pub(crate) fn arn(text: &str) -> Option<&str> {
             .is_some_and(|account| account.len() == 12 && account.bytes().all(|c| c.is_ascii_digit()));
     let name = parts.next()?.strip_prefix("stream/")?;
     (sound && !name.is_empty() && !name.contains(char::is_whitespace)).then_some(name)
+}
+
+/// The stream's ARN, the consumer's name and the seconds of its creation in the ARN of a consumer.
+pub(crate) fn consumer_arn(text: &str) -> Option<(&str, &str, u64)> {
+    let (stream, consumer) = text.split_once("/consumer/")?;
+    let (name, seconds) = consumer.split_once(':')?;
+    let sound = arn(stream).is_some_and(crate::ids::is_name)
+        && crate::ids::is_name(name)
+        && seconds.bytes().all(|c| c.is_ascii_digit());
+    Some((stream, name, seconds.parse().ok()?)).filter(|_| sound)
 }
 
 /// A field of a request.
@@ -139,6 +157,12 @@ pub(crate) const STREAM_ARN: Field = Field::new("StreamARN", Kind::Text)
 pub(crate) const STREAM_ID: Field = Field::new("StreamId", Kind::Text)
     .pattern(Pattern::StreamId)
     .range(1, 24);
+pub(crate) const CONSUMER_NAME: Field = Field::new("ConsumerName", Kind::Text)
+    .pattern(Pattern::Name)
+    .range(1, 128);
+pub(crate) const CONSUMER_ARN: Field = Field::new("ConsumerARN", Kind::Text)
+    .pattern(Pattern::ConsumerArn)
+    .range(1, 2048);
 pub(crate) const SHARD_ID: Field = Field::new("ShardId", Kind::Text).pattern(Pattern::Name).range(1, 128);
 pub(crate) const EXCLUSIVE_START_SHARD_ID: Field = Field::new("ExclusiveStartShardId", Kind::Text)
     .pattern(Pattern::Name)
@@ -174,6 +198,19 @@ mod tests {
             "arn:aws:kinesis:r:000000000000:stream/",
         ] {
             assert_eq!(arn(bad), None, "{bad}");
+        }
+        let stream = "arn:aws:kinesis:us-east-1:000000000000:stream/a";
+        let consumer = format!("{stream}/consumer/c-1:1700000000");
+        assert_eq!(consumer_arn(&consumer), Some((stream, "c-1", 1_700_000_000)));
+        for bad in [
+            "/consumer/c",
+            "/consumer/c:",
+            "/consumer/c:x",
+            "/consumer/:1",
+            "/b/consumer/c:1",
+            "/consumer/c:1:2",
+        ] {
+            assert_eq!(consumer_arn(&format!("{stream}{bad}")), None, "{bad}");
         }
     }
 }

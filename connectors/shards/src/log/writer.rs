@@ -8,6 +8,8 @@
 //! Batches grow by themselves while a sync runs; there is no timer. The writer alone gives counters and arrival times
 //! and decides on publishes, so these decisions need no lock.
 
+mod consumers;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -24,6 +26,7 @@ use super::names;
 use super::recovery::{Active, Recovered};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::access::{DurablePosition, PublishOutcome, PutEntry, StagedExtent};
+use crate::consumers::{ConsumerChange, ConsumerMeta};
 use crate::env::Environment;
 use crate::error::StoreError;
 use crate::hashkey::HashRange;
@@ -87,6 +90,13 @@ pub(crate) enum Command {
         job: String,
         reply: Reply<()>,
     },
+    Consumer {
+        stream: StreamName,
+        /// Not one that took its name.
+        id: Uuid,
+        change: ConsumerChange,
+        reply: Reply<ConsumerMeta>,
+    },
 }
 
 /// A publish request whose staged frames have been checked.
@@ -116,6 +126,7 @@ impl Command {
             Self::Stage { reply, .. } => drop(reply.send(Err(error))),
             Self::Publish(publish) => drop(publish.reply.send(Err(error))),
             Self::Create { reply, .. } => drop(reply.send(Err(error))),
+            Self::Consumer { reply, .. } => drop(reply.send(Err(error))),
             Self::Delete { reply, .. } | Self::Forget { reply, .. } => drop(reply.send(Err(error))),
         }
     }
@@ -127,6 +138,7 @@ enum Answer {
     Stage(Reply<Vec<StagedExtent>>, Result<Vec<StagedExtent>, StoreError>),
     Publish(Reply<PublishOutcome>, Result<PublishOutcome, StoreError>),
     Create(Reply<StreamMeta>, Result<Box<StreamMeta>, StoreError>),
+    Consumer(Reply<ConsumerMeta>, Result<Box<ConsumerMeta>, StoreError>),
     Done(Reply<()>, Result<(), StoreError>),
 }
 
@@ -144,6 +156,7 @@ impl Answer {
             Self::Stage(reply, outcome) => drop(reply.send(result(outcome, failure))),
             Self::Publish(reply, outcome) => drop(reply.send(result(outcome, failure))),
             Self::Create(reply, outcome) => drop(reply.send(result(outcome.map(|meta| *meta), failure))),
+            Self::Consumer(reply, outcome) => drop(reply.send(result(outcome.map(|meta| *meta), failure))),
             Self::Done(reply, outcome) => drop(reply.send(result(outcome, failure))),
         }
     }
@@ -157,6 +170,7 @@ pub(crate) struct WriterOptions {
     pub(crate) region: String,
     pub(crate) account: String,
     pub(crate) shards_max: u32,
+    pub(crate) lifecycle_delay_ms: u64,
 }
 
 /// The log's writing end.
@@ -414,6 +428,15 @@ impl Writer {
                     }
                 };
                 self.answers.push(Answer::Done(reply, deleted));
+            }
+            Command::Consumer {
+                stream,
+                id,
+                change,
+                reply,
+            } => {
+                let consumer = self.change_consumer(&stream, id, change);
+                self.answers.push(Answer::Consumer(reply, consumer.map(Box::new)));
             }
             Command::Forget { job, reply } => {
                 if self.state.publications.contains_key(&job) {

@@ -18,6 +18,9 @@ pub struct StoreOptions {
     pub account: String,
     /// Shards of all streams together.
     pub shards_max: u32,
+    /// How long clients are told that a stream or a consumer is CREATING, UPDATING or DELETING, milliseconds. 0, the
+    /// default, shows none of these states.
+    pub lifecycle_delay_ms: u64,
 }
 
 impl Default for StoreOptions {
@@ -28,6 +31,7 @@ impl Default for StoreOptions {
             region: "us-east-1".to_owned(),
             account: "000000000000".to_owned(),
             shards_max: limits::SHARDS_MAX,
+            lifecycle_delay_ms: 0,
         }
     }
 }
@@ -74,18 +78,25 @@ pub(super) fn check_stream(request: &CreateStream) -> Result<(), StoreError> {
             request.record_kib_max
         ));
     }
-    if request.tags.len() > limits::TAGS_MAX {
-        return invalid(format!(
-            "{} tags: a stream has at most {}",
-            request.tags.len(),
+    check_tags(&request.tags)
+}
+
+/// Checks the tags of a stream or a consumer.
+pub(super) fn check_tags(tags: &[(String, String)]) -> Result<(), StoreError> {
+    if tags.len() > limits::TAGS_MAX {
+        return Err(StoreError::Invalid(format!(
+            "{} tags: a stream or a consumer has at most {}",
+            tags.len(),
             limits::TAGS_MAX
-        ));
+        )));
     }
-    if request.tags.iter().any(|(key, value)| {
+    if tags.iter().any(|(key, value)| {
         let (key, value) = (key.chars().count(), value.chars().count());
         !(1..=128).contains(&key) || value > 256
     }) {
-        return invalid("a tag's key has 1 to 128 characters and its value at most 256".to_owned());
+        return Err(StoreError::Invalid(
+            "a tag's key has 1 to 128 characters and its value at most 256".to_owned(),
+        ));
     }
     Ok(())
 }

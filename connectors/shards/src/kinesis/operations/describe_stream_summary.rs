@@ -12,6 +12,7 @@ pub(super) const SHAPE: &[Field] = &[STREAM_NAME, STREAM_ARN, STREAM_ID];
 pub(super) fn run(store: &ShardStore, fields: &Fields) -> Result<Fields, ApiError> {
     let meta = stream_ref::stream(store, fields)?;
     let open = meta.shards.iter().filter(|shard| shard.closed_ms.is_none()).count();
+    let consumers = store.consumers(&meta.name).map_or(0, |consumers| consumers.len());
     let summary = Fields::new()
         .with("StreamName", meta.name.as_str())
         .with("StreamARN", meta.arn.as_str())
@@ -22,7 +23,7 @@ pub(super) fn run(store: &ShardStore, fields: &Fields) -> Result<Fields, ApiErro
         .with("EnhancedMonitoring", monitoring())
         .with("EncryptionType", "NONE")
         .with("OpenShardCount", open as i64)
-        .with("ConsumerCount", 0)
+        .with("ConsumerCount", consumers as i64)
         .with("MaxRecordSizeInKiB", i64::from(meta.record_kib_max));
     Ok(Fields::new().with("StreamDescriptionSummary", summary))
 }

@@ -1,7 +1,7 @@
 //! GetRecords: the next records of a shard, and the iterator behind them.
 
 use super::{hash_key_range, page, store_error};
-use crate::access::{ReadLimits, ShardAccess};
+use crate::access::{ReadLimits, Record, ShardAccess};
 use crate::kinesis::error::ApiError;
 use crate::kinesis::item::{Fields, Item};
 use crate::kinesis::shape::{DRY_RUN, Field, Kind, STREAM_ARN, STREAM_ID};
@@ -45,15 +45,7 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
     let batch = ShardAccess::read(store, &shard, position, limits)
         .await
         .map_err(store_error(store))?;
-    let records = batch.records.iter().map(|record| {
-        Fields::new()
-            .with("SequenceNumber", record.sequence.to_string())
-            .with("ApproximateArrivalTimestamp", Item::Time(record.arrival_ms as i64))
-            .with("Data", Item::Blob(record.data.clone()))
-            .with("PartitionKey", record.partition_key())
-            .into()
-    });
-    let mut answer = Fields::new().with("Records", records.collect::<Vec<Item>>());
+    let mut answer = Fields::new().with("Records", records(&batch.records));
     if batch.at_end {
         // The end of a closed shard: no iterator, and its children, which exist by then.
         let meta = store.describe_stream(&shard.stream).map_err(store_error(store))?;
@@ -64,7 +56,21 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
     Ok(answer.with("MillisBehindLatest", batch.millis_behind_latest as i64))
 }
 
-fn children(meta: &StreamMeta, parent: crate::ids::ShardId) -> Vec<Item> {
+/// Records as the API shows them.
+pub(in crate::kinesis) fn records(records: &[Record]) -> Vec<Item> {
+    let records = records.iter().map(|record| {
+        Fields::new()
+            .with("SequenceNumber", record.sequence.to_string())
+            .with("ApproximateArrivalTimestamp", Item::Time(record.arrival_ms as i64))
+            .with("Data", Item::Blob(record.data.clone()))
+            .with("PartitionKey", record.partition_key())
+            .into()
+    });
+    records.collect()
+}
+
+/// The shards that a closed one became.
+pub(in crate::kinesis) fn children(meta: &StreamMeta, parent: crate::ids::ShardId) -> Vec<Item> {
     let of_parent =
         |shard: &&crate::stream::ShardMeta| shard.parent == Some(parent) || shard.adjacent_parent == Some(parent);
     let children = meta.shards.iter().filter(of_parent).map(|child| {

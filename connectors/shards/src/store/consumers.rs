@@ -1,0 +1,105 @@
+//! Consumers of streams.
+
+use super::ShardStore;
+use crate::consumers::{ConsumerChange, ConsumerKey, ConsumerMeta, ConsumerStatus};
+use crate::error::StoreError;
+use crate::ids::{StreamName, is_name};
+use crate::limits;
+use crate::log::writer::Command;
+
+impl ShardStore {
+    /// Registers a consumer of a stream; answers when that is durable.
+    ///
+    /// # Errors
+    /// [`StoreError::StreamNotFound`], [`StoreError::ConsumerExists`], [`StoreError::ConsumerLimit`],
+    /// [`StoreError::Invalid`] for its name or tags.
+    pub async fn register_consumer(
+        &self,
+        stream: &StreamName,
+        name: &str,
+        tags: Vec<(String, String)>,
+    ) -> Result<ConsumerMeta, StoreError> {
+        if !is_name(name) || name.len() > limits::STREAM_NAME_CHARS_MAX {
+            return Err(StoreError::Invalid(format!(
+                "{name:?} is not the name of a consumer: use 1 to {} of the characters a-z A-Z 0-9 _ . -",
+                limits::STREAM_NAME_CHARS_MAX
+            )));
+        }
+        super::options::check_tags(&tags)?;
+        let name = name.to_owned();
+        self.change_consumer(stream, ConsumerChange::Register { name, tags })
+            .await
+    }
+
+    /// Deregisters a consumer; its subscriptions end.
+    ///
+    /// # Errors
+    /// [`StoreError::StreamNotFound`], [`StoreError::ConsumerNotFound`].
+    pub async fn deregister_consumer(
+        &self,
+        stream: &StreamName,
+        consumer: &ConsumerMeta,
+    ) -> Result<ConsumerMeta, StoreError> {
+        self.change_consumer(stream, ConsumerChange::Deregister(key(consumer)))
+            .await
+    }
+
+    /// Sets the tags of a consumer: all of them, those it had are gone.
+    ///
+    /// # Errors
+    /// [`StoreError::StreamNotFound`], [`StoreError::ConsumerNotFound`], [`StoreError::Invalid`].
+    pub async fn tag_consumer(
+        &self,
+        stream: &StreamName,
+        consumer: &ConsumerMeta,
+        tags: Vec<(String, String)>,
+    ) -> Result<ConsumerMeta, StoreError> {
+        super::options::check_tags(&tags)?;
+        let key = key(consumer);
+        self.change_consumer(stream, ConsumerChange::Tag { key, tags }).await
+    }
+
+    /// Lists the consumers of a stream with their states, by name.
+    ///
+    /// # Errors
+    /// [`StoreError::StreamNotFound`].
+    pub fn consumers(&self, stream: &StreamName) -> Result<Vec<(ConsumerMeta, ConsumerStatus)>, StoreError> {
+        let id = self.view().stream(stream)?.meta.id;
+        let (now, delay) = (self.now_ms(), self.options().lifecycle_delay_ms);
+        let all = self.view().consumers().of(id);
+        Ok(all
+            .iter()
+            .filter_map(|consumer| Some((consumer.clone(), consumer.status(now, delay)?)))
+            .collect())
+    }
+
+    /// Whether a stream has consumers: then it is deleted only when they may be deleted with it.
+    ///
+    /// # Errors
+    /// [`StoreError::StreamNotFound`].
+    pub fn has_consumers(&self, stream: &StreamName) -> Result<bool, StoreError> {
+        Ok(!self.consumers(stream)?.is_empty())
+    }
+
+    async fn change_consumer(&self, stream: &StreamName, change: ConsumerChange) -> Result<ConsumerMeta, StoreError> {
+        let id = self.view().stream(stream)?.meta.id;
+        // Names, ARN and tags of one consumer, and the names of all that may be forgotten on the way; text grows at
+        // most sixfold in JSON.
+        let bytes = (limits::CONSUMERS_MAX + 1) * 1_024 + limits::TAGS_MAX * 4 * 6 * 400;
+        let stream = stream.clone();
+        self.ask(bytes, |reply| Command::Consumer {
+            stream,
+            id,
+            change,
+            reply,
+        })
+        .await
+    }
+}
+
+fn key(consumer: &ConsumerMeta) -> ConsumerKey {
+    ConsumerKey {
+        name: consumer.name.clone(),
+        created_ms: consumer.created_ms,
+    }
+}

@@ -10,9 +10,9 @@ pub(crate) enum Kind {
     Blob,
     /// A list of structures.
     List(&'static [Field]),
-    /// A list of texts.
+    /// A list of texts, each with the constraints of the field.
     #[allow(dead_code, reason = "the operations on tags and metrics have such lists")]
-    Texts,
+    Texts(&'static Field),
     Structure(&'static [Field]),
     /// A map from text to text.
     Map,

@@ -238,7 +238,7 @@ impl<'b> Reader<'b> {
     fn list(&mut self, head: &Head, kind: Kind) -> Result<Item, ApiError> {
         let (kind, absent) = match kind {
             Kind::List(shape) => (Kind::Structure(shape), Item::Structure(Fields::new())),
-            Kind::Texts => (Kind::Text, Item::Text(String::new())),
+            Kind::Texts(member) => (member.kind, Item::Text(String::new())),
             _ => return Err(scalar::unexpected(Container::List)),
         };
         let mut list = Vec::new();

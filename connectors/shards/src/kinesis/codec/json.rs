@@ -207,7 +207,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Option<Item>, A::Error> {
         let (kind, absent) = match self.kind {
             Kind::List(shape) => (Kind::Structure(shape), Item::Structure(Fields::new())),
-            Kind::Texts => (Kind::Text, Item::Text(String::new())),
+            Kind::Texts(member) => (member.kind, Item::Text(String::new())),
             _ => {
                 while items.next_element_seed(Skip)?.is_some() {}
                 return Ok(self.unexpected(Container::List));
@@ -372,7 +372,7 @@ mod tests {
         Field::new("A", Kind::Text),
         Field::new("B", Kind::Integer),
         DATA,
-        Field::new("Texts", Kind::Texts),
+        Field::new("Texts", Kind::Texts(&Field::new("Text", Kind::Text))),
         Field::new("List", Kind::List(&[Field::new("A", Kind::Text)])),
     ];
 

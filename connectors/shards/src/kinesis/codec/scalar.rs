@@ -25,7 +25,7 @@ pub(super) enum Container {
 pub(super) fn item(value: Scalar<'_>, kind: Kind) -> Result<Item, ApiError> {
     let serialization = |text: String| Err(ApiError::serialization(text));
     match (kind, value) {
-        (Kind::List(_) | Kind::Texts, _) => serialization("Expected list or null".to_owned()),
+        (Kind::List(_) | Kind::Texts(_), _) => serialization("Expected list or null".to_owned()),
         (Kind::Map, _) => serialization("Expected map or null".to_owned()),
         (Kind::Structure(_), _) => serialization("Expected null".to_owned()),
         (Kind::Text, Scalar::Text(text)) => Ok(Item::Text(text.to_owned())),

@@ -10,7 +10,9 @@ use std::sync::RwLock;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
+use crate::error::StoreError;
 use crate::ids::Uuid;
+use crate::update::{add_tags, check_policy};
 use crate::view::{read, write};
 
 /// A registered consumer.
@@ -25,9 +27,12 @@ pub struct ConsumerMeta {
     /// When it was deregistered; it is there for the life cycle's delay still.
     #[serde(default)]
     pub deleted_ms: Option<u64>,
-    /// Tags.
+    /// Tags, by key.
     #[serde(default)]
     pub tags: Vec<(String, String)>,
+    /// Resource policy, JSON; kept, not enforced.
+    #[serde(default)]
+    pub policy: Option<String>,
 }
 
 /// The state of a consumer.
@@ -67,15 +72,35 @@ impl ConsumerMeta {
 /// A change of a stream's consumers.
 #[derive(Debug)]
 pub(crate) enum ConsumerChange {
-    Register {
-        name: String,
-        tags: Vec<(String, String)>,
-    },
+    Register { name: String, tags: Vec<(String, String)> },
     Deregister(ConsumerKey),
-    Tag {
-        key: ConsumerKey,
-        tags: Vec<(String, String)>,
-    },
+    Update(ConsumerKey, ConsumerUpdate),
+}
+
+/// A change of a consumer's attributes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConsumerUpdate {
+    /// Adds tags, or gives those of the same key a new value.
+    AddTags(Vec<(String, String)>),
+    /// Removes tags; keys that are not there do not matter.
+    RemoveTags(Vec<String>),
+    /// Sets or removes the resource policy, JSON.
+    Policy(Option<String>),
+}
+
+impl ConsumerUpdate {
+    /// The consumer after it.
+    pub(crate) fn apply(self, mut consumer: ConsumerMeta) -> Result<ConsumerMeta, StoreError> {
+        match self {
+            Self::AddTags(tags) => add_tags(&mut consumer.tags, &tags)?,
+            Self::RemoveTags(keys) => consumer.tags.retain(|(key, _)| !keys.contains(key)),
+            Self::Policy(policy) => {
+                policy.as_deref().map_or(Ok(()), check_policy)?;
+                consumer.policy = policy;
+            }
+        }
+        Ok(consumer)
+    }
 }
 
 /// Which consumer is meant.
@@ -116,6 +141,7 @@ mod tests {
             created_ms: 100,
             deleted_ms: None,
             tags: Vec::new(),
+            policy: None,
         };
         assert_eq!(consumer.status(100, 50), Some(ConsumerStatus::Creating));
         assert_eq!(consumer.status(150, 50), Some(ConsumerStatus::Active));

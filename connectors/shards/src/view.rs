@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hashbrown::HashMap;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::access::DurablePosition;
+use crate::account::AccountSettings;
 use crate::consumers::{ConsumerMeta, ConsumerView};
 use crate::error::StoreError;
 use crate::hashkey::HashKey;
@@ -21,7 +22,22 @@ use crate::stream::{ShardMeta, StreamMeta};
 #[derive(Debug)]
 pub(crate) struct ShardView {
     pub(crate) meta: ShardMeta,
-    pub(crate) index: RwLock<ShardIndex>,
+    /// Stays when the description changes.
+    pub(crate) index: Arc<RwLock<ShardIndex>>,
+    /// Wakes who waits for this shard alone: it has new records, was closed or is gone. Stays like the index.
+    pub(crate) changed: Arc<Notify>,
+}
+
+impl ShardView {
+    /// The counter of the first record that can be readable when those before `horizon_ms` are not: the first of the
+    /// extent that holds it. Behind all records when none can be.
+    pub(crate) fn first_live(&self, horizon_ms: u64) -> u64 {
+        let index = read(&self.index);
+        index
+            .live(0, horizon_ms)
+            .first()
+            .map_or(index.end(), |entry| entry.first)
+    }
 }
 
 /// A stream and its shards.
@@ -30,37 +46,59 @@ pub(crate) struct StreamView {
     pub(crate) meta: StreamMeta,
     /// In the order of their ids.
     pub(crate) shards: Vec<Arc<ShardView>>,
-    /// Open shards by the start of their range.
-    routes: Vec<(HashKey, ShardKey)>,
+    pub(crate) routes: Routes,
+}
+
+/// The open shards of a stream by the start of their range.
+#[derive(Debug)]
+pub(crate) struct Routes(Vec<(HashKey, ShardKey)>);
+
+impl Routes {
+    pub(crate) fn new(meta: &StreamMeta) -> Self {
+        let mut routes: Vec<_> = meta
+            .open_shards()
+            .map(|shard| (shard.hash_range.start, shard.key))
+            .collect();
+        routes.sort_unstable();
+        Self(routes)
+    }
+
+    /// The open shard that takes `key`.
+    pub(crate) fn shard(&self, key: HashKey) -> ShardKey {
+        let at = self.0.partition_point(|(start, _)| *start <= key);
+        // The open shards tile the space, so the first starts at zero.
+        self.0[at.saturating_sub(1)].1
+    }
+
+    /// One open shard after the other.
+    pub(crate) fn turn(&self, number: u64) -> ShardKey {
+        self.0[(number % self.0.len() as u64) as usize].1
+    }
 }
 
 impl StreamView {
-    fn new(meta: StreamMeta, mut index: impl FnMut(ShardKey) -> ShardIndex) -> Self {
+    fn new(meta: StreamMeta, mut parts: impl FnMut(ShardKey) -> (Arc<RwLock<ShardIndex>>, Arc<Notify>)) -> Self {
         let shards = meta
             .shards
             .iter()
             .map(|shard| {
+                let (index, changed) = parts(shard.key);
                 Arc::new(ShardView {
                     meta: shard.clone(),
-                    index: RwLock::new(index(shard.key)),
+                    index,
+                    changed,
                 })
             })
             .collect();
-        let mut routes: Vec<_> = meta
-            .shards
-            .iter()
-            .filter(|shard| shard.closed_ms.is_none())
-            .map(|shard| (shard.hash_range.start, shard.key))
-            .collect();
-        routes.sort_unstable();
+        let routes = Routes::new(&meta);
         Self { meta, shards, routes }
     }
 
-    /// The open shard that takes `key`.
-    pub(crate) fn route(&self, key: HashKey) -> ShardKey {
-        let at = self.routes.partition_point(|(start, _)| *start <= key);
-        // The open shards tile the space, so the first starts at zero.
-        self.routes[at.saturating_sub(1)].1
+    /// Wakes who waits for any of its shards.
+    fn wake(&self) {
+        for shard in &self.shards {
+            shard.changed.notify_waiters();
+        }
     }
 
     pub(crate) fn shard(&self, id: ShardId) -> Result<&Arc<ShardView>, StoreError> {
@@ -87,7 +125,10 @@ impl StreamView {
 pub(crate) enum Effect {
     Records(ShardKey, IndexEntry),
     StreamCreated(StreamMeta),
+    /// The stream as it is now.
+    StreamChanged(Box<StreamMeta>),
     StreamDeleted(StreamName),
+    AccountChanged(AccountSettings),
     SegmentStarted(SegmentNumber, Uuid),
     Consumers(Uuid, Vec<ConsumerMeta>),
 }
@@ -99,6 +140,7 @@ pub(crate) struct View {
     shards: RwLock<HashMap<ShardKey, (Arc<ShardView>, StreamName)>>,
     segments: RwLock<HashMap<SegmentNumber, Uuid>>,
     consumers: ConsumerView,
+    account: RwLock<AccountSettings>,
     durable: watch::Sender<DurablePosition>,
     failure: OnceLock<StoreError>,
 }
@@ -114,6 +156,7 @@ impl View {
             shards: RwLock::default(),
             segments: RwLock::new(segments.into_iter().collect()),
             consumers: ConsumerView::default(),
+            account: RwLock::new(state.account),
             durable: watch::Sender::new(DurablePosition(0)),
             failure: OnceLock::new(),
         };
@@ -122,7 +165,8 @@ impl View {
         }
         for meta in state.streams.values() {
             view.add_stream(StreamView::new(meta.clone(), |key| {
-                index.remove(&key).unwrap_or_default()
+                let index = index.remove(&key).unwrap_or_default();
+                (Arc::new(RwLock::new(index)), Arc::default())
             }));
         }
         view
@@ -146,21 +190,30 @@ impl View {
                     self.push_records(&mut records);
                     match other {
                         Effect::StreamCreated(meta) => {
-                            self.add_stream(StreamView::new(meta, |_| ShardIndex::default()));
+                            self.add_stream(StreamView::new(meta, |_| Default::default()));
                         }
+                        Effect::StreamChanged(meta) => self.change_stream(*meta),
+                        Effect::AccountChanged(settings) => *write(&self.account) = settings,
                         Effect::StreamDeleted(name) => {
                             if let Some(stream) = write(&self.streams).remove(&name) {
                                 let mut shards = write(&self.shards);
                                 for shard in &stream.shards {
                                     shards.remove(&shard.meta.key);
                                 }
+                                drop(shards);
                                 self.consumers.set(stream.meta.id, Vec::new());
+                                stream.wake();
                             }
                         }
                         Effect::SegmentStarted(number, uuid) => {
                             write(&self.segments).insert(number, uuid);
                         }
-                        Effect::Consumers(stream, consumers) => self.consumers.set(stream, consumers),
+                        Effect::Consumers(id, consumers) => {
+                            self.consumers.set(id, consumers);
+                            if let Some(stream) = self.streams().iter().find(|stream| stream.meta.id == id) {
+                                stream.wake();
+                            }
+                        }
                         Effect::Records(..) => {}
                     }
                 }
@@ -168,6 +221,28 @@ impl View {
         }
         self.push_records(&mut records);
         self.durable.send_replace(durable);
+    }
+
+    /// Replaces the description of a stream. The records of its shards stay where they are; whoever still holds the old
+    /// description sees them too.
+    fn change_stream(&self, meta: StreamMeta) {
+        let Ok(old) = self.stream(&meta.name) else { return };
+        let stream = StreamView::new(meta, |key| {
+            old.shard_by_key(key)
+                .map(|shard| (shard.index.clone(), shard.changed.clone()))
+                .unwrap_or_default()
+        });
+        let mut shards = write(&self.shards);
+        for forgotten in old
+            .shards
+            .iter()
+            .filter(|shard| stream.shard_by_key(shard.meta.key).is_none())
+        {
+            shards.remove(&forgotten.meta.key);
+        }
+        drop(shards);
+        self.add_stream(stream);
+        old.wake();
     }
 
     fn push_records(&self, records: &mut Vec<(ShardKey, IndexEntry)>) {
@@ -178,6 +253,7 @@ impl View {
         for (shard, entry) in records.drain(..) {
             if let Some((shard, _)) = shards.get(&shard) {
                 write(&shard.index).push(entry);
+                shard.changed.notify_waiters();
             }
         }
     }
@@ -201,6 +277,15 @@ impl View {
     /// The consumers of all streams.
     pub(crate) fn consumers(&self) -> &ConsumerView {
         &self.consumers
+    }
+
+    /// A shard, whatever stream it belongs to.
+    pub(crate) fn shard(&self, key: ShardKey) -> Option<Arc<ShardView>> {
+        read(&self.shards).get(&key).map(|(shard, _)| shard.clone())
+    }
+
+    pub(crate) fn account(&self) -> AccountSettings {
+        *read(&self.account)
     }
 
     pub(crate) fn segment(&self, number: SegmentNumber) -> Option<Uuid> {

@@ -3,15 +3,14 @@
 use super::error::ApiError;
 use super::item::{Fields, Item};
 use super::shape::consumer_arn;
-use super::stream_ref;
+use super::stream_ref::{self, Stream};
 use crate::consumers::{ConsumerMeta, ConsumerStatus};
 use crate::store::ShardStore;
-use crate::stream::StreamMeta;
 
 /// A consumer and its stream.
 #[derive(Debug, Clone)]
 pub(crate) struct ConsumerRef {
-    pub(crate) stream: StreamMeta,
+    pub(crate) stream: Stream,
     pub(crate) consumer: ConsumerMeta,
     pub(crate) status: ConsumerStatus,
 }
@@ -54,7 +53,7 @@ pub(crate) fn by_arn(store: &ShardStore, arn: &str) -> Result<ConsumerRef, ApiEr
     find(store, &stream, |consumer| consumer.arn == arn).ok_or_else(missing)
 }
 
-fn find(store: &ShardStore, stream: &StreamMeta, wanted: impl Fn(&ConsumerMeta) -> bool) -> Option<ConsumerRef> {
+fn find(store: &ShardStore, stream: &Stream, wanted: impl Fn(&ConsumerMeta) -> bool) -> Option<ConsumerRef> {
     let consumers = store.consumers(&stream.name).ok()?;
     let (consumer, status) = consumers.into_iter().find(|(consumer, _)| wanted(consumer))?;
     Some(ConsumerRef {

@@ -11,7 +11,6 @@ pub(crate) enum Kind {
     /// A list of structures.
     List(&'static [Field]),
     /// A list of texts, each with the constraints of the field.
-    #[allow(dead_code, reason = "the operations on tags and metrics have such lists")]
     Texts(&'static Field),
     Structure(&'static [Field]),
     /// A map from text to text.
@@ -27,6 +26,7 @@ pub(crate) enum Pattern {
     StreamArn,
     StreamId,
     ConsumerArn,
+    ResourceArn,
 }
 
 impl Pattern {
@@ -41,6 +41,7 @@ impl Pattern {
             Self::ConsumerArn => {
                 r"^(arn):aws.*:kinesis:.*:\d{12}:.*stream\/[a-zA-Z0-9_.-]+\/consumer\/[a-zA-Z0-9_.-]+:[0-9]+"
             }
+            Self::ResourceArn => r"arn:aws.*:kinesis:.*:\d{12}:.*(stream|channel|queue)/\S+",
         }
     }
 
@@ -57,6 +58,15 @@ impl Pattern {
             Self::SequenceNumber => decimal(129),
             Self::StreamArn => arn(text).is_some(),
             Self::ConsumerArn => consumer_arn(text).is_some(),
+            Self::ResourceArn => resource(text).is_some_and(|resource| {
+                let named = |kind: &str| {
+                    resource.match_indices(kind).any(|(at, _)| {
+                        let name = &resource[at + kind.len()..];
+                        !name.is_empty() && !name.contains(char::is_whitespace)
+                    })
+                };
+                ["stream/", "channel/", "queue/"].into_iter().any(named)
+            }),
             Self::StreamId => {
                 let lower = |part: &str| part.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
                 text.len() == 24
@@ -70,6 +80,12 @@ impl Pattern {
 
 /// The stream's name in an ARN.
 pub(crate) fn arn(text: &str) -> Option<&str> {
+    let name = resource(text)?.strip_prefix("stream/")?;
+    (!name.is_empty() && !name.contains(char::is_whitespace)).then_some(name)
+}
+
+/// What an ARN of the service names, behind the account.
+pub(crate) fn resource(text: &str) -> Option<&str> {
     let mut parts = text.splitn(6, ':');
     let sound = parts.next()? == "arn"
         && parts.next()?.starts_with("aws")
@@ -78,8 +94,7 @@ pub(crate) fn arn(text: &str) -> Option<&str> {
         && parts
             .next()
             .is_some_and(|account| account.len() == 12 && account.bytes().all(|c| c.is_ascii_digit()));
-    let name = parts.next()?.strip_prefix("stream/")?;
-    (sound && !name.is_empty() && !name.contains(char::is_whitespace)).then_some(name)
+    parts.next().filter(|_| sound)
 }
 
 /// The stream's ARN, the consumer's name and the seconds of its creation in the ARN of a consumer.
@@ -169,9 +184,27 @@ pub(crate) const EXCLUSIVE_START_SHARD_ID: Field = Field::new("ExclusiveStartSha
     .range(1, 128);
 pub(crate) const NEXT_TOKEN: Field = Field::new("NextToken", Kind::Text).range(1, 1_048_576);
 pub(crate) const DATA: Field = Field::new("Data", Kind::Blob).required().range(0, 10_485_760);
-/// The model has it optional for streams that spread records by themselves; here it is always needed.
-pub(crate) const PARTITION_KEY: Field = Field::new("PartitionKey", Kind::Text).required().range(1, 256);
+/// Optional for streams that spread records by themselves; the operations ask for it on all others.
+pub(crate) const PARTITION_KEY: Field = Field::new("PartitionKey", Kind::Text).range(1, 256);
 pub(crate) const EXPLICIT_HASH_KEY: Field = Field::new("ExplicitHashKey", Kind::Text).pattern(Pattern::HashKey);
+pub(crate) const RESOURCE_ARN: Field = Field::new("ResourceARN", Kind::Text)
+    .required()
+    .pattern(Pattern::ResourceArn)
+    .range(1, 2048);
+pub(crate) const TAGS: Field = Field::new("Tags", Kind::Map).range(1, 200);
+pub(crate) const TAG_KEYS: Field = Field::new("TagKeys", Kind::Texts(&Field::new("", Kind::Text).range(1, 128)))
+    .required()
+    .range(1, 50);
+pub(crate) const STREAM_MODE_DETAILS: Field = Field::new(
+    "StreamModeDetails",
+    Kind::Structure(&[Field::new("StreamMode", Kind::Text)
+        .required()
+        .values(&["PROVISIONED", "ON_DEMAND"])]),
+);
+pub(crate) const WARM_THROUGHPUT: Field = Field::new("WarmThroughputMiBps", Kind::Integer).min(0);
+pub(crate) const MAX_RECORD_SIZE: Field = Field::new("MaxRecordSizeInKiB", Kind::Integer).range(1024, 10_240);
+pub(crate) const DISTRIBUTION: Field =
+    Field::new("RecordDistributionStrategy", Kind::Text).values(&["AUTO", "USER_PARTITION_KEY"]);
 pub(crate) const DRY_RUN: Field = Field::new("DryRun", Kind::Boolean);
 
 #[cfg(test)]
@@ -211,6 +244,21 @@ mod tests {
             "/consumer/c:1:2",
         ] {
             assert_eq!(consumer_arn(&format!("{stream}{bad}")), None, "{bad}");
+        }
+        for good in [
+            "arn:aws:kinesis:r:000000000000:stream/a",
+            "arn:aws:kinesis:r:000000000000:stream/a/consumer/b:17",
+            "arn:aws:kinesis:r:000000000000:x-queue/b",
+        ] {
+            assert!(Pattern::ResourceArn.matches(good), "{good}");
+        }
+        for bad in [
+            "arn:aws:kinesis:r:000000000000:stream/",
+            "arn:aws:kinesis:r:000000000000:topic/a",
+            "arn:aws:kinesis:r:000000000000:stream/a b",
+            "arn:aws:sns:r:000000000000:stream/a",
+        ] {
+            assert!(!Pattern::ResourceArn.matches(bad), "{bad}");
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Where reading is to start: the five types of GetShardIterator and of SubscribeToShard's StartingPosition.
 
 use super::error::ApiError;
+use super::stream_ref::Stream;
 use crate::access::{Position, ReadFrom, ShardAccess, ShardRef};
 use crate::error::StoreError;
 use crate::ids::ShardId;
 use crate::sequence::SequenceNumber;
 use crate::store::ShardStore;
-use crate::stream::StreamMeta;
 
 /// The types.
 pub(crate) const TYPES: &[&str] = &[
@@ -30,18 +30,18 @@ pub(crate) struct StartingPoint<'a> {
 }
 
 /// The shard of a stream that a request names.
-pub(crate) fn shard(store: &ShardStore, meta: &StreamMeta, text: &str) -> Result<ShardId, ApiError> {
+pub(crate) fn shard(store: &ShardStore, stream: &Stream, text: &str) -> Result<ShardId, ApiError> {
     let account = &store.options().account;
     let id: ShardId = text.parse().map_err(|_| {
         ApiError::not_found(format!(
             "Could not find shard {text} in stream {} under account {account}.",
-            meta.name
+            stream.name
         ))
     })?;
-    if meta.shard(id).is_none() {
+    if stream.shards().all(|shard| shard.id != id) {
         return Err(ApiError::not_found(format!(
             "Shard {id} in stream {} under account {account} does not exist",
-            meta.name
+            stream.name
         )));
     }
     Ok(id)
@@ -49,12 +49,7 @@ pub(crate) fn shard(store: &ShardStore, meta: &StreamMeta, text: &str) -> Result
 
 impl StartingPoint<'_> {
     /// The position in a shard.
-    pub(crate) async fn resolve(
-        self,
-        store: &ShardStore,
-        meta: &StreamMeta,
-        id: ShardId,
-    ) -> Result<Position, ApiError> {
+    pub(crate) async fn resolve(self, store: &ShardStore, stream: &Stream, id: ShardId) -> Result<Position, ApiError> {
         let Self {
             operation,
             sequence_field: name,
@@ -64,7 +59,7 @@ impl StartingPoint<'_> {
         } = self;
         let place = format!(
             "used in {operation} on shard {id} in stream {} under account {}",
-            meta.name,
+            stream.name,
             store.options().account
         );
         let parse = |text: &str| {
@@ -100,7 +95,7 @@ impl StartingPoint<'_> {
                 )));
             }
         };
-        let shard = ShardRef::new(meta.name.clone(), id);
+        let shard = ShardRef::new(stream.name.clone(), id);
         ShardAccess::resolve(store, &shard, from)
             .await
             .map_err(|error| match (error, from) {

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //!   initial-response ─▶ event ─▶ event ─▶ … ─▶ end of the shard, of the subscription's life, or of the server
-//!                         ▲  records, when the durable position has moved; none, when a heartbeat is due
+//!                         ▲  records, when the shard has new ones; none, when a heartbeat is due
 //!                         └─ exception: taken over, consumer or stream gone, store broken
 //! ```
 //! Nothing runs in the background: whoever sends the frames asks for the next one when it has room, so a client that
 //! reads slowly holds one event and no more, and one that goes away leaves nothing behind.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::codec::Codec;
@@ -17,9 +19,11 @@ use super::consumer_ref::ConsumerRef;
 use super::error::ApiError;
 use super::event_frame::{Message, frame};
 use super::item::{Fields, Item};
+use super::operations::encryption_type;
 use super::operations::get_records::{children, records};
+use super::stream_ref;
 use super::subscriptions::Place;
-use crate::access::{DurablePosition, Position, ReadBatch, ReadLimits, ShardAccess, ShardRef};
+use crate::access::{Position, ReadBatch, ReadLimits, ShardAccess, ShardRef};
 use crate::ids::Uuid;
 use crate::limits;
 use crate::store::ShardStore;
@@ -35,7 +39,8 @@ pub struct Subscription {
     shard: ShardRef,
     codec: Codec,
     position: Position,
-    durable: watch::Receiver<DurablePosition>,
+    /// Wakes when there may be something to send: this shard has changed, not just any.
+    changed: Arc<Notify>,
     state: State,
     /// When an event is due, records or not.
     heartbeat_at: Instant,
@@ -58,7 +63,10 @@ impl Subscription {
         position: Position,
         codec: Codec,
     ) -> Self {
-        let durable = store.subscribe();
+        let changed = store
+            .view()
+            .shard(position.shard)
+            .map_or_else(Arc::default, |shard| shard.changed.clone());
         // The first event is due at once: it tells where the client is.
         let heartbeat_at = place.began();
         Self {
@@ -69,7 +77,7 @@ impl Subscription {
             shard,
             codec,
             position,
-            durable,
+            changed,
             state: State::New,
             heartbeat_at,
         }
@@ -116,9 +124,11 @@ impl Subscription {
                 self.state = State::Over;
                 return Ok(None);
             }
+            // Before looking: what becomes durable from here on wakes the wait below.
+            let shard_changed = self.changed.clone();
+            let mut shard_changed = std::pin::pin!(shard_changed.notified());
+            shard_changed.as_mut().enable();
             self.check_consumer()?;
-            // Before reading: what becomes durable from here on wakes the wait below.
-            self.durable.borrow_and_update();
             let batch = ShardAccess::read(&self.store, &self.shard, self.position, limits)
                 .await
                 .map_err(|error| ApiError::of(error, &self.store.options().account))?;
@@ -133,12 +143,7 @@ impl Subscription {
                 return Ok(Some(event));
             }
             tokio::select! {
-                changed = self.durable.changed() => {
-                    if changed.is_err() {
-                        self.state = State::Over;
-                        return Ok(None);
-                    }
-                }
+                () = shard_changed => {}
                 () = self.place.ended() => {}
                 () = tokio::time::sleep_until(self.heartbeat_at.min(ends_at)) => {}
             }
@@ -165,11 +170,8 @@ impl Subscription {
     }
 
     fn frame_of(&self, batch: &ReadBatch) -> Result<Bytes, ApiError> {
-        let stream = self
-            .store
-            .describe_stream(&self.shard.stream)
-            .map_err(|error| ApiError::of(error, &self.store.options().account))?;
-        let mut event = Fields::new().with("Records", records(&batch.records));
+        let stream = stream_ref::named(&self.store, &self.shard.stream)?;
+        let mut event = Fields::new().with("Records", records(&batch.records, encryption_type(&stream)));
         if batch.at_end {
             event = event.with("ChildShards", children(&stream, self.shard.shard));
         } else {
@@ -213,19 +215,17 @@ impl Subscription {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use aws_smithy_eventstream::frame::read_message_from;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::env::{Environment, ManualClock, SeededEntropy, SimDisk};
+    use crate::hashkey::HashKey;
     use crate::ids::{SegmentNumber, ShardId, StreamName};
     use crate::kinesis::subscriptions::{Subscriber, Subscriptions};
     use crate::kinesis::{SubscriptionOptions, consumer_ref};
     use crate::log::names;
     use crate::stream::CreateStream;
-    use crate::view::Effect;
     use crate::{PutEntry, StoreOptions};
 
     /// A shard that is closed, and has a child, while somebody is subscribed to it.
@@ -238,7 +238,7 @@ mod tests {
         };
         let store = ShardStore::open_in(environment, StoreOptions::default()).unwrap();
         let name = StreamName::new("s").unwrap();
-        let mut meta = store
+        store
             .create_stream(CreateStream::provisioned(name.clone(), 1))
             .await
             .unwrap();
@@ -260,26 +260,23 @@ mod tests {
         }
 
         let close = async {
-            let mut child = meta.shards[0].clone();
-            child.id = ShardId(1);
-            child.key.0 += 1;
-            child.parent = Some(ShardId(0));
-            meta.shards[0].closed_ms = Some(6_000);
-            meta.shards.push(child);
-            let durable = *store.subscribe().borrow();
-            store
-                .view()
-                .publish([Effect::StreamCreated(meta)], DurablePosition(durable.0 + 1));
+            store.split_shard(&name, ShardId(0), HashKey(1 << 127)).await.unwrap();
         };
         let (last, ()) = tokio::join!(subscription.next(), close);
         let message = read_message_from(last.unwrap()).unwrap();
         let event: Value = serde_json::from_slice(message.payload()).unwrap();
-        let range = json!({"StartingHashKey": "0", "EndingHashKey": u128::MAX.to_string()});
-        let child =
-            json!({"ShardId": "shardId-000000000001", "ParentShards": ["shardId-000000000000"], "HashKeyRange": range});
+        let child = |id: u32, start: u128, end: u128| {
+            json!({
+                "ShardId": format!("shardId-{id:012}"),
+                "ParentShards": ["shardId-000000000000"],
+                "HashKeyRange": {"StartingHashKey": start.to_string(), "EndingHashKey": end.to_string()},
+            })
+        };
+        let half = 1_u128 << 127;
+        let children = [child(1, 0, half - 1), child(2, half, u128::MAX)];
         assert_eq!(
             event,
-            json!({"Records": [], "ChildShards": [child], "MillisBehindLatest": 0})
+            json!({"Records": [], "ChildShards": children, "MillisBehindLatest": 0})
         );
         assert!(subscription.next().await.is_none());
     }

@@ -1,11 +1,12 @@
 //! Consumers of streams.
 
 use super::ShardStore;
-use crate::consumers::{ConsumerChange, ConsumerKey, ConsumerMeta, ConsumerStatus};
+use crate::consumers::{ConsumerChange, ConsumerKey, ConsumerMeta, ConsumerStatus, ConsumerUpdate};
 use crate::error::StoreError;
 use crate::ids::{StreamName, is_name};
 use crate::limits;
 use crate::log::writer::Command;
+use crate::update::add_tags;
 
 impl ShardStore {
     /// Registers a consumer of a stream; answers when that is durable.
@@ -25,7 +26,9 @@ impl ShardStore {
                 limits::STREAM_NAME_CHARS_MAX
             )));
         }
-        super::options::check_tags(&tags)?;
+        let mut sorted = Vec::new();
+        add_tags(&mut sorted, &tags)?;
+        let tags = sorted;
         let name = name.to_owned();
         self.change_consumer(stream, ConsumerChange::Register { name, tags })
             .await
@@ -44,19 +47,18 @@ impl ShardStore {
             .await
     }
 
-    /// Sets the tags of a consumer: all of them, those it had are gone.
+    /// Changes tags or the policy of a consumer.
     ///
     /// # Errors
     /// [`StoreError::StreamNotFound`], [`StoreError::ConsumerNotFound`], [`StoreError::Invalid`].
-    pub async fn tag_consumer(
+    pub async fn update_consumer(
         &self,
         stream: &StreamName,
         consumer: &ConsumerMeta,
-        tags: Vec<(String, String)>,
+        update: ConsumerUpdate,
     ) -> Result<ConsumerMeta, StoreError> {
-        super::options::check_tags(&tags)?;
-        let key = key(consumer);
-        self.change_consumer(stream, ConsumerChange::Tag { key, tags }).await
+        self.change_consumer(stream, ConsumerChange::Update(key(consumer), update))
+            .await
     }
 
     /// Lists the consumers of a stream with their states, by name.
@@ -83,9 +85,9 @@ impl ShardStore {
 
     async fn change_consumer(&self, stream: &StreamName, change: ConsumerChange) -> Result<ConsumerMeta, StoreError> {
         let id = self.view().stream(stream)?.meta.id;
-        // Names, ARN and tags of one consumer, and the names of all that may be forgotten on the way; text grows at
+        // Names, ARN, tags and policy of one consumer, and the names of all that may be forgotten on the way; text grows at
         // most sixfold in JSON.
-        let bytes = (limits::CONSUMERS_MAX + 1) * 1_024 + limits::TAGS_MAX * 4 * 6 * 400;
+        let bytes = (limits::CONSUMERS_MAX + 1) * 1_024 + 6 * (limits::TAGS_MAX * 4 * 400 + limits::POLICY_BYTES_MAX);
         let stream = stream.clone();
         self.ask(bytes, |reply| Command::Consumer {
             stream,

@@ -261,13 +261,52 @@ fn tags_of_a_consumer_are_kept() {
         let store = client.api.store().clone();
         let consumer = store.consumers(&name("s")).unwrap().remove(0).0;
         assert_eq!(consumer.tags, [tag("a", "1"), tag("b", "2")]);
-        store
-            .tag_consumer(&name("s"), &consumer, vec![tag("c", "3")])
-            .await
-            .unwrap();
+        let resource = json!({"ResourceARN": consumer.arn});
+        let with = |more: Value| {
+            let mut body = resource.clone();
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            body
+        };
+        client
+            .ok("TagResource", with(json!({"Tags": {"c": "3", "a": "0"}})))
+            .await;
+        client.ok("UntagResource", with(json!({"TagKeys": ["b", "z"]}))).await;
+        assert_eq!(
+            client.error("GetResourcePolicy", resource.clone()).await.0,
+            "ResourceNotFoundException"
+        );
+        let policy = r#"{"Statement":[{"Effect":"Allow","Principal":"*","Action":"kinesis:SubscribeToShard"}]}"#;
+        client.ok("PutResourcePolicy", with(json!({"Policy": policy}))).await;
+        let bad = with(json!({"Policy": "{}"}));
+        assert_eq!(
+            client.error("PutResourcePolicy", bad).await.0,
+            "InvalidArgumentException"
+        );
         drop((client, store));
         let client = Client::new(&disk);
         let consumer = client.api.store().consumers(&name("s")).unwrap().remove(0).0;
-        assert_eq!(consumer.tags, [tag("c", "3")]);
+        assert_eq!(consumer.tags, [tag("a", "0"), tag("c", "3")]);
+        let listed = client.ok("ListTagsForResource", resource.clone()).await;
+        assert_eq!(
+            listed["Tags"],
+            json!([{"Key": "a", "Value": "0"}, {"Key": "c", "Value": "3"}])
+        );
+        assert_eq!(client.ok("GetResourcePolicy", resource.clone()).await["Policy"], policy);
+        client.ok("DeleteResourcePolicy", resource.clone()).await;
+        assert_eq!(
+            client.error("DeleteResourcePolicy", resource.clone()).await.0,
+            "ResourceNotFoundException"
+        );
+        // The stream has none of it.
+        assert_eq!(
+            client.ok("ListTagsForResource", json!({"ResourceARN": ARN})).await["Tags"],
+            json!([])
+        );
+        let body = json!({"ConsumerARN": consumer.arn});
+        client.ok("DeregisterStreamConsumer", body).await;
+        assert_eq!(
+            client.error("ListTagsForResource", resource).await.0,
+            "ResourceNotFoundException"
+        );
     });
 }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidemill_shards::env::{ManualClock, SimDisk};
 use tidemill_shards::kinesis::{ApiBody, KinesisApi, RequestContext, SubscriptionOptions};
+use tidemill_shards::limits::ROOM_RETRY_MS;
 use tidemill_shards::{ShardStore, StoreOptions};
 
 use crate::support::*;
@@ -25,7 +26,16 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(disk: &SimDisk) -> Self {
-        Self::with(disk, options(), SubscriptionOptions::default())
+        Self::with_delay(disk, 0)
+    }
+
+    /// A store that tells of each change for a while.
+    pub(crate) fn with_delay(disk: &SimDisk, lifecycle_delay_ms: u64) -> Self {
+        let options = StoreOptions {
+            lifecycle_delay_ms,
+            ..options()
+        };
+        Self::with(disk, options, SubscriptionOptions::default())
     }
 
     pub(crate) fn with(disk: &SimDisk, options: StoreOptions, subscriptions: SubscriptionOptions) -> Self {
@@ -173,9 +183,9 @@ fn transport_level_errors_are_those_of_the_service() {
                 (400, expected)
             );
         }
-        let (name, message) = client.error("SplitShard", json!({})).await;
+        let (name, message) = client.error("CreateQueue", json!({})).await;
         assert_eq!(name, "UnsupportedOperationException");
-        assert!(message.contains("SplitShard"), "{message}");
+        assert!(message.contains("CreateQueue"), "{message}");
         for (encoding, status) in [
             ("identity", 200),
             ("amz-1.0", 200),
@@ -340,8 +350,8 @@ fn life_of_a_stream() {
         for body in [
             json!({"StreamName": "t", "ShardCount": 1, "StreamModeDetails": {"StreamMode": "ON_DEMAND"}}),
             json!({"StreamName": "t", "StreamModeDetails": {"StreamMode": "PROVISIONED"}}),
-            json!({"StreamName": "t", "WarmThroughputMiBps": 5}),
-            json!({"StreamName": "t", "RecordDistributionStrategy": "AUTO"}),
+            json!({"StreamName": "t", "ShardCount": 1, "WarmThroughputMiBps": 5}),
+            json!({"StreamName": "t", "Tags": {"k": "<"}}),
         ] {
             assert_eq!(client.error("CreateStream", body).await.0, "InvalidArgumentException");
         }
@@ -712,6 +722,11 @@ fn puts_are_checked_and_answered_each() {
             let (name, message) = client.error(operation, body).await;
             assert_eq!(name, "InvalidArgumentException", "{message}");
         }
+        let large = json!({"StreamName": "s", "PartitionKey": "k", "Data": mebibyte});
+        let (_, message) = client.error("PutRecord", large).await;
+        assert!(message.contains("have 1048577 bytes"), "{message}");
+        assert!(message.contains("which is 1024, allows 1048576 bytes"), "{message}");
+        assert!(message.contains("greater MaxRecordSizeInKiB, up to 10240"), "{message}");
         let receipt = client.put("s", "k", "a").await;
         let body = json!({"StreamName": "s", "PartitionKey": "k", "Data": "", "SequenceNumberForOrdering": receipt["SequenceNumber"]});
         client.ok("PutRecord", body).await;
@@ -733,6 +748,36 @@ fn puts_are_checked_and_answered_each() {
     });
 }
 
+#[test]
+fn a_full_disk_is_an_internal_failure_to_repeat_and_readers_go_on() {
+    block_on(async {
+        let disk = SimDisk::new();
+        let client = Client::new(&disk);
+        client.stream("s", 1).await;
+        client.put("s", "k", "stored").await;
+        disk.set_capacity(Some(disk.bytes()));
+        let large = json!({"StreamName": "s", "PartitionKey": "k", "Data": STANDARD.encode(vec![0u8; 9_000])});
+        let records =
+            json!({"StreamName": "s", "Records": [{"PartitionKey": "k", "Data": STANDARD.encode(vec![0u8; 9_000])}]});
+        for (operation, body) in [("PutRecord", &large), ("PutRecords", &records)] {
+            let (status, answer) = client.call(operation, body.clone()).await;
+            // Without a message, as the service answers it: SDKs repeat it.
+            assert_eq!(
+                (status, answer),
+                (500, json!({"__type": "InternalFailure"})),
+                "{operation}"
+            );
+        }
+        assert_eq!(client.api.store().failure(), None, "the log is not poisoned");
+        let iterator = client.iterator("s", json!({"ShardIteratorType": "TRIM_HORIZON"})).await;
+        let answer = client.ok("GetRecords", json!({"ShardIterator": iterator})).await;
+        assert_eq!(answer["Records"].as_array().unwrap().len(), 1);
+        disk.set_capacity(None);
+        client.clock.advance(ROOM_RETRY_MS);
+        client.ok("PutRecord", large).await;
+    });
+}
+
 fn json_values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -740,8 +785,19 @@ fn json_values() -> impl Strategy<Value = Value> {
         any::<i64>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
         ".{0,20}".prop_map(Value::from),
-        prop::sample::select(vec!["s", "shardId-000000000000", "LATEST", "AT_TIMESTAMP", "AAAA", "0"])
-            .prop_map(Value::from),
+        prop::sample::select(vec![
+            "s",
+            "shardId-000000000000",
+            "LATEST",
+            "AT_TIMESTAMP",
+            "AAAA",
+            "0",
+            "UNIFORM_SCALING",
+            "KMS",
+            "ALL",
+            "arn:aws:kinesis:us-east-1:000000000000:stream/s"
+        ])
+        .prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 20, 5, |inner| {
         prop_oneof![
@@ -752,7 +808,22 @@ fn json_values() -> impl Strategy<Value = Value> {
 }
 
 fn fields(value: impl Strategy<Value = Value>) -> impl Strategy<Value = serde_json::Map<String, Value>> {
-    const NAMES: [&str; 24] = [
+    const NAMES: [&str; 39] = [
+        "ShardToSplit",
+        "NewStartingHashKey",
+        "ShardToMerge",
+        "AdjacentShardToMerge",
+        "TargetShardCount",
+        "ScalingType",
+        "RetentionPeriodHours",
+        "ResourceARN",
+        "TagKeys",
+        "Policy",
+        "ShardLevelMetrics",
+        "EncryptionType",
+        "KeyId",
+        "WarmThroughputMiBps",
+        "RecordDistributionStrategy",
         "StreamName",
         "StreamARN",
         "ShardCount",
@@ -794,10 +865,16 @@ proptest! {
         requests in prop::collection::vec((any::<prop::sample::Index>(), fields(json_values())), 1..20),
         bytes in prop::collection::vec(any::<u8>(), 0..200),
     ) {
-        const OPERATIONS: [&str; 14] = [
+        const OPERATIONS: [&str; 39] = [
+            "RegisterStreamConsumer", "DeregisterStreamConsumer", "DescribeStreamConsumer", "ListStreamConsumers",
             "CreateStream", "DeleteStream", "DescribeStream", "DescribeStreamSummary", "ListStreams", "ListShards",
-            "PutRecord", "PutRecords", "GetShardIterator", "GetRecords", "RegisterStreamConsumer",
-            "DeregisterStreamConsumer", "DescribeStreamConsumer", "ListStreamConsumers",
+            "PutRecord", "PutRecords", "GetShardIterator", "GetRecords", "AddTagsToStream",
+            "DecreaseStreamRetentionPeriod", "DeleteResourcePolicy", "DescribeAccountSettings", "DescribeLimits",
+            "DisableEnhancedMonitoring", "EnableEnhancedMonitoring", "GetResourcePolicy",
+            "IncreaseStreamRetentionPeriod", "ListTagsForResource", "ListTagsForStream", "MergeShards",
+            "PutResourcePolicy", "RemoveTagsFromStream", "SplitShard", "StartStreamEncryption", "StopStreamEncryption",
+            "TagResource", "UntagResource", "UpdateAccountSettings", "UpdateMaxRecordSize", "UpdateShardCount",
+            "UpdateStreamMode", "UpdateStreamRecordDistributionStrategy", "UpdateStreamWarmThroughput",
         ];
         block_on(async {
             let client = Client::new(&SimDisk::new());

@@ -10,6 +10,6 @@ pub(super) const SHAPE: &[Field] = &[STREAM_ARN, CONSUMER_NAME, CONSUMER_ARN, ST
 
 pub(super) fn run(store: &ShardStore, fields: &Fields) -> Result<Fields, ApiError> {
     let found = consumer_ref::consumer(store, fields)?;
-    let description = consumer_ref::shown(&found.consumer, found.status).with("StreamARN", found.stream.arn);
+    let description = consumer_ref::shown(&found.consumer, found.status).with("StreamARN", found.stream.arn.as_str());
     Ok(Fields::new().with("ConsumerDescription", description))
 }

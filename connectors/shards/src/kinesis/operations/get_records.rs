@@ -1,6 +1,6 @@
 //! GetRecords: the next records of a shard, and the iterator behind them.
 
-use super::{hash_key_range, page, store_error};
+use super::{encryption_type, hash_key_range, page, store_error};
 use crate::access::{ReadLimits, Record, ShardAccess};
 use crate::kinesis::error::ApiError;
 use crate::kinesis::item::{Fields, Item};
@@ -45,11 +45,12 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
     let batch = ShardAccess::read(store, &shard, position, limits)
         .await
         .map_err(store_error(store))?;
-    let mut answer = Fields::new().with("Records", records(&batch.records));
+    // After the read, so that the children of a shard that has ended are there.
+    let stream = stream_ref::named(store, &shard.stream)?;
+    let mut answer = Fields::new().with("Records", records(&batch.records, encryption_type(&stream)));
     if batch.at_end {
         // The end of a closed shard: no iterator, and its children, which exist by then.
-        let meta = store.describe_stream(&shard.stream).map_err(store_error(store))?;
-        answer = answer.with("ChildShards", children(&meta, shard.shard));
+        answer = answer.with("ChildShards", children(&stream, shard.shard));
     } else {
         answer = answer.with("NextShardIterator", token::iterator(store, batch.next));
     }
@@ -57,19 +58,24 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
 }
 
 /// Records as the API shows them.
-pub(in crate::kinesis) fn records(records: &[Record]) -> Vec<Item> {
+pub(in crate::kinesis) fn records(records: &[Record], encryption: &'static str) -> Vec<Item> {
     let records = records.iter().map(|record| {
         Fields::new()
             .with("SequenceNumber", record.sequence.to_string())
             .with("ApproximateArrivalTimestamp", Item::Time(record.arrival_ms as i64))
             .with("Data", Item::Blob(record.data.clone()))
-            .with("PartitionKey", record.partition_key())
+            // A stream that spreads records by itself takes them without a key.
+            .with_some(
+                "PartitionKey",
+                Some(record.partition_key()).filter(|key| !key.is_empty()),
+            )
+            .with("EncryptionType", encryption)
             .into()
     });
     records.collect()
 }
 
-/// The shards that a closed one became.
+/// The shards that a closed shard was split or merged into.
 pub(in crate::kinesis) fn children(meta: &StreamMeta, parent: crate::ids::ShardId) -> Vec<Item> {
     let of_parent =
         |shard: &&crate::stream::ShardMeta| shard.parent == Some(parent) || shard.adjacent_parent == Some(parent);

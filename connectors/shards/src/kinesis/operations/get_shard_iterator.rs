@@ -23,8 +23,8 @@ pub(super) const SHAPE: &[Field] = &[
 ];
 
 pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, ApiError> {
-    let meta = stream_ref::stream(store, &fields)?;
-    let id = starting_point::shard(store, &meta, fields.text("ShardId").unwrap_or_default())?;
+    let stream = stream_ref::stream(store, &fields)?.with_records(store)?;
+    let id = starting_point::shard(store, &stream, fields.text("ShardId").unwrap_or_default())?;
     let from = StartingPoint {
         operation: "GetShardIterator",
         sequence_field: SEQUENCE_NUMBER,
@@ -32,7 +32,7 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
         sequence: fields.text(SEQUENCE_NUMBER),
         time_ms: fields.time("Timestamp"),
     };
-    let position = from.resolve(store, &meta, id).await?;
+    let position = from.resolve(store, &stream, id).await?;
     if fields.flag("DryRun") {
         return Err(ApiError::dry_run());
     }

@@ -3,7 +3,7 @@
 use super::store_error;
 use crate::consumers::ConsumerStatus;
 use crate::kinesis::error::ApiError;
-use crate::kinesis::item::{Fields, Item};
+use crate::kinesis::item::Fields;
 use crate::kinesis::shape::{CONSUMER_NAME, Field, Kind, STREAM_ARN, STREAM_ID};
 use crate::kinesis::{consumer_ref, stream_ref};
 use crate::store::ShardStore;
@@ -17,16 +17,7 @@ pub(super) const SHAPE: &[Field] = &[
 
 pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, ApiError> {
     let stream = stream_ref::stream(store, &fields)?;
-    let tags = match fields.get("Tags") {
-        Some(Item::Map(entries)) => entries
-            .iter()
-            .filter_map(|(key, value)| match value {
-                Item::Text(value) => Some((key.clone(), value.clone())),
-                _ => None,
-            })
-            .collect(),
-        _ => Vec::new(),
-    };
+    let tags = fields.text_map("Tags");
     let consumer = store
         .register_consumer(&stream.name, fields.text("ConsumerName").unwrap_or_default(), tags)
         .await

@@ -52,6 +52,7 @@ impl Writer {
                     created_ms: now,
                     deleted_ms: None,
                     tags,
+                    policy: None,
                 }
             }
             ConsumerChange::Deregister(key) => {
@@ -67,10 +68,7 @@ impl Writer {
                 }
                 consumer
             }
-            ConsumerChange::Tag { key, tags } => ConsumerMeta {
-                tags,
-                ..self.consumer(stream, id, &key)?
-            },
+            ConsumerChange::Update(key, update) => update.apply(self.consumer(stream, id, &key)?)?,
         };
         self.control(&Control::Consumer {
             stream: id,

@@ -145,3 +145,35 @@ def test_what_cannot_be_subscribed_to_is_refused(kinesis, stream_arn, consumer_a
         with pytest.raises(ClientError) as error:
             subscribe(kinesis, arn, shard=shard, **position)
         assert code(error) == expected
+
+
+def test_a_subscription_ends_with_the_children_of_a_shard_that_is_split(kinesis, stream_arn, consumer_arn):
+    events = subscribe(kinesis, consumer_arn, Type="TRIM_HORIZON")
+    put(kinesis, stream_arn, b"before")
+    assert [record["Data"] for record in records(iter(events), 1)] == [b"before"]
+    name = stream_arn.rsplit("/", 1)[1]
+    kinesis.split_shard(StreamName=name, ShardToSplit=FIRST, NewStartingHashKey="1000")
+    last = [event["SubscribeToShardEvent"] for event in events][-1]
+    assert not last["Records"] and "ContinuationSequenceNumber" not in last
+    children = last["ChildShards"]
+    assert [child["HashKeyRange"]["StartingHashKey"] for child in children] == ["0", "1000"]
+    assert all(child["ParentShards"] == [FIRST] for child in children)
+    # What goes to a child now is read from the child.
+    put(kinesis, stream_arn, b"after")
+    events = subscribe(kinesis, consumer_arn, children[0]["ShardId"], Type="TRIM_HORIZON")
+    assert [record["Data"] for record in records(events, 1)] == [b"after"]
+
+
+def test_a_stream_with_consumers_is_deleted_only_when_that_is_said(kinesis, stream_arn, consumer_arn):
+    name = stream_arn.rsplit("/", 1)[1]
+    with pytest.raises(ClientError) as error:
+        kinesis.delete_stream(StreamName=name)
+    assert code(error) == "ResourceInUseException"
+    kinesis.delete_stream(StreamName=name, EnforceConsumerDeletion=True)
+    with pytest.raises(ClientError) as error:
+        kinesis.describe_stream_consumer(ConsumerARN=consumer_arn)
+    assert code(error) == "ResourceNotFoundException"
+    # A new stream of that name has none of them.
+    kinesis.create_stream(StreamName=name, ShardCount=1)
+    assert kinesis.list_stream_consumers(StreamARN=stream_arn)["Consumers"] == []
+    kinesis.delete_stream(StreamName=name)

@@ -30,6 +30,7 @@ use crate::jobs::supervisor::Supervisor;
 use crate::process::StopSignals;
 use crate::standalone;
 use crate::worker::WorkerArguments;
+pub(crate) use listen::tls::TlsFiles;
 use options::ServerOptions;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -38,7 +39,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_checkpoints::SnapshotStore;
 use tidemill_engine::time::{SystemTime, TimeSource};
-use tidemill_shards::{ShardStore, SharedAccess};
+use tidemill_shards::kinesis::KinesisApi;
+use tidemill_shards::{ShardStore, SharedAccess, StoreOptions};
 use tokio::task::JoinHandle;
 
 /// Why a server cannot start.
@@ -79,12 +81,17 @@ pub(crate) enum ServerError {
     },
 }
 
+/// The time between two looks at the load of on-demand streams, which is counted by the minute.
+const SCALING_INTERVAL: Duration = Duration::from_secs(60);
+
 /// A running server.
 pub(crate) struct Server {
     address: SocketAddr,
     supervisor: Supervisor,
     listener: listen::Listener,
+    kinesis: KinesisApi,
     store: ShardStore,
+    scaling: JoinHandle<()>,
     time: Arc<dyn TimeSource>,
     grace: Duration,
     _directory: DataDirectory,
@@ -97,6 +104,7 @@ impl Server {
     /// When one of these fails; nothing is left running then.
     pub(crate) async fn start(options: ServerOptions) -> Result<Self, ServerError> {
         options.check()?;
+        let tls = options.tls.as_ref().map(|files| files.acceptor()).transpose()?;
         // The port first: it is the cheapest to find taken, and nothing is touched then.
         let socket = listen::bind(options.listen).await?;
         let address = socket.local_addr().map_err(|source| ServerError::System {
@@ -111,7 +119,7 @@ impl Server {
         let snapshots = SnapshotStore::open(&checkpoint_url)
             .map_err(|error| ServerError::Option(format!("--checkpoint-url {checkpoint_url}: {error}")))?;
         let registry = Registry::open(directory.jobs())?;
-        let store = open_store(&directory).await?;
+        let store = open_store(&directory, store_options(&options)).await?;
         for damage in store.damage() {
             tracing::error!(%damage, "the shard store is damaged; nothing was deleted");
         }
@@ -136,7 +144,8 @@ impl Server {
             time: Arc::clone(&time),
         };
         let supervisor = Supervisor::start(context)?;
-        let metrics = Arc::new(metrics::Metrics::new(supervisor.clone()));
+        let kinesis = KinesisApi::new(store.clone());
+        let metrics = Arc::new(metrics::Metrics::new(supervisor.clone(), kinesis.clone()));
         let state = rest::RestState {
             supervisor: supervisor.clone(),
             snapshots,
@@ -144,18 +153,20 @@ impl Server {
             metrics: Arc::clone(&metrics),
         };
         let routes = rest::routes(state)
-            .merge(aws::routes(&store, Arc::clone(&metrics)))
+            .merge(aws::routes(kinesis.clone(), Arc::clone(&metrics)))
             .merge(metrics::routes(Arc::clone(&metrics)));
         let guard = guard::Guard {
             any_host: options.insecure_listen_anywhere,
         };
         let routes = guard::protect(routes, guard, metrics);
-        let listener = listen::Listener::serve(socket, routes, options.connections_max);
+        let listener = listen::Listener::serve(socket, routes, options.connections_max, tls);
         tracing::info!(%address, data_directory = %directory.path().display(), "listening");
         Ok(Self {
             address,
             supervisor,
             listener,
+            kinesis,
+            scaling: scale_on_demand(store.clone()),
             store,
             time,
             grace: options.shutdown_grace,
@@ -193,7 +204,12 @@ impl Server {
     /// server is back.
     pub(crate) async fn stop(self) {
         self.supervisor.shut_down(self.time.monotonic() + self.grace).await;
+        // They would go on for minutes; their clients look for another server, or for this one when it is back.
+        self.kinesis.end_subscriptions();
         self.listener.stop().await;
+        drop(self.kinesis);
+        self.scaling.abort();
+        let _ = self.scaling.await;
         // The last owner waits for the log's writer, which blocks.
         let store = self.store;
         let _ = tokio::task::spawn_blocking(move || drop(store)).await;
@@ -201,9 +217,27 @@ impl Server {
     }
 }
 
-async fn open_store(directory: &DataDirectory) -> Result<ShardStore, ServerError> {
+fn store_options(options: &ServerOptions) -> StoreOptions {
+    StoreOptions {
+        capacity: options.capacity,
+        lifecycle_delay_ms: u64::try_from(options.lifecycle_delay.as_millis()).unwrap_or(u64::MAX),
+        ..StoreOptions::default()
+    }
+}
+
+/// Splits and merges the shards of on-demand streams with the service's limits.
+fn scale_on_demand(store: ShardStore) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(SCALING_INTERVAL).await;
+            store.scale_on_demand().await;
+        }
+    })
+}
+
+async fn open_store(directory: &DataDirectory, options: StoreOptions) -> Result<ShardStore, ServerError> {
     let path = directory.store();
-    let opening: JoinHandle<_> = tokio::task::spawn_blocking(move || standalone::open_store(&path));
+    let opening: JoinHandle<_> = tokio::task::spawn_blocking(move || standalone::open_store(&path, options));
     match opening.await {
         Ok(result) => result.map_err(ServerError::Store),
         Err(error) => Err(ServerError::Store(error.to_string())),

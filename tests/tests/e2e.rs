@@ -15,4 +15,5 @@ mod e2e {
     mod stream;
     mod stream_lost_answers;
     mod stream_refusals;
+    mod subscribe;
 }

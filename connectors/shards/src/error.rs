@@ -323,6 +323,18 @@ pub enum StoreError {
         /// The directory.
         directory: String,
     },
+    /// The stream has the service's limits, and the shard has had its share of this second.
+    #[error(
+        "rate exceeded for {shard} of stream {stream}: try again in a moment, add shards, or take the limits away with the \
+         tag {}=unlimited",
+        crate::capacity::Capacity::TAG
+    )]
+    RateExceeded {
+        /// The stream.
+        stream: StreamName,
+        /// The shard.
+        shard: ShardId,
+    },
     /// A write or sync failed, so nothing more is acknowledged.
     #[error(
         "the log is poisoned by a failed write ({reason}): whether this append is stored is unknown, and nothing more is \
@@ -335,6 +347,30 @@ pub enum StoreError {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+    /// The stream has a consumer of this name.
+    #[error("stream {stream} has a consumer {consumer} already: choose another name, or deregister it first")]
+    ConsumerExists {
+        /// The stream.
+        stream: StreamName,
+        /// The name.
+        consumer: String,
+    },
+    /// The stream has no such consumer.
+    #[error("stream {stream} has no consumer {consumer}: register it first, or check the name")]
+    ConsumerNotFound {
+        /// The stream.
+        stream: StreamName,
+        /// The name.
+        consumer: String,
+    },
+    /// The stream has as many consumers as it can.
+    #[error("stream {stream} has {limit} consumers, the limit: deregister one first")]
+    ConsumerLimit {
+        /// The stream.
+        stream: StreamName,
+        /// The limit.
+        limit: usize,
+    },
 }
 
 impl StoreError {
@@ -356,6 +392,8 @@ impl StoreError {
             | Self::ForeignPosition { .. }
             | Self::ShardLimit { .. }
             | Self::Limit(_)
+            | Self::ConsumerNotFound { .. }
+            | Self::ConsumerLimit { .. }
             | Self::ShardClosed { .. }
             | Self::NotAdjacent { .. }
             | Self::SplitPoint { .. }
@@ -364,13 +402,15 @@ impl StoreError {
             | Self::SequenceForgotten { .. }
             | Self::SequenceReused { .. }
             | Self::StagedMismatch { .. } => ErrorKind::User,
-            Self::StreamExists(_) | Self::StreamBusy { .. } | Self::Locked { .. } => ErrorKind::Conflict,
+            Self::StreamExists(_) | Self::StreamBusy { .. } | Self::ConsumerExists { .. } | Self::Locked { .. } => {
+                ErrorKind::Conflict
+            }
             Self::ProducerFenced { .. }
             | Self::StaleCheckpoint { .. }
             | Self::StaleGeneration { .. }
             | Self::RetiredLineage { .. }
             | Self::RepeatedCheckpoint { .. } => ErrorKind::Fenced,
-            Self::NoSpace { .. } => ErrorKind::Retry,
+            Self::NoSpace { .. } | Self::RateExceeded { .. } => ErrorKind::Retry,
             Self::Corrupt(_) | Self::NewerFormat { .. } => ErrorKind::Corrupt,
             Self::Io { .. } | Self::Poisoned { .. } | Self::Closed => ErrorKind::Internal,
         }

@@ -26,12 +26,14 @@
 //! | `access` | [`ShardAccess`] and its requests and answers, for whoever reads and writes shards |
 //! | `store` | [`ShardStore`] |
 //! | `stream`, `ids`, `sequence`, `hashkey` | streams, shards and their numbers |
+//! | `consumers` | registered consumers of streams |
 //! | `log` | files, frames, writer, recovery |
 //! | `state`, `publications`, `account` | metadata as a state machine |
 //! | `producers` | producers that number their requests |
 //! | `update`, `reshard`, `lifecycle` | changes of a stream: pure decisions |
 //! | `view`, `index` | what is durable, in memory |
 //! | `reader` | [`SegmentReader`] |
+//! | `capacity` | the service's limits per shard and second, where a stream asks for them |
 //! | [`mod@env`] | disk, clock and entropy as values |
 //! | [`kinesis`] | the `Kinesis_20131202` API |
 //! | [`limits`] | every limit by name |
@@ -40,6 +42,8 @@
 
 mod access;
 mod account;
+mod capacity;
+mod consumers;
 pub mod env;
 mod error;
 mod hashkey;
@@ -65,6 +69,8 @@ pub use access::{
     ReadBatch, ReadFrom, ReadLimits, Record, ShardAccess, ShardRef, SharedAccess, StageRequest, StagedExtent,
     StagedRef,
 };
+pub use capacity::Capacity;
+pub use consumers::{ConsumerMeta, ConsumerStatus, ConsumerUpdate};
 pub use error::{Corruption, ErrorKind, StoreError};
 pub use hashkey::{HashKey, HashRange};
 pub use ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};

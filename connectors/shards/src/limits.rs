@@ -70,9 +70,9 @@ pub const PRODUCERS_BYTES_MAX: usize = 8 << 20;
 /// Bytes that a producer is counted with beside its id and its requests.
 pub const PRODUCER_BYTES: usize = 160;
 /// Different reasons for refused records that are remembered of a request.
-pub const PRODUCER_REFUSALS_MAX: usize = 2;
+pub const PRODUCER_REFUSALS_MAX: usize = 16;
 /// Bytes of such a reason in the log.
-pub const PRODUCER_REFUSAL_BYTES: usize = 1 << 10;
+pub const PRODUCER_REFUSAL_BYTES: usize = 640;
 /// Bytes of a put of a producer in the log, which must be one piece.
 pub const PRODUCER_PUT_BYTES_MAX: usize = 16 << 20;
 /// Characters of a job's or a sink's name.
@@ -111,8 +111,31 @@ pub const ITERATOR_CHARS_MAX: usize = 512;
 pub const VALIDATION_ERRORS_MAX: usize = 10;
 /// Bytes of a request's body: 10 MiB of data in base64 with room for keys and names.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
+/// Consumers of a stream.
+pub const CONSUMERS_MAX: usize = 20;
+/// Consumers of a stream that are being created.
+pub const CONSUMERS_CREATING_MAX: usize = 5;
+/// Consumers of one ListStreamConsumers, unless the request names a limit.
+pub const LIST_CONSUMERS: usize = 100;
+/// Subscriptions to shards at a time.
+pub const SUBSCRIPTIONS_MAX: usize = 16 << 10;
+/// Bytes of data and keys in one event of a subscription; one record is sent even when it is larger.
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
+/// Records of one event of a subscription.
+pub const EVENT_RECORDS_MAX: usize = 10_000;
+/// Seconds after which a subscription ends.
+pub const SUBSCRIPTION_LIFE_S: u64 = 300;
+/// Seconds after which a subscription says that there is nothing new.
+pub const SUBSCRIPTION_HEARTBEAT_S: u64 = 5;
+/// Seconds in which a consumer cannot subscribe to the same shard again.
+pub const SUBSCRIPTION_AGAIN_S: u64 = 5;
 /// Tags of a stream.
 pub const TAGS_MAX: usize = 50;
+/// Items of a list, and entries of a map, that a decoder keeps: more than any operation allows, so that the check of the
+/// list's length still fails. The rest is read over.
+pub const LIST_ITEMS_KEPT: usize = 1_024;
+/// Lists and maps in each other, and tags before a value, in a CBOR body.
+pub const CBOR_DEPTH_MAX: usize = 128;
 /// Characters of a tag's key.
 pub const TAG_KEY_CHARS_MAX: usize = 128;
 /// Characters of a tag's value.
@@ -125,3 +148,19 @@ pub const KEY_ID_CHARS_MAX: usize = 2_048;
 pub const LIFECYCLE_DELAY_MS_MAX: u64 = 3_600_000;
 /// How long on-demand billing that was asked for lasts at least: here it only decides on what is told.
 pub const BILLING_COMMITMENT_MS: u64 = 86_400_000;
+
+/// Records that a shard with enforced capacity takes in per second.
+pub const SHARD_WRITE_RECORDS: u64 = 1_000;
+/// Bytes, data and keys, that a shard with enforced capacity takes in per second.
+pub const SHARD_WRITE_BYTES: u64 = 1 << 20;
+/// Calls of GetRecords that a shard with enforced capacity answers per second.
+pub const SHARD_READ_CALLS: u64 = 5;
+/// Bytes that GetRecords gives out per shard and second with enforced capacity; each consumer with enhanced fan-out has
+/// as much for itself.
+pub const SHARD_READ_BYTES: u64 = 2 << 20;
+/// Minutes of load that are remembered of a shard with enforced capacity.
+pub const LOAD_MINUTES_MAX: usize = 24 * 60;
+/// How far back the peak is looked for that an on-demand stream is split by.
+pub const SCALING_RECENT_MS: u64 = 15 * 60_000;
+/// How far back the peak is looked for that an on-demand stream is merged by.
+pub const SCALING_LONGEST_MS: u64 = 24 * 3_600_000;

@@ -137,6 +137,8 @@ pub(crate) struct Numbered {
     pub(crate) producer: Producer,
     /// [`content`] of its records.
     pub(crate) content: Uuid,
+    /// Records that do not go to the writer, by their index in the request, in order.
+    pub(crate) refused: Vec<(usize, Box<StoreError>)>,
 }
 
 /// Hash of a request's records: a repeated sequence must bring the same ones.

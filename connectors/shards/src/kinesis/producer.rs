@@ -106,9 +106,11 @@ impl Numbering {
         entries: Vec<PutEntry>,
     ) -> Result<Vec<PutResult>, StoreError> {
         let Some(producer) = self.producer.take() else {
-            return store.put_records(stream, entries).await;
+            return store.put_records_within_capacity(stream, entries).await;
         };
-        let PutOnce { outcome, results } = store.put_records_once(stream, producer, entries).await?;
+        let PutOnce { outcome, results } = store
+            .put_records_once_within_capacity(stream, producer, entries)
+            .await?;
         self.outcome = Some(outcome);
         Ok(results)
     }
@@ -134,7 +136,7 @@ mod tests {
     fn message(headers: &ProducerHeaders) -> String {
         let error = headers.read("PutRecords").unwrap_err();
         assert_eq!((error.status(), error.name()), (400, "ValidationException"));
-        String::from_utf8(error.body()).unwrap()
+        error.message().unwrap().to_owned()
     }
 
     #[test]

@@ -75,6 +75,7 @@ impl Producers {
             stream,
             producer,
             content,
+            ..
         } = request;
         let (stream, id) = (stream.clone(), producer.id.clone());
         let (epoch, sequence) = (producer.epoch, producer.sequence);
@@ -305,6 +306,7 @@ mod tests {
                 sequence,
             },
             content: Uuid([sequence as u8; 16]),
+            refused: Vec::new(),
         }
     }
 

@@ -31,6 +31,16 @@ impl ShardStore {
     /// [`StoreError::Poisoned`], when it is not known whether something was. For a record: [`StoreError::Invalid`]
     /// (key or size), [`StoreError::Limit`] (its shard is read-only).
     pub async fn put_records(&self, stream: &StreamName, entries: Vec<PutEntry>) -> Result<Vec<PutResult>, StoreError> {
+        self.put(stream, entries, false).await
+    }
+
+    /// Stores records; `is_limited` says whether the stream's capacity counts.
+    pub(super) async fn put(
+        &self,
+        stream: &StreamName,
+        entries: Vec<PutEntry>,
+        is_limited: bool,
+    ) -> Result<Vec<PutResult>, StoreError> {
         let view = self.writable_stream(stream)?;
         let mut results: Vec<Option<PutResult>> = Vec::with_capacity(entries.len());
         let mut chunks: Vec<Chunk> = Vec::new();
@@ -39,8 +49,14 @@ impl ShardStore {
                 results.push(Some(Err(error)));
                 continue;
             }
-            results.push(None);
             let shard = self.route(&view, &entry);
+            if is_limited
+                && let Err(error) = self.admit_record(&view, shard, entry.partition_key.len() + entry.data.len())
+            {
+                results.push(Some(Err(error)));
+                continue;
+            }
+            results.push(None);
             // At worst every record is a frame of its own.
             let bytes = frame_len(encoded_len(&entry));
             match chunks.last_mut() {
@@ -101,6 +117,17 @@ impl ShardStore {
         producer: Producer,
         entries: Vec<PutEntry>,
     ) -> Result<PutOnce, StoreError> {
+        self.put_once(stream, producer, entries, false).await
+    }
+
+    /// Stores a numbered request; `is_limited` says whether the stream's capacity counts.
+    pub(super) async fn put_once(
+        &self,
+        stream: &StreamName,
+        producer: Producer,
+        entries: Vec<PutEntry>,
+        is_limited: bool,
+    ) -> Result<PutOnce, StoreError> {
         let view = self.writable_stream(stream)?;
         if !(1..=limits::PUT_RECORDS_MAX).contains(&entries.len()) {
             return Err(StoreError::Limit(format!(
@@ -121,19 +148,23 @@ impl ShardStore {
                 limits::PRODUCER_PUT_BYTES_MAX
             )));
         }
-        let numbered = Numbered {
+        let mut numbered = Numbered {
             stream_id: view.meta.id,
             stream: stream.clone(),
             producer,
             content: producers::content(&entries),
+            refused: Vec::new(),
         };
-        let records = entries
-            .into_iter()
-            .map(|entry| Routed {
-                shard: self.route(&view, &entry),
-                entry,
-            })
-            .collect();
+        let mut records = Vec::with_capacity(entries.len());
+        for (index, entry) in entries.into_iter().enumerate() {
+            let shard = self.route(&view, &entry);
+            let size = entry.partition_key.len() + entry.data.len();
+            // What is refused here is still asked for: it may be stored already.
+            match is_limited.then(|| self.admit_record(&view, shard, size)) {
+                Some(Err(error)) => numbered.refused.push((index, Box::new(error))),
+                _ => records.push(Routed { shard, entry }),
+            }
+        }
         let appended = self.ask(bytes, |reply| {
             Command::Append(Append {
                 records,

@@ -2,6 +2,7 @@
 
 use super::{encryption_type, store_error};
 use crate::access::PutEntry;
+use crate::error::StoreError;
 use crate::hashkey::HashKey;
 use crate::kinesis::error::ApiError;
 use crate::kinesis::item::{Fields, Item};
@@ -51,6 +52,12 @@ pub(super) async fn run(store: &ShardStore, fields: Fields, numbering: &mut Numb
             Ok(receipt) => Fields::new()
                 .with("SequenceNumber", receipt.sequence.to_string())
                 .with("ShardId", receipt.shard.to_string()),
+            Err(error @ StoreError::RateExceeded { .. }) => {
+                let error = ApiError::of(error, &store.options().account);
+                Fields::new()
+                    .with("ErrorCode", error.name())
+                    .with("ErrorMessage", error.message().unwrap_or_default())
+            }
             Err(error) => {
                 tracing::error!(%error, "a record of PutRecords was not stored");
                 Fields::new()

@@ -38,6 +38,17 @@ impl Writer {
         self.answers.push(Answer::Append(append.reply, answer));
     }
 
+    /// Puts the records that did not come to the writer back into their places.
+    pub(super) fn complete(appends: &mut [Append], outcomes: &mut [AssignedEach]) {
+        for (append, each) in appends.iter_mut().zip(outcomes) {
+            if let Some(numbered) = &mut append.numbered {
+                for (index, error) in numbered.refused.drain(..) {
+                    each.insert(index, Err(error));
+                }
+            }
+        }
+    }
+
     /// Remembers what became of requests whose frames are those from number `from` on.
     pub(super) fn remember(&mut self, from: usize, appends: &[Append], outcomes: &[AssignedEach]) {
         self.deciding.clear();

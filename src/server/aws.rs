@@ -150,6 +150,20 @@ async fn preflight(headers: HeaderMap) -> Response {
 mod tests {
     use super::*;
 
+    #[test]
+    fn headers_of_a_producer_that_are_no_single_text_are_not_lost() {
+        assert_eq!(producer(&HeaderMap::new()), ProducerHeaders::default());
+        let mut headers = HeaderMap::new();
+        headers.append(PRODUCER_ID_HEADER, HeaderValue::from_bytes(b"p\xff").unwrap());
+        headers.append(PRODUCER_EPOCH_HEADER, HeaderValue::from_static("1"));
+        headers.append(PRODUCER_EPOCH_HEADER, HeaderValue::from_static("2"));
+        headers.append(PRODUCER_SEQUENCE_HEADER, HeaderValue::from_static(""));
+        let read = producer(&headers);
+        assert_eq!(read.id.as_deref(), Some("p\u{fffd}"));
+        assert_eq!(read.epoch.as_deref(), Some("1,2"));
+        assert_eq!(read.sequence.as_deref(), Some(""));
+    }
+
     #[tokio::test]
     async fn bodies_are_read_up_to_the_stores_own_limit() {
         let at_limit = read_body(Body::from(vec![b' '; BODY_BYTES_MAX])).await.unwrap();

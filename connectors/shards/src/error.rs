@@ -197,10 +197,10 @@ pub enum StoreError {
         /// The one that is next.
         expected: u64,
     },
-    /// The sequence was stored so long ago that its outcome is not remembered.
+    /// The sequence was stored so long ago that its outcome is not remembered, or a shard that has its records is forgotten.
     #[error(
-        "producer {producer} of stream {stream}: sequence {sequence} was stored, and its outcome is not remembered any more: the \
-         next sequence is {expected}; do not send it again"
+        "producer {producer} of stream {stream}: sequence {sequence} was stored, and its outcome is not remembered any more: do not \
+         send it again"
     )]
     SequenceForgotten {
         /// The stream.
@@ -209,8 +209,6 @@ pub enum StoreError {
         producer: ProducerId,
         /// The sequence that came.
         sequence: u64,
-        /// The one that is next.
-        expected: u64,
     },
     /// The sequence was stored with other records.
     #[error(

@@ -12,7 +12,7 @@ use crate::limits;
 use crate::log::entry;
 use crate::log::frame::frame_len;
 use crate::log::writer::{Append, Appended, Assigned, Command, Routed, hash_key};
-use crate::producers::{self, Numbered, Producer, PutOnce, outcome};
+use crate::producers::{self, Numbered, Producer, PutOnce, PutOnceOutcome, outcome};
 use crate::stream::{RecordDistribution, StreamMeta};
 use crate::view::StreamView;
 
@@ -148,6 +148,11 @@ impl ShardStore {
                 limits::PRODUCER_PUT_BYTES_MAX
             )));
         }
+        let forgotten = StoreError::SequenceForgotten {
+            stream: stream.clone(),
+            producer: producer.id.clone(),
+            sequence: producer.sequence,
+        };
         let mut numbered = Numbered {
             stream_id: view.meta.id,
             stream: stream.clone(),
@@ -173,6 +178,13 @@ impl ShardStore {
             })
         });
         let Appended { each, outcome } = appended.await?;
+        if outcome == PutOnceOutcome::Repeated {
+            // Closed shards are forgotten with their last record. It must not look as if it had not been stored.
+            let is_known = |shard| view.shard_by_key(shard).is_some() || self.view().shard(shard).is_some();
+            if each.iter().flatten().any(|assigned| !is_known(assigned.shard)) {
+                return Err(forgotten);
+            }
+        }
         Ok(PutOnce {
             outcome,
             results: each.into_iter().map(|assigned| self.receipt(&view, assigned)).collect(),

@@ -1,13 +1,15 @@
 //! The engine's expression trait, implemented with DataFusion's vectorised expressions.
 //!
 //! Functions that read the tick's wall time or draw numbers become columns: their values are put behind the columns of
-//! the batch before DataFusion sees it, so that evaluation needs no state of a thread.
+//! the batch before DataFusion sees it, so that evaluation needs no state of a thread. Fields of rows become columns
+//! likewise: taking them out costs nothing, and what then filters a batch does not carry whole rows along.
 
 use crate::error::{Result, SqlError};
 use crate::functions::ambient::{Ambient, ambient_of, mix};
-use arrow::array::{ArrayRef, RecordBatch};
+use crate::functions::row_field::{as_path, find_field, take_field};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion_common::tree_node::{Transformed, TreeNode};
+use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_common::{Column, DFSchema, DataFusionError};
 use datafusion_expr::execution_props::ExecutionProps;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
@@ -29,9 +31,27 @@ pub(crate) struct SqlExpr {
     /// The columns of the batch and then the hidden ones.
     schema: SchemaRef,
     columns: usize,
+    leaves: Vec<Leaf>,
     hidden: Vec<Hidden>,
     data_type: DataType,
     text: String,
+}
+
+/// A field of a column's rows: the column, and the places of the fields from it inwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Leaf {
+    column: usize,
+    path: Vec<usize>,
+}
+
+impl Leaf {
+    fn take(&self, batch: &RecordBatch) -> tidemill_engine::Result<ArrayRef> {
+        let column = Arc::clone(batch.column(self.column));
+        self.path
+            .iter()
+            .try_fold(column, |rows, index| take_field(&rows, *index))
+            .map_err(tidemill_engine::Error::operator)
+    }
 }
 
 /// A hidden column.
@@ -94,6 +114,29 @@ impl SqlExpr {
         let replaced = replaced.map_err(|error| refusal(&error))?.data;
         let mut fields: Vec<Field> = input.fields().iter().map(|field| field.as_ref().clone()).collect();
         let columns = fields.len();
+        let mut leaves: Vec<Leaf> = Vec::new();
+        let replaced = replaced.transform_down(|expr| {
+            let Some((column, names)) = as_path(&expr) else {
+                return Ok(Transformed::no(expr));
+            };
+            let column = input.index_of(&column.name)?;
+            let (mut path, mut data_type) = (Vec::with_capacity(names.len()), input.field(column).data_type());
+            for name in names {
+                let (index, field) = find_field(data_type, name)?;
+                path.push(index);
+                data_type = field.data_type();
+            }
+            let leaf = Leaf { column, path };
+            let known = leaves.iter().position(|known| *known == leaf);
+            let index = known.unwrap_or_else(|| {
+                fields.push(Field::new(leaf_name(leaves.len()), data_type.clone(), true));
+                leaves.push(leaf);
+                leaves.len() - 1
+            });
+            let column = Expr::Column(Column::new_unqualified(leaf_name(index)));
+            Ok(Transformed::new(column, true, TreeNodeRecursion::Jump))
+        });
+        let replaced = replaced.map_err(|error| refusal(&error))?.data;
         for (index, (ambient, _)) in ambients.iter().enumerate() {
             fields.push(Field::new(hidden_name(index), ambient.data_type(), false));
         }
@@ -116,6 +159,7 @@ impl SqlExpr {
             physical,
             schema,
             columns,
+            leaves,
             hidden,
             data_type,
             text,
@@ -124,6 +168,9 @@ impl SqlExpr {
 
     fn with_hidden(&self, batch: &RecordBatch, context: &EvalContext) -> tidemill_engine::Result<RecordBatch> {
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
+        for leaf in &self.leaves {
+            columns.push(leaf.take(batch)?);
+        }
         let mut rows_hash = None;
         for hidden in &self.hidden {
             let seed = if hidden.ambient.is_chance() {
@@ -138,8 +185,17 @@ impl SqlExpr {
             };
             columns.push(hidden.ambient.values(context.wall_time_ms, seed, batch.num_rows()));
         }
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(
+            Arc::clone(&self.schema),
+            columns,
+            &options,
+        )?)
     }
+}
+
+fn leaf_name(index: usize) -> String {
+    format!("$field_{index}")
 }
 
 fn hidden_name(index: usize) -> String {
@@ -196,7 +252,7 @@ impl ScalarExpr for SqlExpr {
     }
 
     fn evaluate(&self, batch: &RecordBatch, context: &EvalContext) -> tidemill_engine::Result<ArrayRef> {
-        let value = if self.hidden.is_empty() {
+        let value = if self.hidden.is_empty() && self.leaves.is_empty() {
             self.physical.evaluate(batch)
         } else {
             self.physical.evaluate(&self.with_hidden(batch, context)?)

@@ -6,12 +6,13 @@
 //!
 //! File map: `aggregates` are names and types of the engine's aggregates, `ambient` the functions that read more than
 //! their arguments, `bounded` keeps text functions from growing without limit, `checks` guards what sinks write,
-//! `window` computes a row's window; [`crate::rewrite`] turns Flink's meanings into DataFusion's.
+//! `row_field` reaches into rows, `window` computes a row's window; [`crate::rewrite`] turns Flink's meanings into DataFusion's.
 
 pub(crate) mod aggregates;
 pub(crate) mod ambient;
 mod bounded;
 pub(crate) mod checks;
+pub(crate) mod row_field;
 pub(crate) mod window;
 
 use crate::rewrite::Macro;
@@ -208,6 +209,7 @@ impl Functions {
             .collect();
         let planners: Vec<Arc<dyn ExprPlanner>> = vec![
             Arc::new(aggregates::CountStar),
+            Arc::new(row_field::RowFieldPlanner),
             Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
             Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
             Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),

@@ -17,7 +17,8 @@ fn name_body(body: &mut SetExpr) {
     match body {
         SetExpr::Select(select) => {
             select.from.iter_mut().for_each(name_from);
-            name_items(&mut select.projection);
+            let tables = select.from.iter().flat_map(names_of).collect();
+            name_items(&mut select.projection, &tables);
         }
         SetExpr::Query(query) => name_columns(query),
         SetExpr::SetOperation { left, right, .. } => {
@@ -39,7 +40,23 @@ fn name_from(from: &mut TableWithJoins) {
     }
 }
 
-fn name_items(items: &mut [SelectItem]) {
+/// Returns the names by which the tables of a FROM are called.
+fn names_of(from: &TableWithJoins) -> Vec<String> {
+    let joined = from.joins.iter().map(|join| &join.relation);
+    std::iter::once(&from.relation)
+        .chain(joined)
+        .flat_map(|factor| match factor {
+            TableFactor::NestedJoin { table_with_joins, .. } => names_of(table_with_joins),
+            TableFactor::Table { alias: Some(alias), .. }
+            | TableFactor::Derived { alias: Some(alias), .. }
+            | TableFactor::TableFunction { alias: Some(alias), .. } => vec![alias.name.value.clone()],
+            TableFactor::Table { name, .. } => vec![name.to_string().trim_matches('`').to_owned()],
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+fn name_items(items: &mut [SelectItem], tables: &HashSet<String>) {
     let mut taken: HashSet<String> = items
         .iter()
         .filter_map(|item| match item {
@@ -54,8 +71,20 @@ fn name_items(items: &mut [SelectItem]) {
             Expr::CompoundIdentifier(parts) => parts.last().map(|part| part.value.clone()),
             _ => None,
         };
+        // The planner would name a field of a row by its whole path.
+        let is_field = match expr {
+            Expr::CompoundIdentifier(parts) => {
+                parts.len() > 2 || parts.first().is_some_and(|first| !tables.contains(&first.value))
+            }
+            _ => false,
+        };
         let name = match column {
-            Some(column) if taken.insert(column.clone()) => continue,
+            Some(column) if taken.insert(column.clone()) => {
+                if !is_field {
+                    continue;
+                }
+                column
+            }
             Some(column) => numbered(&column, &mut taken),
             None => {
                 let name = format!("EXPR${index}");

@@ -5,6 +5,7 @@ use crate::connectors::{Connectors, ForExplain};
 use crate::error::{Position, Result, SqlError};
 use crate::expr::{describe, refusal};
 use crate::functions::Functions;
+use crate::functions::row_field::NO_FIELD;
 use crate::guard::{self, Limits, ReferenceCounter};
 use crate::insert;
 use crate::naming::name_columns;
@@ -321,6 +322,11 @@ impl Planner<'_> {
                 .position
                 .or_else(|| self.script.find_word(query_at, &["WHERE", "HAVING"]));
             return SqlError::at(at, "a condition must be BOOLEAN").hint("compare the value with something");
+        }
+        if let Some(name) = error.message.strip_prefix(NO_FIELD) {
+            let name: String = name.chars().take_while(|c| !c.is_whitespace() && *c != ':').collect();
+            let at = error.position.or_else(|| self.script.find_word(query_at, &[&name]));
+            return SqlError { position: at, ..error }.hint("write column.field; names are case-sensitive");
         }
         if error.message.contains("unique expression names") {
             return error.hint("give one of the columns another name with AS");

@@ -11,12 +11,14 @@
 //! Equal relations are one node: two statements over one view share it.
 //!
 //! File map: `identity` writes and hashes expressions, `prepare` turns a query's expression into one over a [`Rel`],
-//! `lower` a query, `emit` makes the job graph (with `fuse` and `prune`).
+//! `lower` a query, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
 
 pub(crate) mod emit;
+mod flatten;
 mod fuse;
 pub(crate) mod identity;
 pub(crate) mod lower;
+pub(crate) mod needs;
 pub(crate) mod prepare;
 mod prune;
 

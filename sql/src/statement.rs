@@ -281,7 +281,7 @@ fn parse_query(parser: &mut Parser<'_>) -> Result<Box<Query>> {
 }
 
 /// Parses a name of one part.
-fn parse_name(parser: &mut Parser<'_>) -> Result<Name> {
+pub(crate) fn parse_name(parser: &mut Parser<'_>) -> Result<Name> {
     let name = Name::from(parser.parse_identifier().map_err(from_parser)?);
     let next = parser.peek_token();
     if next.token == Token::Period {

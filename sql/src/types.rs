@@ -8,8 +8,11 @@
 //! | `TIME(p)` | `Time32`: seconds for p = 0 (the default), milliseconds for p <= 3 |
 //! | `DECIMAL(p, s)` | `Decimal128(p, s)`; `DECIMAL` is `DECIMAL(10, 0)` |
 //! | `BYTES`, `VARBINARY(n)`, `BINARY(n)` | `Binary` |
+//! | `ROW<a type, ...>` | `Struct` |
 //!
 //! A length is a promise that is checked: see [`Length`].
+
+mod row;
 
 use crate::error::{Result, SqlError};
 use crate::script::{from_parser, start_of};
@@ -62,9 +65,10 @@ pub(crate) fn parse_type(parser: &mut Parser<'_>) -> Result<SqlType> {
     };
     let name = word.value.to_ascii_uppercase();
     match name.as_str() {
-        "ROW" | "MAP" | "ARRAY" | "MULTISET" | "STRUCT" | "STRUCTURED" => {
+        "ROW" => return row::parse(parser).map(|row| row.sql_type),
+        "MAP" | "ARRAY" | "MULTISET" | "STRUCT" | "STRUCTURED" => {
             return Err(SqlError::at(at, format!("the type {name} is not supported yet"))
-                .hint("declare the column as STRING, or flatten it in the producer"));
+                .hint("declare the column as STRING, or as ROW<...> if it is an object of known fields"));
         }
         "TIMESTAMP" | "TIMESTAMP_LTZ" => {
             parser.advance_token();
@@ -168,7 +172,8 @@ pub(crate) fn from_ast(parsed: &ast::DataType) -> Result<SqlType> {
         }
         _ => Err(SqlError::new(format!("the type {parsed} is not supported")).hint(
             "supported: BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), STRING, VARCHAR(n), \
-             CHAR(n), BYTES, VARBINARY(n), BINARY(n), DATE, TIME(p), TIMESTAMP(p), TIMESTAMP_LTZ(p)",
+             CHAR(n), BYTES, VARBINARY(n), BINARY(n), DATE, TIME(p), TIMESTAMP(p), TIMESTAMP_LTZ(p), ROW<...> in \
+             CREATE TABLE",
         )),
     }
 }
@@ -198,6 +203,13 @@ pub(crate) fn sql_name(data_type: &DataType) -> String {
         DataType::Timestamp(unit, Some(_)) => format!("TIMESTAMP_LTZ({})", precision(unit)),
         DataType::Interval(_) => "INTERVAL".into(),
         DataType::Null => "NULL".into(),
+        DataType::Struct(fields) => {
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|field| format!("{} {}", field.name(), sql_name(field.data_type())))
+                .collect();
+            format!("ROW<{}>", fields.join(", "))
+        }
         other => other.to_string(),
     }
 }

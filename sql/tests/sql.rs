@@ -11,5 +11,6 @@ mod sql {
     mod inserts;
     mod plans;
     mod refusals;
+    mod rows;
     mod support;
 }

@@ -7,9 +7,9 @@ use super::partition::Constants;
 use super::position::{At, FilePosition};
 use super::source_error;
 use crate::formats::assembler::Layout;
-use arrow::array::{ArrayRef, RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StructArray, new_null_array};
 use arrow::compute::cast;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use std::fs::File;
@@ -205,7 +205,7 @@ fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, String> {
         let name = field.name();
         let column = match batch.column_by_name(name) {
             Some(column) if column.data_type() == field.data_type() => Arc::clone(column),
-            Some(column) => cast(column, field.data_type()).map_err(|error| format!("column {name}: {error}"))?,
+            Some(column) => adapt(column, field.data_type()).map_err(|error| format!("column {name}: {error}"))?,
             None if field.is_nullable() => new_null_array(field.data_type(), rows),
             None => return Err(format!("the file has no column {name}, which is NOT NULL")),
         };
@@ -218,4 +218,45 @@ fn fit(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, String> {
     }
     let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(|error| error.to_string())
+}
+
+/// Brings values into a type; the fields of rows are found by name, as columns are.
+fn adapt(values: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, String> {
+    let (DataType::Struct(fields), Some(rows)) = (wanted, values.as_struct_opt()) else {
+        return cast(values, wanted).map_err(|error| error.to_string());
+    };
+    let field = |field: &FieldRef| match rows.column_by_name(field.name()) {
+        Some(column) => adapt(column, field.data_type()).map_err(|error| format!("field {}: {error}", field.name())),
+        None => Ok(new_null_array(field.data_type(), rows.len())),
+    };
+    let columns = fields.iter().map(field).collect::<Result<Vec<_>, _>>()?;
+    let rows = StructArray::try_new_with_length(fields.clone(), columns, rows.nulls().cloned(), rows.len());
+    rows.map(|rows| Arc::new(rows) as ArrayRef)
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Int32Array;
+    use arrow::datatypes::{Field, Int64Type};
+
+    #[test]
+    fn fields_of_rows_are_found_by_name() {
+        let field = |name: &str, data_type: DataType| Arc::new(Field::new(name, data_type, true));
+        let number: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
+        let file = StructArray::from(vec![
+            (field("a", DataType::Int32), Arc::clone(&number)),
+            (field("b", DataType::Int32), number),
+        ]);
+        let wanted = DataType::Struct(
+            [field("c", DataType::Utf8), field("b", DataType::Int64)]
+                .into_iter()
+                .collect(),
+        );
+        let adapted = adapt(&(Arc::new(file) as ArrayRef), &wanted).unwrap();
+        let rows = adapted.as_struct();
+        assert_eq!(rows.column(0).null_count(), 2);
+        assert_eq!(rows.column(1).as_primitive::<Int64Type>().values(), &[1, 2]);
+    }
 }

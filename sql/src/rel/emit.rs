@@ -1,18 +1,21 @@
 //! Makes the engine's job graph of relations.
 
+use super::flatten::{TablePath, flatten};
 use super::fuse::{fuse, inputs};
 use super::identity::{self, Identity};
-use super::prune::{Pruned, calc_identity, columns_of, prune};
+use super::needs::{self, Need, Needs, needs_of};
+use super::prune::{Pruned, calc_identity, prune};
 use super::{AggregateCall, Rel, RelId, RelKind, Rels, Windowing};
 use crate::catalog::{Catalog, Table};
 use crate::connectors::Connectors;
 use crate::error::{Result, SqlError};
 use crate::expr::SqlExpr;
 use crate::functions::checks::{Promise, guarded};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use crate::functions::row_field::row_field;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::Column;
 use datafusion_expr::Expr;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_engine::aggregate::AggregateCall as EngineCall;
@@ -49,7 +52,9 @@ pub(crate) fn emit(
     idle_timeout: Option<Duration>,
 ) -> Result<Emitted> {
     let read: Vec<RelId> = outputs.iter().map(|output| output.rel).collect();
-    let Pruned { mut rels, places } = prune(rels, &read)?;
+    let mut pruned = prune(rels, &read)?;
+    let table_paths = flatten(&mut pruned)?;
+    let Pruned { mut rels, places, .. } = pruned;
     let read = read
         .iter()
         .map(|id| {
@@ -68,6 +73,7 @@ pub(crate) fn emit(
         reads: BTreeMap::new(),
         uids: BTreeSet::new(),
         words: Vec::new(),
+        table_paths,
     };
     // A sink's last projection is made with the table's own fields.
     let written: BTreeMap<RelId, usize> = read
@@ -87,12 +93,12 @@ pub(crate) fn emit(
         }
     }
     let mut streams: Vec<Option<StreamId>> = vec![None; rels.len()];
-    for (index, rel) in rels.iter().enumerate() {
+    for index in 0..rels.len() {
         if live[index] {
             let fields = written
                 .get(&RelId(index))
                 .map(|table| catalog.table_at(*table).sink_definition().0.schema);
-            streams[index] = Some(emitter.rel(rel, &rels, &streams, fields)?);
+            streams[index] = Some(emitter.rel(index, &rels, &streams, fields)?);
         }
     }
     for (id, output) in read.iter().zip(outputs) {
@@ -122,20 +128,25 @@ struct Emitter<'a> {
     uids: BTreeSet<String>,
     /// What the plan's hash is made of.
     words: Vec<String>,
+    /// What the columns of tables are, by relation.
+    table_paths: HashMap<usize, Vec<TablePath>>,
 }
 
 impl Emitter<'_> {
     fn rel(
         &mut self,
-        rel: &Rel,
+        index: usize,
         rels: &[Rel],
         streams: &[Option<StreamId>],
         fields: Option<SchemaRef>,
     ) -> Result<StreamId> {
+        let rel = &rels[index];
         match &rel.kind {
             RelKind::Table(table) => {
                 let catalog = self.catalog;
-                self.source(rel, catalog.table_at(*table))
+                let paths = self.table_paths.remove(&index);
+                let paths = paths.ok_or_else(|| SqlError::internal("a table is read twice"))?;
+                self.source(rel, paths, catalog.table_at(*table))
             }
             RelKind::Calc {
                 input,
@@ -268,41 +279,62 @@ impl Emitter<'_> {
             .map_err(engine_refusal)
     }
 
-    /// Adds a table to read: the columns of `rel`, and the event time.
-    fn source(&mut self, rel: &Rel, table: &Table) -> Result<StreamId> {
+    /// Adds a table to read: the columns of `rel`, which are these `paths` of the table, and the event time.
+    fn source(&mut self, rel: &Rel, paths: Vec<TablePath>, table: &Table) -> Result<StreamId> {
         let name = &table.name.value;
-        let (definition, places) = table.source_definition();
-        let place = |name: &str| table.columns.iter().position(|column| column.name == *name);
-        let mut kept: Vec<usize> = rel.columns.iter().filter_map(|column| place(&column.name)).collect();
+        let (mut definition, places) = table.source_definition();
+        let mut kept = Vec::with_capacity(paths.len() + 1);
+        for (column, path) in rel.columns.iter().zip(paths) {
+            let place = table.columns.iter().position(|column| column.name == path.column);
+            kept.push(Kept {
+                field: Field::new(&column.name, column.data_type.clone(), true),
+                column: place.ok_or_else(|| SqlError::internal(format!("no column {}", path.column)))?,
+                path: path.fields,
+            });
+        }
         if let Some(watermark) = table.watermark
-            && !kept.contains(&watermark.column)
+            && !kept.iter().any(|kept| kept.column == watermark.column)
         {
             // Behind the others, so that what reads the relation finds its columns in their places.
-            kept.push(watermark.column);
+            let column = &table.columns[watermark.column];
+            kept.push(Kept {
+                field: Field::new(&column.name, column.sql_type.data_type.clone(), true),
+                column: watermark.column,
+                path: Vec::new(),
+            });
         }
         // What the connector must give: the columns themselves and what computed ones are made of.
-        let mut needed = BTreeSet::new();
+        let mut needed = Needs::new();
         let physical_rel = table.physical_rel();
-        for index in &kept {
-            match table.computed.get(index) {
+        for kept in &kept {
+            match table.computed.get(&kept.column) {
                 Some(computed) => {
-                    let columns = columns_of(std::iter::once(&computed.expr), &physical_rel)?;
-                    needed.extend(columns.into_iter().map(|column| places[column]));
+                    for (column, need) in needs_of(std::iter::once(&computed.expr), &physical_rel)? {
+                        needs::add(&mut needed, places[column], need);
+                    }
                 }
                 None => {
-                    needed.insert(*index);
+                    let path: Vec<&str> = kept.path.iter().map(String::as_str).collect();
+                    needs::add(&mut needed, kept.column, Need::path(&path));
                 }
             }
         }
         if needed.is_empty() {
-            needed.extend(places.first());
+            needed.extend(places.first().map(|place| (*place, Need::All)));
         }
         let projection: Vec<usize> = places
             .iter()
             .enumerate()
-            .filter(|(_, place)| needed.contains(place))
+            .filter(|(_, place)| needed.contains_key(place))
             .map(|(index, _)| index)
             .collect();
+        // The connector is told of no more fields than are read.
+        let narrow = |(field, place): (&Arc<Field>, &usize)| match needed.get(place) {
+            Some(need) => field.as_ref().clone().with_data_type(need.narrow(field.data_type())),
+            None => field.as_ref().clone(),
+        };
+        let fields = definition.schema.fields().iter().zip(&places).map(narrow);
+        definition.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let physical_schema = definition.schema.project(&projection).map_err(SqlError::internal)?;
         let source = self
             .connectors
@@ -312,7 +344,7 @@ impl Emitter<'_> {
         let event_time = table.watermark.map(|watermark| EventTime {
             column: kept
                 .iter()
-                .position(|index| *index == watermark.column)
+                .position(|kept| kept.column == watermark.column)
                 .unwrap_or_default(),
             delay_ms: watermark.delay_ms,
             idle_timeout: table.idle_timeout.or(self.idle_timeout),
@@ -321,7 +353,7 @@ impl Emitter<'_> {
         let names = physical_schema
             .fields()
             .iter()
-            .map(|field| field.name().clone())
+            .flat_map(|field| leaf_names(field))
             .collect();
         self.reads.insert(name.clone(), names);
         self.words.push(format!("source {name} {:?}", event_time));
@@ -363,24 +395,58 @@ impl Emitter<'_> {
     }
 }
 
+/// A column of a source's rows: a column of the table, or a field of its rows.
+struct Kept {
+    field: Field,
+    column: usize,
+    path: Vec<String>,
+}
+
+/// Returns the names of a column's fields, with the names around them; or its own.
+fn leaf_names(field: &Field) -> Vec<String> {
+    match field.data_type() {
+        DataType::Struct(fields) => {
+            let inner = fields.iter().flat_map(|field| leaf_names(field));
+            inner.map(|name| format!("{}.{name}", field.name())).collect()
+        }
+        _ => vec![field.name().clone()],
+    }
+}
+
 /// Makes the projection behind a source; `None` when the connector's rows are what is wanted.
-fn computed_calc(table: &Table, kept: &[usize], physical: &Schema) -> Result<Option<Calc>> {
+fn computed_calc(table: &Table, kept: &[Kept], physical: &Schema) -> Result<Option<Calc>> {
     let mut outputs = Vec::new();
     let mut plain = kept.len() == physical.fields().len();
-    for (position, index) in kept.iter().enumerate() {
-        let known = &table.columns[*index];
+    for (position, kept) in kept.iter().enumerate() {
+        let known = &table.columns[kept.column];
         let place = physical.index_of(&known.name).ok().filter(|_| known.is_physical());
-        let field = Field::new(&known.name, known.sql_type.data_type.clone(), known.nullable);
-        let expr = match (table.computed.get(index), place, known.sql_type.length) {
+        let value = || {
+            let column = Expr::Column(Column::new_unqualified(&known.name));
+            kept.path.iter().fold(column, |row, name| row_field(row, name))
+        };
+        let data_type = match place.filter(|_| kept.path.is_empty()) {
+            Some(place) => physical.field(place).data_type(),
+            None => kept.field.data_type(),
+        };
+        let is_nullable = known.nullable || !kept.path.is_empty();
+        let field = Field::new(kept.field.name(), data_type.clone(), is_nullable);
+        let expr = match (table.computed.get(&kept.column), place, known.sql_type.length) {
             (Some(computed), ..) => {
                 plain = false;
-                sql_expr(&computed.expr, physical, *index as u64)?
+                let computed = kept
+                    .path
+                    .iter()
+                    .fold(computed.expr.clone(), |row, name| row_field(row, name));
+                sql_expr(&computed, physical, kept.column as u64)?
             }
             (None, Some(_), Some(length)) => {
                 plain = false;
-                let value = Expr::Column(Column::new_unqualified(&known.name));
-                let value = guarded(value, Promise::Length(length), &table.name.value, &known.name);
+                let value = guarded(value(), Promise::Length(length), &table.name.value, &known.name);
                 sql_expr(&value, physical, 0)?
+            }
+            (None, Some(_), None) if !kept.path.is_empty() => {
+                plain = false;
+                sql_expr(&value(), physical, 0)?
             }
             (None, Some(place), None) => {
                 plain &= place == position;

@@ -3,6 +3,7 @@
 //! Identities name the state of operators in checkpoints: what is written here is durable. DataFusion's own way to
 //! write an expression is used only for kinds that no query of ours reaches.
 
+use crate::functions::row_field::as_row_field;
 use crate::functions::window::tumble_of;
 use datafusion_common::Column;
 use datafusion_expr::Expr;
@@ -134,6 +135,12 @@ fn write_into(text: &mut String, expr: &Expr, name: &dyn Fn(&Column) -> String) 
             text.push_str("TRY_CAST(");
             write_into(text, &cast.expr, name);
             let _ = write!(text, " AS {})", crate::types::sql_name(cast.field.data_type()));
+        }
+        expr if as_row_field(expr).is_some() => {
+            if let Some((row, field)) = as_row_field(expr) {
+                write_into(text, row, name);
+                let _ = write!(text, ".`{}`", field.replace('`', "``"));
+            }
         }
         Expr::ScalarFunction(call) => {
             text.push_str(call.func.name());

@@ -207,7 +207,10 @@ impl Lowering<'_> {
                     if !tidemill_engine::key::supports_key_type(&group.data_type) {
                         let place = place(&group_expr[index]).or(at);
                         let message = format!("{} cannot be grouped by", sql_name(&group.data_type));
-                        return Err(SqlError::at(place, message).hint("cast it to STRING"));
+                        return Err(SqlError::at(place, message).hint(match group.data_type {
+                            DataType::Struct(_) => "group by its fields: column.field",
+                            _ => "cast it to STRING",
+                        }));
                     }
                     if !keys.contains(&key) {
                         keys.push(key);

@@ -67,6 +67,7 @@ pub(crate) fn prepare_over(expr: Expr, rel: &Rel) -> Result<Prepared> {
         return Ok(Prepared::column(column));
     }
     check_windows(&expr, rel)?;
+    check_rows(&expr, rel)?;
     let text = identity::write(&expr, &|column| {
         find(column).map_or_else(|| column.name.clone(), |column| format!("#{}", column.identity.text()))
     });
@@ -106,6 +107,38 @@ fn check_windows(expr: &Expr, rel: &Rel) -> Result<()> {
         let column = rel.columns.iter().find(|column| column.name == time.name);
         if let Some(column) = column.filter(|column| !column.role.is_event_time()) {
             found = Err(not_a_time_attribute(&column.name, &column.data_type, window.at));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    walked.map_err(SqlError::internal)?;
+    found
+}
+
+/// Checks that whole rows are not compared: nothing that follows could.
+fn check_rows(expr: &Expr, rel: &Rel) -> Result<()> {
+    if !rel
+        .columns
+        .iter()
+        .any(|column| matches!(column.data_type, DataType::Struct(_)))
+    {
+        return Ok(());
+    }
+    let schema = rel.df_schema()?;
+    let mut found = Ok(());
+    let walked = expr.apply(|expr| {
+        let compared = match expr {
+            Expr::BinaryExpr(binary) => vec![binary.left.as_ref(), binary.right.as_ref()],
+            Expr::InList(list) => vec![list.expr.as_ref()],
+            Expr::Between(between) => vec![between.expr.as_ref()],
+            Expr::Case(case) => case.expr.iter().map(AsRef::as_ref).collect(),
+            _ => Vec::new(),
+        };
+        for side in compared {
+            if let Ok(row @ DataType::Struct(_)) = side.get_type(&schema) {
+                let error = SqlError::new(format!("a whole {} cannot be compared", sql_name(&row)));
+                found = Err(error.hint("compare its fields: column.field"));
+                return Ok(TreeNodeRecursion::Stop);
+            }
         }
         Ok(TreeNodeRecursion::Continue)
     });

@@ -1,17 +1,21 @@
 //! Drops the columns that nobody reads, so that sources read only what is needed.
 
 use super::identity::Identity;
+use super::needs::{self, Need, Needs, needs_of};
 use super::prepare::Prepared;
 use super::{AggregateCall, Rel, RelId, RelKind, Rels, Windowing};
 use crate::error::{Result, SqlError};
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
+use crate::functions::row_field::as_path;
+use arrow::datatypes::DataType;
 use datafusion_expr::Expr;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 /// Relations in order, and where each of the old ones is now.
 pub(crate) struct Pruned {
     pub(crate) rels: Vec<Rel>,
     pub(crate) places: HashMap<RelId, RelId>,
+    /// What is read of each relation's columns.
+    pub(crate) needs: Vec<Vec<Need>>,
 }
 
 /// Keeps what `outputs`, which are read in full, need.
@@ -23,11 +27,18 @@ pub(crate) fn prune(rels: &Rels, outputs: &[RelId]) -> Result<Pruned> {
     let mut pruned = Pruned {
         rels: Vec::new(),
         places: HashMap::new(),
+        needs: Vec::new(),
     };
     for index in 0..rels.len() {
         let id = RelId(index);
         let Some(kept) = &needed[index] else { continue };
         let rel = rebuild(rels.get(id), kept, &needed, &mut pruned)?;
+        let is_flat = matches!(rel.kind, RelKind::Union { .. } | RelKind::WindowAggregate { .. });
+        pruned.needs.push(if is_flat {
+            vec![Need::All; rel.columns.len()]
+        } else {
+            kept.values().cloned().collect()
+        });
         pruned.rels.push(rel);
         pruned.places.insert(id, RelId(pruned.rels.len() - 1));
     }
@@ -35,20 +46,26 @@ pub(crate) fn prune(rels: &Rels, outputs: &[RelId]) -> Result<Pruned> {
 }
 
 /// Returns the columns that each relation must have; `None` for those that nobody reads.
-fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<BTreeSet<usize>>>> {
-    let mut needed: Vec<Option<BTreeSet<usize>>> = vec![None; rels.len()];
-    let need = |needed: &mut Vec<Option<BTreeSet<usize>>>, id: RelId, columns: BTreeSet<usize>| {
-        needed[id.0].get_or_insert_default().extend(columns);
+fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> {
+    let mut needed: Vec<Option<Needs>> = vec![None; rels.len()];
+    let need = |needed: &mut Vec<Option<Needs>>, id: RelId, columns: Needs| {
+        let known = needed[id.0].get_or_insert_default();
+        for (column, need) in columns {
+            needs::add(known, column, need);
+        }
     };
+    let whole = |columns: &mut dyn Iterator<Item = usize>| columns.map(|column| (column, Need::All)).collect::<Needs>();
     for output in outputs {
-        need(&mut needed, *output, (0..rels.get(*output).columns.len()).collect());
+        need(&mut needed, *output, whole(&mut (0..rels.get(*output).columns.len())));
     }
     for index in (0..rels.len()).rev() {
         let rel = rels.get(RelId(index));
         let Some(kept) = &mut needed[index] else { continue };
         if kept.is_empty() {
-            // Rows need a column to be counted by.
-            kept.insert(0);
+            // Rows need a column to be counted by, best a small one.
+            let is_row = |column: &super::RelColumn| matches!(column.data_type, DataType::Struct(_));
+            let column = rel.columns.iter().position(|column| !is_row(column)).unwrap_or(0);
+            kept.insert(column, Need::All);
         }
         let kept = kept.clone();
         match &rel.kind {
@@ -58,16 +75,24 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<BTreeSet<
                 predicate,
                 outputs,
             } => {
-                let exprs = predicate
-                    .iter()
-                    .map(|p| &p.expr)
-                    .chain(kept.iter().map(|index| &outputs[*index]));
-                let columns = columns_of(exprs, rels.get(*input))?;
+                let source = rels.get(*input);
+                let mut columns = needs_of(predicate.iter().map(|p| &p.expr), source)?;
+                for (index, wanted) in &kept {
+                    let output = &outputs[*index];
+                    // What only passes through is needed as far as it is needed behind.
+                    let passes = matches!(output, Expr::Column(_)) || as_path(output).is_some();
+                    for (column, mut found) in needs_of(std::iter::once(output), source)? {
+                        if passes {
+                            found.narrow_to(wanted);
+                        }
+                        needs::add(&mut columns, column, found);
+                    }
+                }
                 need(&mut needed, *input, columns);
             }
             RelKind::Union { inputs } => {
                 for input in inputs {
-                    need(&mut needed, *input, kept.clone());
+                    need(&mut needed, *input, whole(&mut kept.keys().copied()));
                 }
             }
             RelKind::WindowAggregate {
@@ -76,7 +101,7 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<BTreeSet<
                 windowing,
                 calls,
             } => {
-                let mut columns: BTreeSet<usize> = keys.iter().copied().collect();
+                let mut columns = keys.clone();
                 match windowing {
                     Windowing::Tumble { time, .. } => columns.extend([*time]),
                     Windowing::Attached { start, end } => columns.extend([*start, *end]),
@@ -84,7 +109,7 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<BTreeSet<
                 for (call, _) in kept_calls(keys, calls, &kept) {
                     columns.extend(call.argument.into_iter().chain(call.filter));
                 }
-                need(&mut needed, *input, columns);
+                need(&mut needed, *input, whole(&mut columns.into_iter()));
             }
         }
     }
@@ -95,20 +120,20 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<BTreeSet<
 fn kept_calls<'a>(
     keys: &'a [usize],
     calls: &'a [AggregateCall],
-    kept: &'a BTreeSet<usize>,
+    kept: &'a Needs,
 ) -> impl Iterator<Item = (&'a AggregateCall, usize)> {
     let first = keys.len() + 2;
     calls
         .iter()
         .enumerate()
         .map(move |(index, call)| (call, first + index))
-        .filter(|(_, place)| kept.contains(place))
+        .filter(|(_, place)| kept.contains_key(place))
 }
 
-fn rebuild(rel: &Rel, kept: &BTreeSet<usize>, needed: &[Option<BTreeSet<usize>>], pruned: &mut Pruned) -> Result<Rel> {
+fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Pruned) -> Result<Rel> {
     let lost = || SqlError::internal("a relation was pruned that is read");
     let place = |pruned: &Pruned, id: &RelId| pruned.places.get(id).copied().ok_or_else(lost);
-    let columns = kept.iter().map(|index| rel.columns[*index].clone()).collect();
+    let columns = kept.keys().map(|index| rel.columns[*index].clone()).collect();
     let rows = rel.rows.clone();
     match &rel.kind {
         RelKind::Table(table) => Ok(Rel {
@@ -121,7 +146,7 @@ fn rebuild(rel: &Rel, kept: &BTreeSet<usize>, needed: &[Option<BTreeSet<usize>>]
             predicate,
             outputs,
         } => {
-            let outputs = kept.iter().map(|index| outputs[*index].clone()).collect();
+            let outputs = kept.keys().map(|index| outputs[*index].clone()).collect();
             let kind = RelKind::Calc {
                 input: place(pruned, input)?,
                 predicate: predicate.clone(),
@@ -133,25 +158,26 @@ fn rebuild(rel: &Rel, kept: &BTreeSet<usize>, needed: &[Option<BTreeSet<usize>>]
             let mut placed = Vec::with_capacity(inputs.len());
             for input in inputs {
                 let id = place(pruned, input)?;
-                if needed[input.0].as_ref() == Some(kept) {
+                let has = needed[input.0].as_ref().ok_or_else(lost)?;
+                if has.keys().eq(kept.keys()) {
                     placed.push(id);
                     continue;
                 }
                 // Another reader needs more columns of this input than the union does.
                 let source = pruned.rels[id.0].clone();
-                let has = needed[input.0].as_ref().ok_or_else(lost)?;
                 let wanted: Vec<_> = has
-                    .iter()
+                    .keys()
                     .zip(&source.columns)
-                    .filter(|(index, _)| kept.contains(index))
+                    .filter(|(index, _)| kept.contains_key(index))
                     .collect();
                 let outputs = wanted.iter().map(|(_, column)| Prepared::column(column).expr).collect();
-                let columns = wanted.iter().map(|(_, column)| (*column).clone()).collect();
+                let columns: Vec<_> = wanted.iter().map(|(_, column)| (*column).clone()).collect();
                 let kind = RelKind::Calc {
                     input: id,
                     predicate: None,
                     outputs,
                 };
+                pruned.needs.push(vec![Need::All; columns.len()]);
                 pruned.rels.push(Rel {
                     kind,
                     columns,
@@ -172,7 +198,7 @@ fn rebuild(rel: &Rel, kept: &BTreeSet<usize>, needed: &[Option<BTreeSet<usize>>]
             calls,
         } => {
             let has = needed[input.0].as_ref().ok_or_else(lost)?;
-            let moved = |index: usize| has.iter().position(|known| *known == index).ok_or_else(lost);
+            let moved = |index: usize| has.keys().position(|known| *known == index).ok_or_else(lost);
             let windowing = match *windowing {
                 Windowing::Tumble { time, spec } => Windowing::Tumble {
                     time: moved(time)?,
@@ -202,30 +228,6 @@ fn rebuild(rel: &Rel, kept: &BTreeSet<usize>, needed: &[Option<BTreeSet<usize>>]
             };
             Ok(Rel { kind, columns, rows })
         }
-    }
-}
-
-/// Returns the places of the columns that expressions name.
-pub(crate) fn columns_of<'a>(exprs: impl Iterator<Item = &'a Expr>, input: &Rel) -> Result<BTreeSet<usize>> {
-    let mut columns = BTreeSet::new();
-    let mut lost = None;
-    for expr in exprs {
-        let walked = expr.apply(|expr| {
-            if let Expr::Column(column) = expr {
-                match input.columns.iter().position(|known| known.name == column.name) {
-                    Some(index) => {
-                        columns.insert(index);
-                    }
-                    None => lost = Some(column.name.clone()),
-                }
-            }
-            Ok(TreeNodeRecursion::Continue)
-        });
-        walked.map_err(SqlError::internal)?;
-    }
-    match lost {
-        Some(name) => Err(SqlError::internal(format!("the column {name} was lost"))),
-        None => Ok(columns),
     }
 }
 

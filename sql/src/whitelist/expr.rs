@@ -25,11 +25,12 @@ pub(super) fn check(list: &Whitelist<'_>, expr: &Expr, place: Place) -> Result<(
     let not_yet = |what: &str, hint: &str| Err(list.not_yet(list.start(expr), &[], what, hint));
     let all = |exprs: &[&Expr]| exprs.iter().try_for_each(|expr| check(list, expr, place));
     match expr {
-        Expr::Identifier(_) => Ok(()),
-        Expr::CompoundIdentifier(parts) if parts.len() == 2 => Ok(()),
-        Expr::CompoundIdentifier(_) | Expr::CompoundFieldAccess { .. } | Expr::JsonAccess { .. } => {
-            not_yet("access to a nested field", "flatten the value in the producer")
-        }
+        // A column, or a field of a column's row: the planner finds out which.
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) => Ok(()),
+        Expr::CompoundFieldAccess { .. } | Expr::JsonAccess { .. } => not_yet(
+            "access to a nested field that is not column.field",
+            "name the column of an inner query, or flatten the value in the producer",
+        ),
         Expr::IsFalse(inner)
         | Expr::IsNotFalse(inner)
         | Expr::IsTrue(inner)

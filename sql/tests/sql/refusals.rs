@@ -305,8 +305,8 @@ fn statements_are_refused_where_they_are_wrong() {
 fn tables_are_refused_where_they_are_wrong() {
     assert_refused(&[
         (
-            "CREATE TABLE t (a ^ROW<b INT>) WITH ('connector' = 'test')",
-            "ROW is not supported yet",
+            "CREATE TABLE t (a ROW<b ^MAP<INT, INT>>) WITH ('connector' = 'test')",
+            "MAP is not supported yet",
         ),
         (
             "CREATE TABLE t (a ^MAP<STRING, INT>) WITH ('connector' = 'test')",

@@ -1,6 +1,8 @@
 //! Connectors without I/O, and an interpreter that runs a job graph over given rows, all at once.
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, TimestampMillisecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StructArray, TimestampMillisecondArray,
+};
 use arrow::compute::{cast, concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Int64Type, Schema, SchemaRef, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -147,13 +149,12 @@ pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Res
         let batch = match &node.kind {
             NodeKind::Source(source) => {
                 let rows = tables.get(source.table.as_str()).expect("rows of the table");
-                let names = source
-                    .physical_schema
-                    .fields()
-                    .iter()
-                    .map(|field| field.name().as_str());
-                let columns = names
-                    .map(|name| Arc::clone(rows.column_by_name(name).expect(name)))
+                let fields = source.physical_schema.fields().iter();
+                let columns = fields
+                    .map(|field| {
+                        let column = rows.column_by_name(field.name());
+                        narrowed(column.expect(field.name()), field.data_type())
+                    })
                     .collect();
                 let physical = RecordBatch::try_new(Arc::clone(&source.physical_schema), columns)?;
                 match &source.computed {
@@ -181,6 +182,22 @@ pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Res
         streams.push(batch);
     }
     Ok(sinks)
+}
+
+/// Leaves out the fields of rows that are not in the type, as connectors do.
+fn narrowed(column: &ArrayRef, data_type: &DataType) -> ArrayRef {
+    let DataType::Struct(fields) = data_type else {
+        return Arc::clone(column);
+    };
+    let rows = column.as_struct();
+    let part = |field: &arrow::datatypes::FieldRef| {
+        narrowed(
+            rows.column_by_name(field.name()).expect(field.name()),
+            field.data_type(),
+        )
+    };
+    let columns = fields.iter().map(part).collect();
+    Arc::new(StructArray::new(fields.clone(), columns, rows.nulls().cloned()))
 }
 
 /// Writes rows as text, the columns separated by `|`.

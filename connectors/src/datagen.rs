@@ -2,11 +2,10 @@
 //!
 //! Row *i* is a function of the seed, the column and *i* alone. The rows are dealt out to a fixed number of splits,
 //! row *i* to split *i mod n*, so that the same rows come at any parallelism, and a restored job continues with
-//! exactly the row that follows. `random` makes numbers from counters, `generator` columns from numbers, `reader`
-//! batches from columns at the rate that was asked for.
+//! exactly the row that follows. `generator` makes columns from numbers, `reader` batches from columns at the rate that
+//! was asked for.
 
 mod generator;
-mod random;
 mod reader;
 #[cfg(test)]
 mod tests;

@@ -17,8 +17,9 @@
 //! - a record that cannot be decoded names its coordinates, the field and the reason, and never panics.
 //!
 //! File map: [`table`] and [`environment`] come in, [`registry`] (the functions above) finds the connector. One module
-//! per connector: `kinesis`, `filesystem`, `datagen`, `print`, `blackhole`. `formats` is between bytes and columns,
-//! `options` reads what `WITH` says, `conformance` is what every connector is tested with.
+//! per connector: `kinesis`, `filesystem`, `datagen`, `nexmark`, `print`, `blackhole`. `formats` is between bytes and
+//! columns, `options` reads what `WITH` says, `random` has the numbers of generators, `conformance` is what every
+//! connector is tested with.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests set their stage with files"))]
 
@@ -32,8 +33,10 @@ pub mod error;
 mod filesystem;
 mod formats;
 mod kinesis;
+mod nexmark;
 mod options;
 mod print;
+mod random;
 pub mod registry;
 mod sinks;
 pub mod table;
@@ -41,5 +44,6 @@ pub mod table;
 pub use decode::decode_records;
 pub use environment::ConnectorEnvironment;
 pub use error::ConnectorError;
+pub use nexmark::nexmark_schema;
 pub use registry::{check_sink, check_source, create_sink, create_source};
 pub use table::{MetadataColumn, TableDefinition};

@@ -2,7 +2,7 @@
 
 /// A sequence of random numbers in which every place can be asked for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Randomness {
+pub(crate) struct Randomness {
     seed: u64,
 }
 
@@ -11,7 +11,7 @@ const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl Randomness {
     /// Makes the sequence of a column: columns of one seed are independent of each other.
-    pub(super) fn new(seed: u64, column: &str, purpose: u64) -> Self {
+    pub(crate) fn new(seed: u64, column: &str, purpose: u64) -> Self {
         // FNV-1a over the name; the mixing does the rest.
         let name = column.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -23,26 +23,26 @@ impl Randomness {
 
     /// Returns the number at a place.
     #[inline]
-    pub(super) fn at(self, place: u64) -> u64 {
+    pub(crate) fn at(self, place: u64) -> u64 {
         mix(self.seed.wrapping_add(place.wrapping_mul(STEP)))
     }
 
     /// Returns a number below `bound`, or any number when the bound is 0.
     #[inline]
-    pub(super) fn below(self, place: u64, bound: u64) -> u64 {
+    pub(crate) fn below(self, place: u64, bound: u64) -> u64 {
         scale(self.at(place), bound)
     }
 
     /// Returns a number from 0 (included) to 1 (excluded).
     #[inline]
-    pub(super) fn unit(self, place: u64) -> f64 {
+    pub(crate) fn unit(self, place: u64) -> f64 {
         (self.at(place) >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
 /// Maps a random number evenly onto `0..bound`; a bound of 0 stands for 2^64.
 #[inline]
-pub(super) fn scale(random: u64, bound: u64) -> u64 {
+pub(crate) fn scale(random: u64, bound: u64) -> u64 {
     if bound == 0 {
         random
     } else {
@@ -53,7 +53,7 @@ pub(super) fn scale(random: u64, bound: u64) -> u64 {
 /// Mixes the bits of a number so that neighbours have nothing in common (the finaliser of SplitMix64: Steele, Lea and
 /// Flood, "Fast splittable pseudorandom number generators", 2014).
 #[inline]
-fn mix(mut z: u64) -> u64 {
+pub(crate) fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

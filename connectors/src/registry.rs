@@ -6,6 +6,7 @@ use crate::environment::ConnectorEnvironment;
 use crate::error::ConnectorError;
 use crate::filesystem::{FileSink, FileSource};
 use crate::kinesis::{KinesisSink, KinesisSource};
+use crate::nexmark::NexmarkSource;
 use crate::options::closest;
 use crate::print::PrintSink;
 use crate::table::TableDefinition;
@@ -20,19 +21,24 @@ enum Connector {
     Datagen,
     Filesystem,
     Kinesis,
+    Nexmark,
     Print,
 }
 
-const CONNECTORS: [(&str, Connector); 5] = [
+const CONNECTORS: [(&str, Connector); 6] = [
     ("blackhole", Connector::Blackhole),
     ("datagen", Connector::Datagen),
     ("filesystem", Connector::Filesystem),
     ("kinesis", Connector::Kinesis),
+    ("nexmark", Connector::Nexmark),
     ("print", Connector::Print),
 ];
 
 /// Makes the source of a table. Its batches have exactly the columns of `projection`, indexes into the table's schema,
 /// in that order.
+///
+/// A column that holds rows may have fewer fields in the schema than the record has: what is left out is neither
+/// decoded nor made.
 ///
 /// # Errors
 /// When the options are not valid, or the environment lacks what the connector needs.
@@ -45,6 +51,7 @@ pub fn create_source(
         Connector::Datagen => Ok(Arc::new(DatagenSource::new(table, projection, env)?)),
         Connector::Filesystem => Ok(Arc::new(FileSource::new(table, projection, env)?)),
         Connector::Kinesis => Ok(Arc::new(KinesisSource::new(table, projection, env)?)),
+        Connector::Nexmark => Ok(Arc::new(NexmarkSource::new(table, projection, env)?)),
         Connector::Blackhole | Connector::Print => Err(only_a_sink(table)),
     }
 }
@@ -60,7 +67,7 @@ pub fn create_sink(table: &TableDefinition, env: &ConnectorEnvironment) -> Resul
         Connector::Filesystem => Ok(Arc::new(FileSink::new(table, env)?)),
         Connector::Kinesis => Ok(Arc::new(KinesisSink::new(table, env)?)),
         Connector::Print => Ok(Arc::new(PrintSink::new(table)?)),
-        Connector::Datagen => Err(only_a_source(table)),
+        Connector::Datagen | Connector::Nexmark => Err(only_a_source(table)),
     }
 }
 
@@ -73,6 +80,7 @@ pub fn check_source(table: &TableDefinition) -> Result<(), ConnectorError> {
         Connector::Datagen => crate::datagen::check(table),
         Connector::Filesystem => crate::filesystem::check_source(table),
         Connector::Kinesis => crate::kinesis::check_source(table),
+        Connector::Nexmark => crate::nexmark::check(table),
         Connector::Blackhole | Connector::Print => Err(only_a_sink(table)),
     }
 }
@@ -83,7 +91,7 @@ pub fn check_source(table: &TableDefinition) -> Result<(), ConnectorError> {
 /// When it cannot.
 pub fn check_sink(table: &TableDefinition) -> Result<(), ConnectorError> {
     let connector = find(table)?;
-    if connector != Connector::Datagen
+    if !matches!(connector, Connector::Datagen | Connector::Nexmark)
         && let Some(metadata) = table.metadata_columns.first()
     {
         let message = format!(
@@ -97,7 +105,7 @@ pub fn check_sink(table: &TableDefinition) -> Result<(), ConnectorError> {
         Connector::Filesystem => crate::filesystem::check_sink(table),
         Connector::Kinesis => crate::kinesis::check_sink(table),
         Connector::Print => PrintSink::new(table).map(|_| ()),
-        Connector::Datagen => Err(only_a_source(table)),
+        Connector::Datagen | Connector::Nexmark => Err(only_a_source(table)),
     }
 }
 

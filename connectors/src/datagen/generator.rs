@@ -1,9 +1,9 @@
 //! Makes columns of made-up values.
 
-use super::random::{Randomness, scale};
 use crate::error::ConnectorError;
 use crate::formats::time_text::{TimestampStandard, Zone, parse_timestamp};
 use crate::options::{Flag, Options};
+use crate::random::{Randomness, scale};
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray,
     Time64NanosecondArray, TimestampMillisecondArray, make_array,

@@ -1,4 +1,5 @@
-//! `tidemill bench shards`: what the shard store reaches on this machine and disk. It only measures.
+//! `tidemill bench`: what the program reaches on this machine. It only measures. `nexmark` runs queries as jobs (see
+//! there), `shards` the shard store on this disk:
 //!
 //! ```text
 //!   append ── records of 1 KiB, each acknowledged behind an fdatasync ──┐ in turns, so that both see the same disk
@@ -26,6 +27,7 @@ mod counting;
 mod http;
 mod latency;
 mod many;
+pub(crate) mod nexmark;
 mod plain;
 mod read;
 mod report;

@@ -1,10 +1,11 @@
 //! `tidemill bench`.
 
+use crate::bench::nexmark::{self, NexmarkOptions, Query};
 use crate::bench::{self, BenchOptions, Part, Protocol};
-use crate::process::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, StopSignals, fail};
-use crate::rust_job::parse_duration;
+use crate::process::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, StopSignals, fail, say};
+use crate::rust_job::{parse_duration, parse_parallelism};
 use clap::{Args, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +14,59 @@ use std::time::Duration;
 pub(super) enum BenchCommand {
     /// Measure the shard store on this machine and disk.
     Shards(ShardsArguments),
+    /// Run a query of the auction benchmark Nexmark as a job.
+    Nexmark(NexmarkArguments),
+}
+
+/// The arguments of `nexmark`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Use a release build on a machine where nothing else runs. Figures count the generator, too.
+
+Examples:
+  tidemill bench nexmark --list                                 which queries there are
+  tidemill bench nexmark --query q0 --events 20000000 --parallelism 2
+  tidemill bench nexmark --query q7-part --event-rate 100000 --json
+  tidemill bench nexmark --generator-only                       the generator's share
+  tidemill bench nexmark --query q2 --show-sql > q2.sql         to run it with tidemill run"
+)]
+pub(super) struct NexmarkArguments {
+    /// The query, such as q0.
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["list", "generator_only"], conflicts_with_all = ["list", "generator_only"])]
+    query: Option<String>,
+    /// List the queries, those that do not run yet with the reason.
+    #[arg(long, conflicts_with = "generator_only")]
+    list: bool,
+    /// Make every column of every event, and do nothing with them.
+    #[arg(long)]
+    generator_only: bool,
+    /// Print the query's SQL text instead of running it; files are written below --dir.
+    #[arg(long, requires = "query")]
+    show_sql: bool,
+    /// Events to make.
+    #[arg(long, value_name = "N", default_value_t = 20_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    events: u64,
+    /// Worker threads.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = parse_parallelism)]
+    parallelism: usize,
+    /// Events per second of event time.
+    #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    event_rate: u64,
+    /// What the events are made from: the same seed, the same events.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Time between checkpoints to the local disk.
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    checkpoint_interval: Duration,
+    /// Take no checkpoints, except the last one at the end.
+    #[arg(long, conflicts_with = "checkpoint_interval")]
+    no_checkpoints: bool,
+    /// Where checkpoints and files are written [default: the system's temporary directory].
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Print the figures as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// The arguments of `shards`.
@@ -71,12 +125,57 @@ pub(super) struct ShardsArguments {
 
 /// Runs the command.
 pub(super) fn run(command: BenchCommand) -> ExitCode {
-    let BenchCommand::Shards(arguments) = command;
-    let json = arguments.json;
+    match command {
+        BenchCommand::Shards(arguments) => {
+            let json = arguments.json;
+            match arguments.into_options() {
+                Ok(options) => measure(bench::run(&options), |report| print(&report, json)),
+                Err(message) => fail(EXIT_REFUSED, message),
+            }
+        }
+        BenchCommand::Nexmark(arguments) => nexmark(arguments),
+    }
+}
+
+fn nexmark(arguments: NexmarkArguments) -> ExitCode {
+    let (json, is_list, shows_sql) = (arguments.json, arguments.list, arguments.show_sql);
     let options = match arguments.into_options() {
         Ok(options) => options,
         Err(message) => return fail(EXIT_REFUSED, message),
     };
+    let said = if is_list {
+        let listed = nexmark::list(&options);
+        say(if json {
+            serde_json::to_string(&listed).unwrap_or_default()
+        } else {
+            let line = |listed: &nexmark::Listed| match &listed.reason {
+                None => format!("{:<9} {}", listed.query, listed.asks),
+                Some(reason) => format!("{:<9} {} NOT YET: {reason}", listed.query, listed.asks),
+            };
+            listed.iter().map(line).collect::<Vec<_>>().join("\n")
+        })
+    } else if let (true, Some(query)) = (shows_sql, options.query) {
+        let directory = options.directory.clone().unwrap_or_else(std::env::temp_dir);
+        say(query.sql(&options, &directory).trim_end())
+    } else {
+        return measure(nexmark::run(&options), |report| {
+            say(match serde_json::to_string(&report) {
+                Ok(text) if json => text,
+                _ => report.text(),
+            })
+        });
+    };
+    match said {
+        Ok(()) => ExitCode::from(EXIT_OK),
+        Err(message) => fail(EXIT_FAILED, message),
+    }
+}
+
+/// Waits for a measurement, or for Ctrl-C, and prints its report.
+fn measure<R>(
+    measurement: impl Future<Output = anyhow::Result<R>>,
+    print: impl FnOnce(R) -> Result<(), String>,
+) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(EXIT_FAILED, format!("cannot start: {error}")),
@@ -84,25 +183,49 @@ pub(super) fn run(command: BenchCommand) -> ExitCode {
     let result = runtime.block_on(async {
         let mut signals = StopSignals::listen()?;
         tokio::select! {
-            result = bench::run(&options) => result.map(Some),
+            result = measurement => result.map(Some),
             () = signals.next() => Ok(None),
         }
     });
     match result {
-        Ok(Some(report)) => {
-            print(&report, json);
-            ExitCode::from(EXIT_OK)
-        }
+        Ok(Some(report)) => match print(report) {
+            Ok(()) => ExitCode::from(EXIT_OK),
+            Err(message) => fail(EXIT_FAILED, message),
+        },
         Ok(None) => ExitCode::from(EXIT_INTERRUPTED),
         Err(error) => fail(EXIT_FAILED, format!("{error:#}")),
     }
 }
 
-#[allow(clippy::print_stdout)] // the result of the command
-fn print(report: &bench::Report, json: bool) {
-    match serde_json::to_string(report) {
-        Ok(text) if json => println!("{text}"),
-        _ => println!("{}", report.text()),
+fn print(report: &bench::Report, json: bool) -> Result<(), String> {
+    say(match serde_json::to_string(report) {
+        Ok(text) if json => text,
+        _ => report.text(),
+    })
+}
+
+impl NexmarkArguments {
+    fn into_options(self) -> Result<NexmarkOptions, String> {
+        if self.checkpoint_interval.is_zero() {
+            return Err("--checkpoint-interval must be above 0; --no-checkpoints takes none".into());
+        }
+        check_directory(self.dir.as_deref())?;
+        Ok(NexmarkOptions {
+            query: self.query.as_deref().map(Query::find).transpose()?,
+            events: self.events,
+            parallelism: self.parallelism,
+            event_rate: self.event_rate,
+            seed: self.seed,
+            checkpoints: (!self.no_checkpoints).then_some(self.checkpoint_interval),
+            directory: self.dir,
+        })
+    }
+}
+
+fn check_directory(directory: Option<&Path>) -> Result<(), String> {
+    match directory.filter(|directory| !directory.is_dir()) {
+        Some(directory) => Err(format!("--dir {} is no directory; make it first", directory.display())),
+        None => Ok(()),
     }
 }
 
@@ -117,12 +240,7 @@ impl ShardsArguments {
             }
             (false, _) => self.parts,
         };
-        if self.dir.as_ref().is_some_and(|dir| !dir.is_dir()) {
-            return Err(format!(
-                "--dir {} is no directory; make it first",
-                self.dir.unwrap_or_default().display()
-            ));
-        }
+        check_directory(self.dir.as_deref())?;
         Ok(BenchOptions {
             parts,
             directory: self.dir,

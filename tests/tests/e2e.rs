@@ -7,6 +7,7 @@ mod e2e {
     mod bench;
     mod commands;
     mod happy_path;
+    mod nexmark;
     mod processes;
     mod run_again;
     mod rust_job;

@@ -157,21 +157,23 @@ impl Rows<'_> {
     ) -> Result<ArrayRef, ArrowError> {
         let (share, of) = (kind.offsets().count(), super::events::EPOCH as usize);
         let mut data: Vec<u8> = Vec::with_capacity((self.count * share / of + share) * width + 8);
-        let mut offsets: Vec<i32> = Vec::with_capacity(self.count + 1);
-        offsets.push(0);
-        let mut end = 0;
+        // Lengths become offsets without being compared with each other.
+        let mut lengths: Vec<u32> = Vec::with_capacity(self.count);
         for span in self.spans {
             let (before, events, behind) = span.parts(kind);
-            offsets.resize(offsets.len() + before, end);
+            lengths.resize(lengths.len() + before, 0);
             for offset in events {
+                let start = data.len();
                 append(span.event(offset), &mut data);
-                end = i32::try_from(data.len()).map_err(|_| too_long())?;
-                offsets.push(end);
+                lengths.push((data.len() - start) as u32);
             }
-            offsets.resize(offsets.len() + behind, end);
+            lengths.resize(lengths.len() + behind, 0);
+        }
+        if i32::try_from(data.len()).is_err() {
+            return Err(too_long());
         }
         let array = StringArray::try_new(
-            OffsetBuffer::new(offsets.into()),
+            OffsetBuffer::from_lengths(lengths.into_iter().map(|length| length as usize)),
             Buffer::from_vec(data),
             Some(nulls.clone()),
         )?;

@@ -5,11 +5,19 @@
 //!  batches ── writer: encode, partition key ── outbox task ── stage or put ──▶ stream
 //!                                      committer ── publish ──┘
 //! ```
-//! A split is a shard. `options` says what `WITH` may hold, `position` how positions are written down, `enumerator`
-//! finds shards, `reader` reads one, `writer`, `outbox` and `committer` are the sink, `partitioner` its keys.
+//! A split is a shard. `options` says what `WITH` may hold, `position` how positions are written down. The source sees a
+//! stream through `access`, which `embedded` implements for the store of this process: `enumerator` finds shards, `reader`
+//! reads one, `aggregation` opens what a producer has put together, `metadata` makes columns of what is known of a record.
+//! The sink: `partitioner` makes partition keys, `grouping` aggregates, `writer` buffers, `outbox` sends, `committer`
+//! publishes.
 
+mod access;
+mod aggregation;
 mod committer;
+mod embedded;
 mod enumerator;
+mod grouping;
+mod metadata;
 mod options;
 mod outbox;
 mod partitioner;
@@ -24,22 +32,20 @@ use crate::error::ConnectorError;
 use crate::formats::assembler::{Layout, check_readable};
 use crate::formats::{ParseErrors, RowEncoder};
 use crate::table::{PartitionColumns, TableDefinition};
-use arrow::datatypes::DataType;
+use access::StreamAccess;
 use committer::KinesisCommitter;
+use embedded::EmbeddedStream;
 use enumerator::ShardEnumerator;
 use options::KinesisOptions;
 use partitioner::Partitioner;
-use reader::ShardReader;
+use reader::{ReaderOptions, ShardReader};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tidemill_engine::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
 use tidemill_engine::source::{Source, Split, SplitContext, SplitEnumerator, SplitReader};
 use tidemill_engine::{Error, Result};
-use tidemill_shards::{ShardAccess, ShardRef};
+use tidemill_shards::ShardAccess;
 use writer::KinesisWriter;
-
-/// Flink's metadata keys, and `partition-key`.
-const METADATA: [&str; 4] = ["timestamp", "shard-id", "sequence-number", "partition-key"];
 
 /// Checks that a table can be read.
 ///
@@ -47,37 +53,7 @@ const METADATA: [&str; 4] = ["timestamp", "shard-id", "sequence-number", "partit
 /// When it cannot.
 pub(crate) fn check_source(table: &TableDefinition) -> Result<(), ConnectorError> {
     let options = KinesisOptions::parse(table)?;
-    for metadata in &table.metadata_columns {
-        let Some(field) = table.schema.field_with_name(&metadata.column).ok() else {
-            continue;
-        };
-        let fits = match metadata.key.as_str() {
-            "timestamp" => matches!(field.data_type(), DataType::Timestamp(..)),
-            _ => matches!(
-                field.data_type(),
-                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-            ),
-        };
-        if !METADATA.contains(&metadata.key.as_str()) {
-            let message = format!("column {}: there is no metadata '{}'", metadata.column, metadata.key);
-            return Err(match crate::options::closest(&metadata.key, METADATA.into_iter()) {
-                Some(near) => ConnectorError::new(message).with_hint(format!("did you mean '{near}'?")),
-                None => ConnectorError::new(message).with_hint(format!("there are {}", METADATA.join(", "))),
-            });
-        }
-        if !fits {
-            let wanted = if metadata.key == "timestamp" {
-                "TIMESTAMP_LTZ(3)"
-            } else {
-                "STRING"
-            };
-            let message = format!(
-                "column {}: the metadata '{}' is {wanted}",
-                metadata.column, metadata.key
-            );
-            return Err(ConnectorError::new(message));
-        }
-    }
+    metadata::check(table)?;
     check_readable(table, &options.format, PartitionColumns::InRecord)
 }
 
@@ -106,7 +82,7 @@ pub(crate) struct KinesisSource {
     table: Arc<str>,
     options: KinesisOptions,
     layout: Arc<Layout>,
-    shards: Arc<dyn ShardAccess>,
+    stream: Arc<dyn StreamAccess>,
 }
 
 impl KinesisSource {
@@ -120,11 +96,12 @@ impl KinesisSource {
         env: &ConnectorEnvironment,
     ) -> Result<Self, ConnectorError> {
         check_source(table)?;
+        let options = KinesisOptions::parse(table)?;
         Ok(Self {
             table: table.name.as_str().into(),
-            options: KinesisOptions::parse(table)?,
             layout: Arc::new(Layout::new(table, projection, PartitionColumns::InRecord)?),
-            shards: shards(table, env)?,
+            stream: Arc::new(EmbeddedStream::new(options.stream.clone(), shards(table, env)?)),
+            options,
         })
     }
 }
@@ -139,24 +116,25 @@ fn source_error(table: &str, message: impl std::fmt::Display) -> Error {
 
 impl Source for KinesisSource {
     fn enumerator(&self) -> Result<Box<dyn SplitEnumerator>> {
-        let (table, shards) = (Arc::clone(&self.table), Arc::clone(&self.shards));
-        Ok(Box::new(ShardEnumerator::new(table, self.options.clone(), shards)))
+        let (table, stream) = (Arc::clone(&self.table), Arc::clone(&self.stream));
+        Ok(Box::new(ShardEnumerator::new(table, self.options.clone(), stream)))
     }
 
     fn open_split(&self, split: &Split, context: SplitContext) -> Result<Box<dyn SplitReader>> {
         let error = |message: String| source_error(&self.table, message);
-        let shard = split.id.0.parse().map_err(|e| error(format!("{e}")))?;
-        let shard = ShardRef::new(self.options.stream.clone(), shard);
-        let position = position::parse(&split.position).map_err(error)?;
-        let decoder = self
-            .options
-            .format
-            .decoder(self.layout.record())
-            .map_err(|e| error(e.to_string()))?;
-        let drop_bad = self.options.format.parse_errors() == ParseErrors::Drop;
-        let (layout, shards) = (Arc::clone(&self.layout), Arc::clone(&self.shards));
+        let position = self.options.parse_position(&split.position).map_err(error)?;
+        let format = &self.options.format;
+        let decoder = format.decoder(self.layout.record()).map_err(|e| error(e.to_string()))?;
+        let options = ReaderOptions {
+            layout: Arc::clone(&self.layout),
+            drop_bad: format.parse_errors() == ParseErrors::Drop,
+            deaggregation: self.options.deaggregation,
+            on_data_loss: self.options.on_data_loss,
+        };
+        let (stream, shard) = (self.options.stream.as_str(), split.id.0.as_str());
+        let fetcher = Arc::clone(&self.stream).open(shard, position.place.clone());
         Ok(Box::new(ShardReader::open(
-            shards, shard, position, layout, decoder, drop_bad, context,
+            stream, shard, fetcher, position, decoder, options, context,
         )))
     }
 }

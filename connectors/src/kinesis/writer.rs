@@ -4,6 +4,7 @@
 //! when the checkpoint that was pre-committed last exists; that is so once it was published. Then full buffers are
 //! staged in the background; before, they wait for the pre-commit.
 
+use super::grouping::Grouping;
 use super::options::KinesisOptions;
 use super::outbox::Outbox;
 use super::partitioner::Partitioner;
@@ -29,8 +30,10 @@ pub(super) struct KinesisWriter {
     guarantee: DeliveryGuarantee,
     partitioner: Partitioner,
     encoder: Arc<dyn RowEncoder>,
+    grouping: Option<Grouping>,
     outbox: Outbox,
     buffer: Vec<PutEntry>,
+    /// Of the buffer and of what is being grouped.
     buffer_bytes: usize,
     /// The last checkpoint that a pre-commit was asked for, and the one that records were staged for ahead of it.
     last: Option<u64>,
@@ -55,6 +58,7 @@ impl KinesisWriter {
             guarantee: options.guarantee,
             partitioner,
             encoder,
+            grouping: Grouping::new(options),
             outbox: Outbox::start(shards, &context.runtime, Arc::clone(&context.waker)),
             buffer: Vec::new(),
             buffer_bytes: 0,
@@ -77,9 +81,17 @@ impl KinesisWriter {
         (self.last.is_some() && self.last == next.checked_sub(1)).then_some(next)
     }
 
+    /// Moves records that wait for others of their keys to the buffer.
+    fn finish_groups(&mut self) {
+        self.buffer_bytes = 0;
+        if let Some(grouping) = &mut self.grouping {
+            grouping.finish(&mut self.buffer);
+        }
+    }
+
     /// Sends the buffer to be staged.
     fn stage(&mut self, checkpoint: u64, attempt: u64) {
-        self.buffer_bytes = 0;
+        self.finish_groups();
         if self.buffer.is_empty() {
             return;
         }
@@ -96,7 +108,7 @@ impl KinesisWriter {
 
     /// Sends the buffer to be put, in requests within the limits.
     fn put(&mut self) {
-        self.buffer_bytes = 0;
+        self.finish_groups();
         let mut request = Vec::new();
         let mut bytes = 0;
         for entry in std::mem::take(&mut self.buffer) {
@@ -138,11 +150,14 @@ impl SinkWriter for KinesisWriter {
             let data = bytes.slice(start..end);
             start = end;
             self.buffer_bytes += data.len() + partition_key.len();
-            self.buffer.push(PutEntry {
-                partition_key,
-                explicit_hash_key: None,
-                data,
-            });
+            match &mut self.grouping {
+                Some(grouping) => grouping.add(partition_key, data, &mut self.buffer),
+                None => self.buffer.push(PutEntry {
+                    partition_key,
+                    explicit_hash_key: None,
+                    data,
+                }),
+            }
         }
         if self.guarantee == DeliveryGuarantee::ExactlyOnce
             && self.buffer_bytes >= STAGE_BYTES

@@ -1,0 +1,143 @@
+//! Streams of the embedded store: read in process, woken by the log.
+
+use super::access::{
+    AccessError, Fetch, Sequence, ShardFetcher, ShardView, Start, StreamAccess, StreamRecord, StreamView,
+};
+use super::aggregation::looks_aggregated;
+use super::position::Place;
+use std::sync::Arc;
+use tidemill_shards::{
+    DurablePosition, HashRange, ReadFrom, ReadLimits, Record, ShardAccess, ShardId, ShardRef, StoreError, StreamName,
+};
+use tokio::sync::watch;
+
+/// Records and bytes that are fetched at once.
+const FETCH: ReadLimits = ReadLimits {
+    records_max: 8_192,
+    bytes_max: 512 << 10,
+};
+
+/// A stream of the embedded store.
+pub(super) struct EmbeddedStream {
+    name: StreamName,
+    shards: Arc<dyn ShardAccess>,
+}
+
+impl EmbeddedStream {
+    pub(super) fn new(name: StreamName, shards: Arc<dyn ShardAccess>) -> Self {
+        Self { name, shards }
+    }
+}
+
+fn failed(error: StoreError) -> AccessError {
+    match error {
+        StoreError::ShardNotFound { .. } => AccessError::ShardGone,
+        error => AccessError::Failed(error.to_string()),
+    }
+}
+
+fn shard_id(text: &str) -> Result<ShardId, AccessError> {
+    text.parse()
+        .map_err(|error: StoreError| AccessError::Failed(error.to_string()))
+}
+
+#[async_trait::async_trait]
+impl StreamAccess for EmbeddedStream {
+    async fn describe(&self) -> Result<StreamView, AccessError> {
+        let stream = self.shards.describe_stream(&self.name).await.map_err(failed)?;
+        let view = |shard: tidemill_shards::ShardMeta| ShardView {
+            id: shard.id.to_string(),
+            parents: [shard.parent, shard.adjacent_parent]
+                .into_iter()
+                .flatten()
+                .map(|parent| parent.to_string())
+                .collect(),
+            range: shard.hash_range,
+            identity: shard.key.0,
+        };
+        Ok(StreamView {
+            name: stream.name.to_string(),
+            arn: stream.arn,
+            shards: stream.shards.into_iter().map(view).collect(),
+        })
+    }
+
+    async fn resolve(&self, _stream: &StreamView, shard: &ShardView, start: &Start) -> Result<Place, AccessError> {
+        let number = |text: &str| {
+            text.parse()
+                .map_err(|error: StoreError| AccessError::Failed(error.to_string()))
+        };
+        let from = match start {
+            Start::TrimHorizon => ReadFrom::TrimHorizon,
+            Start::Latest => ReadFrom::Latest,
+            Start::AtTimestamp(ms) => ReadFrom::AtTimestamp(*ms),
+            Start::AtSequenceNumber(text) => ReadFrom::At(number(text)?),
+            Start::AfterSequenceNumber(text) => ReadFrom::After(number(text)?),
+        };
+        let shard = ShardRef::new(self.name.clone(), shard_id(&shard.id)?);
+        let position = self.shards.resolve(&shard, from).await.map_err(failed)?;
+        Ok(Place::Store(position))
+    }
+
+    fn open(self: Arc<Self>, shard: &str, place: Place) -> Box<dyn ShardFetcher> {
+        Box::new(EmbeddedFetcher {
+            durable: self.shards.subscribe(),
+            shard: shard_id(shard).map(|id| ShardRef::new(self.name.clone(), id)),
+            stream: self,
+            place,
+            range: None,
+        })
+    }
+}
+
+/// Reads one shard of the embedded store.
+struct EmbeddedFetcher {
+    stream: Arc<EmbeddedStream>,
+    shard: Result<ShardRef, AccessError>,
+    place: Place,
+    durable: watch::Receiver<DurablePosition>,
+    range: Option<HashRange>,
+}
+
+#[async_trait::async_trait]
+impl ShardFetcher for EmbeddedFetcher {
+    async fn next(&mut self) -> Result<Fetch, AccessError> {
+        let shard = self.shard.clone()?;
+        let shards = Arc::clone(&self.stream.shards);
+        loop {
+            let Place::Store(position) = self.place else {
+                let message = "a position of an endpoint reached the embedded store";
+                return Err(AccessError::Failed(message.to_owned()));
+            };
+            // What becomes durable from here on is seen by the wait below.
+            self.durable.borrow_and_update();
+            let batch = shards.read(&shard, position, FETCH).await.map_err(failed)?;
+            if batch.at_end || !batch.records.is_empty() {
+                if self.range.is_none() && batch.records.iter().any(|record| looks_aggregated(&record.data)) {
+                    let stream = shards.describe_stream(&shard.stream).await.map_err(failed)?;
+                    self.range = stream.shard(shard.shard).map(|shard| shard.hash_range);
+                }
+                self.place = Place::Store(batch.next);
+                return Ok(Fetch {
+                    records: batch.records.into_iter().map(record).collect(),
+                    next: self.place.clone(),
+                    at_end: batch.at_end,
+                    range: self.range,
+                });
+            }
+            self.place = Place::Store(batch.next);
+            if self.durable.changed().await.is_err() {
+                return Err(failed(StoreError::Closed));
+            }
+        }
+    }
+}
+
+fn record(record: Record) -> StreamRecord {
+    StreamRecord {
+        sequence: Sequence::Store(record.sequence),
+        arrival_ms: record.arrival_ms,
+        partition_key: record.partition_key,
+        data: record.data,
+    }
+}

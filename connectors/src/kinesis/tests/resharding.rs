@@ -1,0 +1,352 @@
+//! Reading a stream that is split and merged meanwhile.
+//!
+//! [`Job`] does with the source what the engine does: gives out what the enumerator finds, reads, notes ends, takes
+//! checkpoints, and after a crash goes on from the last one.
+
+use super::fake::FakeStore;
+use super::*;
+use proptest::prelude::*;
+use tidemill_engine::source::ReadOutcome;
+
+/// A job that reads one table and keeps its rows in order.
+struct Job<'a> {
+    reading: &'a Reading<'a>,
+    known: BTreeMap<SplitId, SplitState>,
+    readers: BTreeMap<SplitId, Box<dyn SplitReader>>,
+    rows: Vec<String>,
+    checkpoint: (BTreeMap<SplitId, SplitState>, usize),
+}
+
+impl<'a> Job<'a> {
+    fn new(reading: &'a Reading<'a>) -> Self {
+        Self {
+            reading,
+            known: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            rows: Vec::new(),
+            checkpoint: (BTreeMap::new(), 0),
+        }
+    }
+
+    fn discover(&mut self) -> Result<usize> {
+        let mut enumerator = self.reading.source.enumerator()?;
+        let found = self.reading.runtime.block_on(enumerator.discover(&self.known))?.new;
+        for split in &found {
+            self.readers.insert(split.id.clone(), self.reading.open(split));
+            let position = split.position.clone();
+            self.known
+                .insert(split.id.clone(), SplitState { position, ended: false });
+        }
+        Ok(found.len())
+    }
+
+    /// Asks one reader once; says whether it had anything.
+    fn read(&mut self, id: &SplitId, rows_max: usize) -> Result<bool> {
+        let Some(reader) = self.readers.get_mut(id) else {
+            return Ok(false);
+        };
+        let ended = match reader.read(rows_max, 1 << 20)? {
+            ReadOutcome::Rows(batch) => {
+                self.rows.extend(lines(&[batch]));
+                false
+            }
+            ReadOutcome::Pending => return Ok(false),
+            ReadOutcome::Ended => true,
+        };
+        let position = reader.position();
+        self.known.insert(id.clone(), SplitState { position, ended });
+        if ended {
+            self.readers.remove(id);
+        }
+        Ok(true)
+    }
+
+    fn take_checkpoint(&mut self) {
+        self.checkpoint = (self.known.clone(), self.rows.len());
+    }
+
+    /// Forgets everything since the last checkpoint and goes on from there.
+    fn crash(&mut self) {
+        self.readers.clear();
+        self.known = self.checkpoint.0.clone();
+        self.rows.truncate(self.checkpoint.1);
+        for (id, state) in self.known.iter().filter(|(_, state)| !state.ended) {
+            let (id, position) = (id.clone(), state.position.clone());
+            self.readers
+                .insert(id.clone(), self.reading.open(&Split { id, position }));
+        }
+    }
+
+    /// Reads until there are so many rows and nothing is left to be found.
+    fn drain(&mut self, rows: usize) -> Result<()> {
+        loop {
+            let seen = self.reading.wakes.count();
+            let ids: Vec<SplitId> = self.readers.keys().cloned().collect();
+            let mut busy = self.discover()? > 0;
+            for id in ids {
+                busy |= self.read(&id, 2)?;
+            }
+            if !busy && self.rows.len() >= rows {
+                return Ok(());
+            }
+            if !busy && !self.readers.values_mut().any(|reader| reader.is_ready()) {
+                self.reading.wakes.wait_beyond(seen);
+            }
+        }
+    }
+}
+
+/// Checks that every row was read once, and those of each key in their order.
+fn check(job: &Job<'_>, rows: usize) {
+    assert_eq!(numbers(&job.rows), (0..rows).collect::<Vec<_>>());
+    let mut last: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in &job.rows {
+        let (id, key) = row.split_once('|').unwrap();
+        let id: usize = id.parse().unwrap();
+        if let Some(before) = last.insert(key, id) {
+            assert!(before < id, "key {key}: {before} and then {id}");
+        }
+    }
+}
+
+fn source_of(store: &Arc<FakeStore>, options: &[(&str, &str)]) -> Arc<dyn Source> {
+    let shards: Arc<dyn ShardAccess> = Arc::clone(store) as _;
+    let environment = ConnectorEnvironment::new().with_shards(shards);
+    crate::create_source(&table(schema(), options), &[0, 1], &environment).unwrap()
+}
+
+const FROM_THE_START: (&str, &str) = ("source.init.position", "TRIM_HORIZON");
+
+fn put_rows(store: &FakeStore, rows: usize) {
+    for row in 0..rows {
+        store.put_row(&format!("k{}", row % 7));
+    }
+}
+
+#[test]
+fn parents_are_read_before_their_children() {
+    let store = FakeStore::new(1, 1);
+    put_rows(&store, 20);
+    store.split(0);
+    put_rows(&store, 20);
+    assert!(store.merge(1, 2));
+    put_rows(&store, 20);
+    let source = source_of(&store, &[FROM_THE_START]);
+    let reading = Reading::new(source.as_ref());
+    let mut job = Job::new(&reading);
+    assert_eq!(job.discover().unwrap(), 1, "only the oldest has its turn");
+    job.drain(60).unwrap();
+    check(&job, 60);
+    assert_eq!(job.readers.len(), 1, "the shard that is open");
+    assert_eq!(job.known.values().filter(|state| state.ended).count(), 3);
+}
+
+#[test]
+fn a_checkpoint_that_coincides_with_a_split_loses_nothing() {
+    // Where the checkpoint is taken: the parent read halfway, read to its last row, ended, its children found.
+    for moment in 0..4 {
+        let store = FakeStore::new(1, 1);
+        put_rows(&store, 6);
+        let source = source_of(&store, &[FROM_THE_START]);
+        let reading = Reading::new(source.as_ref());
+        let mut job = Job::new(&reading);
+        let parent = SplitId("shardId-000000000000".to_owned());
+        let read_until = |job: &mut Job<'_>, done: &dyn Fn(&Job<'_>) -> bool| {
+            while !done(job) {
+                let seen = reading.wakes.count();
+                if !job.read(&parent, 1).unwrap() {
+                    reading.wakes.wait_beyond(seen);
+                }
+            }
+        };
+        job.discover().unwrap();
+        read_until(&mut job, &|job| job.rows.len() == 3);
+        store.split(0);
+        put_rows(&store, 6);
+        if moment >= 1 {
+            read_until(&mut job, &|job| job.rows.len() == 6);
+        }
+        if moment >= 2 {
+            read_until(&mut job, &|job| job.known[&parent].ended);
+        }
+        if moment >= 3 {
+            assert_eq!(job.discover().unwrap(), 2);
+        }
+        job.take_checkpoint();
+        job.drain(12).unwrap();
+        job.crash();
+        job.drain(12).unwrap();
+        check(&job, 12);
+    }
+}
+
+#[test]
+fn children_of_a_stream_that_is_read_from_its_latest_are_read_from_their_beginning() {
+    let store = FakeStore::new(1, 1);
+    put_rows(&store, 5);
+    let source = source_of(&store, &[]);
+    let reading = Reading::new(source.as_ref());
+    let mut job = Job::new(&reading);
+    job.discover().unwrap();
+    job.take_checkpoint();
+    // All of this happens while the job is down.
+    put_rows(&store, 5);
+    store.split(0);
+    put_rows(&store, 5);
+    assert!(store.merge(1, 2));
+    put_rows(&store, 5);
+    job.crash();
+    job.drain(15).unwrap();
+    assert_eq!(numbers(&job.rows), (5..20).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_shard_that_expired_unread_is_data_loss() {
+    let store = FakeStore::new(2, 1);
+    put_rows(&store, 20);
+    let source = source_of(&store, &[FROM_THE_START]);
+    let reading = Reading::new(source.as_ref());
+    let mut job = Job::new(&reading);
+    job.discover().unwrap();
+    job.take_checkpoint();
+    store.split(0);
+    put_rows(&store, 20);
+    store.expire(0);
+    job.crash();
+    let error = job.discover().unwrap_err().to_string();
+    assert!(
+        error.contains("data loss: shard shardId-000000000000 has expired"),
+        "{error}"
+    );
+    assert!(error.contains("source.on-data-loss"), "{error}");
+    let reader = job
+        .readers
+        .get_mut(&SplitId("shardId-000000000000".to_owned()))
+        .unwrap();
+    let error = reading.next(reader.as_mut(), 5).unwrap_err().to_string();
+    assert!(error.contains("data loss"), "{error}");
+
+    let source = source_of(&store, &[FROM_THE_START, ("source.on-data-loss", "continue")]);
+    let reading = Reading::new(source.as_ref());
+    let lost = store.records_of(0);
+    assert!(lost > 0);
+    let mut continued = Job::new(&reading);
+    continued.checkpoint = job.checkpoint.clone();
+    continued.crash();
+    continued.drain(40 - lost).unwrap();
+    assert_eq!(continued.rows.len(), 40 - lost, "everything but what has expired");
+}
+
+#[test]
+fn a_generation_of_shards_that_came_and_went_unread_is_data_loss() {
+    let store = FakeStore::new(1, 1);
+    put_rows(&store, 4);
+    let source = source_of(&store, &[FROM_THE_START]);
+    let reading = Reading::new(source.as_ref());
+    let mut job = Job::new(&reading);
+    store.split(0);
+    job.discover().unwrap();
+    while !job.known.values().all(|state| state.ended) {
+        let seen = reading.wakes.count();
+        if !job.read(&SplitId("shardId-000000000000".to_owned()), 10).unwrap() {
+            reading.wakes.wait_beyond(seen);
+        }
+    }
+    job.take_checkpoint();
+    put_rows(&store, 4);
+    assert!(store.merge(1, 2));
+    store.expire(0);
+    store.expire(1);
+    store.expire(2);
+    job.crash();
+    let error = job.discover().unwrap_err().to_string();
+    assert!(
+        error.contains("appeared and expired without having been read"),
+        "{error}"
+    );
+    // A job that starts afresh reads what is there.
+    let mut fresh = Job::new(&reading);
+    assert_eq!(fresh.discover().unwrap(), 1);
+}
+
+#[test]
+fn a_stream_that_was_created_again_with_fewer_shards_is_told() {
+    let store = FakeStore::new(2, 1);
+    let source = source_of(&store, &[FROM_THE_START]);
+    let reading = Reading::new(source.as_ref());
+    let mut job = Job::new(&reading);
+    job.discover().unwrap();
+    job.take_checkpoint();
+    let other = FakeStore::new(1, 100);
+    let source = source_of(&other, &[FROM_THE_START, ("source.on-data-loss", "continue")]);
+    let reading = Reading::new(source.as_ref());
+    let mut again = Job::new(&reading);
+    again.known = job.checkpoint.0.clone();
+    let error = again.discover().unwrap_err().to_string();
+    assert!(error.contains("deleted and created again"), "{error}");
+    assert!(error.contains("start the job afresh"), "{error}");
+}
+
+#[derive(Clone, Debug)]
+enum Action {
+    Put(u8),
+    Split(usize),
+    Merge(usize, usize),
+    Discover,
+    Read(usize, usize),
+    Checkpoint,
+    Crash,
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        6 => (0u8..12).prop_map(Action::Put),
+        1 => (0usize..8).prop_map(Action::Split),
+        1 => (0usize..8, 0usize..8).prop_map(|(left, right)| Action::Merge(left, right)),
+        2 => Just(Action::Discover),
+        6 => (0usize..8, 1usize..5).prop_map(|(split, rows)| Action::Read(split, rows)),
+        1 => Just(Action::Checkpoint),
+        1 => Just(Action::Crash),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever is split, merged, read, saved and lost in whatever order: every row once, keys in their order.
+    #[test]
+    fn any_resharding_keeps_every_row_and_the_order_of_keys(
+        actions in proptest::collection::vec(action(), 1..120),
+    ) {
+        let store = FakeStore::new(2, 1);
+        let source = source_of(&store, &[FROM_THE_START]);
+        let reading = Reading::new(source.as_ref());
+        let mut job = Job::new(&reading);
+        for action in actions {
+            match action {
+                Action::Put(key) => store.put_row(&format!("k{key}")),
+                Action::Split(at) => {
+                    let open = store.open_shards();
+                    if open.len() < 8 {
+                        store.split(open[at % open.len()]);
+                    }
+                }
+                Action::Merge(left, right) => {
+                    let open = store.open_shards();
+                    store.merge(open[left % open.len()], open[right % open.len()]);
+                }
+                Action::Discover => { job.discover().unwrap(); }
+                Action::Read(at, rows) => {
+                    let ids: Vec<SplitId> = job.readers.keys().cloned().collect();
+                    if !ids.is_empty() {
+                        job.read(&ids[at % ids.len()], rows).unwrap();
+                    }
+                }
+                Action::Checkpoint => job.take_checkpoint(),
+                Action::Crash => job.crash(),
+            }
+        }
+        job.drain(store.rows()).unwrap();
+        check(&job, store.rows());
+    }
+}

@@ -6,20 +6,29 @@
 //!                                      committer ── publish ──┘
 //! ```
 //! A split is a shard. `options` says what `WITH` may hold, `position` how positions are written down. The source sees a
-//! stream through `access`, which `embedded` implements for the store of this process: `enumerator` finds shards, `reader`
+//! stream through `access`, which `embedded` implements for the store of this process and `endpoint` for the Kinesis API:
+//! `enumerator` finds shards, `reader`
 //! reads one, `aggregation` opens what a producer has put together, `metadata` makes columns of what is known of a record.
-//! The sink: `partitioner` makes partition keys, `grouping` aggregates, `writer` buffers, `outbox` sends, `committer`
-//! publishes.
+//! The sink: `partitioner` makes partition keys, `grouping` aggregates, `writer` buffers, `outlet` sends
+//! through `outbox` to the store or through `endpoint`, `committer` publishes.
 
+#[cfg_attr(not(feature = "aws"), allow(dead_code, reason = "some of it is of endpoints only"))]
 mod access;
 mod aggregation;
 mod committer;
 mod embedded;
+#[cfg(feature = "aws")]
+mod endpoint;
 mod enumerator;
 mod grouping;
 mod metadata;
+#[cfg_attr(
+    not(feature = "aws"),
+    allow(dead_code, reason = "the options of endpoints are read to be refused")
+)]
 mod options;
 mod outbox;
+mod outlet;
 mod partitioner;
 mod position;
 mod reader;
@@ -37,6 +46,7 @@ use committer::KinesisCommitter;
 use embedded::EmbeddedStream;
 use enumerator::ShardEnumerator;
 use options::KinesisOptions;
+use outlet::Target;
 use partitioner::Partitioner;
 use reader::{ReaderOptions, ShardReader};
 use std::sync::Arc;
@@ -53,6 +63,7 @@ use writer::KinesisWriter;
 /// When it cannot.
 pub(crate) fn check_source(table: &TableDefinition) -> Result<(), ConnectorError> {
     let options = KinesisOptions::parse(table)?;
+    check_endpoint(&options)?;
     metadata::check(table)?;
     check_readable(table, &options.format, PartitionColumns::InRecord)
 }
@@ -63,8 +74,18 @@ pub(crate) fn check_source(table: &TableDefinition) -> Result<(), ConnectorError
 /// When it cannot.
 pub(crate) fn check_sink(table: &TableDefinition) -> Result<(), ConnectorError> {
     let options = KinesisOptions::parse(table)?;
+    check_endpoint(&options)?;
     options.format.encoder(&table.schema)?;
     Partitioner::check(table, &options)
+}
+
+/// Refuses endpoints when the client was left out of the build.
+fn check_endpoint(options: &KinesisOptions) -> Result<(), ConnectorError> {
+    if options.endpoint.is_some() && !cfg!(feature = "aws") {
+        let message = "streams behind an endpoint are not in this build";
+        return Err(ConnectorError::option("aws.endpoint", message).with_hint("build with the feature 'aws'"));
+    }
+    Ok(())
 }
 
 fn shards(table: &TableDefinition, env: &ConnectorEnvironment) -> Result<Arc<dyn ShardAccess>, ConnectorError> {
@@ -75,6 +96,37 @@ fn shards(table: &TableDefinition, env: &ConnectorEnvironment) -> Result<Arc<dyn
         )
         .with_hint("run the job under `tidemill server`, or with `tidemill run --data-dir DIR`")
     })
+}
+
+/// Returns the stream that a table reads.
+fn stream(
+    table: &TableDefinition,
+    options: &KinesisOptions,
+    env: &ConnectorEnvironment,
+) -> Result<Arc<dyn StreamAccess>, ConnectorError> {
+    #[cfg(feature = "aws")]
+    if let Some(endpoint) = &options.endpoint {
+        return Ok(Arc::new(endpoint::EndpointStream::new(options, endpoint, env)?));
+    }
+    Ok(Arc::new(EmbeddedStream::new(
+        options.stream.clone(),
+        shards(table, env)?,
+    )))
+}
+
+/// Returns what a table writes to.
+fn target(
+    table: &TableDefinition,
+    options: &KinesisOptions,
+    env: &ConnectorEnvironment,
+) -> Result<Target, ConnectorError> {
+    #[cfg(feature = "aws")]
+    if let Some(endpoint) = &options.endpoint {
+        let put = endpoint::EndpointPut::new(options, endpoint, env)?;
+        return Ok(Target::Endpoint(Arc::new(put)));
+    }
+    let _ = options;
+    Ok(Target::Store(shards(table, env)?))
 }
 
 /// The source.
@@ -100,7 +152,7 @@ impl KinesisSource {
         Ok(Self {
             table: table.name.as_str().into(),
             layout: Arc::new(Layout::new(table, projection, PartitionColumns::InRecord)?),
-            stream: Arc::new(EmbeddedStream::new(options.stream.clone(), shards(table, env)?)),
+            stream: stream(table, &options, env)?,
             options,
         })
     }
@@ -145,7 +197,7 @@ pub(crate) struct KinesisSink {
     options: KinesisOptions,
     table: TableDefinition,
     encoder: Arc<dyn RowEncoder>,
-    shards: Arc<dyn ShardAccess>,
+    target: Target,
     /// One more than the newest checkpoint that was published from this process; 0 when none was.
     next_checkpoint: Arc<AtomicU64>,
 }
@@ -161,9 +213,9 @@ impl KinesisSink {
         Ok(Self {
             name: table.name.as_str().into(),
             encoder: options.format.encoder(&table.schema)?,
+            target: target(table, &options, env)?,
             options,
             table: table.clone(),
-            shards: shards(table, env)?,
             next_checkpoint: Arc::default(),
         })
     }
@@ -184,24 +236,24 @@ impl Sink for KinesisSink {
 
     fn writer(&self, context: SinkContext) -> Result<Box<dyn SinkWriter>> {
         let partitioner = Partitioner::new(&self.table, &self.options, &context);
-        let (shards, encoder) = (Arc::clone(&self.shards), Arc::clone(&self.encoder));
+        let encoder = Arc::clone(&self.encoder);
         let next = Arc::clone(&self.next_checkpoint);
         Ok(Box::new(KinesisWriter::new(
             Arc::clone(&self.name),
             &self.options,
             partitioner,
             encoder,
-            shards,
+            &self.target,
             next,
             context,
         )))
     }
 
     fn committer(&self, context: CommitterContext) -> Result<Option<Arc<dyn SinkCommitter>>> {
-        if self.options.guarantee == DeliveryGuarantee::AtLeastOnce {
+        let (DeliveryGuarantee::ExactlyOnce, Target::Store(shards)) = (self.options.guarantee, &self.target) else {
             return Ok(None);
-        }
-        let (shards, next) = (Arc::clone(&self.shards), Arc::clone(&self.next_checkpoint));
+        };
+        let (shards, next) = (Arc::clone(shards), Arc::clone(&self.next_checkpoint));
         Ok(Some(Arc::new(KinesisCommitter::new(
             Arc::clone(&self.name),
             shards,

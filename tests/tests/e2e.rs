@@ -4,6 +4,7 @@
 
 mod e2e {
     mod bad_input;
+    mod endpoint;
     mod happy_path;
     mod processes;
     mod rust_job;

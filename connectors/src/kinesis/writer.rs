@@ -6,7 +6,7 @@
 
 use super::grouping::Grouping;
 use super::options::KinesisOptions;
-use super::outbox::Outbox;
+use super::outlet::{Outlet, Target};
 use super::partitioner::Partitioner;
 use super::sink_error;
 use crate::formats::RowEncoder;
@@ -17,8 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tidemill_engine::operator::{Progress, TickClose};
 use tidemill_engine::sink::{DeliveryGuarantee, PreCommit, PreCommitId, SinkContext, SinkWriter};
 use tidemill_engine::{Error, Result};
-use tidemill_shards::limits::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
-use tidemill_shards::{PutEntry, ShardAccess, StageRequest, StoreError, StreamName};
+use tidemill_shards::{PutEntry, StageRequest, StoreError};
 
 /// Bytes that are staged together.
 const STAGE_BYTES: usize = 2 << 20;
@@ -26,12 +25,11 @@ const STAGE_BYTES: usize = 2 << 20;
 /// Writes a worker's rows.
 pub(super) struct KinesisWriter {
     name: Arc<str>,
-    stream: StreamName,
-    guarantee: DeliveryGuarantee,
+    options: KinesisOptions,
     partitioner: Partitioner,
     encoder: Arc<dyn RowEncoder>,
     grouping: Option<Grouping>,
-    outbox: Outbox,
+    outlet: Outlet,
     buffer: Vec<PutEntry>,
     /// Of the buffer and of what is being grouped.
     buffer_bytes: usize,
@@ -48,18 +46,17 @@ impl KinesisWriter {
         options: &KinesisOptions,
         partitioner: Partitioner,
         encoder: Arc<dyn RowEncoder>,
-        shards: Arc<dyn ShardAccess>,
+        target: &Target,
         next_checkpoint: Arc<AtomicU64>,
         context: SinkContext,
     ) -> Self {
         Self {
             name,
-            stream: options.stream.clone(),
-            guarantee: options.guarantee,
+            options: options.clone(),
             partitioner,
             encoder,
             grouping: Grouping::new(options),
-            outbox: Outbox::start(shards, &context.runtime, Arc::clone(&context.waker)),
+            outlet: Outlet::start(target, options, &context),
             buffer: Vec::new(),
             buffer_bytes: 0,
             last: None,
@@ -70,9 +67,7 @@ impl KinesisWriter {
     }
 
     fn check(&self) -> Result<()> {
-        self.outbox
-            .failure()
-            .map_or(Ok(()), |error| Err(store_error(&self.name, &error)))
+        self.outlet.check(&self.name)
     }
 
     /// Returns the checkpoint that what is written now certainly belongs to.
@@ -95,10 +90,10 @@ impl KinesisWriter {
         if self.buffer.is_empty() {
             return;
         }
-        self.outbox.stage(StageRequest {
+        self.outlet.stage(StageRequest {
             job: self.context.job.clone(),
             sink: self.context.uid.clone(),
-            stream: self.stream.clone(),
+            stream: self.options.stream.clone(),
             checkpoint,
             attempt,
             worker: u32::try_from(self.context.worker).unwrap_or(u32::MAX),
@@ -106,22 +101,11 @@ impl KinesisWriter {
         });
     }
 
-    /// Sends the buffer to be put, in requests within the limits.
+    /// Sends the buffer to be put.
     fn put(&mut self) {
         self.finish_groups();
-        let mut request = Vec::new();
-        let mut bytes = 0;
-        for entry in std::mem::take(&mut self.buffer) {
-            let size = entry.data.len() + entry.partition_key.len();
-            if !request.is_empty() && (request.len() >= PUT_RECORDS_MAX || bytes + size > PUT_BYTES_MAX) {
-                self.outbox.put(&self.stream, std::mem::take(&mut request));
-                bytes = 0;
-            }
-            bytes += size;
-            request.push(entry);
-        }
-        if !request.is_empty() {
-            self.outbox.put(&self.stream, request);
+        if !self.buffer.is_empty() {
+            self.outlet.put(&self.options, std::mem::take(&mut self.buffer));
         }
     }
 }
@@ -159,7 +143,7 @@ impl SinkWriter for KinesisWriter {
                 }),
             }
         }
-        if self.guarantee == DeliveryGuarantee::ExactlyOnce
+        if self.options.guarantee == DeliveryGuarantee::ExactlyOnce
             && self.buffer_bytes >= STAGE_BYTES
             && let Some(checkpoint) = self.certain_checkpoint()
         {
@@ -171,10 +155,10 @@ impl SinkWriter for KinesisWriter {
 
     fn tick_closed(&mut self, _close: &TickClose) -> Result<Progress> {
         self.check()?;
-        if self.guarantee == DeliveryGuarantee::AtLeastOnce {
+        if self.options.guarantee == DeliveryGuarantee::AtLeastOnce {
             self.put();
         }
-        Ok(if self.outbox.is_full() {
+        Ok(if self.outlet.is_full() {
             Progress::More
         } else {
             Progress::Done
@@ -183,11 +167,10 @@ impl SinkWriter for KinesisWriter {
 
     fn pre_commit(&mut self, id: PreCommitId) -> Result<PreCommit> {
         self.check()?;
-        let name = Arc::clone(&self.name);
-        let answer = match self.guarantee {
+        let answer = match self.options.guarantee {
             DeliveryGuarantee::AtLeastOnce => {
                 self.put();
-                self.outbox.flush()
+                self.outlet.flush(&self.name)
             }
             DeliveryGuarantee::ExactlyOnce => {
                 if let Some(ahead) = self.ahead.take()
@@ -198,14 +181,11 @@ impl SinkWriter for KinesisWriter {
                 }
                 self.last = Some(id.checkpoint);
                 self.stage(id.checkpoint, id.attempt);
-                self.outbox.flush()
+                self.outlet.flush(&self.name)
             }
         };
         Ok(Box::pin(async move {
-            let staged = match answer.await {
-                Ok(answer) => answer.map_err(|error| store_error(&name, &error))?,
-                Err(_) => return Err(sink_error(&name, "the task that sends records is gone")),
-            };
+            let staged = answer.await?;
             if staged.is_empty() {
                 return Ok(None);
             }

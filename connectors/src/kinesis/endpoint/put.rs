@@ -1,0 +1,82 @@
+//! One `PutRecords`.
+
+use super::super::options::KinesisOptions;
+use super::super::options::endpoint::EndpointOptions;
+use super::client::{connect, describe, is_temporary, is_throttling};
+use super::sender::{PutError, PutRecords};
+use crate::environment::ConnectorEnvironment;
+use crate::error::ConnectorError;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+use tidemill_shards::PutEntry;
+
+/// Puts records to a stream behind an endpoint.
+pub(in crate::kinesis) struct EndpointPut {
+    client: Client,
+    stream: String,
+}
+
+impl EndpointPut {
+    /// Makes it; nothing is asked of the endpoint yet.
+    ///
+    /// # Errors
+    /// When the region is missing.
+    pub(in crate::kinesis) fn new(
+        options: &KinesisOptions,
+        endpoint: &EndpointOptions,
+        env: &ConnectorEnvironment,
+    ) -> Result<Self, ConnectorError> {
+        Ok(Self {
+            client: connect(options, endpoint, env.time())?,
+            stream: options.stream.to_string(),
+        })
+    }
+}
+
+#[async_trait::async_trait]
+impl PutRecords for EndpointPut {
+    async fn put(&self, entries: &[PutEntry]) -> Result<Vec<Option<PutError>>, PutError> {
+        let mut request = self.client.put_records().stream_name(&self.stream);
+        for entry in entries {
+            let entry = PutRecordsRequestEntry::builder()
+                .partition_key(&entry.partition_key)
+                .set_explicit_hash_key(entry.explicit_hash_key.map(|key| key.to_string()))
+                .data(Blob::new(entry.data.as_ref()))
+                .build()
+                .map_err(|error| PutError::Final(error.to_string()))?;
+            request = request.records(entry);
+        }
+        let answer = request.send().await.map_err(|error| {
+            let message = format!("PutRecords to stream {}: {}", self.stream, describe(&error));
+            if is_temporary(&error) {
+                PutError::Later(message)
+            } else {
+                PutError::Final(message)
+            }
+        })?;
+        if answer.records().len() != entries.len() {
+            let message = format!(
+                "PutRecords to stream {}: {} records were answered for {}",
+                self.stream,
+                answer.records().len(),
+                entries.len()
+            );
+            return Err(PutError::Final(message));
+        }
+        let outcome = |record: &aws_sdk_kinesis::types::PutRecordsResultEntry| {
+            let code = record.error_code()?;
+            let message = format!(
+                "a record was refused by stream {}: {code}: {}",
+                self.stream,
+                record.error_message().unwrap_or("no message")
+            );
+            Some(if is_throttling(code) {
+                PutError::Later(message)
+            } else {
+                PutError::Final(message)
+            })
+        };
+        Ok(answer.records().iter().map(outcome).collect())
+    }
+}

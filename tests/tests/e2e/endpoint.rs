@@ -1,0 +1,152 @@
+//! Streams behind an endpoint: a job of one server reads and writes the streams of another.
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use tidemill_tests::process::{children, signal};
+use tidemill_tests::{Kinesis, Server, eventually};
+
+const CREDENTIALS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "any"), ("AWS_SECRET_ACCESS_KEY", "any")];
+/// Rows that are put at once, and how often; after every second time the job's process is killed.
+const ROWS: usize = 400;
+const ROUNDS: usize = 6;
+
+fn job(endpoint: &str) -> String {
+    format!(
+        "CREATE TABLE input (
+           id BIGINT, name STRING,
+           shard_id STRING METADATA VIRTUAL,
+           number STRING METADATA FROM 'sequence-number' VIRTUAL,
+           partition_key STRING METADATA VIRTUAL,
+           arrival TIMESTAMP_LTZ(3) METADATA FROM 'approximate_arrival_timestamp' VIRTUAL
+         ) WITH (
+           'connector' = 'kinesis', 'stream' = 'input', 'format' = 'json',
+           'aws.endpoint' = '{endpoint}', 'aws.region' = 'us-east-1',
+           'source.init.position' = 'TRIM_HORIZON', 'source.shard.discovery.interval' = '200 ms',
+           'source.shard.get-records.max-record-count' = '70',
+           'source.reader.empty-records-fetch-interval' = '20 ms',
+           'source.reader.nonempty-records-fetch-interval' = '5 ms'
+         );
+         CREATE TABLE there (id BIGINT, name STRING) PARTITIONED BY (name) WITH (
+           'connector' = 'kinesis', 'stream' = 'output', 'format' = 'json',
+           'aws.endpoint' = '{endpoint}', 'aws.region' = 'us-east-1',
+           'aws.credentials.provider' = 'BASIC', 'aws.credentials.basic.accesskeyid' = 'any',
+           'aws.credentials.basic.secretkey' = 'any',
+           'sink.batch.max-size' = '50', 'sink.flush-buffer.timeout' = '20 ms', 'sink.requests.max-inflight' = '4'
+         );
+         CREATE TABLE here (
+           id BIGINT, name STRING, shard_id STRING, number STRING, partition_key STRING, arrived BOOLEAN
+         ) WITH ('connector' = 'kinesis', 'stream' = 'exact', 'format' = 'json');
+         INSERT INTO there SELECT id, name FROM input;
+         INSERT INTO here SELECT id, name, shard_id, number, partition_key, arrival IS NOT NULL FROM input;"
+    )
+}
+
+fn ids(rows: &[Value]) -> Vec<u64> {
+    let mut ids: Vec<u64> = rows.iter().map(|row| row["id"].as_u64().expect("an id")).collect();
+    ids.sort_unstable();
+    ids
+}
+
+async fn put(kinesis: &Kinesis, round: usize) {
+    let name = |id: usize| format!("name-{}", id % 5);
+    let names: Vec<(String, Value)> = (round * ROWS..(round + 1) * ROWS)
+        .map(|id| (format!("key-{}", id % 11), json!({"id": id, "name": name(id)})))
+        .collect();
+    let records: Vec<(&str, Value)> = names.iter().map(|(key, row)| (key.as_str(), row.clone())).collect();
+    kinesis.put("input", &records).await;
+}
+
+#[tokio::test]
+async fn a_job_reads_exactly_once_and_writes_at_least_once_through_an_endpoint_while_it_is_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let remote = Server::start(&directory.path().join("remote"));
+    let server = Server::start_in(&directory.path().join("data"), &[], &CREDENTIALS);
+    remote.kinesis().create_stream("input", 3).await;
+    remote.kinesis().create_stream("output", 2).await;
+    server.kinesis().create_stream("exact", 2).await;
+    let submitted = server
+        .post(
+            "/v1/jobs",
+            &json!({"name": "bridge", "sql": job(remote.url()), "parallelism": 2, "checkpoint_interval_ms": 200}),
+        )
+        .await;
+    assert_eq!(submitted.status, 201, "{:?}", submitted.body);
+    server.wait_for_state("bridge", "running").await;
+    for round in 0..ROUNDS {
+        put(&remote.kinesis(), round).await;
+        if round % 2 == 1 {
+            // In the middle of it: some rows are out, some are not.
+            let wanted = round * ROWS;
+            eventually("most rows to be there", || async {
+                (remote.kinesis().read_all("output").await.len() >= wanted).then_some(())
+            })
+            .await;
+            let process = children(server.pid())[0];
+            signal(process, Signal::SIGKILL);
+        }
+    }
+    let all = ROUNDS * ROWS;
+    let exact = eventually("all rows exactly once", || async {
+        let rows = server.kinesis().read_all("exact").await;
+        (rows.len() >= all).then_some(rows)
+    })
+    .await;
+    assert_eq!(ids(&exact), (0..all as u64).collect::<Vec<_>>());
+    let job = server.job("bridge").await;
+    assert!(job["restarts"].as_u64() >= Some(1), "{job}");
+
+    // What is known of a record is what the other server says of it.
+    let listed = remote
+        .kinesis()
+        .must("ListShards", &json!({"StreamName": "input"}))
+        .await;
+    let shards: BTreeSet<&str> = listed["Shards"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|shard| shard["ShardId"].as_str().unwrap())
+        .collect();
+    let mut numbers = BTreeSet::new();
+    for row in &exact {
+        let id = row["id"].as_u64().unwrap();
+        assert!(shards.contains(row["shard_id"].as_str().unwrap()), "{row}");
+        assert!(numbers.insert(row["number"].as_str().unwrap()), "{row}");
+        assert_eq!(row["partition_key"], format!("key-{}", id % 11));
+        assert_eq!(row["arrived"], true);
+    }
+
+    let there = eventually("all rows at least once", || async {
+        let rows = remote.kinesis().read_all("output").await;
+        let distinct: BTreeSet<u64> = ids(&rows).into_iter().collect();
+        (distinct.len() == all).then_some(rows)
+    })
+    .await;
+    let mut times: BTreeMap<u64, usize> = BTreeMap::new();
+    for id in ids(&there) {
+        *times.entry(id).or_default() += 1;
+    }
+    assert_eq!(
+        times.keys().copied().collect::<Vec<_>>(),
+        (0..all as u64).collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test]
+async fn a_job_whose_stream_is_missing_behind_its_endpoint_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let remote = Server::start(&directory.path().join("remote"));
+    let server = Server::start_in(&directory.path().join("data"), &[], &CREDENTIALS);
+    server.kinesis().create_stream("exact", 1).await;
+    let submitted = server
+        .post("/v1/jobs", &json!({"name": "bridge", "sql": job(remote.url())}))
+        .await;
+    assert_eq!(submitted.status, 201, "{:?}", submitted.body);
+    let told = eventually("the reason", || async {
+        let job = server.job("bridge").await;
+        job["last_error"]["message"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(told.contains("ResourceNotFoundException"), "{told}");
+    assert!(told.contains("input"), "{told}");
+}

@@ -9,6 +9,8 @@ mod fetcher;
 mod profile;
 mod put;
 pub(super) mod sender;
+#[cfg(test)]
+mod tests;
 
 use super::access::{AccessError, ShardFetcher, ShardView, Start, StreamAccess, StreamView};
 use super::options::KinesisOptions;
@@ -29,9 +31,26 @@ use tidemill_shards::{HashKey, HashRange};
 pub(super) struct EndpointStream {
     client: Client,
     name: String,
+    address: Address,
     polling: PollingOptions,
     time: Arc<dyn TimeSource>,
     seen: Mutex<Seen>,
+}
+
+/// How requests name the stream: by its ARN where the table has one, for it may be of another account.
+#[derive(Clone, Debug)]
+struct Address {
+    name: Option<String>,
+    arn: Option<String>,
+}
+
+impl Address {
+    fn of(options: &KinesisOptions) -> Self {
+        Self {
+            name: options.arn.is_none().then(|| options.stream.to_string()),
+            arn: options.arn.clone(),
+        }
+    }
 }
 
 /// What was learnt of the shards in passing.
@@ -55,6 +74,7 @@ impl EndpointStream {
         Ok(Self {
             client: client::connect(options, endpoint, env.time())?,
             name: options.stream.to_string(),
+            address: Address::of(options),
             polling: endpoint.polling,
             time: Arc::clone(env.time()),
             seen: Mutex::default(),
@@ -73,7 +93,10 @@ impl EndpointStream {
                 let request = self.client.list_shards();
                 match token.clone() {
                     Some(token) => request.next_token(token),
-                    None => request.stream_name(&self.name),
+                    None => {
+                        let request = request.set_stream_name(self.address.name.clone());
+                        request.set_stream_arn(self.address.arn.clone())
+                    }
                 }
                 .send()
             });
@@ -120,7 +143,9 @@ fn range(range: Option<&aws_sdk_kinesis::types::HashKeyRange>) -> Result<HashRan
 impl StreamAccess for EndpointStream {
     async fn describe(&self) -> Result<StreamView, AccessError> {
         let summary = patiently("DescribeStreamSummary", || {
-            self.client.describe_stream_summary().stream_name(&self.name).send()
+            let request = self.client.describe_stream_summary();
+            let request = request.set_stream_name(self.address.name.clone());
+            request.set_stream_arn(self.address.arn.clone()).send()
         });
         let summary = summary
             .await

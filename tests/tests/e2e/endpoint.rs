@@ -150,3 +150,31 @@ async fn a_job_whose_stream_is_missing_behind_its_endpoint_says_so() {
     assert!(told.contains("ResourceNotFoundException"), "{told}");
     assert!(told.contains("input"), "{told}");
 }
+
+#[tokio::test]
+async fn a_job_without_credentials_says_where_it_looked() {
+    let directory = tempfile::tempdir().unwrap();
+    let nowhere = directory.path().join("nowhere");
+    let nowhere = nowhere.to_str().unwrap();
+    let none = [
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_SHARED_CREDENTIALS_FILE", nowhere),
+        ("AWS_CONFIG_FILE", nowhere),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ];
+    let server = Server::start_in(&directory.path().join("data"), &[], &none);
+    server.kinesis().create_stream("exact", 1).await;
+    let submitted = server
+        .post("/v1/jobs", &json!({"name": "bridge", "sql": job(server.url())}))
+        .await;
+    assert_eq!(submitted.status, 201, "{:?}", submitted.body);
+    let told = eventually("the reason", || async {
+        let job = server.job("bridge").await;
+        job["last_error"]["message"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(
+        told.contains("no credentials were found in the environment or the profile"),
+        "{told}"
+    );
+}

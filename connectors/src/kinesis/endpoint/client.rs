@@ -94,7 +94,14 @@ fn region(options: &KinesisOptions, endpoint: &EndpointOptions) -> Result<String
 /// Says whether the same request may succeed later.
 pub(super) fn is_temporary<E: ProvideErrorMetadata>(error: &SdkError<E>) -> bool {
     match error {
-        SdkError::DispatchFailure(failure) => !failure.is_user(),
+        // Others, among them missing credentials, do not pass by themselves.
+        SdkError::DispatchFailure(failure) => {
+            let is_transient = failure
+                .as_connector_error()
+                .and_then(|error| error.as_other())
+                .is_some();
+            failure.is_io() || failure.is_timeout() || is_transient
+        }
         SdkError::TimeoutError(_) | SdkError::ResponseError(_) => true,
         SdkError::ServiceError(service) => {
             service.raw().status().as_u16() >= 500 || service.err().code().is_some_and(is_throttling)

@@ -10,6 +10,7 @@ use super::client::{Backoff, describe, failed, is_temporary, patiently};
 use super::{EndpointStream, range};
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_sdk_kinesis::operation::get_shard_iterator::GetShardIteratorError;
+use aws_sdk_kinesis::operation::get_shard_iterator::builders::GetShardIteratorFluentBuilder;
 use aws_sdk_kinesis::primitives::DateTime;
 use aws_sdk_kinesis::types::{Record, ShardIteratorType};
 use bytes::Bytes;
@@ -65,8 +66,7 @@ impl EndpointFetcher {
         {
             // The service refuses moments in its future: nothing that is stored now lies behind one.
             answer = patiently("GetShardIterator", || {
-                let request = self.stream.client.get_shard_iterator().stream_name(&self.stream.name);
-                let request = request.shard_id(&self.shard);
+                let request = self.request_iterator();
                 request.shard_iterator_type(ShardIteratorType::Latest).send()
             })
             .await;
@@ -81,11 +81,9 @@ impl EndpointFetcher {
                     .is_some_and(GetShardIteratorError::is_resource_not_found_exception) =>
             {
                 // The shard, or the whole stream?
-                let summary = self
-                    .stream
-                    .client
-                    .describe_stream_summary()
-                    .stream_name(&self.stream.name);
+                let summary = self.stream.client.describe_stream_summary();
+                let summary = summary.set_stream_name(self.stream.address.name.clone());
+                let summary = summary.set_stream_arn(self.stream.address.arn.clone());
                 match summary.send().await {
                     Ok(_) => Err(AccessError::ShardGone),
                     Err(_) => Err(self.failed("GetShardIterator", &error)),
@@ -93,6 +91,12 @@ impl EndpointFetcher {
             }
             Err(error) => Err(self.failed("GetShardIterator", &error)),
         }
+    }
+
+    fn request_iterator(&self) -> GetShardIteratorFluentBuilder {
+        let request = self.stream.client.get_shard_iterator().shard_id(&self.shard);
+        let request = request.set_stream_name(self.stream.address.name.clone());
+        request.set_stream_arn(self.stream.address.arn.clone())
     }
 
     async fn iterator_at(
@@ -103,8 +107,7 @@ impl EndpointFetcher {
         aws_sdk_kinesis::error::SdkError<GetShardIteratorError>,
     > {
         patiently("GetShardIterator", || {
-            let request = self.stream.client.get_shard_iterator();
-            let request = request.stream_name(&self.stream.name).shard_id(&self.shard);
+            let request = self.request_iterator();
             let request = match point {
                 Point::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
                 Point::Time(ms) => request

@@ -2,6 +2,7 @@
 
 use super::super::options::KinesisOptions;
 use super::super::options::endpoint::EndpointOptions;
+use super::Address;
 use super::client::{connect, describe, is_temporary, is_throttling};
 use super::sender::{PutError, PutRecords};
 use crate::environment::ConnectorEnvironment;
@@ -15,6 +16,7 @@ use tidemill_shards::PutEntry;
 pub(in crate::kinesis) struct EndpointPut {
     client: Client,
     stream: String,
+    address: Address,
 }
 
 impl EndpointPut {
@@ -30,6 +32,7 @@ impl EndpointPut {
         Ok(Self {
             client: connect(options, endpoint, env.time())?,
             stream: options.stream.to_string(),
+            address: Address::of(options),
         })
     }
 }
@@ -37,7 +40,8 @@ impl EndpointPut {
 #[async_trait::async_trait]
 impl PutRecords for EndpointPut {
     async fn put(&self, entries: &[PutEntry]) -> Result<Vec<Option<PutError>>, PutError> {
-        let mut request = self.client.put_records().stream_name(&self.stream);
+        let request = self.client.put_records().set_stream_name(self.address.name.clone());
+        let mut request = request.set_stream_arn(self.address.arn.clone());
         for entry in entries {
             let entry = PutRecordsRequestEntry::builder()
                 .partition_key(&entry.partition_key)

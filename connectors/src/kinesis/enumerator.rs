@@ -80,8 +80,16 @@ impl ShardEnumerator {
                 ));
             }
         }
-        if self.options.on_data_loss == OnDataLoss::Fail {
-            self.check_loss(stream, known, &shards)?;
+        match (self.check_loss(stream, known, &shards), self.options.on_data_loss) {
+            (Err(loss), OnDataLoss::Fail) => {
+                return Err(format!(
+                    "{loss}; start the job afresh, or set 'source.on-data-loss' = 'continue' to go on with what is left of \
+                     stream {}",
+                    stream.name
+                ));
+            }
+            (Err(loss), OnDataLoss::Continue) => tracing::warn!(table = &*self.table, loss, "the job goes on"),
+            (Ok(()), _) => {}
         }
         if let InitialPosition::SequenceNumbers { shards: listed, .. } = &self.options.start
             && known.is_empty()
@@ -95,26 +103,19 @@ impl ShardEnumerator {
         Ok(())
     }
 
-    /// Refuses to go on when records have expired that were not read.
+    /// Tells when records have expired that were not read.
     fn check_loss(
         &self,
         stream: &StreamView,
         known: &Known,
         shards: &BTreeMap<&str, &ShardView>,
     ) -> Result<(), String> {
-        let message = |what: String| {
-            format!(
-                "data loss: {what}; start the job afresh, or set 'source.on-data-loss' = 'continue' to go on with what is \
-                 left of stream {}",
-                stream.name
-            )
-        };
         for (id, state) in known {
             if !state.ended && !shards.contains_key(id.0.as_str()) {
-                return Err(message(format!(
-                    "shard {id} has expired, and was not read to its end (read until {})",
+                return Err(format!(
+                    "data loss: shard {id} has expired, and was not read to its end (read until {})",
                     state.position
-                )));
+                ));
             }
         }
         if known.is_empty() {
@@ -130,9 +131,9 @@ impl ShardEnumerator {
                 && is_new
             {
                 let shard = &shard.id;
-                return Err(message(format!(
-                    "shard {parent}, which {shard} continues, appeared and expired without having been read"
-                )));
+                return Err(format!(
+                    "data loss: shard {parent}, which {shard} continues, appeared and expired without having been read"
+                ));
             }
         }
         Ok(())

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use tidemill_tests::process::{children, signal};
 use tidemill_tests::{Kinesis, Server, eventually};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const CREDENTIALS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "any"), ("AWS_SECRET_ACCESS_KEY", "any")];
 /// Rows that are put at once, and how often; after every second time the job's process is killed.
@@ -149,6 +150,69 @@ async fn a_job_whose_stream_is_missing_behind_its_endpoint_says_so() {
     .await;
     assert!(told.contains("ResourceNotFoundException"), "{told}");
     assert!(told.contains("input"), "{told}");
+}
+
+/// Gives credentials to whoever has the token, as containers do.
+async fn container() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/credentials", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut request = vec![0; 4096];
+            let read = socket.read(&mut request).await.unwrap_or(0);
+            let is_known = String::from_utf8_lossy(&request[..read])
+                .to_lowercase()
+                .contains("authorization: let-me-in");
+            let (status, body) = if is_known {
+                let keys = json!({
+                    "AccessKeyId": "any", "SecretAccessKey": "any", "Token": "any", "Expiration": "2099-01-01T00:00:00Z"
+                });
+                ("200 OK", keys.to_string())
+            } else {
+                ("403 Forbidden", String::new())
+            };
+            let answer = format!(
+                "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = socket.write_all(answer.as_bytes()).await;
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_job_takes_the_credentials_of_its_container() {
+    let directory = tempfile::tempdir().unwrap();
+    let (nowhere, token) = (directory.path().join("nowhere"), directory.path().join("token"));
+    std::fs::write(&token, "let-me-in").unwrap();
+    let url = container().await;
+    let environment = [
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_SHARED_CREDENTIALS_FILE", nowhere.to_str().unwrap()),
+        ("AWS_CONFIG_FILE", nowhere.to_str().unwrap()),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", url.as_str()),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token.to_str().unwrap()),
+    ];
+    let remote = Server::start(&directory.path().join("remote"));
+    let server = Server::start_in(&directory.path().join("data"), &[], &environment);
+    remote.kinesis().create_stream("input", 1).await;
+    remote.kinesis().create_stream("output", 1).await;
+    server.kinesis().create_stream("exact", 1).await;
+    put(&remote.kinesis(), 0).await;
+    let submitted = server
+        .post(
+            "/v1/jobs",
+            &json!({"name": "bridge", "sql": job(remote.url()), "checkpoint_interval_ms": 200}),
+        )
+        .await;
+    assert_eq!(submitted.status, 201, "{:?}", submitted.body);
+    let exact = eventually("all rows", || async {
+        let rows = server.kinesis().read_all("exact").await;
+        (rows.len() >= ROWS).then_some(rows)
+    })
+    .await;
+    assert_eq!(ids(&exact), (0..ROWS as u64).collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -17,6 +17,27 @@ use tidemill_engine::time::TimeSource;
 /// Keys are asked for again after this: files are rotated, and a role's keys are good for at least as long.
 const KEPT: Duration = Duration::from_secs(240);
 
+/// What the environment says of providers that have to be asked.
+const REMOTE: [(&str, AmazonS3ConfigKey); 8] = [
+    ("AWS_WEB_IDENTITY_TOKEN_FILE", AmazonS3ConfigKey::WebIdentityTokenFile),
+    ("AWS_ROLE_ARN", AmazonS3ConfigKey::RoleArn),
+    ("AWS_ROLE_SESSION_NAME", AmazonS3ConfigKey::RoleSessionName),
+    ("AWS_ENDPOINT_URL_STS", AmazonS3ConfigKey::StsEndpoint),
+    (
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        AmazonS3ConfigKey::ContainerCredentialsRelativeUri,
+    ),
+    (
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        AmazonS3ConfigKey::ContainerCredentialsFullUri,
+    ),
+    (
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        AmazonS3ConfigKey::ContainerAuthorizationTokenFile,
+    ),
+    ("AWS_METADATA_ENDPOINT", AmazonS3ConfigKey::MetadataEndpoint),
+];
+
 /// Finds credentials.
 pub(super) struct Credentials {
     options: CredentialsOptions,
@@ -89,6 +110,11 @@ impl Credentials {
     }
 
     async fn of_remote(&self, provider: &'static str) -> Result<Keyring, CredentialsError> {
+        if is_set("AWS_CONTAINER_CREDENTIALS_FULL_URI") && !is_set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
+            return Err(missing(
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI is supported together with AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE only",
+            ));
+        }
         let remote = self.remote()?;
         let found = remote.get_credential().await.map_err(|error| {
             let message = format!(
@@ -107,9 +133,17 @@ impl Credentials {
         }
         // The tree's one crypto provider; it may be installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = AmazonS3Builder::from_env()
+        let mut builder = AmazonS3Builder::new()
             .with_bucket_name("credentials")
             .with_region(&self.region);
+        // Not all that the environment has: keys were looked for before, and an empty one would count as set.
+        for (name, key) in REMOTE {
+            if let Ok(value) = std::env::var(name)
+                && !value.is_empty()
+            {
+                builder = builder.with_config(key, value);
+            }
+        }
         if let CredentialsOptions::WebIdentity {
             role_arn,
             session_name,
@@ -172,6 +206,18 @@ impl ProvideCredentials for Credentials {
 mod tests {
     use super::*;
     use tidemill_engine::time::SystemTime as Clock;
+
+    #[test]
+    fn a_web_identity_needs_its_role_and_its_token() {
+        let error = find(CredentialsOptions::WebIdentity {
+            role_arn: Some("arn:aws:iam::000000000000:role/reader".to_owned()),
+            session_name: None,
+            token_file: None,
+        })
+        .unwrap_err();
+        let text = std::error::Error::source(&error).unwrap().to_string();
+        assert!(text.contains("webIdentityToken.file"), "{text}");
+    }
 
     fn find(options: CredentialsOptions) -> Result<Keyring, CredentialsError> {
         let credentials = Credentials::new(options, "eu-west-1", Arc::new(Clock::default()));

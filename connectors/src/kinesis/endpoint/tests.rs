@@ -314,3 +314,26 @@ async fn records_that_are_refused_are_told_one_by_one() {
     let asked = script.asked.lock().unwrap();
     assert_eq!(asked[0].1["Records"][1], json!({"PartitionKey": "k1", "Data": "eA=="}));
 }
+
+#[tokio::test]
+async fn an_endpoint_behind_tls_that_is_away_may_come_back() {
+    use super::sender::{PutError, PutRecords as _};
+    let script = Script::start(Vec::new()).await;
+    let mut options = script.options();
+    let mut endpoint = options.endpoint.take().unwrap();
+    // Nobody listens there any more.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    endpoint.url = Some(format!("https://{}", listener.local_addr().unwrap()));
+    drop(listener);
+    let put = EndpointPut::new(&options, &endpoint, &ConnectorEnvironment::new()).unwrap();
+    let entry = tidemill_shards::PutEntry {
+        partition_key: "k".to_owned(),
+        explicit_hash_key: None,
+        data: bytes::Bytes::from_static(b"x"),
+    };
+    let answer = put.put(&[entry]).await;
+    assert!(matches!(&answer, Err(PutError::Later(_))), "{answer:?}");
+    // Amazon's own needs no more than a region.
+    endpoint.url = None;
+    assert!(EndpointPut::new(&options, &endpoint, &ConnectorEnvironment::new()).is_ok());
+}

@@ -20,6 +20,7 @@ mod embedded;
 #[cfg(feature = "aws")]
 mod endpoint;
 mod enumerator;
+mod error;
 mod grouping;
 mod metadata;
 #[cfg_attr(
@@ -38,22 +39,23 @@ mod writer;
 
 use crate::environment::ConnectorEnvironment;
 use crate::error::ConnectorError;
+use crate::formats::RowEncoder;
 use crate::formats::assembler::{Layout, check_readable};
-use crate::formats::{ParseErrors, RowEncoder};
 use crate::table::{PartitionColumns, TableDefinition};
 use access::StreamAccess;
 use committer::KinesisCommitter;
 use embedded::EmbeddedStream;
 use enumerator::ShardEnumerator;
+use error::{StreamError, source_error};
 use options::KinesisOptions;
 use outlet::Target;
 use partitioner::Partitioner;
 use reader::{ReaderOptions, ShardReader};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use tidemill_engine::Result;
 use tidemill_engine::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
 use tidemill_engine::source::{Source, Split, SplitContext, SplitEnumerator, SplitReader};
-use tidemill_engine::{Error, Result};
 use tidemill_shards::ShardAccess;
 use writer::KinesisWriter;
 
@@ -158,15 +160,14 @@ impl KinesisSource {
     }
 }
 
-/// Makes the error of a source.
-fn source_error(table: &str, message: impl std::fmt::Display) -> Error {
-    Error::Source {
-        table: table.to_owned(),
-        message: message.to_string(),
-    }
-}
-
+#[async_trait::async_trait]
 impl Source for KinesisSource {
+    async fn check(&self) -> Result<()> {
+        let found = self.stream.find().await;
+        let checked = found.and_then(|arn| self.options.check_arn(&arn).map_err(StreamError::Unfit));
+        checked.map_err(|error| error.of_source(&self.table))
+    }
+
     fn enumerator(&self) -> Result<Box<dyn SplitEnumerator>> {
         let (table, stream) = (Arc::clone(&self.table), Arc::clone(&self.stream));
         Ok(Box::new(ShardEnumerator::new(table, self.options.clone(), stream)))
@@ -179,7 +180,7 @@ impl Source for KinesisSource {
         let decoder = format.decoder(self.layout.record()).map_err(|e| error(e.to_string()))?;
         let options = ReaderOptions {
             layout: Arc::clone(&self.layout),
-            drop_bad: format.parse_errors() == ParseErrors::Drop,
+            parse_errors: format.parse_errors(),
             deaggregation: self.options.deaggregation,
             on_data_loss: self.options.on_data_loss,
         };
@@ -221,15 +222,13 @@ impl KinesisSink {
     }
 }
 
-/// Makes the error of a sink.
-fn sink_error(sink: &str, message: impl std::fmt::Display) -> Error {
-    Error::Sink {
-        sink: sink.to_owned(),
-        message: message.to_string(),
-    }
-}
-
+#[async_trait::async_trait]
 impl Sink for KinesisSink {
+    async fn check(&self) -> Result<()> {
+        let found = self.target.find(&self.options).await;
+        found.map_err(|error| error.of_sink(&self.name))
+    }
+
     fn guarantee(&self) -> DeliveryGuarantee {
         self.options.guarantee
     }

@@ -57,11 +57,14 @@ pub(crate) struct ShardIndex {
 
 impl ShardIndex {
     /// Adds an entry behind all others. One that is already there (recovery reads a range twice) is left out.
-    pub(crate) fn push(&mut self, entry: IndexEntry) {
-        if let Some(last) = self.entries.last_mut()
-            && (entry.first <= last.last || last.merge(&entry))
-        {
-            return;
+    pub(crate) fn push(&mut self, mut entry: IndexEntry) {
+        if let Some(last) = self.entries.last_mut() {
+            // The arrival of damaged records may not be known; times must not go back, for they are searched.
+            entry.first_arrival_ms = entry.first_arrival_ms.max(last.last_arrival_ms);
+            entry.last_arrival_ms = entry.last_arrival_ms.max(last.last_arrival_ms);
+            if entry.first <= last.last || last.merge(&entry) {
+                return;
+            }
         }
         self.entries.push(entry);
     }
@@ -71,9 +74,18 @@ impl ShardIndex {
         self.entries.last().map_or(1, |entry| entry.last.saturating_add(1))
     }
 
-    /// The entries from the one that holds `counter`, or the first behind it.
-    pub(crate) fn from(&self, counter: u64) -> &[IndexEntry] {
-        &self.entries[self.entries.partition_point(|entry| entry.last < counter)..]
+    /// The entries from the one that holds `counter`, or the first behind it, without those all of whose records arrived
+    /// before `horizon_ms`. Damage in front of the first entry that is left stays: what is lost there may have arrived
+    /// as late.
+    pub(crate) fn live(&self, counter: u64, horizon_ms: u64) -> &[IndexEntry] {
+        let mut live = self.entries.partition_point(|entry| entry.last_arrival_ms < horizon_ms);
+        if live < self.entries.len() {
+            while live > 0 && self.entries[live - 1].kind == EntryKind::Damaged {
+                live -= 1;
+            }
+        }
+        let from = self.entries.partition_point(|entry| entry.last < counter);
+        &self.entries[from.max(live)..]
     }
 
     /// The first entry that holds a record which arrived at `time_ms` or later.
@@ -125,10 +137,10 @@ mod tests {
         index.push(entry(164, 100, 5, 9));
         index.push(entry(1000, 100, 20, 29));
         index.push(entry(1000, 100, 20, 29));
-        assert_eq!(index.from(0).len(), 2);
-        assert_eq!(index.from(9)[0].len, 200);
-        assert_eq!(index.from(10)[0].first, 20);
-        assert!(index.from(30).is_empty());
+        assert_eq!(index.live(0, 0).len(), 2);
+        assert_eq!(index.live(9, 0)[0].len, 200);
+        assert_eq!(index.live(10, 0)[0].first, 20);
+        assert!(index.live(30, 0).is_empty());
         assert_eq!(index.end(), 30);
         assert_eq!(index.at_time(91).unwrap().first, 20);
         assert_eq!(index.at_time(0).unwrap().first, 1);
@@ -136,10 +148,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_older_than_the_horizon_is_not_live_but_damage_before_the_rest_is() {
+        let damaged = |first, last| IndexEntry {
+            kind: EntryKind::Damaged,
+            first_arrival_ms: 0,
+            last_arrival_ms: 0,
+            ..entry(0, 0, first, last)
+        };
+        let mut index = ShardIndex::default();
+        index.push(entry(64, 100, 1, 4));
+        index.push(damaged(5, 9));
+        index.push(entry(1000, 100, 10, 19));
+        index.push(damaged(20, 29));
+        index.push(entry(2000, 100, 30, 39));
+        for (counter, horizon, first) in [
+            (0, 0, Some(1)),
+            (0, 40, Some(1)),
+            (0, 41, Some(5)),
+            (12, 41, Some(10)),
+            (0, 191, Some(20)),
+            (30, 191, Some(30)),
+            (0, 390, Some(20)),
+            (0, 391, None),
+        ] {
+            let live = index.live(counter, horizon).first().map(|entry| entry.first);
+            assert_eq!(live, first, "{counter} {horizon}");
+        }
+        assert_eq!(index.at_time(41).unwrap().first, 10);
+    }
+
+    #[test]
     fn merging_stops_at_the_limit() {
         let mut index = ShardIndex::default();
         index.push(entry(0, EXTENT_MERGE_BYTES_MAX, 1, 4));
         index.push(entry(EXTENT_MERGE_BYTES_MAX, 8, 5, 5));
-        assert_eq!(index.from(0).len(), 2);
+        assert_eq!(index.live(0, 0).len(), 2);
     }
 }

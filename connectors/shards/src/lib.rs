@@ -14,6 +14,7 @@
 //!
 //! Invariants
 //! - Visible implies durable; acknowledged implies visible.
+//! - The open shards of a stream tile the hash space; a shard is closed and its children are created by one frame.
 //! - Sequence numbers rise in a shard and are never given twice, also over a crash.
 //! - Arrival times never go back in a shard, whatever the clock does.
 //! - Staged output becomes visible as a whole, once.
@@ -25,7 +26,8 @@
 //! | `store` | [`ShardStore`] |
 //! | `stream`, `ids`, `sequence`, `hashkey` | streams, shards and their numbers |
 //! | `log` | files, frames, writer, recovery |
-//! | `state`, `publications` | metadata as a state machine |
+//! | `state`, `publications`, `account` | metadata as a state machine |
+//! | `update`, `reshard`, `lifecycle` | changes of a stream: pure decisions |
 //! | `view`, `index` | what is durable, in memory |
 //! | `reader` | [`SegmentReader`] |
 //! | [`mod@env`] | disk, clock and entropy as values |
@@ -35,20 +37,24 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests set their stage with files"))]
 
 mod access;
+mod account;
 pub mod env;
 mod error;
 mod hashkey;
 mod ids;
 mod index;
 pub mod kinesis;
+mod lifecycle;
 pub mod limits;
 mod log;
-mod publications;
+pub mod publications;
 mod reader;
+mod reshard;
 mod sequence;
 mod state;
 mod store;
 mod stream;
+mod update;
 mod view;
 
 pub use access::{
@@ -59,8 +65,10 @@ pub use access::{
 pub use error::{Corruption, ErrorKind, StoreError};
 pub use hashkey::{HashKey, HashRange};
 pub use ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};
+pub use lifecycle::{StreamStatus, Transition};
 pub use log::housekeeping::Housekeeping;
 pub use reader::SegmentReader;
 pub use sequence::SequenceNumber;
 pub use store::{ShardStore, StoreOptions};
-pub use stream::{CreateStream, ShardMeta, StreamMeta, StreamMode};
+pub use stream::{CreateStream, RecordDistribution, ShardMeta, ShardMetric, StreamMeta, StreamMode};
+pub use update::{StreamUpdate, StreamUpdated};

@@ -7,6 +7,9 @@
 //! | `crash` | power cuts after every disk operation; failing disks |
 //! | `damage` | every byte of a small log cut and flipped |
 //! | `model` | random histories against a model in memory |
+//! | `reshard` | split, merge and scale: lineage, order of each key, what was on its way meanwhile |
+//! | `lifecycle` | states of streams, retention, forgotten shards |
+//! | `control` | the operations on streams as a client sees them |
 //! | `sinks` | stage, publish, replay, fence |
 //! | `kill` | a child process killed with SIGKILL under load |
 //! | `kinesis` | the API as a client sees it |
@@ -14,6 +17,8 @@
 
 #[path = "store/basics.rs"]
 mod basics;
+#[path = "store/control.rs"]
+mod control;
 #[path = "store/crash.rs"]
 mod crash;
 #[path = "store/damage.rs"]
@@ -24,8 +29,12 @@ mod files;
 mod kill;
 #[path = "store/kinesis.rs"]
 mod kinesis;
+#[path = "store/lifecycle.rs"]
+mod lifecycle;
 #[path = "store/model.rs"]
 mod model;
+#[path = "store/reshard.rs"]
+mod reshard;
 #[path = "store/sinks.rs"]
 mod sinks;
 #[path = "store/support.rs"]

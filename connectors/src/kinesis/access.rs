@@ -1,7 +1,9 @@
 //! What the source needs of a stream, wherever it lies: in the embedded store or behind an endpoint.
 
+use super::error::StreamError;
 use super::position::Place;
 use bytes::Bytes;
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 use tidemill_shards::{HashRange, SequenceNumber};
@@ -9,11 +11,14 @@ use tidemill_shards::{HashRange, SequenceNumber};
 /// A stream that can be read.
 #[async_trait::async_trait]
 pub(super) trait StreamAccess: Send + Sync {
+    /// Looks once whether the stream is there; returns its ARN.
+    async fn find(&self) -> Result<String, StreamError>;
+
     /// Describes the stream with all shards that can be read, open and closed.
-    async fn describe(&self) -> Result<StreamView, AccessError>;
+    async fn describe(&self) -> Result<StreamView, StreamError>;
 
     /// Turns a start into the place in a shard where it is now.
-    async fn resolve(&self, stream: &StreamView, shard: &ShardView, start: &Start) -> Result<Place, AccessError>;
+    async fn resolve(&self, stream: &StreamView, shard: &ShardView, start: &Start) -> Result<Place, StreamError>;
 
     /// Opens a shard at a place. Does no I/O.
     fn open(self: Arc<Self>, shard: &str, place: Place) -> Box<dyn ShardFetcher>;
@@ -23,7 +28,7 @@ pub(super) trait StreamAccess: Send + Sync {
 #[async_trait::async_trait]
 pub(super) trait ShardFetcher: Send {
     /// Waits until there are records, or the shard ends.
-    async fn next(&mut self) -> Result<Fetch, AccessError>;
+    async fn next(&mut self) -> Result<Fetch, StreamError>;
 }
 
 /// A stream at one moment.
@@ -39,6 +44,18 @@ impl StreamView {
     /// Returns a shard.
     pub(super) fn shard(&self, id: &str) -> Option<&ShardView> {
         self.shards.iter().find(|shard| shard.id == id)
+    }
+
+    /// Says whether this is another stream than the one that had a shard of this id and identity.
+    ///
+    /// Within a stream, identities never go down as ids go up. So a shard that has the id, or a lower one, and a higher
+    /// identity is of a stream that was created later, also when the shard itself is not in it.
+    pub(super) fn is_another(&self, id: &str, identity: u64) -> bool {
+        self.shards.iter().any(|shard| match shard.id.as_str().cmp(id) {
+            Ordering::Equal => shard.identity != identity,
+            Ordering::Less => shard.identity > identity,
+            Ordering::Greater => shard.identity < identity,
+        })
     }
 }
 
@@ -103,20 +120,38 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// Why a stream could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum AccessError {
-    /// The shard is not there any more: it has expired, and with it what was not read.
-    ShardGone,
-    /// Anything else, told in a sentence.
-    Failed(String),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidemill_shards::HashKey;
 
-impl fmt::Display for AccessError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ShardGone => f.write_str("the shard has expired"),
-            Self::Failed(message) => f.write_str(message),
+    #[test]
+    fn another_stream_is_told_also_without_the_shard() {
+        let view = |shards: &[(&str, u64)]| StreamView {
+            name: "clicks".to_owned(),
+            arn: String::new(),
+            shards: shards
+                .iter()
+                .map(|(id, identity)| ShardView {
+                    id: (*id).to_owned(),
+                    parents: Vec::new(),
+                    range: HashRange {
+                        start: HashKey(0),
+                        end: HashKey(1),
+                    },
+                    identity: *identity,
+                })
+                .collect(),
+        };
+        let same = view(&[("shardId-000000000003", 13), ("shardId-000000000005", 15)]);
+        for (id, identity) in [("3", 13), ("4", 14), ("2", 12), ("6", 16)] {
+            let id = format!("shardId-{id:0>12}");
+            assert!(!same.is_another(&id, identity), "{id}");
+        }
+        let later = view(&[("shardId-000000000000", 20), ("shardId-000000000001", 21)]);
+        for (id, identity) in [("0", 10), ("1", 11), ("5", 15)] {
+            let id = format!("shardId-{id:0>12}");
+            assert!(later.is_another(&id, identity), "{id}");
         }
     }
 }

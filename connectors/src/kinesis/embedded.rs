@@ -1,13 +1,13 @@
 //! Streams of the embedded store: read in process, woken by the log.
 
-use super::access::{
-    AccessError, Fetch, Sequence, ShardFetcher, ShardView, Start, StreamAccess, StreamRecord, StreamView,
-};
+use super::access::{Fetch, Sequence, ShardFetcher, ShardView, Start, StreamAccess, StreamRecord, StreamView};
 use super::aggregation::looks_aggregated;
+use super::error::{StreamError, created_again};
 use super::position::Place;
 use std::sync::Arc;
 use tidemill_shards::{
-    DurablePosition, HashRange, ReadFrom, ReadLimits, Record, ShardAccess, ShardId, ShardRef, StoreError, StreamName,
+    DurablePosition, HashRange, Position, ReadFrom, ReadLimits, Record, ShardAccess, ShardId, ShardRef, StoreError,
+    StreamName,
 };
 use tokio::sync::watch;
 
@@ -27,23 +27,38 @@ impl EmbeddedStream {
     pub(super) fn new(name: StreamName, shards: Arc<dyn ShardAccess>) -> Self {
         Self { name, shards }
     }
-}
 
-fn failed(error: StoreError) -> AccessError {
-    match error {
-        StoreError::ShardNotFound { .. } => AccessError::ShardGone,
-        error => AccessError::Failed(error.to_string()),
+    /// Says why a shard cannot be read: one that is gone has expired, or is of a stream that was deleted.
+    async fn why(&self, error: StoreError, shard: &ShardRef, position: Position) -> StreamError {
+        if matches!(error, StoreError::ShardNotFound { .. })
+            && let Ok(stream) = self.describe().await
+            && stream.is_another(&shard.shard.to_string(), position.shard.0)
+        {
+            return StreamError::Unfit(created_again(&stream.name));
+        }
+        failed(error)
     }
 }
 
-fn shard_id(text: &str) -> Result<ShardId, AccessError> {
-    text.parse()
-        .map_err(|error: StoreError| AccessError::Failed(error.to_string()))
+/// A shard that was listed a moment ago and is not there has expired.
+fn failed(error: StoreError) -> StreamError {
+    match error {
+        StoreError::ShardNotFound { .. } => StreamError::ShardGone,
+        error => error.into(),
+    }
+}
+
+fn shard_id(text: &str) -> Result<ShardId, StreamError> {
+    text.parse().map_err(failed)
 }
 
 #[async_trait::async_trait]
 impl StreamAccess for EmbeddedStream {
-    async fn describe(&self) -> Result<StreamView, AccessError> {
+    async fn find(&self) -> Result<String, StreamError> {
+        Ok(self.shards.describe_stream(&self.name).await.map_err(failed)?.arn)
+    }
+
+    async fn describe(&self) -> Result<StreamView, StreamError> {
         let stream = self.shards.describe_stream(&self.name).await.map_err(failed)?;
         let view = |shard: tidemill_shards::ShardMeta| ShardView {
             id: shard.id.to_string(),
@@ -62,11 +77,8 @@ impl StreamAccess for EmbeddedStream {
         })
     }
 
-    async fn resolve(&self, _stream: &StreamView, shard: &ShardView, start: &Start) -> Result<Place, AccessError> {
-        let number = |text: &str| {
-            text.parse()
-                .map_err(|error: StoreError| AccessError::Failed(error.to_string()))
-        };
+    async fn resolve(&self, _stream: &StreamView, shard: &ShardView, start: &Start) -> Result<Place, StreamError> {
+        let number = |text: &str| text.parse().map_err(failed);
         let from = match start {
             Start::TrimHorizon => ReadFrom::TrimHorizon,
             Start::Latest => ReadFrom::Latest,
@@ -93,7 +105,7 @@ impl StreamAccess for EmbeddedStream {
 /// Reads one shard of the embedded store.
 struct EmbeddedFetcher {
     stream: Arc<EmbeddedStream>,
-    shard: Result<ShardRef, AccessError>,
+    shard: Result<ShardRef, StreamError>,
     place: Place,
     durable: watch::Receiver<DurablePosition>,
     range: Option<HashRange>,
@@ -101,17 +113,20 @@ struct EmbeddedFetcher {
 
 #[async_trait::async_trait]
 impl ShardFetcher for EmbeddedFetcher {
-    async fn next(&mut self) -> Result<Fetch, AccessError> {
+    async fn next(&mut self) -> Result<Fetch, StreamError> {
         let shard = self.shard.clone()?;
         let shards = Arc::clone(&self.stream.shards);
         loop {
             let Place::Store(position) = self.place else {
                 let message = "a position of an endpoint reached the embedded store";
-                return Err(AccessError::Failed(message.to_owned()));
+                return Err(StreamError::Failed(message.to_owned()));
             };
             // What becomes durable from here on is seen by the wait below.
             self.durable.borrow_and_update();
-            let batch = shards.read(&shard, position, FETCH).await.map_err(failed)?;
+            let batch = match shards.read(&shard, position, FETCH).await {
+                Ok(batch) => batch,
+                Err(error) => return Err(self.stream.why(error, &shard, position).await),
+            };
             if batch.at_end || !batch.records.is_empty() {
                 if self.range.is_none() && batch.records.iter().any(|record| looks_aggregated(&record.data)) {
                     let stream = shards.describe_stream(&shard.stream).await.map_err(failed)?;

@@ -1,27 +1,29 @@
 //! Streams behind an endpoint, Amazon's own included: read by polling, written in batches, over the Kinesis API.
 //!
-//! `client` makes the SDK's client and knows which errors pass by themselves, `credentials` (with `profile`) who asks;
-//! `fetcher` polls a shard; `sender` batches and repeats, `put` is its request.
+//! `client` makes the SDK's client and knows which errors pass by themselves, `credentials` (with `profile`) who asks,
+//! `remote` is the stream as requests name it; `fetcher` polls a shard; `sender` batches and repeats, `put` is its request.
 
 mod client;
 mod credentials;
 mod fetcher;
 mod profile;
 mod put;
+mod remote;
 pub(super) mod sender;
 #[cfg(test)]
 mod tests;
 
-use super::access::{AccessError, ShardFetcher, ShardView, Start, StreamAccess, StreamView};
+use super::access::{ShardFetcher, ShardView, Start, StreamAccess, StreamView};
+use super::error::StreamError;
 use super::options::KinesisOptions;
 use super::options::endpoint::{EndpointOptions, PollingOptions};
 use super::position::{Place, Point};
 use crate::environment::ConnectorEnvironment;
 use crate::error::ConnectorError;
-use aws_sdk_kinesis::Client;
-use client::{failed, patiently};
+use client::patiently;
 use fetcher::EndpointFetcher;
 pub(super) use put::EndpointPut;
+use remote::Remote;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tidemill_engine::time::TimeSource;
@@ -29,28 +31,10 @@ use tidemill_shards::{HashKey, HashRange};
 
 /// A stream behind an endpoint.
 pub(super) struct EndpointStream {
-    client: Client,
-    name: String,
-    address: Address,
+    remote: Remote,
     polling: PollingOptions,
     time: Arc<dyn TimeSource>,
     seen: Mutex<Seen>,
-}
-
-/// How requests name the stream: by its ARN where the table has one, for it may be of another account.
-#[derive(Clone, Debug)]
-struct Address {
-    name: Option<String>,
-    arn: Option<String>,
-}
-
-impl Address {
-    fn of(options: &KinesisOptions) -> Self {
-        Self {
-            name: options.arn.is_none().then(|| options.stream.to_string()),
-            arn: options.arn.clone(),
-        }
-    }
 }
 
 /// What was learnt of the shards in passing.
@@ -72,9 +56,7 @@ impl EndpointStream {
         env: &ConnectorEnvironment,
     ) -> Result<Self, ConnectorError> {
         Ok(Self {
-            client: client::connect(options, endpoint, env.time())?,
-            name: options.stream.to_string(),
-            address: Address::of(options),
+            remote: Remote::new(options, endpoint, env)?,
             polling: endpoint.polling,
             time: Arc::clone(env.time()),
             seen: Mutex::default(),
@@ -85,22 +67,22 @@ impl EndpointStream {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn list_shards(&self, created_s: u64) -> Result<Vec<ShardView>, AccessError> {
+    async fn list_shards(&self, created_s: u64) -> Result<Vec<ShardView>, StreamError> {
         let mut shards = Vec::new();
         let mut token: Option<String> = None;
         loop {
             let page = patiently("ListShards", || {
-                let request = self.client.list_shards();
+                let request = self.remote.client.list_shards();
                 match token.clone() {
                     Some(token) => request.next_token(token),
                     None => {
-                        let request = request.set_stream_name(self.address.name.clone());
-                        request.set_stream_arn(self.address.arn.clone())
+                        let request = request.set_stream_name(self.remote.name.clone());
+                        request.set_stream_arn(self.remote.arn.clone())
                     }
                 }
                 .send()
             });
-            let page = page.await.map_err(|error| failed("ListShards", &error))?;
+            let page = page.await.map_err(|error| self.remote.failed("ListShards", &error))?;
             for shard in page.shards() {
                 let parents = [shard.parent_shard_id(), shard.adjacent_parent_shard_id()];
                 shards.push(ShardView {
@@ -118,7 +100,7 @@ impl EndpointStream {
     }
 
     /// Returns the hash keys of a shard.
-    async fn range(&self, shard: &str) -> Result<Option<HashRange>, AccessError> {
+    async fn range(&self, shard: &str) -> Result<Option<HashRange>, StreamError> {
         let known = self.seen().ranges.get(shard).copied();
         if known.is_none() {
             self.describe().await?;
@@ -128,7 +110,7 @@ impl EndpointStream {
     }
 }
 
-fn range(range: Option<&aws_sdk_kinesis::types::HashKeyRange>) -> Result<HashRange, AccessError> {
+fn range(range: Option<&aws_sdk_kinesis::types::HashKeyRange>) -> Result<HashRange, StreamError> {
     let key = |text: &str| -> Option<HashKey> { text.parse().ok() };
     let read = range.and_then(|range| {
         Some(HashRange {
@@ -136,26 +118,18 @@ fn range(range: Option<&aws_sdk_kinesis::types::HashKeyRange>) -> Result<HashRan
             end: key(range.ending_hash_key())?,
         })
     });
-    read.ok_or_else(|| AccessError::Failed("the endpoint described a shard without its range of hash keys".to_owned()))
+    read.ok_or_else(|| StreamError::Failed("the endpoint described a shard without its range of hash keys".to_owned()))
 }
 
 #[async_trait::async_trait]
 impl StreamAccess for EndpointStream {
-    async fn describe(&self) -> Result<StreamView, AccessError> {
-        let summary = patiently("DescribeStreamSummary", || {
-            let request = self.client.describe_stream_summary();
-            let request = request.set_stream_name(self.address.name.clone());
-            request.set_stream_arn(self.address.arn.clone()).send()
-        });
-        let summary = summary
-            .await
-            .map_err(|error| failed(&format!("stream {}: DescribeStreamSummary", self.name), &error))?;
-        let Some(summary) = summary.stream_description_summary() else {
-            let message = format!("the endpoint did not describe stream {}", self.name);
-            return Err(AccessError::Failed(message));
-        };
-        let created_s = u64::try_from(summary.stream_creation_timestamp().secs()).unwrap_or(0);
-        let mut shards = self.list_shards(created_s).await?;
+    async fn find(&self) -> Result<String, StreamError> {
+        self.remote.find().await
+    }
+
+    async fn describe(&self) -> Result<StreamView, StreamError> {
+        let summary = self.remote.summary().await?;
+        let mut shards = self.list_shards(summary.created_s).await?;
         let mut seen = self.seen();
         for shard in &shards {
             seen.children.remove(&shard.id);
@@ -164,13 +138,13 @@ impl StreamAccess for EndpointStream {
         shards.sort_by(|a, b| a.id.cmp(&b.id));
         seen.ranges = shards.iter().map(|shard| (shard.id.clone(), shard.range)).collect();
         Ok(StreamView {
-            name: self.name.clone(),
-            arn: summary.stream_arn().to_owned(),
+            name: self.remote.stream.clone(),
+            arn: summary.arn,
             shards,
         })
     }
 
-    async fn resolve(&self, _stream: &StreamView, shard: &ShardView, start: &Start) -> Result<Place, AccessError> {
+    async fn resolve(&self, _stream: &StreamView, shard: &ShardView, start: &Start) -> Result<Place, StreamError> {
         let point = match start {
             Start::TrimHorizon => Point::TrimHorizon,
             // The API has no sequence number for "behind the newest record", and a place must outlive a restart.

@@ -12,10 +12,10 @@
 //! A start position is resolved to a place once, when the job starts afresh: a restart does not move `LATEST`. Shards that
 //! appear later are children: their records are newer than the start, so they are read from their beginning.
 
-use super::access::{AccessError, ShardView, Start, StreamAccess, StreamView};
+use super::access::{ShardView, Start, StreamAccess, StreamView};
+use super::error::{StreamError, created_again};
 use super::options::{InitialPosition, KinesisOptions, OnDataLoss};
 use super::position::Position;
-use super::source_error;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,41 +49,18 @@ impl ShardEnumerator {
 
     /// Checks that the stream is the one that the options mean, and the one that was read before.
     fn check(&self, stream: &StreamView, known: &Known) -> Result<(), String> {
-        if let Some(arn) = &self.options.arn
-            && *arn != stream.arn
-        {
-            return Err(format!(
-                "the stream's ARN is {}, and not {arn}: correct the option 'stream.arn'",
-                stream.arn
-            ));
-        }
-        if self.options.endpoint.is_none()
-            && let Some(region) = &self.options.region
-            && stream.arn.split(':').nth(3) != Some(region)
-        {
-            let arn = &stream.arn;
-            return Err(format!(
-                "the stream is {arn}, and not in {region}: correct the option 'aws.region'"
-            ));
-        }
+        self.options.check_arn(&stream.arn)?;
         let shards: BTreeMap<&str, &ShardView> = stream.shards.iter().map(|s| (s.id.as_str(), s)).collect();
         for (id, state) in known {
             let read = self.options.parse_position(&state.position)?;
-            if shards
-                .get(id.0.as_str())
-                .is_some_and(|shard| shard.identity != read.place.identity())
-            {
-                return Err(format!(
-                    "stream {} was deleted and created again since the checkpoint was taken: its positions mean nothing \
-                     in the new stream; start the job afresh, without the checkpoint",
-                    stream.name
-                ));
+            if stream.is_another(&id.0, read.place.identity()) {
+                return Err(created_again(&stream.name));
             }
         }
         match (self.check_loss(stream, known, &shards), self.options.on_data_loss) {
             (Err(loss), OnDataLoss::Fail) => {
                 return Err(format!(
-                    "{loss}; start the job afresh, or set 'source.on-data-loss' = 'continue' to go on with what is left of \
+                    "{loss}; start the job with the restore point \"nothing\", or set 'source.on-data-loss' = 'continue' to go on with what is left of \
                      stream {}",
                     stream.name
                 ));
@@ -187,10 +164,10 @@ impl ShardEnumerator {
 #[async_trait::async_trait]
 impl SplitEnumerator for ShardEnumerator {
     async fn discover(&mut self, known: &Known) -> Result<Discovery> {
-        let error = |error: AccessError| source_error(&self.table, error);
+        let error = |error: StreamError| error.of_source(&self.table);
         let stream = self.stream.describe().await.map_err(error)?;
         self.check(&stream, known)
-            .map_err(|message| source_error(&self.table, message))?;
+            .map_err(|message| error(StreamError::Unfit(message)))?;
         let exists: BTreeSet<&str> = stream.shards.iter().map(|shard| shard.id.as_str()).collect();
         let skipped = self.skipped(&stream);
         let mut new = Vec::new();
@@ -205,7 +182,7 @@ impl SplitEnumerator for ShardEnumerator {
             let place = match self.stream.resolve(&stream, shard, &start).await {
                 Ok(place) => place,
                 // It expired since the stream was described: the next look tells what that means.
-                Err(AccessError::ShardGone) => continue,
+                Err(StreamError::ShardGone) => continue,
                 Err(other) => return Err(error(other)),
             };
             let position = Position::from(place).to_string();

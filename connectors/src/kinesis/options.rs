@@ -6,7 +6,7 @@ pub(super) mod start;
 
 use super::position::{self, Position};
 use crate::error::ConnectorError;
-use crate::formats::RecordFormat;
+use crate::formats::{RECORD_FORMATS, RecordFormat};
 use crate::options::Options;
 use crate::table::TableDefinition;
 use endpoint::EndpointOptions;
@@ -85,11 +85,8 @@ impl KinesisOptions {
         let (stream, arn) = stream(&options)?;
         let endpoint = endpoint::parse(&options)?;
         let region = options.text("aws.region").map(str::to_owned);
-        let Some(format) = RecordFormat::parse(&options)? else {
-            return Err(ConnectorError::option(
-                "format",
-                "a record of a stream cannot be a Parquet file; use json",
-            ));
+        let Some(format) = RecordFormat::parse(&options, &RECORD_FORMATS)? else {
+            return Err(ConnectorError::option("format", "is not a format of records; use json"));
         };
         if matches!(&format, RecordFormat::Csv(csv) if csv.allow_comments.is_on()) {
             return Err(ConnectorError::option(
@@ -102,10 +99,7 @@ impl KinesisOptions {
             .duration("source.shard.discovery.interval")?
             .unwrap_or(DISCOVERY_INTERVAL_DEFAULT);
         if discovery_interval < Duration::from_millis(100) {
-            return Err(ConnectorError::option(
-                "source.shard.discovery.interval",
-                "must be at least 100 ms",
-            ));
+            return Err(options.out_of_range("source.shard.discovery.interval", "at least 100 ms, such as '10 s'"));
         }
         let deaggregations = [
             ("shard", Deaggregation::Shard),
@@ -148,6 +142,30 @@ impl KinesisOptions {
             aggregation,
             batching,
         })
+    }
+
+    /// Checks that a stream is the one that the options mean.
+    ///
+    /// # Errors
+    /// Names the option that says otherwise.
+    pub(super) fn check_arn(&self, arn: &str) -> Result<(), String> {
+        if let Some(wanted) = &self.arn
+            && wanted != arn
+        {
+            return Err(format!(
+                "the stream's ARN is {arn}, and not {wanted}: correct the option 'stream.arn'"
+            ));
+        }
+        // An endpoint of one's own is asked in any region.
+        if self.endpoint.is_none()
+            && let Some(region) = &self.region
+            && arn.split(':').nth(3) != Some(region)
+        {
+            return Err(format!(
+                "the stream is {arn}, and not in {region}: correct the option 'aws.region'"
+            ));
+        }
+        Ok(())
     }
 
     /// Reads a position of a checkpoint.

@@ -2,10 +2,9 @@
 
 #[cfg(feature = "aws")]
 use super::endpoint::sender::{PutRecords, Sender};
+use super::error::{StreamError, sink_error};
 use super::options::KinesisOptions;
-use super::outbox::Outbox;
-use super::sink_error;
-use super::writer::store_error;
+use super::outbox::{Outbox, find_stream};
 use futures::future::BoxFuture;
 use std::sync::Arc;
 use tidemill_engine::Result;
@@ -24,6 +23,20 @@ pub(super) enum Target {
     Endpoint(Arc<dyn PutRecords>),
 }
 
+impl Target {
+    /// Looks once whether the stream that the options mean is there.
+    pub(super) async fn find(&self, options: &KinesisOptions) -> Result<(), StreamError> {
+        match self {
+            Self::Store(shards) => find_stream(shards.as_ref(), options).await.map(drop),
+            #[cfg(feature = "aws")]
+            Self::Endpoint(target) => {
+                let arn = target.find().await?;
+                options.check_arn(&arn).map_err(StreamError::Unfit)
+            }
+        }
+    }
+}
+
 /// A writer's way to its target.
 pub(super) enum Outlet {
     Store(Outbox),
@@ -33,13 +46,16 @@ pub(super) enum Outlet {
 
 impl Outlet {
     /// Starts the task that sends.
-    pub(super) fn start(target: &Target, _options: &KinesisOptions, context: &SinkContext) -> Self {
+    pub(super) fn start(target: &Target, options: &KinesisOptions, context: &SinkContext) -> Self {
         let wake = Arc::clone(&context.waker);
         match target {
-            Target::Store(shards) => Self::Store(Outbox::start(Arc::clone(shards), &context.runtime, wake)),
+            Target::Store(shards) => {
+                let shards = Arc::clone(shards);
+                Self::Store(Outbox::start(shards, options.clone(), &context.runtime, wake))
+            }
             #[cfg(feature = "aws")]
             Target::Endpoint(target) => {
-                let batching = _options.batching;
+                let batching = options.batching;
                 Self::Endpoint(Sender::start(Arc::clone(target), batching, &context.runtime, wake))
             }
         }
@@ -86,7 +102,7 @@ impl Outlet {
                 let answer = outbox.flush();
                 Box::pin(async move {
                     let answer = answer.await.map_err(|error| gone(&name, error))?;
-                    answer.map_err(|error| store_error(&name, &error))
+                    answer.map_err(|error| error.of_sink(&name))
                 })
             }
             #[cfg(feature = "aws")]
@@ -94,7 +110,7 @@ impl Outlet {
                 let answer = sender.flush();
                 Box::pin(async move {
                     let answer = answer.await.map_err(|error| gone(&name, error))?;
-                    answer.map(|()| Vec::new()).map_err(|error| sink_error(&name, error))
+                    answer.map(|()| Vec::new()).map_err(|error| error.of_sink(&name))
                 })
             }
         }
@@ -103,9 +119,9 @@ impl Outlet {
     /// Returns an error when a request has failed.
     pub(super) fn check(&self, name: &str) -> Result<()> {
         match self {
-            Self::Store(outbox) => outbox.failure().map_or(Ok(()), |error| Err(store_error(name, &error))),
+            Self::Store(outbox) => outbox.failure().map_or(Ok(()), |error| Err(error.of_sink(name))),
             #[cfg(feature = "aws")]
-            Self::Endpoint(sender) => sender.failure().map_or(Ok(()), |error| Err(sink_error(name, error))),
+            Self::Endpoint(sender) => sender.failure().map_or(Ok(()), |error| Err(error.of_sink(name))),
         }
     }
 

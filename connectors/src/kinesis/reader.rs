@@ -3,14 +3,14 @@
 //! A record may be several rows: the user records that a producer has put together in it
 //! ([`super::aggregation`]). A read may end between them, and so may a position.
 
-use super::access::{AccessError, Fetch, ShardFetcher, StreamRecord};
+use super::access::{Fetch, ShardFetcher, StreamRecord};
 use super::aggregation::UserRecords;
+use super::error::{StreamError, source_error};
 use super::metadata::MetadataBuilders;
 use super::options::{Deaggregation, OnDataLoss};
 use super::position::Position;
-use super::source_error;
-use crate::formats::RecordDecoder;
 use crate::formats::assembler::Layout;
+use crate::formats::{ParseErrors, RecordDecoder};
 use arrow::array::RecordBatch;
 use std::sync::Arc;
 use tidemill_engine::source::{ReadOutcome, SplitContext, SplitReader};
@@ -25,7 +25,7 @@ const BATCH_ROWS_MAX: usize = 8_192;
 /// What a reader needs to know of its table.
 pub(super) struct ReaderOptions {
     pub(super) layout: Arc<Layout>,
-    pub(super) drop_bad: bool,
+    pub(super) parse_errors: ParseErrors,
     pub(super) deaggregation: Deaggregation,
     pub(super) on_data_loss: OnDataLoss,
 }
@@ -39,7 +39,7 @@ pub(super) struct ShardReader {
     options: ReaderOptions,
     decoder: Box<dyn RecordDecoder>,
     metadata: MetadataBuilders,
-    fetched: mpsc::Receiver<Result<Fetch, AccessError>>,
+    fetched: mpsc::Receiver<Result<Fetch, StreamError>>,
     current: Option<Current>,
     failed: Option<Error>,
     ended: bool,
@@ -103,26 +103,19 @@ impl ShardReader {
                 let (at, inside) = (0, None);
                 self.current = Some(Current { fetch, at, inside });
             }
-            Ok(Err(AccessError::ShardGone)) if self.options.on_data_loss == OnDataLoss::Continue => {
+            Ok(Err(StreamError::ShardGone)) if self.options.on_data_loss == OnDataLoss::Continue => {
                 tracing::warn!(table = self.table, shard = self.name, position = %self.position, "data loss: the shard has expired, its unread records are lost");
                 self.ended = true;
             }
-            Ok(Err(AccessError::ShardGone)) => {
+            Ok(Err(StreamError::ShardGone)) => {
                 let message = format!(
-                    "data loss: {} has expired, and was read until {} only; start the job afresh, or set \
-                     'source.on-data-loss' = 'continue' to go on with what is left",
+                    "data loss: {} has expired, and was read until {} only; start the job with the restore point \"nothing\", \
+                     or set 'source.on-data-loss' = 'continue' to go on with what is left",
                     self.name, self.position
                 );
-                self.failed = Some(source_error(&self.table, message));
+                self.failed = Some(source_error(&self.table, message).permanent());
             }
-            Ok(Err(error)) => {
-                // A shard's name is in most of the messages already.
-                let message = match error.to_string() {
-                    text if text.contains(&self.name) => text,
-                    text => format!("{}: {text}", self.name),
-                };
-                self.failed = Some(source_error(&self.table, message));
-            }
+            Ok(Err(error)) => self.failed = Some(error.of_source(&self.table)),
             Err(mpsc::error::TryRecvError::Empty) => {}
             Err(mpsc::error::TryRecvError::Disconnected) => {
                 let message = format!("the fetching of {} ended by itself", self.name);
@@ -235,14 +228,15 @@ impl ShardReader {
         budget.bytes += data.len();
         match self.decoder.decode(data) {
             Ok(()) => self.metadata.append(record, partition_key, sub_sequence.unwrap_or(0)),
-            Err(_) if self.options.drop_bad => budget.dropped += 1,
-            Err(error) => {
-                let record = format!("the record with sequence number {} of {}", record.sequence, self.name);
-                return Err(match sub_sequence {
-                    None => format!("{record} cannot be decoded: {error}"),
-                    Some(number) => format!("user record {number} of {record} cannot be decoded: {error}"),
-                });
-            }
+            Err(error) => match self.options.parse_errors {
+                ParseErrors::Drop => budget.dropped += 1,
+                ParseErrors::Fail { remedy } => {
+                    let record = format!("the record with sequence number {} of {}", record.sequence, self.name);
+                    let place = sub_sequence.map(|number| format!("user record {number} of "));
+                    let place = place.unwrap_or_default();
+                    return Err(format!("{place}{record} cannot be decoded: {error}; {remedy}"));
+                }
+            },
         }
         Ok(Step::Over)
     }
@@ -308,7 +302,7 @@ impl SplitReader for ShardReader {
 /// Fetches until the shard ends or nobody listens any more.
 async fn fetch(
     mut fetcher: Box<dyn ShardFetcher>,
-    sender: mpsc::Sender<Result<Fetch, AccessError>>,
+    sender: mpsc::Sender<Result<Fetch, StreamError>>,
     wake: Arc<dyn Fn() + Send + Sync>,
 ) {
     loop {

@@ -4,11 +4,11 @@
 //! when the checkpoint that was pre-committed last exists; that is so once it was published. Then full buffers are
 //! staged in the background; before, they wait for the pre-commit.
 
+use super::error::sink_error;
 use super::grouping::Grouping;
 use super::options::KinesisOptions;
 use super::outlet::{Outlet, Target};
 use super::partitioner::Partitioner;
-use super::sink_error;
 use crate::formats::RowEncoder;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tidemill_engine::operator::{Progress, TickClose};
 use tidemill_engine::sink::{DeliveryGuarantee, PreCommit, PreCommitId, SinkContext, SinkWriter};
 use tidemill_engine::{Error, Result};
-use tidemill_shards::{PutEntry, StageRequest, StoreError};
+use tidemill_shards::{PutEntry, StageRequest, Uuid};
 
 /// Bytes that are staged together.
 const STAGE_BYTES: usize = 2 << 20;
@@ -94,6 +94,7 @@ impl KinesisWriter {
             job: self.context.job.clone(),
             sink: self.context.uid.clone(),
             stream: self.options.stream.clone(),
+            lineage: Uuid(self.context.lineage.to_bytes()),
             checkpoint,
             attempt,
             worker: u32::try_from(self.context.worker).unwrap_or(u32::MAX),
@@ -107,14 +108,6 @@ impl KinesisWriter {
         if !self.buffer.is_empty() {
             self.outlet.put(&self.options, std::mem::take(&mut self.buffer));
         }
-    }
-}
-
-/// Makes the engine's error of one of the store's.
-pub(super) fn store_error(name: &str, error: &StoreError) -> Error {
-    match error {
-        StoreError::StaleGeneration { .. } => Error::Fenced,
-        error => sink_error(name, error),
     }
 }
 

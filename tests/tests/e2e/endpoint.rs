@@ -49,6 +49,15 @@ fn ids(rows: &[Value]) -> Vec<u64> {
     ids
 }
 
+/// Kills the process of the server's job; one that is just being started is waited for.
+async fn kill_process(server: &Server) {
+    let process = eventually("the job's process", || async {
+        children(server.pid()).first().copied()
+    })
+    .await;
+    signal(process, Signal::SIGKILL);
+}
+
 async fn put(kinesis: &Kinesis, round: usize) {
     let name = |id: usize| format!("name-{}", id % 5);
     let names: Vec<(String, Value)> = (round * ROWS..(round + 1) * ROWS)
@@ -83,8 +92,7 @@ async fn a_job_reads_exactly_once_and_writes_at_least_once_through_an_endpoint_w
                 (remote.kinesis().read_all("output").await.len() >= wanted).then_some(())
             })
             .await;
-            let process = children(server.pid())[0];
-            signal(process, Signal::SIGKILL);
+            kill_process(&server).await;
         }
     }
     let all = ROUNDS * ROWS;
@@ -134,22 +142,47 @@ async fn a_job_reads_exactly_once_and_writes_at_least_once_through_an_endpoint_w
 }
 
 #[tokio::test]
-async fn a_job_whose_stream_is_missing_behind_its_endpoint_says_so() {
+async fn a_job_whose_stream_is_missing_behind_its_endpoint_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let remote = Server::start(&directory.path().join("remote"));
     let server = Server::start_in(&directory.path().join("data"), &[], &CREDENTIALS);
     server.kinesis().create_stream("exact", 1).await;
-    let submitted = server
-        .post("/v1/jobs", &json!({"name": "bridge", "sql": job(remote.url())}))
-        .await;
+    let submit = async || {
+        server
+            .post("/v1/jobs", &json!({"name": "bridge", "sql": job(remote.url())}))
+            .await
+    };
+    for (stream, table) in [("input", "source input"), ("output", "sink there")] {
+        let refused = submit().await;
+        assert_eq!(refused.status, 400, "{:?}", refused.body);
+        let told = refused.body.to_string();
+        let advice = format!("`tidemill stream create {stream} --shards 1 --server {}`", remote.url());
+        assert!(told.contains(&format!("stream {stream} does not exist")), "{told}");
+        assert!(told.contains(&advice), "{told}");
+        assert!(told.contains("ResourceNotFoundException"), "{told}");
+        assert!(told.contains(table), "{told}");
+        remote.kinesis().create_stream(stream, 1).await;
+    }
+    let submitted = submit().await;
     assert_eq!(submitted.status, 201, "{:?}", submitted.body);
-    let told = eventually("the reason", || async {
-        let job = server.job("bridge").await;
-        job["last_error"]["message"].as_str().map(str::to_owned)
+    server.wait_for_state("bridge", "running").await;
+
+    // One that is deleted and created again under the job is another: no restart can help.
+    let stream = json!({"StreamName": "input"});
+    remote.kinesis().must("DeleteStream", &stream).await;
+    // The API tells streams of one name apart by the second they were created in.
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    eventually("the name to be free", || async {
+        let create = json!({"StreamName": "input", "ShardCount": 1});
+        (remote.kinesis().call("CreateStream", &create).await.0 == 200).then_some(())
     })
     .await;
-    assert!(told.contains("ResourceNotFoundException"), "{told}");
-    assert!(told.contains("input"), "{told}");
+    let failed = server.wait_for_state("bridge", "failed").await;
+    let told = failed["last_error"]["message"].as_str().unwrap_or_default();
+    assert!(
+        told.contains("stream input was deleted and created again") || told.contains("stream input does not exist"),
+        "{failed}"
+    );
 }
 
 /// Gives credentials to whoever has the token, as containers do.
@@ -227,7 +260,9 @@ async fn a_job_without_credentials_says_where_it_looked() {
         ("AWS_EC2_METADATA_DISABLED", "true"),
     ];
     let server = Server::start_in(&directory.path().join("data"), &[], &none);
-    server.kinesis().create_stream("exact", 1).await;
+    for stream in ["exact", "output"] {
+        server.kinesis().create_stream(stream, 1).await;
+    }
     let submitted = server
         .post("/v1/jobs", &json!({"name": "bridge", "sql": job(server.url())}))
         .await;

@@ -38,9 +38,15 @@ struct State {
     budget: Option<usize>,
     /// Bytes that the disk can hold.
     capacity: Option<usize>,
+    /// Writes that were refused for lack of room.
+    refused: usize,
 }
 
 impl State {
+    fn bytes(&self) -> usize {
+        self.names.values().map(|&file| self.files[file].len()).sum()
+    }
+
     fn spend(&mut self) -> io::Result<()> {
         match &mut self.budget {
             Some(0) => Err(io::Error::other("injected fault")),
@@ -80,6 +86,16 @@ impl SimDisk {
     /// Fails writes that make the files longer than `bytes` together; `None` lifts the limit.
     pub fn set_capacity(&self, bytes: Option<usize>) {
         self.state().capacity = bytes;
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> usize {
+        self.state().bytes()
+    }
+
+    /// Number of writes that were refused for lack of room.
+    pub fn refused(&self) -> usize {
+        self.state().refused
     }
 
     /// The disk as it may be found after a power cut behind the first `count` operations.
@@ -242,8 +258,9 @@ impl DiskFile for SimFile {
         state.spend()?;
         let growth = (offset as usize + bytes.len()).saturating_sub(state.files[self.file].len());
         if let Some(capacity) = state.capacity
-            && state.files.iter().map(Vec::len).sum::<usize>() + growth > capacity
+            && state.bytes() + growth > capacity
         {
+            state.refused += 1;
             return Err(io::ErrorKind::StorageFull.into());
         }
         put(&mut state.files[self.file], offset as usize, bytes);

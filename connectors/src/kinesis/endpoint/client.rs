@@ -1,6 +1,5 @@
 //! The SDK's client for a table, and which of its errors pass by themselves.
 
-use super::super::access::AccessError;
 use super::super::options::KinesisOptions;
 use super::super::options::endpoint::{CredentialsOptions, EndpointOptions, ProfileOptions};
 use super::credentials::Credentials;
@@ -149,14 +148,6 @@ where
         source = cause.source();
     }
     text
-}
-
-/// Makes the source's error of one of the client's.
-pub(super) fn failed<E>(what: &str, error: &SdkError<E>) -> AccessError
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    AccessError::Failed(format!("{what}: {}", describe(error)))
 }
 
 /// Waits that grow, until patience is at its end.

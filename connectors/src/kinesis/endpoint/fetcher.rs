@@ -3,10 +3,11 @@
 //! A shard answers five `GetRecords` a second, to all its readers together: between two there is a pause. An iterator
 //! that has expired is replaced by one for the place behind the last record.
 
-use super::super::access::{AccessError, Fetch, Sequence, ShardFetcher, ShardView, StreamRecord};
+use super::super::access::{Fetch, Sequence, ShardFetcher, ShardView, StreamRecord};
 use super::super::aggregation::looks_aggregated;
+use super::super::error::{StreamError, created_again};
 use super::super::position::{Place, Point};
-use super::client::{Backoff, describe, failed, is_temporary, patiently};
+use super::client::{Backoff, describe, is_temporary, patiently};
 use super::{EndpointStream, range};
 use aws_sdk_kinesis::operation::get_records::GetRecordsOutput;
 use aws_sdk_kinesis::operation::get_shard_iterator::GetShardIteratorError;
@@ -46,17 +47,20 @@ impl EndpointFetcher {
         }
     }
 
-    fn point(&self) -> Result<(u64, &Point), AccessError> {
+    fn point(&self) -> Result<(u64, &Point), StreamError> {
         match &self.place {
             Place::Endpoint { created_s, point } => Ok((*created_s, point)),
-            Place::Store(_) => Err(AccessError::Failed(
+            Place::Store(_) => Err(StreamError::Failed(
                 "a position of the embedded store reached an endpoint".to_owned(),
             )),
         }
     }
 
     /// Asks for an iterator at the place.
-    async fn iterator(&self) -> Result<String, AccessError> {
+    async fn iterator(&self) -> Result<String, StreamError> {
+        if self.refused {
+            self.check_identity().await?;
+        }
         let (_, point) = self.point()?;
         let mut answer = self.iterator_at(point).await;
         if let (Point::Time(_), Err(error)) = (point, &answer)
@@ -74,29 +78,34 @@ impl EndpointFetcher {
         match answer {
             Ok(answer) => answer
                 .shard_iterator
-                .ok_or_else(|| AccessError::Failed(format!("the endpoint gave no iterator for {}", self.shard))),
+                .ok_or_else(|| StreamError::Failed(format!("the endpoint gave no iterator for {}", self.shard))),
             Err(error)
                 if error
                     .as_service_error()
                     .is_some_and(GetShardIteratorError::is_resource_not_found_exception) =>
             {
                 // The shard, or the whole stream?
-                let summary = self.stream.client.describe_stream_summary();
-                let summary = summary.set_stream_name(self.stream.address.name.clone());
-                let summary = summary.set_stream_arn(self.stream.address.arn.clone());
-                match summary.send().await {
-                    Ok(_) => Err(AccessError::ShardGone),
-                    Err(_) => Err(self.failed("GetShardIterator", &error)),
-                }
+                self.check_identity().await?;
+                Err(StreamError::ShardGone)
             }
             Err(error) => Err(self.failed("GetShardIterator", &error)),
         }
     }
 
+    /// Checks that the stream is there, and the one that the place is of.
+    async fn check_identity(&self) -> Result<(), StreamError> {
+        let (created_s, _) = self.point()?;
+        if self.stream.remote.summary().await?.created_s == created_s {
+            Ok(())
+        } else {
+            Err(StreamError::Unfit(created_again(&self.stream.remote.stream)))
+        }
+    }
+
     fn request_iterator(&self) -> GetShardIteratorFluentBuilder {
-        let request = self.stream.client.get_shard_iterator().shard_id(&self.shard);
-        let request = request.set_stream_name(self.stream.address.name.clone());
-        request.set_stream_arn(self.stream.address.arn.clone())
+        let request = self.stream.remote.client.get_shard_iterator().shard_id(&self.shard);
+        let request = request.set_stream_name(self.stream.remote.name.clone());
+        request.set_stream_arn(self.stream.remote.arn.clone())
     }
 
     async fn iterator_at(
@@ -125,15 +134,15 @@ impl EndpointFetcher {
         .await
     }
 
-    fn failed<E>(&self, what: &str, error: &aws_sdk_kinesis::error::SdkError<E>) -> AccessError
+    fn failed<E>(&self, what: &str, error: &aws_sdk_kinesis::error::SdkError<E>) -> StreamError
     where
         E: aws_sdk_kinesis::error::ProvideErrorMetadata + std::error::Error + 'static,
     {
-        failed(&format!("{}/{}: {what}", self.stream.name, self.shard), error)
+        self.stream.remote.failed(&format!("{what} of {}", self.shard), error)
     }
 
     /// Remembers the children that the end of the shard told of: a listing may lag behind.
-    fn note_children(&self, answer: &GetRecordsOutput) -> Result<(), AccessError> {
+    fn note_children(&self, answer: &GetRecordsOutput) -> Result<(), StreamError> {
         let (identity, _) = self.point()?;
         for child in answer.child_shards() {
             let view = ShardView {
@@ -148,7 +157,7 @@ impl EndpointFetcher {
     }
 
     /// Takes an answer; `None` when there is nothing in it.
-    async fn take(&mut self, answer: GetRecordsOutput) -> Result<Option<Fetch>, AccessError> {
+    async fn take(&mut self, answer: GetRecordsOutput) -> Result<Option<Fetch>, StreamError> {
         let at_end = answer.next_shard_iterator.is_none();
         if at_end {
             self.note_children(&answer)?;
@@ -182,14 +191,14 @@ impl EndpointFetcher {
 
 #[async_trait::async_trait]
 impl ShardFetcher for EndpointFetcher {
-    async fn next(&mut self) -> Result<Fetch, AccessError> {
+    async fn next(&mut self) -> Result<Fetch, StreamError> {
         loop {
             let iterator = match &self.iterator {
                 Some(iterator) => iterator.clone(),
                 None => self.iterator().await?,
             };
             tokio::time::sleep_until(self.not_before).await;
-            let request = self.stream.client.get_records().shard_iterator(&iterator);
+            let request = self.stream.remote.client.get_records().shard_iterator(&iterator);
             match request.limit(self.stream.polling.records_max).send().await {
                 Ok(answer) => {
                     self.backoff.reset();

@@ -1,22 +1,20 @@
 //! One `PutRecords`.
 
+use super::super::error::StreamError;
 use super::super::options::KinesisOptions;
 use super::super::options::endpoint::EndpointOptions;
-use super::Address;
-use super::client::{connect, describe, is_temporary, is_throttling};
+use super::client::{describe, is_temporary, is_throttling};
+use super::remote::Remote;
 use super::sender::{PutError, PutRecords};
 use crate::environment::ConnectorEnvironment;
 use crate::error::ConnectorError;
-use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use tidemill_shards::PutEntry;
 
 /// Puts records to a stream behind an endpoint.
 pub(in crate::kinesis) struct EndpointPut {
-    client: Client,
-    stream: String,
-    address: Address,
+    remote: Remote,
 }
 
 impl EndpointPut {
@@ -30,55 +28,61 @@ impl EndpointPut {
         env: &ConnectorEnvironment,
     ) -> Result<Self, ConnectorError> {
         Ok(Self {
-            client: connect(options, endpoint, env.time())?,
-            stream: options.stream.to_string(),
-            address: Address::of(options),
+            remote: Remote::new(options, endpoint, env)?,
         })
     }
 }
 
 #[async_trait::async_trait]
 impl PutRecords for EndpointPut {
+    async fn find(&self) -> Result<String, StreamError> {
+        self.remote.find().await
+    }
+
     async fn put(&self, entries: &[PutEntry]) -> Result<Vec<Option<PutError>>, PutError> {
-        let request = self.client.put_records().set_stream_name(self.address.name.clone());
-        let mut request = request.set_stream_arn(self.address.arn.clone());
+        let request = self.remote.client.put_records();
+        let request = request.set_stream_name(self.remote.name.clone());
+        let mut request = request.set_stream_arn(self.remote.arn.clone());
         for entry in entries {
             let entry = PutRecordsRequestEntry::builder()
                 .partition_key(&entry.partition_key)
                 .set_explicit_hash_key(entry.explicit_hash_key.map(|key| key.to_string()))
                 .data(Blob::new(entry.data.as_ref()))
                 .build()
-                .map_err(|error| PutError::Final(error.to_string()))?;
+                .map_err(|error| PutError::Final(StreamError::Failed(error.to_string())))?;
             request = request.records(entry);
         }
         let answer = request.send().await.map_err(|error| {
-            let message = format!("PutRecords to stream {}: {}", self.stream, describe(&error));
             if is_temporary(&error) {
-                PutError::Later(message)
+                PutError::Later(format!(
+                    "PutRecords to stream {}: {}",
+                    self.remote.stream,
+                    describe(&error)
+                ))
             } else {
-                PutError::Final(message)
+                PutError::Final(self.remote.failed("PutRecords", &error))
             }
         })?;
         if answer.records().len() != entries.len() {
             let message = format!(
                 "PutRecords to stream {}: {} records were answered for {}",
-                self.stream,
+                self.remote.stream,
                 answer.records().len(),
                 entries.len()
             );
-            return Err(PutError::Final(message));
+            return Err(PutError::Final(StreamError::Failed(message)));
         }
         let outcome = |record: &aws_sdk_kinesis::types::PutRecordsResultEntry| {
             let code = record.error_code()?;
             let message = format!(
                 "a record was refused by stream {}: {code}: {}",
-                self.stream,
+                self.remote.stream,
                 record.error_message().unwrap_or("no message")
             );
             Some(if is_throttling(code) {
                 PutError::Later(message)
             } else {
-                PutError::Final(message)
+                PutError::Final(StreamError::Failed(message))
             })
         };
         Ok(answer.records().iter().map(outcome).collect())

@@ -7,6 +7,7 @@
 //! exception that the API does not let us close: where a request is taken in part, the records that were refused come
 //! behind those that were taken. After a refusal there is a pause, and the next requests begin with what was refused.
 
+use super::super::error::StreamError;
 use super::super::options::sink::{BatchingOptions, Refused};
 use super::client::Backoff;
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -25,6 +26,9 @@ const UNACKNOWLEDGED_BYTES_MAX: usize = 16 << 20;
 /// Makes one request.
 #[async_trait::async_trait]
 pub(in crate::kinesis) trait PutRecords: Send + Sync + 'static {
+    /// Looks once whether the stream is there; returns its ARN.
+    async fn find(&self) -> Result<String, StreamError>;
+
     /// Puts records within the limits of a request; answers for each of them, `None` when it is stored.
     ///
     /// # Errors
@@ -37,13 +41,13 @@ pub(in crate::kinesis) trait PutRecords: Send + Sync + 'static {
 pub(in crate::kinesis) enum PutError {
     /// It may be later.
     Later(String),
-    /// It never will.
-    Final(String),
+    /// It will not be by itself.
+    Final(StreamError),
 }
 
 enum Command {
     Put(Vec<PutEntry>),
-    Flush(oneshot::Sender<Result<(), String>>),
+    Flush(oneshot::Sender<Result<(), StreamError>>),
 }
 
 /// The writer's end.
@@ -57,11 +61,11 @@ pub(in crate::kinesis) struct Sender {
 struct Shared {
     records: AtomicUsize,
     bytes: AtomicUsize,
-    failure: Mutex<Option<String>>,
+    failure: Mutex<Option<StreamError>>,
 }
 
 impl Shared {
-    fn failure(&self) -> Option<String> {
+    fn failure(&self) -> Option<StreamError> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -113,15 +117,15 @@ impl Sender {
     }
 
     /// Sends everything before now; answers when all of it is acknowledged.
-    pub(in crate::kinesis) fn flush(&self) -> oneshot::Receiver<Result<(), String>> {
+    pub(in crate::kinesis) fn flush(&self) -> oneshot::Receiver<Result<(), StreamError>> {
         let (reply, answer) = oneshot::channel();
         let _ = self.commands.send(Command::Flush(reply));
         answer
     }
 
     /// Returns why it has given up, if it has.
-    pub(in crate::kinesis) fn failure(&self) -> Option<String> {
-        let gone = || "the task that sends records is gone".to_owned();
+    pub(in crate::kinesis) fn failure(&self) -> Option<StreamError> {
+        let gone = || StreamError::Failed("the task that sends records is gone".to_owned());
         self.shared.failure().or_else(|| self.commands.is_closed().then(gone))
     }
 
@@ -159,7 +163,7 @@ struct Task {
     epoch: u64,
     /// Records that are not acknowledged, by epoch.
     unacknowledged: BTreeMap<u64, usize>,
-    flushes: VecDeque<(u64, oneshot::Sender<Result<(), String>>)>,
+    flushes: VecDeque<(u64, oneshot::Sender<Result<(), StreamError>>)>,
     requests: JoinSet<Outcome>,
     backoff: Backoff,
     not_before: Option<Instant>,
@@ -177,7 +181,7 @@ impl Task {
                 },
                 Some(outcome) = self.requests.join_next() => match outcome {
                     Ok(outcome) => self.settle(outcome),
-                    Err(error) => self.fail(format!("a request ended by itself: {error}")),
+                    Err(error) => self.fail(StreamError::Failed(format!("a request ended by itself: {error}"))),
                 },
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
@@ -203,7 +207,7 @@ impl Task {
         }
     }
 
-    fn flush(&mut self, reply: oneshot::Sender<Result<(), String>>) {
+    fn flush(&mut self, reply: oneshot::Sender<Result<(), StreamError>>) {
         self.flushes.push_back((self.epoch, reply));
         self.epoch += 1;
         self.answer_flushes();
@@ -302,7 +306,7 @@ impl Task {
                             reason.get_or_insert(message);
                             refused.push(queued);
                         }
-                        Some(PutError::Final(message)) => return self.fail(message),
+                        Some(PutError::Final(error)) => return self.fail(error),
                     }
                 }
             }
@@ -310,17 +314,17 @@ impl Task {
                 reason = Some(message);
                 refused = batch;
             }
-            Err(PutError::Final(message)) => return self.fail(message),
+            Err(PutError::Final(error)) => return self.fail(error),
         }
         if acknowledged > 0 {
             self.backoff.reset();
         }
         if let Some(reason) = reason {
             if self.options.refused == Refused::Fail {
-                return self.fail(reason);
+                return self.fail(StreamError::Failed(reason));
             }
             let Some(wait) = self.backoff.wait() else {
-                return self.fail(reason);
+                return self.fail(StreamError::Failed(reason));
             };
             tracing::debug!(refused = refused.len(), reason, ?wait, "records are sent again");
             self.not_before = Some(Instant::now() + wait);
@@ -345,12 +349,12 @@ impl Task {
     }
 
     /// Gives up: the job is about to end.
-    fn fail(&mut self, message: String) {
+    fn fail(&mut self, error: StreamError) {
         self.shared
             .failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .get_or_insert(message);
+            .get_or_insert(error);
         self.queue.clear();
         self.queued_bytes = 0;
         self.answer_flushes();
@@ -383,6 +387,10 @@ mod tests {
 
     #[async_trait::async_trait]
     impl PutRecords for Target {
+        async fn find(&self) -> Result<String, StreamError> {
+            Ok("arn:aws:kinesis:us-east-1:000000000000:stream/clicks".to_owned())
+        }
+
         async fn put(&self, entries: &[PutEntry]) -> Result<Vec<Option<PutError>>, PutError> {
             let at_once = self.at_once.fetch_add(1, Ordering::SeqCst) + 1;
             self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
@@ -393,7 +401,7 @@ mod tests {
             let answer = self.script.lock().unwrap().pop_front();
             let outcome = |entry: &PutEntry| match answer {
                 Some(Answer::Refuse(end)) if text(entry).ends_with(end) => Some(PutError::Later("slow".to_owned())),
-                Some(Answer::Final) => Some(PutError::Final("never".to_owned())),
+                Some(Answer::Final) => Some(PutError::Final(StreamError::Failed("never".to_owned()))),
                 _ => {
                     self.stored
                         .lock()
@@ -449,7 +457,7 @@ mod tests {
     }
 
     impl Fixture {
-        fn flush(&self) -> Result<(), String> {
+        fn flush(&self) -> Result<(), StreamError> {
             self.runtime.block_on(self.sender.flush()).unwrap()
         }
 

@@ -1,6 +1,7 @@
 //! The client against a server that answers what a script says.
 
-use super::super::access::{AccessError, Sequence};
+use super::super::access::Sequence;
+use super::super::error::StreamError;
 use super::super::position::Place;
 use super::*;
 use crate::table::TableDefinition;
@@ -183,9 +184,14 @@ async fn a_shard_is_polled_through_refusals_to_its_end() {
 }
 
 fn summary() -> (u16, Value) {
+    summary_of(7)
+}
+
+/// Of a stream that was created in that second.
+fn summary_of(created_s: u64) -> (u16, Value) {
     let summary = json!({"StreamDescriptionSummary": {
         "StreamName": "clicks", "StreamARN": "arn:aws:kinesis:eu-west-1:000000000000:stream/clicks",
-        "StreamStatus": "ACTIVE", "RetentionPeriodHours": 24, "StreamCreationTimestamp": 7.25,
+        "StreamStatus": "ACTIVE", "RetentionPeriodHours": 24, "StreamCreationTimestamp": created_s as f64 + 0.25,
         "EnhancedMonitoring": [], "OpenShardCount": 1
     }});
     (200, summary)
@@ -245,14 +251,73 @@ async fn a_shard_that_is_gone_is_told_from_a_stream_that_is() {
             .stream()
             .open("shardId-000000000000", place(Point::After("5".into())))
     };
-    assert_eq!(open().next().await.unwrap_err(), AccessError::ShardGone);
-    let told = open().next().await.unwrap_err().to_string();
-    assert!(told.contains("clicks/shardId-000000000000"), "{told}");
+    assert_eq!(open().next().await.unwrap_err(), StreamError::ShardGone);
+    let told = open().next().await.unwrap_err().told();
+    assert!(told.contains("stream clicks does not exist at http://"), "{told}");
+    assert!(
+        told.contains("tidemill stream create clicks --shards 1 --server http://"),
+        "{told}"
+    );
     assert!(told.contains("ResourceNotFoundException: as the script says"), "{told}");
     // What does not pass by itself is not repeated.
-    let told = open().next().await.unwrap_err().to_string();
+    let told = open().next().await.unwrap_err().told();
     assert!(told.contains("AccessDeniedException"), "{told}");
     assert_eq!(script.asked().len(), 5);
+}
+
+#[tokio::test]
+async fn a_stream_that_was_created_again_is_told_and_not_read_on() {
+    let script = Script::start(vec![
+        // The shard is not in the new stream.
+        error("ResourceNotFoundException"),
+        summary_of(9),
+        // It is, and the old iterator is refused.
+        iterator("one"),
+        error("InvalidArgumentException"),
+        summary_of(9),
+        // An iterator that the same stream refuses is made anew, once.
+        iterator("one"),
+        error("InvalidArgumentException"),
+        summary(),
+        iterator("two"),
+        records(&[3], Some("three")),
+    ])
+    .await;
+    let open = || script.stream().open("shardId-000000000000", place(Point::TrimHorizon));
+    for _ in 0..2 {
+        let error = open().next().await.unwrap_err().of_source("t");
+        assert!(
+            error
+                .to_string()
+                .contains("stream clicks was deleted and created again"),
+            "{error}"
+        );
+        assert!(!error.is_retryable(), "{error:?}");
+    }
+    assert_eq!(open().next().await.unwrap().records.len(), 1);
+    assert_eq!(script.asked().len(), 10);
+}
+
+#[tokio::test]
+async fn a_stream_is_looked_for_once_and_what_is_missing_is_permanent() {
+    let script = Script::start(vec![
+        summary(),
+        error("ResourceNotFoundException"),
+        (500, json!({"__type": "InternalFailure"})),
+        error("ResourceNotFoundException"),
+    ])
+    .await;
+    use super::sender::PutRecords as _;
+    let stream = script.stream();
+    let arn = "arn:aws:kinesis:eu-west-1:000000000000:stream/clicks";
+    assert_eq!(stream.find().await.as_deref(), Ok(arn));
+    assert!(!stream.find().await.unwrap_err().of_source("t").is_retryable());
+    assert!(stream.find().await.unwrap_err().of_source("t").is_retryable());
+    let options = script.options();
+    let endpoint = options.endpoint.as_ref().unwrap();
+    let put = EndpointPut::new(&options, endpoint, &ConnectorEnvironment::new()).unwrap();
+    assert!(!put.find().await.unwrap_err().of_sink("s").is_retryable());
+    assert_eq!(script.asked(), ["describestreamsummary"; 4]);
 }
 
 #[tokio::test]

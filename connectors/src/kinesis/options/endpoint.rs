@@ -135,9 +135,11 @@ fn url(text: &str) -> Result<String, ConnectorError> {
 
 fn polling(options: &Options<'_>) -> Result<PollingOptions, ConnectorError> {
     const COUNT: &str = "source.shard.get-records.max-record-count";
-    let records_max = options.parsed(COUNT, "a number")?.unwrap_or(GET_RECORDS_MAX);
+    let records_max = options
+        .parsed(COUNT, "a whole number such as 1000")?
+        .unwrap_or(GET_RECORDS_MAX);
     if !(1..=GET_RECORDS_MAX).contains(&records_max) {
-        return Err(ConnectorError::option(COUNT, format!("must be 1 to {GET_RECORDS_MAX}")));
+        return Err(options.out_of_range(COUNT, &format!("1 to {GET_RECORDS_MAX}")));
     }
     Ok(PollingOptions {
         records_max,

@@ -62,7 +62,7 @@ pub(super) fn aggregation(options: &Options<'_>) -> Result<Option<AggregationOpt
     const SIZE: &str = "sink.aggregation.max-size";
     const ON: &str = "sink.aggregation.enabled";
     let is_on = options.boolean(ON, Flag::Off)?.is_on();
-    let count = options.parsed::<usize>(COUNT, "a number")?;
+    let count = options.parsed::<usize>(COUNT, "a whole number such as 100")?;
     let size = options.memory_size(SIZE)?;
     if !is_on {
         for (name, is_set) in [(COUNT, count.is_some()), (SIZE, size.is_some())] {
@@ -76,15 +76,12 @@ pub(super) fn aggregation(options: &Options<'_>) -> Result<Option<AggregationOpt
         return Ok(None);
     }
     if count == Some(0) {
-        return Err(ConnectorError::option(COUNT, "must be at least 1"));
+        return Err(options.out_of_range(COUNT, "at least 1"));
     }
     // The default is that of the producer library; a record of the service may have 10 MiB where its stream allows it.
     let size = size.unwrap_or(51_200);
     if !(1_024..=10 << 20).contains(&size) {
-        return Err(ConnectorError::option(
-            SIZE,
-            "must be 1 kb to 10 mb, and within what the stream takes",
-        ));
+        return Err(options.out_of_range(SIZE, "1 kb to 10 mb, and within what the stream takes"));
     }
     Ok(Some(AggregationOptions {
         records_max: count.unwrap_or(usize::MAX),
@@ -98,23 +95,24 @@ pub(super) fn aggregation(options: &Options<'_>) -> Result<Option<AggregationOpt
 /// When one is not valid.
 pub(super) fn batching(options: &Options<'_>) -> Result<BatchingOptions, ConnectorError> {
     let default = BatchingOptions::default();
-    let number = |name: &str, default: usize, max: usize| match options.parsed::<usize>(name, "a number")? {
-        Some(value) if !(1..=max).contains(&value) => Err(ConnectorError::option(name, format!("must be 1 to {max}"))),
-        value => Ok(value.unwrap_or(default)),
-    };
+    let number =
+        |name: &str, default: usize, max: usize| match options.parsed::<usize>(name, "a whole number such as 100")? {
+            Some(value) if !(1..=max).contains(&value) => Err(options.out_of_range(name, &format!("1 to {max}"))),
+            value => Ok(value.unwrap_or(default)),
+        };
     let records_max = number("sink.batch.max-size", default.records_max, PUT_RECORDS_MAX)?;
     let requests_max = number("sink.requests.max-inflight", default.requests_max, 1_000)?;
     let buffered_max = number("sink.requests.max-buffered", default.buffered_max, 10_000_000)?;
     if buffered_max < records_max {
-        let message = format!("must be at least 'sink.batch.max-size', which is {records_max}");
-        return Err(ConnectorError::option("sink.requests.max-buffered", message));
+        let expected = format!("at least 'sink.batch.max-size', which is {records_max}");
+        return Err(options.out_of_range("sink.requests.max-buffered", &expected));
     }
     let bytes_max = options
         .memory_size("sink.flush-buffer.size")?
         .unwrap_or(default.bytes_max as u64);
     if !(1..=PUT_BYTES_MAX as u64).contains(&bytes_max) {
-        let message = format!("must be 1 to {PUT_BYTES_MAX} bytes, which is what a request may have");
-        return Err(ConnectorError::option("sink.flush-buffer.size", message));
+        let expected = format!("1 to {PUT_BYTES_MAX} bytes, which is what a request may have");
+        return Err(options.out_of_range("sink.flush-buffer.size", &expected));
     }
     let wait_max = options
         .duration("sink.flush-buffer.timeout")?

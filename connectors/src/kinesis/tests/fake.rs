@@ -43,6 +43,12 @@ impl FakeStore {
                     record_kib_max: 1_024,
                     shards,
                     tags: Vec::new(),
+                    transition: None,
+                    distribution: tidemill_shards::RecordDistribution::UserPartitionKey,
+                    metrics: Vec::new(),
+                    encryption_key: None,
+                    policy: None,
+                    warm_throughput_mibps: None,
                 },
                 next_id: 0,
             }),
@@ -175,6 +181,7 @@ fn shard(id: u32, first_key: u64, hash_range: HashRange, parent: Option<u32>, ad
         parent: parent.map(ShardId),
         adjacent_parent: adjacent.map(ShardId),
         closed_ms: None,
+        sequence_created_s: None,
     }
 }
 

@@ -284,7 +284,19 @@ fn a_stream_that_was_created_again_with_fewer_shards_is_told() {
     again.known = job.checkpoint.0.clone();
     let error = again.discover().unwrap_err().to_string();
     assert!(error.contains("deleted and created again"), "{error}");
-    assert!(error.contains("start the job afresh"), "{error}");
+    assert!(error.contains("the restore point \"nothing\""), "{error}");
+    // Not there is not expired, when what is there is another stream.
+    let lost = SplitId("shardId-000000000001".to_owned());
+    let mut reader = reading.open(&Split {
+        position: job.checkpoint.0[&lost].position.clone(),
+        id: lost.clone(),
+    });
+    let error = reading.next(reader.as_mut(), 5).unwrap_err();
+    assert!(error.to_string().contains("deleted and created again"), "{error}");
+    assert!(!error.is_retryable(), "{error:?}");
+    again.known.retain(|id, _| *id == lost);
+    let error = again.discover().unwrap_err().to_string();
+    assert!(error.contains("deleted and created again"), "{error}");
 }
 
 #[derive(Clone, Debug)]

@@ -30,6 +30,7 @@ use crate::jobs::supervisor::Supervisor;
 use crate::process::StopSignals;
 use crate::standalone;
 use crate::worker::WorkerArguments;
+pub(crate) use listen::tls::TlsFiles;
 use options::ServerOptions;
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_checkpoints::SnapshotStore;
 use tidemill_engine::time::{SystemTime, TimeSource};
+use tidemill_shards::kinesis::KinesisApi;
 use tidemill_shards::{ShardStore, SharedAccess};
 use tokio::task::JoinHandle;
 
@@ -84,6 +86,7 @@ pub(crate) struct Server {
     address: SocketAddr,
     supervisor: Supervisor,
     listener: listen::Listener,
+    kinesis: KinesisApi,
     store: ShardStore,
     time: Arc<dyn TimeSource>,
     grace: Duration,
@@ -97,6 +100,7 @@ impl Server {
     /// When one of these fails; nothing is left running then.
     pub(crate) async fn start(options: ServerOptions) -> Result<Self, ServerError> {
         options.check()?;
+        let tls = options.tls.as_ref().map(|files| files.acceptor()).transpose()?;
         // The port first: it is the cheapest to find taken, and nothing is touched then.
         let socket = listen::bind(options.listen).await?;
         let address = socket.local_addr().map_err(|source| ServerError::System {
@@ -136,7 +140,8 @@ impl Server {
             time: Arc::clone(&time),
         };
         let supervisor = Supervisor::start(context)?;
-        let metrics = Arc::new(metrics::Metrics::new(supervisor.clone()));
+        let kinesis = KinesisApi::new(store.clone());
+        let metrics = Arc::new(metrics::Metrics::new(supervisor.clone(), kinesis.clone()));
         let state = rest::RestState {
             supervisor: supervisor.clone(),
             snapshots,
@@ -144,18 +149,19 @@ impl Server {
             metrics: Arc::clone(&metrics),
         };
         let routes = rest::routes(state)
-            .merge(aws::routes(&store, Arc::clone(&metrics)))
+            .merge(aws::routes(kinesis.clone(), Arc::clone(&metrics)))
             .merge(metrics::routes(Arc::clone(&metrics)));
         let guard = guard::Guard {
             any_host: options.insecure_listen_anywhere,
         };
         let routes = guard::protect(routes, guard, metrics);
-        let listener = listen::Listener::serve(socket, routes, options.connections_max);
+        let listener = listen::Listener::serve(socket, routes, options.connections_max, tls);
         tracing::info!(%address, data_directory = %directory.path().display(), "listening");
         Ok(Self {
             address,
             supervisor,
             listener,
+            kinesis,
             store,
             time,
             grace: options.shutdown_grace,
@@ -193,7 +199,10 @@ impl Server {
     /// server is back.
     pub(crate) async fn stop(self) {
         self.supervisor.shut_down(self.time.monotonic() + self.grace).await;
+        // They would go on for minutes; their clients look for another server, or for this one when it is back.
+        self.kinesis.end_subscriptions();
         self.listener.stop().await;
+        drop(self.kinesis);
         // The last owner waits for the log's writer, which blocks.
         let store = self.store;
         let _ = tokio::task::spawn_blocking(move || drop(store)).await;

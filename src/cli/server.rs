@@ -5,6 +5,7 @@ use crate::jobs::decide::RestartPolicy;
 use crate::process::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, fail, say};
 use crate::rust_job::parse_duration;
 use crate::server::Server;
+use crate::server::TlsFiles;
 use crate::server::options::{CONNECTIONS_MAX_DEFAULT, LISTEN_DEFAULT, ServerOptions};
 use clap::Args;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
@@ -21,6 +22,12 @@ pub(super) struct ServerArguments {
     /// The address to listen on, like 127.0.0.1:4566 or localhost:4566; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value_t = LISTEN_DEFAULT, value_parser = parse_listen)]
     listen: SocketAddr,
+    /// Speak TLS, with the certificate in this PEM file and those that lead from it to an authority.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// The certificate's private key, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
     /// Allow addresses that other machines can reach, although there is no authentication yet.
     #[arg(long)]
     insecure_listen_anywhere: bool,
@@ -82,6 +89,10 @@ impl ServerArguments {
         ServerOptions {
             data_directory: self.data_dir,
             listen: self.listen,
+            tls: self
+                .tls_certificate
+                .zip(self.tls_key)
+                .map(|(certificate, key)| TlsFiles { certificate, key }),
             insecure_listen_anywhere: self.insecure_listen_anywhere,
             checkpoint_url: self.checkpoint_url,
             checkpoints_retained: self.checkpoints_retained,
@@ -104,6 +115,11 @@ impl ServerArguments {
 /// Runs the command.
 pub(super) fn run(arguments: ServerArguments, log: &LogArguments) -> ExitCode {
     let json = arguments.json;
+    let scheme = if arguments.tls_certificate.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     let options = arguments.into_options(log);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .thread_name("server")
@@ -115,7 +131,7 @@ pub(super) fn run(arguments: ServerArguments, log: &LogArguments) -> ExitCode {
     };
     let result = runtime.block_on(async {
         let server = Server::start(options).await?;
-        announce(&server, json);
+        announce(&server, scheme, json);
         server.run_until_stopped().await
     });
     // After a second signal nothing is waited for; the jobs' processes end with this one.
@@ -128,13 +144,13 @@ pub(super) fn run(arguments: ServerArguments, log: &LogArguments) -> ExitCode {
 }
 
 /// Tells scripts that wait for it where the server is; one that does not listen is no reason not to serve.
-fn announce(server: &Server, json: bool) {
+fn announce(server: &Server, scheme: &str, json: bool) {
     let address = server.address();
     let said = if json {
-        let announced = serde_json::json!({ "url": format!("http://{address}"), "process_id": std::process::id() });
+        let announced = serde_json::json!({ "url": format!("{scheme}://{address}"), "process_id": std::process::id() });
         say(announced)
     } else {
-        say(format_args!("listening on http://{address}"))
+        say(format_args!("listening on {scheme}://{address}"))
     };
     if let Err(message) = said {
         tracing::warn!(message, "the address could not be announced");

@@ -6,14 +6,15 @@ use super::metrics::Metrics;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{self, CONTENT_TYPE, ORIGIN};
+use axum::http::header::{self, CONTENT_ENCODING, CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use futures::stream;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_shards::ShardStore;
-use tidemill_shards::kinesis::{KinesisApi, RequestContext};
+use tidemill_shards::kinesis::{ApiBody, KinesisApi, RequestContext};
 use tidemill_shards::limits::BODY_BYTES_MAX;
 
 /// How long a body may take to arrive.
@@ -24,14 +25,12 @@ const EXPOSED: HeaderValue =
 
 #[derive(Clone)]
 struct AwsState {
-    kinesis: Arc<KinesisApi>,
+    kinesis: KinesisApi,
 }
 
 /// Makes the route.
-pub(super) fn routes(store: &ShardStore, _metrics: Arc<Metrics>) -> Router {
-    let state = AwsState {
-        kinesis: Arc::new(KinesisApi::new(store.clone())),
-    };
+pub(super) fn routes(kinesis: KinesisApi, _metrics: Arc<Metrics>) -> Router {
+    let state = AwsState { kinesis };
     let route = post(handle)
         .options(preflight)
         .fallback(|| async { unknown_operation() });
@@ -62,12 +61,21 @@ async fn dispatch(state: &AwsState, headers: &HeaderMap, body: Bytes) -> Respons
             .unwrap_or_default()
     };
     let (target, content_type) = (text("x-amz-target"), text(CONTENT_TYPE.as_str()));
-    let answer = state
-        .kinesis
-        .handle(target, content_type, &body, &RequestContext::default())
-        .await;
+    let context = RequestContext {
+        content_encoding: Some(text(CONTENT_ENCODING.as_str()).to_owned()),
+        ..RequestContext::default()
+    };
+    let answer = state.kinesis.handle(target, content_type, body, &context).await;
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = (status, Body::from(answer.body)).into_response();
+    let body = match answer.body {
+        ApiBody::Full(bytes) => Body::from(bytes),
+        // Frames are made when the connection has room for one; when it is gone, so is the subscription.
+        ApiBody::Events(subscription) => Body::from_stream(stream::unfold(subscription, async |mut subscription| {
+            let frame = subscription.next().await?;
+            Some((Ok::<_, Infallible>(frame), subscription))
+        })),
+    };
+    let mut response = (status, body).into_response();
     for (name, value) in answer.headers {
         let name = HeaderName::from_bytes(name.as_bytes());
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(&value)) {

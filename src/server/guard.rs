@@ -11,6 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{HOST, ORIGIN};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
@@ -31,7 +32,7 @@ pub(super) fn protect(routes: Router, guard: Guard, metrics: Arc<Metrics>) -> Ro
         async move {
             let method = request.method().as_str().to_owned();
             let is_rest = request.uri().path() != "/";
-            let mut response = match guard.check(is_rest, request.headers()) {
+            let mut response = match guard.check(is_rest, request.uri().authority(), request.headers()) {
                 Ok(()) => next.run(request).await,
                 Err(problem) => problem.into_response(),
             };
@@ -47,12 +48,20 @@ impl Guard {
     ///
     /// # Errors
     /// When a web page seems to have made it.
-    fn check(self, is_rest: bool, headers: &HeaderMap) -> Result<(), Problem> {
+    fn check(self, is_rest: bool, authority: Option<&Authority>, headers: &HeaderMap) -> Result<(), Problem> {
         // The AWS APIs are called under whatever name a container network or a proxy gives this server.
         if self.any_host || !is_rest {
             return Ok(());
         }
-        let host = headers.get(HOST).and_then(|value| value.to_str().ok());
+        // HTTP/2 names the host in the request's own address; a client that gives both may not give two different ones.
+        let named = authority.map(Authority::as_str);
+        let header = headers.get(HOST).map(|value| value.to_str().unwrap_or_default());
+        let host = [named, header]
+            .into_iter()
+            .flatten()
+            .find(|host| !is_loopback_authority(host))
+            .or(named)
+            .or(header);
         if !host.is_some_and(is_loopback_authority) {
             let asked = match host {
                 Some(host) => format!("the request is for the host {host:?}"),
@@ -163,30 +172,43 @@ mod tests {
             headers
         };
         let closed = Guard { any_host: false };
-        assert!(closed.check(true, &headers("127.0.0.1:4566", None)).is_ok());
+        assert!(closed.check(true, None, &headers("127.0.0.1:4566", None)).is_ok());
         assert!(
             closed
-                .check(true, &headers("localhost:4566", Some("http://localhost:8000")))
+                .check(true, None, &headers("localhost:4566", Some("http://localhost:8000")))
                 .is_ok()
         );
-        assert!(closed.check(true, &headers("evil.example:4566", None)).is_err());
+        assert!(closed.check(true, None, &headers("evil.example:4566", None)).is_err());
         let told = |headers: &HeaderMap| {
-            let problem = serde_json::to_value(closed.check(true, headers).unwrap_err()).unwrap();
+            let problem = serde_json::to_value(closed.check(true, None, headers).unwrap_err()).unwrap();
             problem["detail"].as_str().unwrap().to_owned()
         };
         assert!(told(&headers("evil.com", None)).starts_with("the request is for the host \"evil.com\", and only"));
         assert!(told(&HeaderMap::new()).starts_with("the request has no readable Host header"));
         assert!(
             closed
-                .check(true, &headers("127.0.0.1:4566", Some("http://evil.example")))
+                .check(true, None, &headers("127.0.0.1:4566", Some("http://evil.example")))
                 .is_err()
         );
-        assert!(closed.check(true, &headers("127.0.0.1:4566", Some("null"))).is_err());
-        assert!(closed.check(true, &HeaderMap::new()).is_err());
-        assert!(closed.check(false, &headers("store.internal:4566", None)).is_ok());
+        assert!(
+            closed
+                .check(true, None, &headers("127.0.0.1:4566", Some("null")))
+                .is_err()
+        );
+        assert!(closed.check(true, None, &HeaderMap::new()).is_err());
+        let (good, bad) = ("localhost:4566".parse().unwrap(), "evil.example:4566".parse().unwrap());
+        assert!(closed.check(true, Some(&good), &HeaderMap::new()).is_ok());
+        assert!(closed.check(true, Some(&bad), &HeaderMap::new()).is_err());
+        assert!(
+            closed
+                .check(true, Some(&bad), &headers("localhost:4566", None))
+                .is_err()
+        );
+        assert!(closed.check(true, Some(&good), &headers("evil.example", None)).is_err());
+        assert!(closed.check(false, None, &headers("store.internal:4566", None)).is_ok());
         assert!(
             Guard { any_host: true }
-                .check(true, &headers("store.internal:4566", None))
+                .check(true, None, &headers("store.internal:4566", None))
                 .is_ok()
         );
     }

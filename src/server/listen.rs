@@ -1,25 +1,58 @@
-//! The port: at most so many connections, none of which may dawdle over its headers.
+//! The port: HTTP/1.1 and HTTP/2, plain or under TLS, at most so many connections, none of which may dawdle.
+//!
+//! ```text
+//!   accept ─┬─ plain ── first bytes are HTTP/2's preface? ──┬─ HTTP/2 ── closed when idle for a minute
+//!           └─ TLS ──── ALPN says h2? ──────────────────────┴─ HTTP/1.1 ── closed without a header for a minute
+//! ```
+//! Every connection is a task of one set: when the server stops, each is told to finish what it answers, and what has not
+//! finished in time is cut off, so that nothing outlives the listener.
+//!
+//! File map: `protocol` finds out which HTTP is spoken, `activity` counts what is being answered, `tls` reads certificates.
+
+mod activity;
+mod protocol;
+pub(super) mod tls;
 
 use super::ServerError;
+use activity::Activity;
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use protocol::Protocol;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
-/// How long a connection may be without a complete request header, also between two requests.
+/// How long a connection may be without a complete request header, also between two requests; a TLS handshake, and an
+/// HTTP/2 connection on which nothing is asked, have as long.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// The greatest header of a request, in bytes.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Requests at a time on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 256;
+/// Requests that a client may have opened and reset again before they were looked at; a client that does more of it only
+/// wants to keep the server busy ("rapid reset", CVE-2023-44487).
+const RESETS_PENDING_MAX: usize = 32;
+/// Resets that the server itself may have to send because of a client's errors.
+const RESETS_LOCAL_MAX: usize = 256;
+/// Bytes of one request that an HTTP/2 client may send ahead of what was read.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// The same for a whole connection.
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes of one answer that wait in memory for an HTTP/2 client.
+const SEND_BUFFER_BYTES: usize = 256 << 10;
+/// How often an HTTP/2 client is asked whether it is there still, and how long it may take to answer.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long requests in progress may take when the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long answers may take to be written after that. Connections on which nothing was asked yet do not close by
@@ -49,12 +82,12 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Begins to answer.
-    pub(super) fn serve(socket: TcpListener, routes: Router, connections_max: usize) -> Self {
+    /// Begins to answer; under TLS when there is an acceptor.
+    pub(super) fn serve(socket: TcpListener, routes: Router, connections_max: usize, tls: Option<TlsAcceptor>) -> Self {
         let (stop, stopped) = oneshot::channel();
         Self {
             stop,
-            task: tokio::spawn(accept(socket, routes, connections_max, stopped)),
+            task: tokio::spawn(accept(socket, routes, connections_max, tls, stopped)),
         }
     }
 
@@ -65,7 +98,13 @@ impl Listener {
     }
 }
 
-async fn accept(socket: TcpListener, routes: Router, connections_max: usize, mut stopped: oneshot::Receiver<()>) {
+async fn accept(
+    socket: TcpListener,
+    routes: Router,
+    connections_max: usize,
+    tls: Option<TlsAcceptor>,
+    mut stopped: oneshot::Receiver<()>,
+) {
     let room = Arc::new(Semaphore::new(connections_max));
     let (in_progress, mut progress) = watch::channel(0usize);
     let routes = routes.layer(from_fn(move |request: Request, next: Next| {
@@ -76,12 +115,10 @@ async fn accept(socket: TcpListener, routes: Router, connections_max: usize, mut
             response
         }
     }));
-    let graceful = GracefulShutdown::new();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(HEADER_BYTES_MAX);
+    let stopping = watch::Sender::new(false);
+    let mut connections = JoinSet::new();
     loop {
+        while connections.try_join_next().is_some() {}
         // No connection is taken that could not be answered; the system holds it until there is room.
         let next = async {
             let permit = Arc::clone(&room).acquire_owned().await;
@@ -101,19 +138,111 @@ async fn accept(socket: TcpListener, routes: Router, connections_max: usize, mut
             }
         };
         let _ = stream.set_nodelay(true);
-        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes.clone()));
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "a connection ended early");
-            }
-            drop(permit);
-        });
+        let connection = Connection {
+            routes: routes.clone(),
+            stopping: stopping.subscribe(),
+            _permit: permit.ok(),
+        };
+        connections.spawn(connection.run(stream, tls.clone()));
     }
     drop(socket);
-    let shutdown = graceful.shutdown();
-    let _ = tokio::time::timeout(DRAIN_TIMEOUT, progress.wait_for(|&requests| requests == 0)).await;
-    let _ = tokio::time::timeout(FLUSH_TIMEOUT, shutdown).await;
+    stopping.send_replace(true);
+    let _ = timeout(DRAIN_TIMEOUT, progress.wait_for(|&requests| requests == 0)).await;
+    let all = async { while connections.join_next().await.is_some() {} };
+    let _ = timeout(FLUSH_TIMEOUT, all).await;
+    connections.shutdown().await;
+}
+
+/// One connection.
+struct Connection {
+    routes: Router,
+    stopping: watch::Receiver<bool>,
+    /// Given back when it is closed.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+        let opened = timeout(HEADER_TIMEOUT, async {
+            Ok::<_, std::io::Error>(match tls {
+                Some(acceptor) => {
+                    let stream = acceptor.accept(stream).await?;
+                    let protocol = Protocol::of_alpn(stream.get_ref().1.alpn_protocol());
+                    Opened::Tls(protocol, Box::new(stream))
+                }
+                None => {
+                    let (protocol, stream) = protocol::detect(stream).await?;
+                    Opened::Plain(protocol, stream)
+                }
+            })
+        });
+        let error = match opened.await {
+            Ok(Ok(Opened::Tls(protocol, stream))) => self.serve(protocol, stream).await.err(),
+            Ok(Ok(Opened::Plain(protocol, stream))) => self.serve(protocol, stream).await.err(),
+            Ok(Err(error)) => Some(error.into()),
+            Err(_) => Some("nothing was asked in time".into()),
+        };
+        if let Some(error) = error {
+            tracing::debug!(%error, "a connection ended early");
+        }
+    }
+
+    async fn serve(
+        self,
+        protocol: Protocol,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let activity = Activity::new();
+        let service = activity.service(self.routes);
+        let io = TokioIo::new(stream);
+        let mut stopping = self.stopping;
+        match protocol {
+            Protocol::Http1 => {
+                let mut http = http1::Builder::new();
+                http.timer(TokioTimer::new())
+                    .header_read_timeout(HEADER_TIMEOUT)
+                    .max_buf_size(HEADER_BYTES_MAX);
+                let mut connection = pin!(http.serve_connection(io, service));
+                tokio::select! {
+                    result = connection.as_mut() => return result.map_err(Into::into),
+                    _ = stopping.wait_for(|stopping| *stopping) => {}
+                }
+                connection.as_mut().graceful_shutdown();
+                Ok(connection.await?)
+            }
+            Protocol::Http2 => {
+                let mut http = http2::Builder::new(TokioExecutor::new());
+                http.timer(TokioTimer::new())
+                    .max_concurrent_streams(STREAMS_MAX)
+                    .max_header_list_size(HEADER_BYTES_MAX as u32)
+                    .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
+                    .max_local_error_reset_streams(RESETS_LOCAL_MAX)
+                    .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                    .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                    .max_send_buf_size(SEND_BUFFER_BYTES)
+                    .keep_alive_interval(PING_INTERVAL)
+                    .keep_alive_timeout(PING_INTERVAL);
+                let mut connection = pin!(http.serve_connection(io, service));
+                tokio::select! {
+                    result = connection.as_mut() => return result.map_err(Into::into),
+                    _ = stopping.wait_for(|stopping| *stopping) => {}
+                    () = activity.idle_for(HEADER_TIMEOUT) => {}
+                }
+                connection.as_mut().graceful_shutdown();
+                // A client that does not want to close is not waited for, unless it is being answered.
+                tokio::select! {
+                    result = connection.as_mut() => Ok(result?),
+                    () = activity.idle_for(DRAIN_TIMEOUT) => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// A connection whose protocol is known.
+enum Opened {
+    Tls(Protocol, Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    Plain(Protocol, protocol::Detected),
 }
 
 /// Counts a request until it is answered, or its client has gone away.

@@ -22,6 +22,7 @@ use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
 use tidemill_engine::metrics::OperatorCounts;
+use tidemill_shards::kinesis::KinesisApi;
 
 const TEXT_FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -46,8 +47,8 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// Makes the metrics of a server with these jobs.
-    pub(super) fn new(supervisor: Supervisor) -> Self {
+    /// Makes the metrics of a server with these jobs and this API.
+    pub(super) fn new(supervisor: Supervisor, kinesis: KinesisApi) -> Self {
         let mut registry = Registry::with_prefix("tidemill");
         let requests = Family::<RequestLabels, Counter>::default();
         registry.register(
@@ -58,6 +59,7 @@ impl Metrics {
         let submissions = Family::<SubmissionLabels, Counter>::default();
         registry.register("job_submissions", "Jobs submitted, by outcome", submissions.clone());
         registry.register_collector(Box::new(Jobs(supervisor)));
+        registry.register_collector(Box::new(Subscriptions(kinesis)));
         Self {
             registry,
             requests,
@@ -119,6 +121,19 @@ struct Jobs(Supervisor);
 impl fmt::Debug for Jobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Jobs")
+    }
+}
+
+/// Who is subscribed to shards, at the moment somebody asks.
+#[derive(Debug)]
+struct Subscriptions(KinesisApi);
+
+impl Collector for Subscriptions {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let help = "Open subscriptions to shards (SubscribeToShard)";
+        let gauge = encoder.encode_descriptor("kinesis_subscriptions", help, None, MetricType::Gauge)?;
+        let count = i64::try_from(self.0.subscriptions()).unwrap_or(i64::MAX);
+        ConstGauge::new(count).encode(gauge)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a server is told.
 
 use super::ServerError;
+use super::listen::tls::TlsFiles;
 use crate::jobs::decide::RestartPolicy;
 use crate::logging::LogFormat;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,6 +22,8 @@ pub(crate) struct ServerOptions {
     pub(crate) data_directory: PathBuf,
     /// The address to listen on.
     pub(crate) listen: SocketAddr,
+    /// Speak TLS with this certificate; `None`: speak plainly.
+    pub(crate) tls: Option<TlsFiles>,
     /// Listen on addresses that others can reach, without authentication.
     pub(crate) insecure_listen_anywhere: bool,
     /// Where checkpoints are kept; `None` for the data directory.
@@ -47,6 +50,7 @@ impl ServerOptions {
         Self {
             data_directory,
             listen: LISTEN_DEFAULT,
+            tls: None,
             insecure_listen_anywhere: false,
             checkpoint_url: None,
             checkpoints_retained: 3,

@@ -8,13 +8,7 @@ from botocore.session import Session
 
 MODEL = Session().get_service_model("kinesis")
 # Later releases; they must say so.
-MISSING = {name for name in MODEL.operation_names if "Queue" in name or "Channel" in name} | {
-    "DeregisterStreamConsumer",
-    "DescribeStreamConsumer",
-    "ListStreamConsumers",
-    "RegisterStreamConsumer",
-    "SubscribeToShard",
-}
+MISSING = {name for name in MODEL.operation_names if "Queue" in name or "Channel" in name}
 OPERATIONS = sorted(set(MODEL.operation_names) - MISSING)
 # botocore makes the endpoint of these, and refuses another type itself, validation or not.
 OF_ENDPOINT = {"StreamARN", "ResourceARN", "ConsumerARN", "StreamId"}
@@ -153,9 +147,6 @@ def test_members_of_another_type(unchecked, operation):
 
 @pytest.mark.parametrize("operation", sorted(MISSING))
 def test_operations_of_later_releases_say_so(unchecked, operation):
-    if operation == "SubscribeToShard":
-        name, message = error(unchecked, operation, ConsumerARN="x", ShardId="x", StartingPosition={"Type": "LATEST"})
-    else:
-        name, message = error(unchecked, operation)
+    name, message = error(unchecked, operation)
     assert name == "UnsupportedOperationException"
     assert operation in message

@@ -15,4 +15,5 @@ mod e2e {
     mod stops;
     mod stream;
     mod stream_refusals;
+    mod subscribe;
 }

@@ -262,6 +262,30 @@ pub enum StoreError {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+    /// The stream has a consumer of this name.
+    #[error("stream {stream} has a consumer {consumer} already: choose another name, or deregister it first")]
+    ConsumerExists {
+        /// The stream.
+        stream: StreamName,
+        /// The name.
+        consumer: String,
+    },
+    /// The stream has no such consumer.
+    #[error("stream {stream} has no consumer {consumer}: register it first, or check the name")]
+    ConsumerNotFound {
+        /// The stream.
+        stream: StreamName,
+        /// The name.
+        consumer: String,
+    },
+    /// The stream has as many consumers as it can.
+    #[error("stream {stream} has {limit} consumers, the limit: deregister one first")]
+    ConsumerLimit {
+        /// The stream.
+        stream: StreamName,
+        /// The limit.
+        limit: usize,
+    },
 }
 
 impl StoreError {
@@ -283,11 +307,15 @@ impl StoreError {
             | Self::ForeignPosition { .. }
             | Self::ShardLimit { .. }
             | Self::Limit(_)
+            | Self::ConsumerNotFound { .. }
+            | Self::ConsumerLimit { .. }
             | Self::ShardClosed { .. }
             | Self::NotAdjacent { .. }
             | Self::SplitPoint { .. }
             | Self::StagedMismatch { .. } => ErrorKind::User,
-            Self::StreamExists(_) | Self::StreamBusy { .. } | Self::Locked { .. } => ErrorKind::Conflict,
+            Self::StreamExists(_) | Self::StreamBusy { .. } | Self::ConsumerExists { .. } | Self::Locked { .. } => {
+                ErrorKind::Conflict
+            }
             Self::StaleCheckpoint { .. }
             | Self::StaleGeneration { .. }
             | Self::RetiredLineage { .. }

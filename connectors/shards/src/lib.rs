@@ -25,6 +25,7 @@
 //! | `access` | [`ShardAccess`] and its requests and answers, for whoever reads and writes shards |
 //! | `store` | [`ShardStore`] |
 //! | `stream`, `ids`, `sequence`, `hashkey` | streams, shards and their numbers |
+//! | `consumers` | registered consumers of streams |
 //! | `log` | files, frames, writer, recovery |
 //! | `state`, `publications`, `account` | metadata as a state machine |
 //! | `update`, `reshard`, `lifecycle` | changes of a stream: pure decisions |
@@ -38,6 +39,7 @@
 
 mod access;
 mod account;
+mod consumers;
 pub mod env;
 mod error;
 mod hashkey;
@@ -62,6 +64,7 @@ pub use access::{
     ReadBatch, ReadFrom, ReadLimits, Record, ShardAccess, ShardRef, SharedAccess, StageRequest, StagedExtent,
     StagedRef,
 };
+pub use consumers::{ConsumerMeta, ConsumerStatus, ConsumerUpdate};
 pub use error::{Corruption, ErrorKind, StoreError};
 pub use hashkey::{HashKey, HashRange};
 pub use ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};

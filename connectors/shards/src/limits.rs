@@ -95,8 +95,31 @@ pub const ITERATOR_CHARS_MAX: usize = 512;
 pub const VALIDATION_ERRORS_MAX: usize = 10;
 /// Bytes of a request's body: 10 MiB of data in base64 with room for keys and names.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
+/// Consumers of a stream.
+pub const CONSUMERS_MAX: usize = 20;
+/// Consumers of a stream that are being created.
+pub const CONSUMERS_CREATING_MAX: usize = 5;
+/// Consumers of one ListStreamConsumers, unless the request names a limit.
+pub const LIST_CONSUMERS: usize = 100;
+/// Subscriptions to shards at a time.
+pub const SUBSCRIPTIONS_MAX: usize = 16 << 10;
+/// Bytes of data and keys in one event of a subscription; one record is sent even when it is larger.
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
+/// Records of one event of a subscription.
+pub const EVENT_RECORDS_MAX: usize = 10_000;
+/// Seconds after which a subscription ends.
+pub const SUBSCRIPTION_LIFE_S: u64 = 300;
+/// Seconds after which a subscription says that there is nothing new.
+pub const SUBSCRIPTION_HEARTBEAT_S: u64 = 5;
+/// Seconds in which a consumer cannot subscribe to the same shard again.
+pub const SUBSCRIPTION_AGAIN_S: u64 = 5;
 /// Tags of a stream.
 pub const TAGS_MAX: usize = 50;
+/// Items of a list, and entries of a map, that a decoder keeps: more than any operation allows, so that the check of the
+/// list's length still fails. The rest is read over.
+pub const LIST_ITEMS_KEPT: usize = 1_024;
+/// Lists and maps in each other, and tags before a value, in a CBOR body.
+pub const CBOR_DEPTH_MAX: usize = 128;
 /// Characters of a tag's key.
 pub const TAG_KEY_CHARS_MAX: usize = 128;
 /// Characters of a tag's value.

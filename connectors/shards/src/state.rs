@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::account::AccountSettings;
+use crate::consumers::ConsumerMeta;
 use crate::ids::{SegmentNumber, ShardKey, StreamName, Uuid};
 use crate::publications::{self, Publication};
 use crate::stream::{ShardMeta, StreamMeta};
@@ -95,6 +96,10 @@ pub(crate) enum Control {
     },
     /// A job is gone for good.
     JobForgotten { job: String },
+    /// A consumer of a stream was registered or changed.
+    Consumer { stream: Uuid, consumer: ConsumerMeta },
+    /// A consumer of a stream is gone.
+    ConsumerGone { stream: Uuid, name: String },
 }
 
 /// Where the segment before a snapshot ends.
@@ -121,6 +126,9 @@ pub(crate) struct State {
     #[serde(with = "sorted")]
     pub(crate) shards: HashMap<ShardKey, ShardState>,
     pub(crate) publications: BTreeMap<String, BTreeMap<String, Publication>>,
+    /// Consumers by stream and name.
+    #[serde(default)]
+    pub(crate) consumers: BTreeMap<Uuid, BTreeMap<String, ConsumerMeta>>,
     /// Job -> lineages of its checkpoints that are over.
     #[serde(default)]
     pub(crate) retired: BTreeMap<String, Vec<Uuid>>,
@@ -141,6 +149,7 @@ impl State {
             streams: BTreeMap::new(),
             shards: HashMap::new(),
             publications: BTreeMap::new(),
+            consumers: BTreeMap::new(),
             retired: BTreeMap::new(),
             account: AccountSettings::default(),
             before: None,
@@ -192,6 +201,7 @@ impl State {
                     for shard in &meta.shards {
                         self.shards.remove(&shard.key);
                     }
+                    self.consumers.remove(id);
                 }
             }
             Control::Published {
@@ -218,6 +228,21 @@ impl State {
             Control::JobForgotten { job } => {
                 self.publications.remove(job);
                 self.retired.remove(job);
+            }
+            Control::Consumer { stream, consumer } => {
+                // Also when the stream was deleted later in the log and a snapshot knows it already.
+                if self.streams.values().any(|meta| meta.id == *stream) {
+                    let consumers = self.consumers.entry(*stream).or_default();
+                    consumers.insert(consumer.name.clone(), consumer.clone());
+                }
+            }
+            Control::ConsumerGone { stream, name } => {
+                if let Some(consumers) = self.consumers.get_mut(stream) {
+                    consumers.remove(name);
+                    if consumers.is_empty() {
+                        self.consumers.remove(stream);
+                    }
+                }
             }
         }
     }
@@ -316,6 +341,17 @@ mod tests {
         }
     }
 
+    fn consumer(name: &str) -> ConsumerMeta {
+        ConsumerMeta {
+            name: name.to_owned(),
+            arn: String::new(),
+            created_ms: 7,
+            deleted_ms: None,
+            tags: vec![("k".to_owned(), "v".to_owned())],
+            policy: None,
+        }
+    }
+
     #[test]
     fn changes_applied_twice_are_applied_once() {
         let mut state = State::new(Uuid([0; 16]), [0; 32]);
@@ -349,6 +385,22 @@ mod tests {
                 counter_skip: 10,
             },
             Control::StreamCreated(stream("b", 2)),
+            Control::Consumer {
+                stream: Uuid([1; 16]),
+                consumer: consumer("c"),
+            },
+            Control::Consumer {
+                stream: Uuid([1; 16]),
+                consumer: consumer("d"),
+            },
+            Control::ConsumerGone {
+                stream: Uuid([1; 16]),
+                name: "d".to_owned(),
+            },
+            Control::Consumer {
+                stream: Uuid([2; 16]),
+                consumer: consumer("c"),
+            },
             split(&stream("a", 1), 3),
             Control::StreamChanged {
                 name: StreamName::new("b").unwrap(),
@@ -379,6 +431,13 @@ mod tests {
                 closed: true,
             }
         );
+        // Those of the deleted stream went with it.
+        let consumers: Vec<_> = state
+            .consumers
+            .iter()
+            .map(|(stream, all)| (stream.0[0], all.len()))
+            .collect();
+        assert_eq!(consumers, [(1, 1)]);
         let child = ShardState {
             next: 1,
             arrival_ms: 20,

@@ -8,7 +8,9 @@
 //! | `sink.rs` | stage and publish |
 //! | `restage.rs` | staged records of shards that were closed before their publish |
 //! | `read.rs` | from a starting point to extents |
+//! | `consumers.rs` | registered consumers |
 
+mod consumers;
 mod control;
 mod options;
 mod put;

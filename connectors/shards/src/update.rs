@@ -13,8 +13,8 @@ use crate::limits;
 use crate::reshard::{Reshard, ShardChange};
 use crate::stream::{RecordDistribution, ShardMeta, ShardMetric, StreamMeta, StreamMode};
 
-use checks::{check_count, check_key_id, check_policy};
-pub(crate) use checks::{check_record_kib, check_retention, check_tags, check_warm_throughput};
+use checks::{check_count, check_key_id};
+pub(crate) use checks::{check_policy, check_record_kib, check_retention, check_tags, check_warm_throughput};
 
 /// A change of a stream. Each takes effect as a whole or not at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,6 +217,18 @@ fn takes_time(update: &StreamUpdate) -> bool {
     )
 }
 
+/// Adds tags to those that are there, or gives them a new value; they stay in the order of their keys.
+pub(crate) fn add_tags(tags: &mut Vec<(String, String)>, more: &[(String, String)]) -> Result<(), StoreError> {
+    for (key, value) in more {
+        match tags.iter_mut().find(|(known, _)| known == key) {
+            Some((_, known)) => known.clone_from(value),
+            None => tags.push((key.clone(), value.clone())),
+        }
+    }
+    tags.sort();
+    check_tags(tags)
+}
+
 fn reshard(
     meta: &StreamMeta,
     circumstances: &Circumstances<'_>,
@@ -304,14 +316,7 @@ fn attributes(meta: &mut StreamMeta, update: &StreamUpdate) -> Result<(), StoreE
         }
         StreamUpdate::Distribution(distribution) => meta.distribution = *distribution,
         StreamUpdate::AddTags(tags) => {
-            for (key, value) in tags {
-                match meta.tags.iter_mut().find(|(known, _)| known == key) {
-                    Some((_, known)) => known.clone_from(value),
-                    None => meta.tags.push((key.clone(), value.clone())),
-                }
-            }
-            meta.tags.sort();
-            check_tags(&meta.tags)?;
+            add_tags(&mut meta.tags, tags)?;
         }
         StreamUpdate::RemoveTags(keys) => meta.tags.retain(|(key, _)| !keys.contains(key)),
         StreamUpdate::Policy(policy) => {

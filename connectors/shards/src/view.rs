@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hashbrown::HashMap;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::access::DurablePosition;
 use crate::account::AccountSettings;
+use crate::consumers::{ConsumerMeta, ConsumerView};
 use crate::error::StoreError;
 use crate::hashkey::HashKey;
 use crate::ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};
@@ -23,6 +24,8 @@ pub(crate) struct ShardView {
     pub(crate) meta: ShardMeta,
     /// Stays when the description changes.
     pub(crate) index: Arc<RwLock<ShardIndex>>,
+    /// Wakes who waits for this shard alone: it has new records, was closed or is gone. Stays like the index.
+    pub(crate) changed: Arc<Notify>,
 }
 
 impl ShardView {
@@ -74,19 +77,28 @@ impl Routes {
 }
 
 impl StreamView {
-    fn new(meta: StreamMeta, mut index: impl FnMut(ShardKey) -> Arc<RwLock<ShardIndex>>) -> Self {
+    fn new(meta: StreamMeta, mut parts: impl FnMut(ShardKey) -> (Arc<RwLock<ShardIndex>>, Arc<Notify>)) -> Self {
         let shards = meta
             .shards
             .iter()
             .map(|shard| {
+                let (index, changed) = parts(shard.key);
                 Arc::new(ShardView {
                     meta: shard.clone(),
-                    index: index(shard.key),
+                    index,
+                    changed,
                 })
             })
             .collect();
         let routes = Routes::new(&meta);
         Self { meta, shards, routes }
+    }
+
+    /// Wakes who waits for any of its shards.
+    fn wake(&self) {
+        for shard in &self.shards {
+            shard.changed.notify_waiters();
+        }
     }
 
     pub(crate) fn shard(&self, id: ShardId) -> Result<&Arc<ShardView>, StoreError> {
@@ -118,6 +130,7 @@ pub(crate) enum Effect {
     StreamDeleted(StreamName),
     AccountChanged(AccountSettings),
     SegmentStarted(SegmentNumber, Uuid),
+    Consumers(Uuid, Vec<ConsumerMeta>),
 }
 
 /// Streams, index and durable position.
@@ -126,6 +139,7 @@ pub(crate) struct View {
     streams: RwLock<BTreeMap<StreamName, Arc<StreamView>>>,
     shards: RwLock<HashMap<ShardKey, (Arc<ShardView>, StreamName)>>,
     segments: RwLock<HashMap<SegmentNumber, Uuid>>,
+    consumers: ConsumerView,
     account: RwLock<AccountSettings>,
     durable: watch::Sender<DurablePosition>,
     failure: OnceLock<StoreError>,
@@ -141,13 +155,18 @@ impl View {
             streams: RwLock::default(),
             shards: RwLock::default(),
             segments: RwLock::new(segments.into_iter().collect()),
+            consumers: ConsumerView::default(),
             account: RwLock::new(state.account),
             durable: watch::Sender::new(DurablePosition(0)),
             failure: OnceLock::new(),
         };
+        for (stream, consumers) in &state.consumers {
+            view.consumers.set(*stream, consumers.values().cloned().collect());
+        }
         for meta in state.streams.values() {
             view.add_stream(StreamView::new(meta.clone(), |key| {
-                Arc::new(RwLock::new(index.remove(&key).unwrap_or_default()))
+                let index = index.remove(&key).unwrap_or_default();
+                (Arc::new(RwLock::new(index)), Arc::default())
             }));
         }
         view
@@ -171,7 +190,7 @@ impl View {
                     self.push_records(&mut records);
                     match other {
                         Effect::StreamCreated(meta) => {
-                            self.add_stream(StreamView::new(meta, |_| Arc::default()));
+                            self.add_stream(StreamView::new(meta, |_| Default::default()));
                         }
                         Effect::StreamChanged(meta) => self.change_stream(*meta),
                         Effect::AccountChanged(settings) => *write(&self.account) = settings,
@@ -181,10 +200,19 @@ impl View {
                                 for shard in &stream.shards {
                                     shards.remove(&shard.meta.key);
                                 }
+                                drop(shards);
+                                self.consumers.set(stream.meta.id, Vec::new());
+                                stream.wake();
                             }
                         }
                         Effect::SegmentStarted(number, uuid) => {
                             write(&self.segments).insert(number, uuid);
+                        }
+                        Effect::Consumers(id, consumers) => {
+                            self.consumers.set(id, consumers);
+                            if let Some(stream) = self.streams().iter().find(|stream| stream.meta.id == id) {
+                                stream.wake();
+                            }
                         }
                         Effect::Records(..) => {}
                     }
@@ -201,7 +229,8 @@ impl View {
         let Ok(old) = self.stream(&meta.name) else { return };
         let stream = StreamView::new(meta, |key| {
             old.shard_by_key(key)
-                .map_or_else(Arc::default, |shard| shard.index.clone())
+                .map(|shard| (shard.index.clone(), shard.changed.clone()))
+                .unwrap_or_default()
         });
         let mut shards = write(&self.shards);
         for forgotten in old
@@ -213,6 +242,7 @@ impl View {
         }
         drop(shards);
         self.add_stream(stream);
+        old.wake();
     }
 
     fn push_records(&self, records: &mut Vec<(ShardKey, IndexEntry)>) {
@@ -223,6 +253,7 @@ impl View {
         for (shard, entry) in records.drain(..) {
             if let Some((shard, _)) = shards.get(&shard) {
                 write(&shard.index).push(entry);
+                shard.changed.notify_waiters();
             }
         }
     }
@@ -241,6 +272,11 @@ impl View {
     /// The stream that a shard belongs to.
     pub(crate) fn stream_of(&self, shard: ShardKey) -> Option<StreamName> {
         read(&self.shards).get(&shard).map(|(_, stream)| stream.clone())
+    }
+
+    /// The consumers of all streams.
+    pub(crate) fn consumers(&self) -> &ConsumerView {
+        &self.consumers
     }
 
     /// A shard, whatever stream it belongs to.
@@ -275,6 +311,6 @@ pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

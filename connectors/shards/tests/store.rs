@@ -13,10 +13,17 @@
 //! | `sinks` | stage, publish, replay, fence |
 //! | `kill` | a child process killed with SIGKILL under load |
 //! | `kinesis` | the API as a client sees it |
+//! | `cbor` | the same in CBOR |
+//! | `consumers` | registered consumers: states, limits, restart |
+//! | `subscribe` | SubscribeToShard: what is sent, and how it ends |
 //! | `files` | real files: second owner, reader beside the owner, many putters |
 
 #[path = "store/basics.rs"]
 mod basics;
+#[path = "store/cbor.rs"]
+mod cbor;
+#[path = "store/consumers.rs"]
+mod consumers;
 #[path = "store/control.rs"]
 mod control;
 #[path = "store/crash.rs"]
@@ -37,5 +44,7 @@ mod model;
 mod reshard;
 #[path = "store/sinks.rs"]
 mod sinks;
+#[path = "store/subscribe.rs"]
+mod subscribe;
 #[path = "store/support.rs"]
 mod support;

@@ -1,5 +1,6 @@
 //! Errors of the API: names, statuses, bodies. The one place that maps [`StoreError`] to them.
 
+use super::item::Fields;
 use crate::error::{ErrorKind, StoreError};
 
 /// An error as the service answers it.
@@ -79,14 +80,6 @@ impl ApiError {
         Self::new("UnsupportedOperationException", message)
     }
 
-    /// Adds the full stop that the service has in some messages.
-    pub(crate) fn with_full_stop(mut self) -> Self {
-        if let Some(message) = &mut self.message {
-            message.push('.');
-        }
-        self
-    }
-
     pub(crate) fn status(&self) -> u16 {
         self.status
     }
@@ -95,20 +88,21 @@ impl ApiError {
         self.name
     }
 
-    /// The body in JSON.
-    pub(crate) fn body(&self) -> Vec<u8> {
-        let mut body = serde_json::Map::new();
-        body.insert("__type".to_owned(), self.name.into());
-        if let Some(message) = &self.message {
-            // The service spells it so for this one error.
-            let key = if self.name == "SerializationException" {
-                "Message"
-            } else {
-                "message"
-            };
-            body.insert(key.to_owned(), message.as_str().into());
-        }
-        serde_json::Value::Object(body).to_string().into_bytes()
+    pub(crate) fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+
+    /// What the body of the answer says.
+    pub(crate) fn fields(&self) -> Fields {
+        // The service spells it so for this one error.
+        let key = if self.name == "SerializationException" {
+            "Message"
+        } else {
+            "message"
+        };
+        Fields::new()
+            .with("__type", self.name)
+            .with_some(key, self.message.as_deref())
     }
 
     /// The error for a request of `account`.
@@ -122,6 +116,16 @@ impl ApiError {
             }
             StoreError::ShardNotFound { stream, shard } => Self::not_found(format!(
                 "Could not find shard {shard} in stream {stream} under account {account}."
+            )),
+            StoreError::ConsumerExists { stream, consumer } => Self::in_use(format!(
+                "Consumer {consumer} under stream {stream} already exists for account {account}."
+            )),
+            StoreError::ConsumerNotFound { stream, consumer } => Self::not_found(format!(
+                "Consumer {consumer} under stream {stream} not found for account {account}."
+            )),
+            StoreError::ConsumerLimit { stream, limit } => Self::limit(format!(
+                "Stream {stream} under account {account} has {limit} registered consumers, which is the limit, or that \
+                 many are being created."
             )),
             StoreError::StreamBusy { stream, status } => Self::in_use(format!(
                 "Stream {stream} under account {account} not ACTIVE, instead in state {status}"

@@ -1,9 +1,6 @@
 //! Typed values of requests and answers, whatever the codec.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +16,26 @@ pub(crate) enum Item {
     Structure(Fields),
     /// Entries of a map whose keys the caller chose.
     Map(Vec<(String, Item)>),
+}
+
+impl Item {
+    /// About the bytes that it takes in a body, so that its buffer need not grow often.
+    pub(crate) fn encoded_bytes_guess(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len() + 4,
+            Self::Integer(_) | Self::Flag(_) | Self::Time(_) => 12,
+            Self::Blob(bytes) => bytes.len().div_ceil(3) * 4 + 4,
+            Self::List(items) => 2 + items.iter().map(|item| item.encoded_bytes_guess() + 1).sum::<usize>(),
+            Self::Structure(Fields(fields)) => {
+                let field = |(name, item): &(&'static str, Self)| name.len() + 4 + item.encoded_bytes_guess();
+                2 + fields.iter().map(field).sum::<usize>()
+            }
+            Self::Map(entries) => {
+                let entry = |(name, item): &(String, Self)| name.len() + 4 + item.encoded_bytes_guess();
+                2 + entries.iter().map(entry).sum::<usize>()
+            }
+        }
+    }
 }
 
 impl From<&str> for Item {
@@ -168,37 +185,5 @@ impl From<bool> for Item {
 impl From<i64> for Item {
     fn from(number: i64) -> Self {
         Self::Integer(number)
-    }
-}
-
-impl Serialize for Item {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Text(text) => serializer.serialize_str(text),
-            Self::Integer(number) => serializer.serialize_i64(*number),
-            Self::Flag(flag) => serializer.serialize_bool(*flag),
-            Self::Time(ms) => serializer.serialize_f64(*ms as f64 / 1000.0),
-            Self::Blob(bytes) => serializer.serialize_str(&STANDARD.encode(bytes)),
-            Self::List(items) => {
-                let mut list = serializer.serialize_seq(Some(items.len()))?;
-                items.iter().try_for_each(|item| list.serialize_element(item))?;
-                list.end()
-            }
-            Self::Structure(fields) => {
-                let mut map = serializer.serialize_map(Some(fields.0.len()))?;
-                fields
-                    .0
-                    .iter()
-                    .try_for_each(|(name, item)| map.serialize_entry(name, item))?;
-                map.end()
-            }
-            Self::Map(entries) => {
-                let mut map = serializer.serialize_map(Some(entries.len()))?;
-                entries
-                    .iter()
-                    .try_for_each(|(name, item)| map.serialize_entry(name, item))?;
-                map.end()
-            }
-        }
     }
 }

@@ -4,33 +4,41 @@
 mod account_settings;
 mod create_stream;
 mod delete_stream;
+mod deregister_stream_consumer;
 mod describe_limits;
 mod describe_stream;
+mod describe_stream_consumer;
 mod describe_stream_summary;
 mod enhanced_monitoring;
-mod get_records;
+pub(super) mod get_records;
 mod get_shard_iterator;
 mod list_shards;
+mod list_stream_consumers;
 mod list_streams;
 mod merge_shards;
 mod put_record;
 mod put_records;
+mod register_stream_consumer;
 mod resource;
 mod retention_period;
 mod split_shard;
 mod stream_encryption;
 mod stream_tags;
+pub(super) mod subscribe_to_shard;
 mod update_max_record_size;
 mod update_shard_count;
 mod update_stream_mode;
 mod update_stream_record_distribution_strategy;
 mod update_stream_warm_throughput;
 
+use bytes::Bytes;
+
+use super::codec::Codec;
 use super::error::ApiError;
 use super::item::{Fields, Item};
 use super::shape::Field;
 use super::stream_ref::Stream;
-use super::{decode, validate};
+use super::validate;
 use crate::error::StoreError;
 use crate::ids::ShardId;
 use crate::store::ShardStore;
@@ -38,25 +46,20 @@ use crate::stream::{RecordDistribution, ShardMeta, ShardMetric, StreamMeta, Stre
 use crate::update::{StreamUpdate, StreamUpdated};
 
 /// Operations that the service has and this release has not.
-const NOT_YET: [&str; 22] = [
+const NOT_YET: [&str; 17] = [
     "AcknowledgeDeadLetterQueueRecords",
     "AcknowledgeQueueRecords",
     "CreateChannel",
     "CreateQueue",
     "DeleteChannel",
     "DeleteQueue",
-    "DeregisterStreamConsumer",
     "DescribeChannel",
     "DescribeQueue",
-    "DescribeStreamConsumer",
     "ListChannels",
     "ListQueues",
-    "ListStreamConsumers",
     "ReceiveDeadLetterQueueRecords",
     "ReceiveQueueRecords",
-    "RegisterStreamConsumer",
     "RestoreDeadLetterQueueRecords",
-    "SubscribeToShard",
     "UpdateChannel",
     "UpdateDeadLetterQueueRecordsVisibility",
     "UpdateQueue",
@@ -64,24 +67,30 @@ const NOT_YET: [&str; 22] = [
 ];
 
 /// Decodes, checks and answers a request. `None` is an answer without a body.
-pub(crate) async fn run(store: &ShardStore, operation: &str, body: &[u8]) -> Result<Option<Item>, ApiError> {
-    let request = |shape: &'static [Field]| -> Result<Fields, ApiError> {
-        let fields = decode::request(body, shape)?;
-        validate::request(&fields, shape)?;
-        Ok(fields)
-    };
+pub(crate) async fn run(
+    store: &ShardStore,
+    operation: &str,
+    codec: Codec,
+    body: &Bytes,
+) -> Result<Option<Item>, ApiError> {
+    let request = |shape| request(codec, body, shape);
     if let Some(done) = without_answer(store, operation, &request).await {
         return done.map(|()| None);
     }
     let answer = match operation {
         "DescribeStream" => describe_stream::run(store, &request(describe_stream::SHAPE)?)?,
+        "DescribeStreamConsumer" => describe_stream_consumer::run(store, &request(describe_stream_consumer::SHAPE)?)?,
         "DescribeStreamSummary" => describe_stream_summary::run(store, &request(describe_stream_summary::SHAPE)?)?,
         "GetRecords" => get_records::run(store, request(get_records::SHAPE)?).await?,
         "GetShardIterator" => get_shard_iterator::run(store, request(get_shard_iterator::SHAPE)?).await?,
         "ListShards" => list_shards::run(store, &request(list_shards::SHAPE)?)?,
+        "ListStreamConsumers" => list_stream_consumers::run(store, &request(list_stream_consumers::SHAPE)?)?,
         "ListStreams" => list_streams::run(store, &request(list_streams::SHAPE)?)?,
         "PutRecord" => put_record::run(store, request(put_record::SHAPE)?).await?,
         "PutRecords" => put_records::run(store, request(put_records::SHAPE)?).await?,
+        "RegisterStreamConsumer" => {
+            register_stream_consumer::run(store, request(register_stream_consumer::SHAPE)?).await?
+        }
         "DescribeAccountSettings" => {
             request(account_settings::DESCRIBE)?;
             account_settings::describe(store)
@@ -112,6 +121,13 @@ pub(crate) async fn run(store: &ShardStore, operation: &str, body: &[u8]) -> Res
     Ok(Some(answer.into()))
 }
 
+/// Decodes and checks a request.
+fn request(codec: Codec, body: &Bytes, shape: &'static [Field]) -> Result<Fields, ApiError> {
+    let fields = codec.decode(body, shape)?;
+    validate::request(&fields, shape)?;
+    Ok(fields)
+}
+
 /// Operations whose answer has no body.
 async fn without_answer(
     store: &ShardStore,
@@ -127,6 +143,9 @@ async fn without_answer(
             }
             "DeleteResourcePolicy" => resource::delete_policy(store, request(resource::NAMED)?).await?,
             "DeleteStream" => delete_stream::run(store, request(delete_stream::SHAPE)?).await?,
+            "DeregisterStreamConsumer" => {
+                deregister_stream_consumer::run(store, request(deregister_stream_consumer::SHAPE)?).await?
+            }
             "IncreaseStreamRetentionPeriod" => {
                 retention_period::increase(store, request(retention_period::SHAPE)?).await?
             }
@@ -255,7 +274,7 @@ fn warm_throughput(mibps: u32) -> Fields {
         .with("CurrentMiBps", i64::from(mibps))
 }
 
-fn encryption_type(meta: &StreamMeta) -> &'static str {
+pub(super) fn encryption_type(meta: &StreamMeta) -> &'static str {
     if meta.encryption_key.is_some() { "KMS" } else { "NONE" }
 }
 

@@ -25,6 +25,7 @@ pub(crate) enum Pattern {
     SequenceNumber,
     StreamArn,
     StreamId,
+    ConsumerArn,
     ResourceArn,
 }
 
@@ -37,6 +38,9 @@ impl Pattern {
             Self::SequenceNumber => r"0|([1-9]\d{0,128})",
             Self::StreamArn => r"arn:aws.*:kinesis:.*:\d{12}:stream/\S+",
             Self::StreamId => "[a-z0-9]{20}-[a-z0-9]{3}",
+            Self::ConsumerArn => {
+                r"^(arn):aws.*:kinesis:.*:\d{12}:.*stream\/[a-zA-Z0-9_.-]+\/consumer\/[a-zA-Z0-9_.-]+:[0-9]+"
+            }
             Self::ResourceArn => r"arn:aws.*:kinesis:.*:\d{12}:.*(stream|channel|queue)/\S+",
         }
     }
@@ -53,6 +57,7 @@ impl Pattern {
             Self::HashKey => decimal(39),
             Self::SequenceNumber => decimal(129),
             Self::StreamArn => arn(text).is_some(),
+            Self::ConsumerArn => consumer_arn(text).is_some(),
             Self::ResourceArn => resource(text).is_some_and(|resource| {
                 let named = |kind: &str| {
                     resource.match_indices(kind).any(|(at, _)| {
@@ -90,6 +95,16 @@ pub(crate) fn resource(text: &str) -> Option<&str> {
             .next()
             .is_some_and(|account| account.len() == 12 && account.bytes().all(|c| c.is_ascii_digit()));
     parts.next().filter(|_| sound)
+}
+
+/// The stream's ARN, the consumer's name and the seconds of its creation in the ARN of a consumer.
+pub(crate) fn consumer_arn(text: &str) -> Option<(&str, &str, u64)> {
+    let (stream, consumer) = text.split_once("/consumer/")?;
+    let (name, seconds) = consumer.split_once(':')?;
+    let sound = arn(stream).is_some_and(crate::ids::is_name)
+        && crate::ids::is_name(name)
+        && seconds.bytes().all(|c| c.is_ascii_digit());
+    Some((stream, name, seconds.parse().ok()?)).filter(|_| sound)
 }
 
 /// A field of a request.
@@ -157,6 +172,12 @@ pub(crate) const STREAM_ARN: Field = Field::new("StreamARN", Kind::Text)
 pub(crate) const STREAM_ID: Field = Field::new("StreamId", Kind::Text)
     .pattern(Pattern::StreamId)
     .range(1, 24);
+pub(crate) const CONSUMER_NAME: Field = Field::new("ConsumerName", Kind::Text)
+    .pattern(Pattern::Name)
+    .range(1, 128);
+pub(crate) const CONSUMER_ARN: Field = Field::new("ConsumerARN", Kind::Text)
+    .pattern(Pattern::ConsumerArn)
+    .range(1, 2048);
 pub(crate) const SHARD_ID: Field = Field::new("ShardId", Kind::Text).pattern(Pattern::Name).range(1, 128);
 pub(crate) const EXCLUSIVE_START_SHARD_ID: Field = Field::new("ExclusiveStartShardId", Kind::Text)
     .pattern(Pattern::Name)
@@ -210,6 +231,19 @@ mod tests {
             "arn:aws:kinesis:r:000000000000:stream/",
         ] {
             assert_eq!(arn(bad), None, "{bad}");
+        }
+        let stream = "arn:aws:kinesis:us-east-1:000000000000:stream/a";
+        let consumer = format!("{stream}/consumer/c-1:1700000000");
+        assert_eq!(consumer_arn(&consumer), Some((stream, "c-1", 1_700_000_000)));
+        for bad in [
+            "/consumer/c",
+            "/consumer/c:",
+            "/consumer/c:x",
+            "/consumer/:1",
+            "/b/consumer/c:1",
+            "/consumer/c:1:2",
+        ] {
+            assert_eq!(consumer_arn(&format!("{stream}{bad}")), None, "{bad}");
         }
         for good in [
             "arn:aws:kinesis:r:000000000000:stream/a",

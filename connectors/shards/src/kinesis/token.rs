@@ -33,6 +33,10 @@ pub(crate) enum NextToken {
         after: ShardId,
         filter: ShardFilter,
     },
+    Consumers {
+        stream: Uuid,
+        after: String,
+    },
 }
 
 /// Which shards ListShards lists.

@@ -10,9 +10,11 @@
 //!
 //! | file | |
 //! |---|---|
+//! | `consumers.rs` | consumers are registered and deregistered |
 //! | `metadata.rs` | streams are created, changed and deleted |
 //! | `reroute.rs` | records whose shard was closed while they waited |
 
+mod consumers;
 mod metadata;
 mod reroute;
 
@@ -34,6 +36,7 @@ use super::refusals::{Refusals, lies_within};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::access::{DurablePosition, PublishOutcome, PutEntry, StagedExtent};
 use crate::account::AccountSettings;
+use crate::consumers::{ConsumerChange, ConsumerMeta};
 use crate::env::Environment;
 use crate::error::StoreError;
 use crate::ids::{SegmentNumber, ShardKey, StreamName, Uuid};
@@ -124,6 +127,13 @@ pub(crate) enum Command {
         job: String,
         reply: Reply<()>,
     },
+    Consumer {
+        stream: StreamName,
+        /// Not one that took its name.
+        id: Uuid,
+        change: ConsumerChange,
+        reply: Reply<ConsumerMeta>,
+    },
 }
 
 /// A publish request whose staged frames have been checked.
@@ -153,6 +163,7 @@ impl Command {
             Self::Stage { reply, .. } => drop(reply.send(Err(error))),
             Self::Publish(publish) => drop(publish.reply.send(Err(error))),
             Self::Create { reply, .. } => drop(reply.send(Err(error))),
+            Self::Consumer { reply, .. } => drop(reply.send(Err(error))),
             Self::Update { reply, .. } => drop(reply.send(Err(error))),
             Self::Commit { reply, .. } => drop(reply.send(Err(error))),
             Self::Delete { reply, .. } | Self::Forget { reply, .. } => drop(reply.send(Err(error))),
@@ -166,6 +177,7 @@ enum Answer {
     Stage(Reply<Vec<StagedExtent>>, Result<Vec<StagedExtent>, StoreError>),
     Publish(Reply<Publishing>, Result<Publishing, StoreError>),
     Create(Reply<StreamMeta>, Result<Box<StreamMeta>, StoreError>),
+    Consumer(Reply<ConsumerMeta>, Result<Box<ConsumerMeta>, StoreError>),
     Update(Reply<StreamUpdated>, Result<Box<StreamUpdated>, StoreError>),
     Account(Reply<AccountSettings>, AccountSettings),
     Done(Reply<()>, Result<(), StoreError>),
@@ -185,6 +197,7 @@ impl Answer {
             Self::Stage(reply, outcome) => drop(reply.send(result(outcome, failure))),
             Self::Publish(reply, outcome) => drop(reply.send(result(outcome, failure))),
             Self::Create(reply, outcome) => drop(reply.send(result(outcome.map(|meta| *meta), failure))),
+            Self::Consumer(reply, outcome) => drop(reply.send(result(outcome.map(|meta| *meta), failure))),
             Self::Update(reply, outcome) => drop(reply.send(result(outcome.map(|updated| *updated), failure))),
             Self::Account(reply, settings) => drop(reply.send(result(Ok(settings), failure))),
             Self::Done(reply, outcome) => drop(reply.send(result(outcome, failure))),
@@ -472,6 +485,15 @@ impl Writer {
             Command::Delete { stream, reply } => {
                 let deleted = self.delete(&stream);
                 self.answers.push(Answer::Done(reply, deleted));
+            }
+            Command::Consumer {
+                stream,
+                id,
+                change,
+                reply,
+            } => {
+                let consumer = self.change_consumer(&stream, id, change);
+                self.answers.push(Answer::Consumer(reply, consumer.map(Box::new)));
             }
             Command::Commit { enabled, reply } => {
                 let settings = self.commitment(enabled);

@@ -19,8 +19,8 @@ pub struct StoreOptions {
     pub account: String,
     /// Open shards of all streams together.
     pub shards_max: u32,
-    /// How long clients are told that a stream is CREATING, UPDATING or DELETING, milliseconds, at most an hour. The
-    /// changes themselves take no time; 0, the default, shows none of these states.
+    /// How long clients are told that a stream or a consumer is CREATING, UPDATING or DELETING, milliseconds. 0, the
+    /// default, shows none of these states.
     pub lifecycle_delay_ms: u64,
 }
 

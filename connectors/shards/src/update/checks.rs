@@ -57,7 +57,7 @@ pub(crate) fn check_warm_throughput(mode: StreamMode, mibps: Option<u32>) -> Res
 pub(crate) fn check_tags(tags: &[(String, String)]) -> Result<(), StoreError> {
     if tags.len() > limits::TAGS_MAX {
         return Err(StoreError::Invalid(format!(
-            "{} tags: a stream has at most {}",
+            "{} tags: there can be at most {}",
             tags.len(),
             limits::TAGS_MAX
         )));
@@ -84,7 +84,7 @@ pub(crate) fn check_tags(tags: &[(String, String)]) -> Result<(), StoreError> {
     Ok(())
 }
 
-pub(super) fn check_policy(policy: &str) -> Result<(), StoreError> {
+pub(crate) fn check_policy(policy: &str) -> Result<(), StoreError> {
     let invalid = |text: &str| Err(StoreError::Invalid(format!("the resource policy {text}")));
     if policy.len() > limits::POLICY_BYTES_MAX {
         return invalid(&format!("has more than {} bytes", limits::POLICY_BYTES_MAX));

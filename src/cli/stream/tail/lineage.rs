@@ -85,7 +85,7 @@ impl Lineage {
         self.shards = shards;
         self.ended.insert(ended.to_owned());
         if self.has_children {
-            self.followed.extend(self.children(ended));
+            self.follow_descendants();
         }
         // A moment may lie in a child as well; every other place is behind once a parent has ended.
         let start = match self.start {
@@ -102,6 +102,21 @@ impl Lineage {
             .filter(|shard| shard.parents.iter().any(|id| id == parent))
             .map(|shard| shard.id.clone())
             .collect()
+    }
+
+    /// All descendants are known to come from now on, not only the children of the shard that ended: one of them may have a
+    /// second parent that is itself a descendant of a shard that is still being read.
+    fn follow_descendants(&mut self) {
+        loop {
+            let known = self.followed.len();
+            let is_followed = |id: &String| self.followed.contains(id);
+            let more = self.shards.iter().filter(|shard| shard.parents.iter().any(is_followed));
+            let more: Vec<String> = more.map(|shard| shard.id.clone()).collect();
+            self.followed.extend(more);
+            if self.followed.len() == known {
+                return;
+            }
+        }
     }
 
     fn ready(&mut self, start: impl Fn() -> Start) -> Vec<(String, Start)> {
@@ -161,6 +176,18 @@ mod tests {
         assert_eq!(ids(&lineage.end("c", family())), [""; 0]);
         let last = lineage.end("d", family());
         assert_eq!(last, [("e".to_owned(), Start::TrimHorizon)]);
+    }
+
+    /// Two shards were there at first; the end of the younger is seen before that of the older, whose child is the other
+    /// parent of their common descendant.
+    #[test]
+    fn a_child_waits_for_a_parent_that_has_not_begun_either() {
+        let first = vec![shard("a", &[], true), shard("d", &[], true)];
+        let mut lineage = Lineage::new("s", first, From::TrimHorizon, &[], 10_000).unwrap();
+        assert_eq!(ids(&lineage.begin()), ["a", "d"]);
+        assert_eq!(ids(&lineage.end("d", family())), [""; 0]);
+        assert_eq!(ids(&lineage.end("a", family())), ["b", "c"]);
+        assert_eq!(ids(&lineage.end("c", family())), ["e"]);
     }
 
     #[test]

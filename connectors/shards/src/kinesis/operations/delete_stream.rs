@@ -1,4 +1,4 @@
-//! DeleteStream. There are no consumers yet, so EnforceConsumerDeletion changes nothing.
+//! DeleteStream. Registered consumers go with the stream, if the request says so.
 
 use super::store_error;
 use crate::kinesis::error::ApiError;
@@ -16,5 +16,12 @@ pub(super) const SHAPE: &[Field] = &[
 
 pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<(), ApiError> {
     let stream = stream_ref::name(store, &fields)?;
+    let enforced = fields.flag("EnforceConsumerDeletion");
+    if !enforced && store.has_consumers(&stream).map_err(store_error(store))? {
+        return Err(ApiError::in_use(format!(
+            "Stream {stream} under account {} has registered consumers: deregister them, or set EnforceConsumerDeletion.",
+            store.options().account
+        )));
+    }
     store.delete_stream(&stream).await.map_err(store_error(store))
 }

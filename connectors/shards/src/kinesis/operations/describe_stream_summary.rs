@@ -12,6 +12,7 @@ pub(super) const SHAPE: &[Field] = &[STREAM_NAME, STREAM_ARN, STREAM_ID];
 pub(super) fn run(store: &ShardStore, fields: &Fields) -> Result<Fields, ApiError> {
     let meta = stream_ref::stream(store, fields)?;
     let open = meta.shards().filter(|shard| shard.is_open()).count();
+    let consumers = store.consumers(&meta.name).map_or(0, |consumers| consumers.len());
     let summary = Fields::new()
         .with("StreamName", meta.name.as_str())
         .with("StreamARN", meta.arn.as_str())
@@ -23,7 +24,7 @@ pub(super) fn run(store: &ShardStore, fields: &Fields) -> Result<Fields, ApiErro
         .with("EncryptionType", encryption_type(&meta))
         .with_some("KeyId", meta.encryption_key.as_deref())
         .with("OpenShardCount", open as i64)
-        .with("ConsumerCount", 0)
+        .with("ConsumerCount", consumers as i64)
         .with_some("WarmThroughput", meta.warm_throughput_mibps.map(warm_throughput))
         .with("MaxRecordSizeInKiB", i64::from(meta.record_kib_max))
         .with("RecordDistributionStrategy", meta.distribution.as_str());

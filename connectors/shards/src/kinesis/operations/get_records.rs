@@ -1,7 +1,7 @@
 //! GetRecords: the next records of a shard, and the iterator behind them.
 
 use super::{encryption_type, hash_key_range, page, store_error};
-use crate::access::{ReadLimits, ShardAccess};
+use crate::access::{ReadLimits, Record, ShardAccess};
 use crate::kinesis::error::ApiError;
 use crate::kinesis::item::{Fields, Item};
 use crate::kinesis::shape::{DRY_RUN, Field, Kind, STREAM_ARN, STREAM_ID};
@@ -47,8 +47,19 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
         .map_err(store_error(store))?;
     // After the read, so that the children of a shard that has ended are there.
     let stream = stream_ref::named(store, &shard.stream)?;
-    let encryption = encryption_type(&stream);
-    let records = batch.records.iter().map(|record| {
+    let mut answer = Fields::new().with("Records", records(&batch.records, encryption_type(&stream)));
+    if batch.at_end {
+        // The end of a closed shard: no iterator, and its children, which exist by then.
+        answer = answer.with("ChildShards", children(&stream, shard.shard));
+    } else {
+        answer = answer.with("NextShardIterator", token::iterator(store, batch.next));
+    }
+    Ok(answer.with("MillisBehindLatest", batch.millis_behind_latest as i64))
+}
+
+/// Records as the API shows them.
+pub(in crate::kinesis) fn records(records: &[Record], encryption: &'static str) -> Vec<Item> {
+    let records = records.iter().map(|record| {
         Fields::new()
             .with("SequenceNumber", record.sequence.to_string())
             .with("ApproximateArrivalTimestamp", Item::Time(record.arrival_ms as i64))
@@ -61,18 +72,11 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
             .with("EncryptionType", encryption)
             .into()
     });
-    let mut answer = Fields::new().with("Records", records.collect::<Vec<Item>>());
-    if batch.at_end {
-        // The end of a closed shard: no iterator, and its children, which exist by then.
-        answer = answer.with("ChildShards", children(&stream, shard.shard));
-    } else {
-        answer = answer.with("NextShardIterator", token::iterator(store, batch.next));
-    }
-    Ok(answer.with("MillisBehindLatest", batch.millis_behind_latest as i64))
+    records.collect()
 }
 
 /// The shards that a closed shard was split or merged into.
-pub(crate) fn children(meta: &StreamMeta, parent: crate::ids::ShardId) -> Vec<Item> {
+pub(in crate::kinesis) fn children(meta: &StreamMeta, parent: crate::ids::ShardId) -> Vec<Item> {
     let of_parent =
         |shard: &&crate::stream::ShardMeta| shard.parent == Some(parent) || shard.adjacent_parent == Some(parent);
     let children = meta.shards.iter().filter(of_parent).map(|child| {

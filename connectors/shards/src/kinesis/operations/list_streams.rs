@@ -26,7 +26,7 @@ pub(super) fn run(store: &ShardStore, fields: &Fields) -> Result<Fields, ApiErro
         (Some(after), None) => Some(after.to_owned()),
         (None, Some(text)) => match token::open_next_token(store, text)? {
             NextToken::Streams { after } => Some(after.to_string()),
-            NextToken::Shards { .. } => return Err(ApiError::invalid_argument("NextToken is not valid.")),
+            _ => return Err(ApiError::invalid_argument("NextToken is not valid.")),
         },
         (None, None) => None,
     };

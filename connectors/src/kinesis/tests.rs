@@ -1,5 +1,8 @@
 mod aggregated;
 mod fake;
+#[cfg(feature = "aws")]
+pub(super) mod http;
+mod live;
 mod resharding;
 mod starting;
 

@@ -3,11 +3,11 @@
 use super::super::access::Sequence;
 use super::super::error::StreamError;
 use super::super::position::Place;
+use super::super::tests::http::serve;
 use super::*;
 use crate::table::TableDefinition;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 /// A server: answers each request with the next of its script, and keeps what it was asked.
@@ -18,49 +18,16 @@ struct Script {
 
 impl Script {
     async fn start(answers: Vec<(u16, Value)>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
         let asked: Arc<Mutex<Vec<(String, Value)>>> = Arc::default();
-        let kept = Arc::clone(&asked);
-        let answers = Arc::new(Mutex::new(VecDeque::from(answers)));
-        tokio::spawn(async move {
-            while let Ok((mut socket, _)) = listener.accept().await {
-                let (answers, kept) = (Arc::clone(&answers), Arc::clone(&kept));
-                tokio::spawn(async move {
-                    let mut bytes = Vec::new();
-                    loop {
-                        let head = loop {
-                            if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-                                break end + 4;
-                            }
-                            if socket.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
-                                return;
-                            }
-                        };
-                        let text = String::from_utf8_lossy(&bytes[..head]).to_lowercase();
-                        let header =
-                            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-                        let length: usize = header("content-length").unwrap_or("0").trim().parse().unwrap();
-                        let target = header("x-amz-target").unwrap_or_default();
-                        let target = target.rsplit('.').next().unwrap_or_default().to_owned();
-                        while bytes.len() < head + length {
-                            socket.read_buf(&mut bytes).await.unwrap();
-                        }
-                        let body = serde_json::from_slice(&bytes[head..head + length]).unwrap_or_default();
-                        bytes.drain(..head + length);
-                        kept.lock().unwrap().push((target, body));
-                        let (status, answer) = answers.lock().unwrap().pop_front().expect("the script is over");
-                        let answer = answer.to_string();
-                        let head = format!(
-                            "HTTP/1.1 {status} X\r\ncontent-type: application/x-amz-json-1.1\r\ncontent-length: {}\r\n\r\n",
-                            answer.len()
-                        );
-                        socket.write_all((head + &answer).as_bytes()).await.unwrap();
-                    }
-                });
-            }
+        let (kept, answers) = (Arc::clone(&asked), Mutex::new(VecDeque::from(answers)));
+        let url = serve(move |request| {
+            let target = request.target.rsplit('.').next().unwrap_or_default().to_lowercase();
+            let body = serde_json::from_slice(&request.body).unwrap_or_default();
+            kept.lock().unwrap().push((target, body));
+            let (status, answer) = answers.lock().unwrap().pop_front().expect("the script is over");
+            async move { (status, answer.to_string().into_bytes()) }
         });
-        Self { url, asked }
+        Self { url: url.await, asked }
     }
 
     fn options(&self) -> KinesisOptions {

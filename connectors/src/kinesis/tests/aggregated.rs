@@ -2,6 +2,7 @@
 
 use super::super::aggregation::Aggregator;
 use super::fake::FakeStore;
+use super::resharding::Stream as _;
 use super::*;
 use crate::conformance::sink::rows;
 use tidemill_engine::source::ReadOutcome;

@@ -1,5 +1,6 @@
 //! A shard store in memory that can split, merge and expire shards.
 
+use super::resharding::Stream;
 use super::*;
 use async_trait::async_trait;
 use std::sync::Mutex;
@@ -59,16 +60,6 @@ impl FakeStore {
         self.durable.send_modify(|position| position.0 += 1);
     }
 
-    /// Stores a row of a key; rows are numbered from 0.
-    pub(super) fn put_row(&self, key: &str) {
-        let id = {
-            let mut state = self.state.lock().unwrap();
-            state.next_id += 1;
-            state.next_id - 1
-        };
-        self.put_data(key, format!(r#"{{"id":{id},"name":"{key}"}}"#).into_bytes());
-    }
-
     /// Stores a record.
     pub(super) fn put_data(&self, key: &str, data: Vec<u8>) {
         let mut state = self.state.lock().unwrap();
@@ -84,18 +75,6 @@ impl FakeStore {
         });
         drop(state);
         self.changed();
-    }
-
-    /// Returns how many rows were put.
-    pub(super) fn rows(&self) -> usize {
-        self.state.lock().unwrap().next_id
-    }
-
-    /// Returns the open shards.
-    pub(super) fn open_shards(&self) -> Vec<u32> {
-        let state = self.state.lock().unwrap();
-        let open = state.stream.shards.iter().filter(|shard| shard.closed_ms.is_none());
-        open.map(|shard| shard.id.0).collect()
     }
 
     /// Returns the sequence number of a shard's record.
@@ -131,8 +110,34 @@ impl FakeStore {
             .hash_range
     }
 
-    /// Splits an open shard in the middle.
-    pub(super) fn split(&self, parent: u32) {
+    /// Lets a shard expire.
+    pub(super) fn expire(&self, shard: u32) {
+        self.state.lock().unwrap().stream.shards.retain(|s| s.id.0 != shard);
+        self.changed();
+    }
+}
+
+impl Stream for Arc<FakeStore> {
+    fn put_row(&self, key: &str) {
+        let id = {
+            let mut state = self.state.lock().unwrap();
+            state.next_id += 1;
+            state.next_id - 1
+        };
+        self.put_data(key, format!(r#"{{"id":{id},"name":"{key}"}}"#).into_bytes());
+    }
+
+    fn rows(&self) -> usize {
+        self.state.lock().unwrap().next_id
+    }
+
+    fn open_shards(&self) -> Vec<u32> {
+        let state = self.state.lock().unwrap();
+        let open = state.stream.shards.iter().filter(|shard| shard.closed_ms.is_none());
+        open.map(|shard| shard.id.0).collect()
+    }
+
+    fn split(&self, parent: u32) {
         let HashRange { start, end } = self.range(parent);
         let middle = HashKey(start.0 + (end.0 - start.0) / 2);
         self.child(HashRange { start, end: middle }, parent, None);
@@ -147,8 +152,7 @@ impl FakeStore {
         self.changed();
     }
 
-    /// Merges two open shards, if they are neighbours.
-    pub(super) fn merge(&self, left: u32, right: u32) -> bool {
+    fn merge(&self, left: u32, right: u32) -> bool {
         let (low, high) = (self.range(left), self.range(right));
         if low.end.0.checked_add(1) != Some(high.start.0) {
             return false;
@@ -165,10 +169,10 @@ impl FakeStore {
         true
     }
 
-    /// Lets a shard expire.
-    pub(super) fn expire(&self, shard: u32) {
-        self.state.lock().unwrap().stream.shards.retain(|s| s.id.0 != shard);
-        self.changed();
+    fn source(&self, options: &[(&str, &str)]) -> Arc<dyn Source> {
+        let shards: Arc<dyn ShardAccess> = Arc::clone(self) as _;
+        let environment = ConnectorEnvironment::new().with_shards(shards);
+        crate::create_source(&table(schema(), options), &[0, 1], &environment).unwrap()
     }
 }
 

@@ -8,6 +8,22 @@ use super::*;
 use proptest::prelude::*;
 use tidemill_engine::source::ReadOutcome;
 
+/// The stream `clicks` of some store, and ways to change it.
+pub(super) trait Stream {
+    /// Stores a row of a key; rows are numbered from 0.
+    fn put_row(&self, key: &str);
+    /// Returns how many rows were put.
+    fn rows(&self) -> usize;
+    /// Returns the open shards.
+    fn open_shards(&self) -> Vec<u32>;
+    /// Splits an open shard in the middle.
+    fn split(&self, parent: u32);
+    /// Merges two open shards, if they are neighbours.
+    fn merge(&self, left: u32, right: u32) -> bool;
+    /// Makes the source of a table.
+    fn source(&self, options: &[(&str, &str)]) -> Arc<dyn Source>;
+}
+
 /// A job that reads one table and keeps its rows in order.
 struct Job<'a> {
     reading: &'a Reading<'a>,
@@ -109,29 +125,21 @@ fn check(job: &Job<'_>, rows: usize) {
     }
 }
 
-fn source_of(store: &Arc<FakeStore>, options: &[(&str, &str)]) -> Arc<dyn Source> {
-    let shards: Arc<dyn ShardAccess> = Arc::clone(store) as _;
-    let environment = ConnectorEnvironment::new().with_shards(shards);
-    crate::create_source(&table(schema(), options), &[0, 1], &environment).unwrap()
-}
+pub(super) const FROM_THE_START: (&str, &str) = ("source.init.position", "TRIM_HORIZON");
 
-const FROM_THE_START: (&str, &str) = ("source.init.position", "TRIM_HORIZON");
-
-fn put_rows(store: &FakeStore, rows: usize) {
+fn put_rows(store: &impl Stream, rows: usize) {
     for row in 0..rows {
         store.put_row(&format!("k{}", row % 7));
     }
 }
 
-#[test]
-fn parents_are_read_before_their_children() {
-    let store = FakeStore::new(1, 1);
-    put_rows(&store, 20);
+pub(super) fn check_parents_are_read_before_their_children(store: &impl Stream) {
+    put_rows(store, 20);
     store.split(0);
-    put_rows(&store, 20);
+    put_rows(store, 20);
     assert!(store.merge(1, 2));
-    put_rows(&store, 20);
-    let source = source_of(&store, &[FROM_THE_START]);
+    put_rows(store, 20);
+    let source = store.source(&[FROM_THE_START]);
     let reading = Reading::new(source.as_ref());
     let mut job = Job::new(&reading);
     assert_eq!(job.discover().unwrap(), 1, "only the oldest has its turn");
@@ -142,12 +150,17 @@ fn parents_are_read_before_their_children() {
 }
 
 #[test]
-fn a_checkpoint_that_coincides_with_a_split_loses_nothing() {
+fn parents_are_read_before_their_children() {
+    check_parents_are_read_before_their_children(&FakeStore::new(1, 1));
+}
+
+/// `create` makes a stream of one shard.
+pub(super) fn check_a_checkpoint_that_coincides_with_a_split<S: Stream>(create: impl Fn() -> S) {
     // Where the checkpoint is taken: the parent read halfway, read to its last row, ended, its children found.
     for moment in 0..4 {
-        let store = FakeStore::new(1, 1);
+        let store = create();
         put_rows(&store, 6);
-        let source = source_of(&store, &[FROM_THE_START]);
+        let source = store.source(&[FROM_THE_START]);
         let reading = Reading::new(source.as_ref());
         let mut job = Job::new(&reading);
         let parent = SplitId("shardId-000000000000".to_owned());
@@ -181,10 +194,15 @@ fn a_checkpoint_that_coincides_with_a_split_loses_nothing() {
 }
 
 #[test]
+fn a_checkpoint_that_coincides_with_a_split_loses_nothing() {
+    check_a_checkpoint_that_coincides_with_a_split(|| FakeStore::new(1, 1));
+}
+
+#[test]
 fn children_of_a_stream_that_is_read_from_its_latest_are_read_from_their_beginning() {
     let store = FakeStore::new(1, 1);
     put_rows(&store, 5);
-    let source = source_of(&store, &[]);
+    let source = store.source(&[]);
     let reading = Reading::new(source.as_ref());
     let mut job = Job::new(&reading);
     job.discover().unwrap();
@@ -204,7 +222,7 @@ fn children_of_a_stream_that_is_read_from_its_latest_are_read_from_their_beginni
 fn a_shard_that_expired_unread_is_data_loss() {
     let store = FakeStore::new(2, 1);
     put_rows(&store, 20);
-    let source = source_of(&store, &[FROM_THE_START]);
+    let source = store.source(&[FROM_THE_START]);
     let reading = Reading::new(source.as_ref());
     let mut job = Job::new(&reading);
     job.discover().unwrap();
@@ -226,7 +244,7 @@ fn a_shard_that_expired_unread_is_data_loss() {
     let error = reading.next(reader.as_mut(), 5).unwrap_err().to_string();
     assert!(error.contains("data loss"), "{error}");
 
-    let source = source_of(&store, &[FROM_THE_START, ("source.on-data-loss", "continue")]);
+    let source = store.source(&[FROM_THE_START, ("source.on-data-loss", "continue")]);
     let reading = Reading::new(source.as_ref());
     let lost = store.records_of(0);
     assert!(lost > 0);
@@ -241,7 +259,7 @@ fn a_shard_that_expired_unread_is_data_loss() {
 fn a_generation_of_shards_that_came_and_went_unread_is_data_loss() {
     let store = FakeStore::new(1, 1);
     put_rows(&store, 4);
-    let source = source_of(&store, &[FROM_THE_START]);
+    let source = store.source(&[FROM_THE_START]);
     let reading = Reading::new(source.as_ref());
     let mut job = Job::new(&reading);
     store.split(0);
@@ -272,13 +290,13 @@ fn a_generation_of_shards_that_came_and_went_unread_is_data_loss() {
 #[test]
 fn a_stream_that_was_created_again_with_fewer_shards_is_told() {
     let store = FakeStore::new(2, 1);
-    let source = source_of(&store, &[FROM_THE_START]);
+    let source = store.source(&[FROM_THE_START]);
     let reading = Reading::new(source.as_ref());
     let mut job = Job::new(&reading);
     job.discover().unwrap();
     job.take_checkpoint();
     let other = FakeStore::new(1, 100);
-    let source = source_of(&other, &[FROM_THE_START, ("source.on-data-loss", "continue")]);
+    let source = other.source(&[FROM_THE_START, ("source.on-data-loss", "continue")]);
     let reading = Reading::new(source.as_ref());
     let mut again = Job::new(&reading);
     again.known = job.checkpoint.0.clone();
@@ -300,7 +318,7 @@ fn a_stream_that_was_created_again_with_fewer_shards_is_told() {
 }
 
 #[derive(Clone, Debug)]
-enum Action {
+pub(super) enum Action {
     Put(u8),
     Split(usize),
     Merge(usize, usize),
@@ -322,43 +340,50 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+pub(super) fn actions() -> impl Strategy<Value = Vec<Action>> {
+    proptest::collection::vec(action(), 1..120)
+}
+
+/// Whatever is split, merged, read, saved and lost in whatever order: every row once, keys in their order.
+pub(super) fn check_any_resharding(store: &impl Stream, actions: Vec<Action>) {
+    let source = store.source(&[FROM_THE_START]);
+    let reading = Reading::new(source.as_ref());
+    let mut job = Job::new(&reading);
+    for action in actions {
+        match action {
+            Action::Put(key) => store.put_row(&format!("k{key}")),
+            Action::Split(at) => {
+                let open = store.open_shards();
+                if open.len() < 8 {
+                    store.split(open[at % open.len()]);
+                }
+            }
+            Action::Merge(left, right) => {
+                let open = store.open_shards();
+                store.merge(open[left % open.len()], open[right % open.len()]);
+            }
+            Action::Discover => {
+                job.discover().unwrap();
+            }
+            Action::Read(at, rows) => {
+                let ids: Vec<SplitId> = job.readers.keys().cloned().collect();
+                if !ids.is_empty() {
+                    job.read(&ids[at % ids.len()], rows).unwrap();
+                }
+            }
+            Action::Checkpoint => job.take_checkpoint(),
+            Action::Crash => job.crash(),
+        }
+    }
+    job.drain(store.rows()).unwrap();
+    check(&job, store.rows());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
-    /// Whatever is split, merged, read, saved and lost in whatever order: every row once, keys in their order.
     #[test]
-    fn any_resharding_keeps_every_row_and_the_order_of_keys(
-        actions in proptest::collection::vec(action(), 1..120),
-    ) {
-        let store = FakeStore::new(2, 1);
-        let source = source_of(&store, &[FROM_THE_START]);
-        let reading = Reading::new(source.as_ref());
-        let mut job = Job::new(&reading);
-        for action in actions {
-            match action {
-                Action::Put(key) => store.put_row(&format!("k{key}")),
-                Action::Split(at) => {
-                    let open = store.open_shards();
-                    if open.len() < 8 {
-                        store.split(open[at % open.len()]);
-                    }
-                }
-                Action::Merge(left, right) => {
-                    let open = store.open_shards();
-                    store.merge(open[left % open.len()], open[right % open.len()]);
-                }
-                Action::Discover => { job.discover().unwrap(); }
-                Action::Read(at, rows) => {
-                    let ids: Vec<SplitId> = job.readers.keys().cloned().collect();
-                    if !ids.is_empty() {
-                        job.read(&ids[at % ids.len()], rows).unwrap();
-                    }
-                }
-                Action::Checkpoint => job.take_checkpoint(),
-                Action::Crash => job.crash(),
-            }
-        }
-        job.drain(store.rows()).unwrap();
-        check(&job, store.rows());
+    fn any_resharding_keeps_every_row_and_the_order_of_keys(actions in actions()) {
+        check_any_resharding(&FakeStore::new(2, 1), actions);
     }
 }

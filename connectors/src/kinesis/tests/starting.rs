@@ -1,6 +1,7 @@
 //! Where a table begins to be read.
 
 use super::fake::FakeStore;
+use super::resharding::Stream as _;
 use super::*;
 
 fn starts(store: &Arc<FakeStore>, options: &[(&str, &str)]) -> Result<Vec<(String, String)>, String> {

@@ -9,6 +9,7 @@ mod e2e {
     mod endpoint;
     mod happy_path;
     mod processes;
+    mod resharding;
     mod run_again;
     mod rust_job;
     mod sql;

@@ -7,7 +7,7 @@ use tidemill_tests::process::{children, signal};
 use tidemill_tests::{Kinesis, Server, eventually};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-const CREDENTIALS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "any"), ("AWS_SECRET_ACCESS_KEY", "any")];
+pub(super) const CREDENTIALS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "any"), ("AWS_SECRET_ACCESS_KEY", "any")];
 /// Rows that are put at once, and how often; after every second time the job's process is killed.
 const ROWS: usize = 400;
 const ROUNDS: usize = 6;
@@ -50,7 +50,7 @@ fn ids(rows: &[Value]) -> Vec<u64> {
 }
 
 /// Kills the process of the server's job; one that is just being started is waited for.
-async fn kill_process(server: &Server) {
+pub(super) async fn kill_process(server: &Server) {
     let process = eventually("the job's process", || async {
         children(server.pid()).first().copied()
     })

@@ -89,6 +89,9 @@ pub(super) struct Fetch {
     pub(super) next: Place,
     /// Nothing will ever come behind them.
     pub(super) at_end: bool,
+    /// Others were in front of them, behind the place that was asked for, and have expired unread. An endpoint does not
+    /// tell.
+    pub(super) expired: bool,
     /// The shard's hash keys; told when a record may be an aggregated one.
     pub(super) range: Option<HashRange>,
 }

@@ -5,11 +5,13 @@ use super::aggregation::looks_aggregated;
 use super::error::{StreamError, created_again};
 use super::position::Place;
 use std::sync::Arc;
+use std::time::Duration;
 use tidemill_shards::{
-    DurablePosition, HashRange, Position, ReadFrom, ReadLimits, Record, ShardAccess, ShardId, ShardRef, StoreError,
-    StreamName,
+    DurablePosition, HashRange, Position, ReadBatch, ReadFrom, ReadLimits, Record, ShardAccess, ShardId, ShardKey,
+    ShardRef, StoreError, StreamName,
 };
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Records and bytes that are fetched at once.
 const FETCH: ReadLimits = ReadLimits {
@@ -26,6 +28,20 @@ pub(super) struct EmbeddedStream {
 impl EmbeddedStream {
     pub(super) fn new(name: StreamName, shards: Arc<dyn ShardAccess>) -> Self {
         Self { name, shards }
+    }
+
+    /// Returns the moment before which records have expired, milliseconds since 1970.
+    async fn trim_before_ms(&self, shard: &ShardRef, key: u64) -> Result<u64, StreamError> {
+        let beginning = Position {
+            shard: ShardKey(key),
+            counter: 0,
+        };
+        let limits = ReadLimits {
+            records_max: 1,
+            bytes_max: 1,
+        };
+        let located = self.shards.locate(shard, beginning, limits).await.map_err(failed)?;
+        Ok(located.trim_before_ms)
     }
 
     /// Says why a shard cannot be read: one that is gone has expired, or is of a stream that was deleted.
@@ -79,15 +95,17 @@ impl StreamAccess for EmbeddedStream {
 
     async fn resolve(&self, _stream: &StreamView, shard: &ShardView, start: &Start) -> Result<Place, StreamError> {
         let number = |text: &str| text.parse().map_err(failed);
+        let id = ShardRef::new(self.name.clone(), shard_id(&shard.id)?);
         let from = match start {
             Start::TrimHorizon => ReadFrom::TrimHorizon,
+            // What is older is not promised to anybody, and the beginning of a shard moves on.
+            Start::AtTimestamp(ms) if *ms <= self.trim_before_ms(&id, shard.identity).await? => ReadFrom::TrimHorizon,
             Start::Latest => ReadFrom::Latest,
             Start::AtTimestamp(ms) => ReadFrom::AtTimestamp(*ms),
             Start::AtSequenceNumber(text) => ReadFrom::At(number(text)?),
             Start::AfterSequenceNumber(text) => ReadFrom::After(number(text)?),
         };
-        let shard = ShardRef::new(self.name.clone(), shard_id(&shard.id)?);
-        let position = self.shards.resolve(&shard, from).await.map_err(failed)?;
+        let position = self.shards.resolve(&id, from).await.map_err(failed)?;
         Ok(Place::Store(position))
     }
 
@@ -96,6 +114,7 @@ impl StreamAccess for EmbeddedStream {
             durable: self.shards.subscribe(),
             shard: shard_id(shard).map(|id| ShardRef::new(self.name.clone(), id)),
             stream: self,
+            chase: Chase::begin(&place),
             place,
             range: None,
         })
@@ -109,6 +128,40 @@ struct EmbeddedFetcher {
     place: Place,
     durable: watch::Receiver<DurablePosition>,
     range: Option<HashRange>,
+    chase: Option<Chase>,
+}
+
+/// How far a reader that began at the beginning of its shard, which moves on, has come from there.
+///
+/// Until it is well away from it, records may expire between two reads: the reader took what it got, and nothing is lost that
+/// it was promised. One that was slower than its stream from the first day on is not told from that.
+#[derive(Clone, Copy)]
+struct Chase {
+    began: Instant,
+    /// The first record's arrival, milliseconds since 1970.
+    first_ms: Option<u64>,
+}
+
+impl Chase {
+    /// How far is far enough, in time of arrival.
+    const LEAD: Duration = Duration::from_secs(60);
+
+    fn begin(place: &Place) -> Option<Self> {
+        let is_beginning = matches!(place, Place::Store(position) if position.counter == 0);
+        is_beginning.then(|| Self {
+            began: Instant::now(),
+            first_ms: None,
+        })
+    }
+
+    /// Goes on behind a read; `None` when it is over.
+    fn goes_on(mut self, batch: &ReadBatch) -> Option<Self> {
+        let last_ms = batch.records.last().map(|record| record.arrival_ms);
+        let first_ms = batch.records.first().map(|record| record.arrival_ms);
+        self.first_ms = self.first_ms.or(first_ms);
+        let come = Duration::from_millis(last_ms?.saturating_sub(self.first_ms?));
+        (batch.millis_behind_latest > 0 && come < self.began.elapsed() + Self::LEAD).then_some(self)
+    }
 }
 
 #[async_trait::async_trait]
@@ -127,7 +180,9 @@ impl ShardFetcher for EmbeddedFetcher {
                 Ok(batch) => batch,
                 Err(error) => return Err(self.stream.why(error, &shard, position).await),
             };
-            if batch.at_end || !batch.records.is_empty() {
+            let expired = batch.expired && self.chase.is_none();
+            self.chase = self.chase.and_then(|chase| chase.goes_on(&batch));
+            if batch.at_end || expired || !batch.records.is_empty() {
                 if self.range.is_none() && batch.records.iter().any(|record| looks_aggregated(&record.data)) {
                     let stream = shards.describe_stream(&shard.stream).await.map_err(failed)?;
                     self.range = stream.shard(shard.shard).map(|shard| shard.hash_range);
@@ -137,6 +192,7 @@ impl ShardFetcher for EmbeddedFetcher {
                     records: batch.records.into_iter().map(record).collect(),
                     next: self.place.clone(),
                     at_end: batch.at_end,
+                    expired,
                     range: self.range,
                 });
             }

@@ -22,6 +22,10 @@ const QUEUE_FETCHES_MAX: usize = 2;
 /// Rows of a batch.
 const BATCH_ROWS_MAX: usize = 8_192;
 
+/// What to do when records are lost.
+const REMEDY: &str = "start the job with the restore point \"nothing\", or set 'source.on-data-loss' = 'continue' to go on \
+                      with what is left";
+
 /// What a reader needs to know of its table.
 pub(super) struct ReaderOptions {
     pub(super) layout: Arc<Layout>,
@@ -99,7 +103,17 @@ impl ShardReader {
             return;
         }
         match self.fetched.try_recv() {
+            Ok(Ok(fetch)) if fetch.expired && self.options.on_data_loss == OnDataLoss::Fail => {
+                let message = format!(
+                    "data loss: records of {} behind {} have expired without having been read; {REMEDY}",
+                    self.name, self.position
+                );
+                self.failed = Some(source_error(&self.table, message).permanent());
+            }
             Ok(Ok(fetch)) => {
+                if fetch.expired {
+                    tracing::warn!(table = self.table, shard = self.name, position = %self.position, "data loss: records have expired without having been read");
+                }
                 let (at, inside) = (0, None);
                 self.current = Some(Current { fetch, at, inside });
             }
@@ -109,8 +123,7 @@ impl ShardReader {
             }
             Ok(Err(StreamError::ShardGone)) => {
                 let message = format!(
-                    "data loss: {} has expired, and was read until {} only; start the job with the restore point \"nothing\", \
-                     or set 'source.on-data-loss' = 'continue' to go on with what is left",
+                    "data loss: {} has expired, and was read until {} only; {REMEDY}",
                     self.name, self.position
                 );
                 self.failed = Some(source_error(&self.table, message).permanent());

@@ -184,6 +184,7 @@ impl EndpointFetcher {
             records,
             next: self.place.clone(),
             at_end,
+            expired: false,
             range: self.range,
         }))
     }

@@ -21,6 +21,7 @@ struct State {
     /// By shard id, also of shards that expired.
     records: Vec<Vec<Record>>,
     next_id: usize,
+    trim_before_ms: u64,
 }
 
 impl FakeStore {
@@ -52,6 +53,7 @@ impl FakeStore {
                     warm_throughput_mibps: None,
                 },
                 next_id: 0,
+                trim_before_ms: 0,
             }),
         })
     }
@@ -108,6 +110,12 @@ impl FakeStore {
             .shard(ShardId(shard))
             .unwrap()
             .hash_range
+    }
+
+    /// Lets the first records of every shard expire. The record n of a shard, from 1, arrives at n seconds.
+    pub(super) fn expire_records(&self, seconds: u64) {
+        self.state.lock().unwrap().trim_before_ms = seconds * 1_000 + 1;
+        self.changed();
     }
 
     /// Lets a shard expire.
@@ -220,8 +228,21 @@ impl ShardAccess for FakeStore {
         })
     }
 
-    async fn locate(&self, _: &ShardRef, _: Position, _: ReadLimits) -> Result<Located, StoreError> {
-        not_asked_for()
+    async fn locate(&self, shard: &ShardRef, from: Position, _: ReadLimits) -> Result<Located, StoreError> {
+        let latest = self.resolve(shard, ReadFrom::Latest).await?;
+        let state = self.state.lock().unwrap();
+        let meta = found(&state, shard)?;
+        Ok(Located {
+            stream: shard.stream.clone(),
+            from,
+            extents: Vec::new(),
+            latest,
+            trim_before_ms: state.trim_before_ms,
+            expired: false,
+            closed: meta.closed_ms.is_some(),
+            now_ms: 0,
+            shard: meta.clone(),
+        })
     }
 
     async fn read(&self, shard: &ShardRef, from: Position, _limits: ReadLimits) -> Result<ReadBatch, StoreError> {
@@ -232,20 +253,21 @@ impl ShardAccess for FakeStore {
         // A few at a time, so that ends of fetches are everywhere.
         let records: Vec<Record> = all
             .iter()
-            .filter(|record| record.sequence.counter >= from.counter)
+            .filter(|record| record.sequence.counter >= from.counter && record.arrival_ms >= state.trim_before_ms)
             .take(3)
             .cloned()
             .collect();
-        let next = records
-            .last()
-            .map_or(from.counter, |record| record.sequence.counter + 1);
+        let latest = all.len() as u64 + 1;
+        let next = records.last().map_or(latest, |record| record.sequence.counter + 1);
+        let begins = records.first().map_or(latest, |record| record.sequence.counter);
         Ok(ReadBatch {
-            at_end: meta.closed_ms.is_some() && (next > all.len() as u64 || all.is_empty()),
+            at_end: meta.closed_ms.is_some() && next == latest,
             next: Position {
                 shard: from.shard,
                 counter: next,
             },
-            millis_behind_latest: 0,
+            millis_behind_latest: (latest - next) * 1_000,
+            expired: from.counter > 0 && begins > from.counter,
             records,
         })
     }

@@ -256,6 +256,50 @@ fn a_shard_that_expired_unread_is_data_loss() {
 }
 
 #[test]
+fn records_that_expired_unread_are_data_loss_but_not_at_a_beginning_that_moves_on() {
+    let store = FakeStore::new(1, 1);
+    put_rows(&store, 50);
+    let source = store.source(&[FROM_THE_START]);
+    let reading = Reading::new(source.as_ref());
+    let first = reading.discover(&BTreeMap::new()).remove(0);
+    // The beginning moves on before anything is read, and while the reader is close to it.
+    store.expire_records(2);
+    let mut reader = reading.open(&first);
+    let rows = lines(&[reading.next(reader.as_mut(), 1).unwrap().unwrap()]);
+    assert_eq!(numbers(&rows), [2]);
+    let position = reader.position();
+    // More than is fetched ahead.
+    store.expire_records(40);
+    let mut found = Vec::new();
+    while found.last() != Some(&49) {
+        found.extend(numbers(&lines(&[reading.next(reader.as_mut(), 100).unwrap().unwrap()])));
+    }
+    assert!(
+        found.ends_with(&(40..50).collect::<Vec<_>>()) && !found.contains(&39),
+        "{found:?}"
+    );
+    // A checkpoint tells what was read: what expired behind it is lost.
+    let held = Split {
+        id: first.id.clone(),
+        position,
+    };
+    let mut reader = reading.open(&held);
+    let error = reading.next(reader.as_mut(), 5).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("data loss: records of clicks/shardId-000000000000 behind 1@4"),
+        "{error}"
+    );
+    assert!(!error.is_retryable(), "{error:?}");
+    let lenient = store.source(&[FROM_THE_START, ("source.on-data-loss", "continue")]);
+    let reading = Reading::new(lenient.as_ref());
+    let mut reader = reading.open(&held);
+    let rows = lines(&[reading.next(reader.as_mut(), 100).unwrap().unwrap()]);
+    assert_eq!(numbers(&rows)[0], 40);
+}
+
+#[test]
 fn a_generation_of_shards_that_came_and_went_unread_is_data_loss() {
     let store = FakeStore::new(1, 1);
     put_rows(&store, 4);

@@ -41,11 +41,6 @@ pub(super) struct StreamView {
 }
 
 impl StreamView {
-    /// Returns a shard.
-    pub(super) fn shard(&self, id: &str) -> Option<&ShardView> {
-        self.shards.iter().find(|shard| shard.id == id)
-    }
-
     /// Says whether this is another stream than the one that had a shard of this id and identity.
     ///
     /// Within a stream, identities never go down as ids go up. So a shard that has the id, or a lower one, and a higher

@@ -6,7 +6,7 @@
 //!            └─ child ──┘                            that can still be read were read to their ends
 //! ```
 //! That keeps the order of each partition key. It needs no state of its own: a checkpoint knows every shard that was given
-//! out, and which of them were read to their ends. One that coincides with a split has either the parent not yet ended, or
+//! out, and which of them were read to their ends, until they have expired. One that coincides with a split has either the parent not yet ended, or
 //! ended and no children, or ended with its children; each look derives the rest from the stream's own description.
 //!
 //! A start position is resolved to a place once, when the job starts afresh: a restart does not move `LATEST`. Shards that
@@ -98,9 +98,9 @@ impl ShardEnumerator {
         if known.is_empty() {
             return Ok(());
         }
-        let skipped = self.skipped(stream);
+        let passed = self.passed(stream, known);
         for shard in &stream.shards {
-            let is_new = !known.contains_key(&SplitId(shard.id.clone())) && !skipped.contains(shard.id.as_str());
+            let is_new = !known.contains_key(&SplitId(shard.id.clone())) && !passed.contains(shard.id.as_str());
             let lost = |parent: &&String| {
                 !known.contains_key(&SplitId((*parent).clone())) && !shards.contains_key(parent.as_str())
             };
@@ -116,27 +116,56 @@ impl ShardEnumerator {
         Ok(())
     }
 
-    /// Returns the shards that lie before the sequence numbers at which the table begins: ancestors of those that are
-    /// listed.
-    fn skipped<'a>(&self, stream: &'a StreamView) -> BTreeSet<&'a str> {
-        let mut skipped = BTreeSet::new();
-        let InitialPosition::SequenceNumbers { shards: listed, .. } = &self.options.start else {
-            return skipped;
+    /// Returns the shards that are not read although they are not known: ancestors of those that are listed in the sequence
+    /// numbers at which the table begins, and of those that are known. The latter were read, and forgotten when they had
+    /// expired; they may be described again when the retention is made longer.
+    fn passed<'a>(&self, stream: &'a StreamView, known: &Known) -> BTreeSet<&'a str> {
+        let shards: BTreeMap<&str, &'a ShardView> = stream.shards.iter().map(|s| (s.id.as_str(), s)).collect();
+        let none = BTreeMap::new();
+        let listed = match &self.options.start {
+            InitialPosition::SequenceNumbers { shards: listed, .. } => listed,
+            _ => &none,
         };
-        let mut open: Vec<&ShardView> = listed.keys().filter_map(|id| stream.shard(id)).collect();
+        let begun: BTreeSet<&str> = known
+            .keys()
+            .map(|id| id.0.as_str())
+            .chain(listed.keys().map(String::as_str))
+            .collect();
+        let mut passed = BTreeSet::new();
+        let mut open: Vec<&'a ShardView> = begun.iter().filter_map(|id| shards.get(id).copied()).collect();
         while let Some(shard) = open.pop() {
-            for parent in shard.parents.iter().filter_map(|id| stream.shard(id)) {
-                if !listed.contains_key(&parent.id) && skipped.insert(parent.id.as_str()) {
+            for parent in shard.parents.iter().filter_map(|id| shards.get(id.as_str()).copied()) {
+                let id = parent.id.as_str();
+                if !begun.contains(id) && passed.insert(id) {
                     open.push(parent);
                 }
             }
         }
-        skipped
+        passed
+    }
+
+    /// Returns the shards that checkpoints need not hold any more: they were read to their ends and have expired, and all
+    /// that is left of the stream is known, so they are ancestors of what is known ([`Self::passed`]).
+    fn forgettable(
+        &self,
+        stream: &StreamView,
+        known: &Known,
+        exists: &BTreeSet<&str>,
+        passed: &BTreeSet<&str>,
+    ) -> Vec<SplitId> {
+        let is_known = |id: &str| known.contains_key(&SplitId(id.to_owned())) || passed.contains(id);
+        if stream.shards.is_empty() || !exists.iter().all(|id| is_known(id)) {
+            return Vec::new();
+        }
+        let gone = known
+            .iter()
+            .filter(|(id, state)| state.ended && !exists.contains(id.0.as_str()));
+        gone.map(|(id, _)| id.clone()).collect()
     }
 
     /// Decides about a shard that is not known.
-    fn turn(&self, shard: &ShardView, known: &Known, exists: &BTreeSet<&str>, skipped: &BTreeSet<&str>) -> Turn {
-        if skipped.contains(shard.id.as_str()) {
+    fn turn(&self, shard: &ShardView, known: &Known, exists: &BTreeSet<&str>, passed: &BTreeSet<&str>) -> Turn {
+        if passed.contains(shard.id.as_str()) {
             return Turn::Never;
         }
         let is_first = known.is_empty();
@@ -145,7 +174,7 @@ impl ShardEnumerator {
         }
         let waits_for = |parent: &String| {
             let read = known.get(&SplitId(parent.clone())).is_some_and(|state| state.ended);
-            exists.contains(parent.as_str()) && !skipped.contains(parent.as_str()) && !read
+            exists.contains(parent.as_str()) && !passed.contains(parent.as_str()) && !read
         };
         if shard.parents.iter().any(waits_for) {
             return Turn::Later;
@@ -169,14 +198,14 @@ impl SplitEnumerator for ShardEnumerator {
         self.check(&stream, known)
             .map_err(|message| error(StreamError::Unfit(message)))?;
         let exists: BTreeSet<&str> = stream.shards.iter().map(|shard| shard.id.as_str()).collect();
-        let skipped = self.skipped(&stream);
+        let passed = self.passed(&stream, known);
         let mut new = Vec::new();
         for shard in &stream.shards {
             let id = SplitId(shard.id.clone());
             if known.contains_key(&id) {
                 continue;
             }
-            let Turn::Now(start) = self.turn(shard, known, &exists, &skipped) else {
+            let Turn::Now(start) = self.turn(shard, known, &exists, &passed) else {
                 continue;
             };
             let place = match self.stream.resolve(&stream, shard, &start).await {
@@ -188,7 +217,11 @@ impl SplitEnumerator for ShardEnumerator {
             let position = Position::from(place).to_string();
             new.push(Split { id, position });
         }
-        Ok(Discovery { new, complete: false })
+        Ok(Discovery {
+            new,
+            complete: false,
+            forget: self.forgettable(&stream, known, &exists, &passed),
+        })
     }
 
     fn interval(&self) -> Option<Duration> {

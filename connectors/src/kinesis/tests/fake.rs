@@ -119,8 +119,21 @@ impl FakeStore {
     }
 
     /// Lets a shard expire.
-    pub(super) fn expire(&self, shard: u32) {
-        self.state.lock().unwrap().stream.shards.retain(|s| s.id.0 != shard);
+    pub(super) fn expire(&self, shard: u32) -> Option<ShardMeta> {
+        let mut state = self.state.lock().unwrap();
+        let at = state.stream.shards.iter().position(|s| s.id.0 == shard)?;
+        let expired = state.stream.shards.remove(at);
+        drop(state);
+        self.changed();
+        Some(expired)
+    }
+
+    /// Takes back that a shard has expired.
+    pub(super) fn bring_back(&self, shard: Option<ShardMeta>) {
+        let mut state = self.state.lock().unwrap();
+        state.stream.shards.extend(shard);
+        state.stream.shards.sort_by_key(|shard| shard.id);
+        drop(state);
         self.changed();
     }
 }

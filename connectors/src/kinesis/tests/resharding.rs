@@ -46,7 +46,12 @@ impl<'a> Job<'a> {
 
     fn discover(&mut self) -> Result<usize> {
         let mut enumerator = self.reading.source.enumerator()?;
-        let found = self.reading.runtime.block_on(enumerator.discover(&self.known))?.new;
+        let discovery = self.reading.runtime.block_on(enumerator.discover(&self.known))?;
+        for id in &discovery.forget {
+            let forgotten = self.known.remove(id).expect("a known split");
+            assert!(forgotten.ended, "{id}");
+        }
+        let found = discovery.new;
         for split in &found {
             self.readers.insert(split.id.clone(), self.reading.open(split));
             let position = split.position.clone();
@@ -297,6 +302,42 @@ fn records_that_expired_unread_are_data_loss_but_not_at_a_beginning_that_moves_o
     let mut reader = reading.open(&held);
     let rows = lines(&[reading.next(reader.as_mut(), 100).unwrap().unwrap()]);
     assert_eq!(numbers(&rows)[0], 40);
+}
+
+#[test]
+fn shards_that_were_read_and_have_expired_leave_the_checkpoint_and_stay_read() {
+    let store = FakeStore::new(1, 1);
+    put_rows(&store, 20);
+    store.split(0);
+    put_rows(&store, 20);
+    let source = store.source(&[FROM_THE_START]);
+    let reading = Reading::new(source.as_ref());
+    let mut job = Job::new(&reading);
+    job.drain(40).unwrap();
+    let ids = |job: &Job<'_>| job.known.keys().map(|id| id.0[19..].to_owned()).collect::<Vec<_>>();
+    assert_eq!(ids(&job), ["0", "1", "2"]);
+    let expired = store.expire(0);
+    // While there is a shard that was not begun, nothing is forgotten.
+    assert!(store.merge(1, 2));
+    job.discover().unwrap();
+    assert_eq!(ids(&job), ["0", "1", "2"]);
+    job.drain(40).unwrap();
+    job.discover().unwrap();
+    assert_eq!(ids(&job), ["1", "2", "3"]);
+    job.take_checkpoint();
+    // It is described again, as when the retention of its stream is made longer: it is not read again.
+    store.bring_back(expired);
+    job.crash();
+    assert_eq!(job.discover().unwrap(), 0);
+    put_rows(&store, 5);
+    job.drain(45).unwrap();
+    check(&job, 45);
+    for shard in 0..3 {
+        store.expire(shard);
+    }
+    job.discover().unwrap();
+    assert_eq!(ids(&job), ["3"]);
+    job.discover().unwrap();
 }
 
 #[test]

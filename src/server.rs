@@ -40,7 +40,7 @@ use std::time::Duration;
 use tidemill_checkpoints::SnapshotStore;
 use tidemill_engine::time::{SystemTime, TimeSource};
 use tidemill_shards::kinesis::KinesisApi;
-use tidemill_shards::{ShardStore, SharedAccess};
+use tidemill_shards::{ShardStore, SharedAccess, StoreOptions};
 use tokio::task::JoinHandle;
 
 /// Why a server cannot start.
@@ -81,6 +81,9 @@ pub(crate) enum ServerError {
     },
 }
 
+/// The time between two looks at the load of on-demand streams, which is counted by the minute.
+const SCALING_INTERVAL: Duration = Duration::from_secs(60);
+
 /// A running server.
 pub(crate) struct Server {
     address: SocketAddr,
@@ -88,6 +91,7 @@ pub(crate) struct Server {
     listener: listen::Listener,
     kinesis: KinesisApi,
     store: ShardStore,
+    scaling: JoinHandle<()>,
     time: Arc<dyn TimeSource>,
     grace: Duration,
     _directory: DataDirectory,
@@ -115,7 +119,7 @@ impl Server {
         let snapshots = SnapshotStore::open(&checkpoint_url)
             .map_err(|error| ServerError::Option(format!("--checkpoint-url {checkpoint_url}: {error}")))?;
         let registry = Registry::open(directory.jobs())?;
-        let store = open_store(&directory).await?;
+        let store = open_store(&directory, store_options(&options)).await?;
         for damage in store.damage() {
             tracing::error!(%damage, "the shard store is damaged; nothing was deleted");
         }
@@ -162,6 +166,7 @@ impl Server {
             supervisor,
             listener,
             kinesis,
+            scaling: scale_on_demand(store.clone()),
             store,
             time,
             grace: options.shutdown_grace,
@@ -203,6 +208,8 @@ impl Server {
         self.kinesis.end_subscriptions();
         self.listener.stop().await;
         drop(self.kinesis);
+        self.scaling.abort();
+        let _ = self.scaling.await;
         // The last owner waits for the log's writer, which blocks.
         let store = self.store;
         let _ = tokio::task::spawn_blocking(move || drop(store)).await;
@@ -210,9 +217,27 @@ impl Server {
     }
 }
 
-async fn open_store(directory: &DataDirectory) -> Result<ShardStore, ServerError> {
+fn store_options(options: &ServerOptions) -> StoreOptions {
+    StoreOptions {
+        capacity: options.capacity,
+        lifecycle_delay_ms: u64::try_from(options.lifecycle_delay.as_millis()).unwrap_or(u64::MAX),
+        ..StoreOptions::default()
+    }
+}
+
+/// Splits and merges the shards of on-demand streams with the service's limits.
+fn scale_on_demand(store: ShardStore) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(SCALING_INTERVAL).await;
+            store.scale_on_demand().await;
+        }
+    })
+}
+
+async fn open_store(directory: &DataDirectory, options: StoreOptions) -> Result<ShardStore, ServerError> {
     let path = directory.store();
-    let opening: JoinHandle<_> = tokio::task::spawn_blocking(move || standalone::open_store(&path));
+    let opening: JoinHandle<_> = tokio::task::spawn_blocking(move || standalone::open_store(&path, options));
     match opening.await {
         Ok(result) => result.map_err(ServerError::Store),
         Err(error) => Err(ServerError::Store(error.to_string())),

@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use tidemill_shards::Capacity;
 
 /// The command's arguments.
 #[derive(Debug, Args)]
@@ -31,6 +32,13 @@ pub(super) struct ServerArguments {
     /// Allow addresses that other machines can reach, although there is no authentication yet.
     #[arg(long)]
     insecure_listen_anywhere: bool,
+    /// Whether streams have the service's limits per shard and second: unlimited or enforced. The tag tidemill:capacity of
+    /// a stream goes before it.
+    #[arg(long, value_name = "CAPACITY", default_value_t = Capacity::default())]
+    capacity: Capacity,
+    /// How long clients are told that a stream or consumer is CREATING, UPDATING or DELETING [default: not at all].
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    lifecycle_delay: Option<Duration>,
     /// Where checkpoints are kept: file:///DIR or s3://BUCKET/PREFIX [default: the data directory].
     #[arg(long, value_name = "URL")]
     checkpoint_url: Option<String>,
@@ -94,6 +102,8 @@ impl ServerArguments {
                 .zip(self.tls_key)
                 .map(|(certificate, key)| TlsFiles { certificate, key }),
             insecure_listen_anywhere: self.insecure_listen_anywhere,
+            capacity: self.capacity,
+            lifecycle_delay: self.lifecycle_delay.unwrap_or_default(),
             checkpoint_url: self.checkpoint_url,
             checkpoints_retained: self.checkpoints_retained,
             job_binaries: self.job_binaries,

@@ -7,6 +7,8 @@ use crate::logging::LogFormat;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+use tidemill_shards::Capacity;
+use tidemill_shards::limits::LIFECYCLE_DELAY_MS_MAX;
 
 /// Where clients of AWS emulators already look.
 pub(crate) const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4566);
@@ -28,6 +30,10 @@ pub(crate) struct ServerOptions {
     pub(crate) insecure_listen_anywhere: bool,
     /// Where checkpoints are kept; `None` for the data directory.
     pub(crate) checkpoint_url: Option<String>,
+    /// Whether streams have the service's limits per shard, unless their tag says.
+    pub(crate) capacity: Capacity,
+    /// How long clients see streams CREATING, UPDATING and DELETING.
+    pub(crate) lifecycle_delay: Duration,
     /// Checkpoints kept per job, at least 1.
     pub(crate) checkpoints_retained: usize,
     /// The directory of Rust jobs' binaries; `None`: none may be run.
@@ -53,6 +59,8 @@ impl ServerOptions {
             tls: None,
             insecure_listen_anywhere: false,
             checkpoint_url: None,
+            capacity: Capacity::default(),
+            lifecycle_delay: Duration::ZERO,
             checkpoints_retained: 3,
             job_binaries: None,
             restart: RestartPolicy::default(),
@@ -83,6 +91,9 @@ impl ServerOptions {
                 "--checkpoint-url {url} is the memory of one process, and each job of a server has a process of its own; \
                  write file:///DIR or s3://BUCKET/PREFIX, or leave the option out to keep checkpoints in the data directory"
             ));
+        }
+        if self.lifecycle_delay.as_millis() > u128::from(LIFECYCLE_DELAY_MS_MAX) {
+            return refuse("--lifecycle-delay is longer than an hour; it is meant for tests, and seconds do".into());
         }
         if self.connections_max == 0 {
             return refuse("--connections-max 0 would answer nobody; use at least 1".into());

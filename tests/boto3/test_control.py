@@ -264,3 +264,18 @@ def test_limits_and_account_settings(kinesis, new_stream):
         kinesis.update_account_settings(MinimumThroughputBillingCommitment={"Status": status})
         told = kinesis.describe_account_settings()["MinimumThroughputBillingCommitment"]
         assert told["Status"].startswith("ENABLED")
+
+
+def test_a_stream_with_limits_refuses_what_is_beyond_them(kinesis, new_stream):
+    stream = new_stream(1, Tags={"tidemill:capacity": "enforced"})
+    records = [{"PartitionKey": "k", "Data": b"x" * 100_000}] * 100
+    answer = kinesis.put_records(StreamName=stream, Records=records)
+    failed = [record for record in answer["Records"] if "ErrorCode" in record]
+    assert len(failed) == answer["FailedRecordCount"] > 0
+    assert {record["ErrorCode"] for record in failed} == {"ProvisionedThroughputExceededException"}
+    assert failed[0]["ErrorMessage"].startswith(f"Rate exceeded for shard shardId-000000000000 in stream {stream} ")
+    # Without the tag there are none.
+    kinesis.remove_tags_from_stream(StreamName=stream, TagKeys=["tidemill:capacity"])
+    assert kinesis.put_records(StreamName=stream, Records=records)["FailedRecordCount"] == 0
+    with pytest.raises(kinesis.exceptions.InvalidArgumentException):
+        kinesis.add_tags_to_stream(StreamName=stream, Tags={"tidemill:capacity": "plenty"})

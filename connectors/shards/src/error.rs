@@ -250,6 +250,18 @@ pub enum StoreError {
         /// The directory.
         directory: String,
     },
+    /// The stream has the service's limits, and the shard has had its share of this second.
+    #[error(
+        "rate exceeded for {shard} of stream {stream}: try again in a moment, add shards, or take the limits away with the \
+         tag {}=unlimited",
+        crate::capacity::Capacity::TAG
+    )]
+    RateExceeded {
+        /// The stream.
+        stream: StreamName,
+        /// The shard.
+        shard: ShardId,
+    },
     /// A write or sync failed, so nothing more is acknowledged.
     #[error(
         "the log is poisoned by a failed write ({reason}): whether this append is stored is unknown, and nothing more is \
@@ -320,7 +332,7 @@ impl StoreError {
             | Self::StaleGeneration { .. }
             | Self::RetiredLineage { .. }
             | Self::RepeatedCheckpoint { .. } => ErrorKind::Fenced,
-            Self::NoSpace { .. } => ErrorKind::Retry,
+            Self::NoSpace { .. } | Self::RateExceeded { .. } => ErrorKind::Retry,
             Self::Corrupt(_) | Self::NewerFormat { .. } => ErrorKind::Corrupt,
             Self::Io { .. } | Self::Poisoned { .. } | Self::Closed => ErrorKind::Internal,
         }

@@ -31,6 +31,7 @@
 //! | `update`, `reshard`, `lifecycle` | changes of a stream: pure decisions |
 //! | `view`, `index` | what is durable, in memory |
 //! | `reader` | [`SegmentReader`] |
+//! | `capacity` | the service's limits per shard and second, where a stream asks for them |
 //! | [`mod@env`] | disk, clock and entropy as values |
 //! | [`kinesis`] | the `Kinesis_20131202` API |
 //! | [`limits`] | every limit by name |
@@ -39,6 +40,7 @@
 
 mod access;
 mod account;
+mod capacity;
 mod consumers;
 pub mod env;
 mod error;
@@ -64,6 +66,7 @@ pub use access::{
     ReadBatch, ReadFrom, ReadLimits, Record, ShardAccess, ShardRef, SharedAccess, StageRequest, StagedExtent,
     StagedRef,
 };
+pub use capacity::Capacity;
 pub use consumers::{ConsumerMeta, ConsumerStatus, ConsumerUpdate};
 pub use error::{Corruption, ErrorKind, StoreError};
 pub use hashkey::{HashKey, HashRange};

@@ -132,3 +132,19 @@ pub const KEY_ID_CHARS_MAX: usize = 2_048;
 pub const LIFECYCLE_DELAY_MS_MAX: u64 = 3_600_000;
 /// How long on-demand billing that was asked for lasts at least: here it only decides on what is told.
 pub const BILLING_COMMITMENT_MS: u64 = 86_400_000;
+
+/// Records that a shard with enforced capacity takes in per second.
+pub const SHARD_WRITE_RECORDS: u64 = 1_000;
+/// Bytes, data and keys, that a shard with enforced capacity takes in per second.
+pub const SHARD_WRITE_BYTES: u64 = 1 << 20;
+/// Calls of GetRecords that a shard with enforced capacity answers per second.
+pub const SHARD_READ_CALLS: u64 = 5;
+/// Bytes that GetRecords gives out per shard and second with enforced capacity; each consumer with enhanced fan-out has
+/// as much for itself.
+pub const SHARD_READ_BYTES: u64 = 2 << 20;
+/// Minutes of load that are remembered of a shard with enforced capacity.
+pub const LOAD_MINUTES_MAX: usize = 24 * 60;
+/// How far back the peak is looked for that an on-demand stream is split by.
+pub const SCALING_RECENT_MS: u64 = 15 * 60_000;
+/// How far back the peak is looked for that an on-demand stream is merged by.
+pub const SCALING_LONGEST_MS: u64 = 24 * 3_600_000;

@@ -9,6 +9,7 @@
 //! | `restage.rs` | staged records of shards that were closed before their publish |
 //! | `read.rs` | from a starting point to extents |
 //! | `consumers.rs` | registered consumers |
+//! | `throughput.rs` | limits per shard and second, and scaling by them |
 
 mod consumers;
 mod control;
@@ -17,6 +18,7 @@ mod put;
 mod read;
 mod restage;
 mod sink;
+mod throughput;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -32,6 +34,7 @@ use crate::access::{
     DurablePosition, Located, Position, PublishOutcome, PublishRequest, PutEntry, PutResult, ReadBatch, ReadFrom,
     ReadLimits, ShardAccess, ShardRef, StageRequest, StagedRef,
 };
+use crate::capacity::Throughput;
 use crate::env::{Entropy, Environment, RealDisk, SystemClock, SystemEntropy};
 use crate::error::{Corruption, StoreError};
 use crate::ids::{ShardId, ShardKey, StreamName};
@@ -78,6 +81,8 @@ struct Inner {
     reader: SegmentReader,
     secret: [u8; 32],
     damage: Vec<Corruption>,
+    /// Streams with the service's limits only.
+    throughput: Mutex<Throughput>,
     /// Counts records that are spread over all shards.
     turns: AtomicU64,
     /// Bounds the bytes that wait for the writer.
@@ -142,6 +147,7 @@ impl ShardStore {
         };
         let (writer, view) = Writer::open(environment.clone(), writer_options, recovered)?;
         let secret = writer.secret();
+        let now_ms = environment.clock.now_ms();
         let (queue, commands) = mpsc::channel(limits::QUEUE_COMMANDS_MAX);
         let thread = writer.spawn(commands)?;
         Ok(Self(Arc::new(Inner {
@@ -151,6 +157,7 @@ impl ShardStore {
             view,
             secret,
             damage,
+            throughput: Mutex::new(Throughput::new(now_ms)),
             turns: AtomicU64::new(0),
             room: Arc::new(Semaphore::new(limits::QUEUE_BYTES_MAX / PERMIT_BYTES)),
             queue: Some(queue),

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::access::DurablePosition;
 use crate::account::AccountSettings;
+use crate::capacity::Capacity;
 use crate::consumers::{ConsumerMeta, ConsumerView};
 use crate::error::StoreError;
 use crate::hashkey::HashKey;
@@ -47,6 +48,8 @@ pub(crate) struct StreamView {
     /// In the order of their ids.
     pub(crate) shards: Vec<Arc<ShardView>>,
     pub(crate) routes: Routes,
+    /// What the stream's tags say of it.
+    pub(crate) capacity: Option<Capacity>,
 }
 
 /// The open shards of a stream by the start of their range.
@@ -91,7 +94,14 @@ impl StreamView {
             })
             .collect();
         let routes = Routes::new(&meta);
-        Self { meta, shards, routes }
+        // Tags are checked when they are set.
+        let capacity = Capacity::of_tags(&meta.tags).unwrap_or_default();
+        Self {
+            meta,
+            shards,
+            routes,
+            capacity,
+        }
     }
 
     /// Wakes who waits for any of its shards.

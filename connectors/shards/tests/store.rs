@@ -20,6 +20,8 @@
 
 #[path = "store/basics.rs"]
 mod basics;
+#[path = "store/capacity.rs"]
+mod capacity;
 #[path = "store/cbor.rs"]
 mod cbor;
 #[path = "store/consumers.rs"]

@@ -61,6 +61,10 @@ impl ApiError {
         Self::new("LimitExceededException", message)
     }
 
+    pub(crate) fn rate(message: impl Into<String>) -> Self {
+        Self::new("ProvisionedThroughputExceededException", message)
+    }
+
     pub(crate) fn expired_iterator(message: impl Into<String>) -> Self {
         Self::new("ExpiredIteratorException", message)
     }
@@ -126,6 +130,9 @@ impl ApiError {
             StoreError::ConsumerLimit { stream, limit } => Self::limit(format!(
                 "Stream {stream} under account {account} has {limit} registered consumers, which is the limit, or that \
                  many are being created."
+            )),
+            StoreError::RateExceeded { stream, shard } => Self::rate(format!(
+                "Rate exceeded for shard {shard} in stream {stream} under account {account}."
             )),
             StoreError::StreamBusy { stream, status } => Self::in_use(format!(
                 "Stream {stream} under account {account} not ACTIVE, instead in state {status}"

@@ -9,6 +9,7 @@
 //! reads slowly holds one event and no more, and one that goes away leaves nothing behind.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -20,14 +21,18 @@ use super::error::ApiError;
 use super::event_frame::{Message, frame};
 use super::item::{Fields, Item};
 use super::operations::encryption_type;
-use super::operations::get_records::{children, records};
+use super::operations::get_records::{children, record_bytes, records};
 use super::stream_ref;
 use super::subscriptions::Place;
 use crate::access::{Position, ReadBatch, ReadLimits, ShardAccess, ShardRef};
+use crate::capacity::Capacity;
 use crate::ids::Uuid;
 use crate::limits;
 use crate::store::ShardStore;
 use crate::stream::ShardMeta;
+
+/// What a consumer did not use of its share is kept for so long.
+const BURST: Duration = Duration::from_secs(1);
 
 /// What a subscription sends. Dropping it ends it.
 #[derive(Debug)]
@@ -44,6 +49,8 @@ pub struct Subscription {
     state: State,
     /// When an event is due, records or not.
     heartbeat_at: Instant,
+    /// The moment by which what was sent is within the consumer's share of the shard, where the stream has limits.
+    paid_at: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +87,8 @@ impl Subscription {
             changed,
             state: State::New,
             heartbeat_at,
+            // A second's worth can come at once, also at the beginning.
+            paid_at: heartbeat_at.checked_sub(BURST).unwrap_or(heartbeat_at),
         }
     }
 
@@ -129,6 +138,13 @@ impl Subscription {
             let mut shard_changed = std::pin::pin!(shard_changed.notified());
             shard_changed.as_mut().enable();
             self.check_consumer()?;
+            if Instant::now() < self.paid_at {
+                tokio::select! {
+                    () = self.place.ended() => {}
+                    () = tokio::time::sleep_until(self.paid_at.min(ends_at)) => {}
+                }
+                continue;
+            }
             let batch = ShardAccess::read(&self.store, &self.shard, self.position, limits)
                 .await
                 .map_err(|error| ApiError::of(error, &self.store.options().account))?;
@@ -136,6 +152,7 @@ impl Subscription {
             if !batch.records.is_empty() || batch.at_end || now >= self.heartbeat_at {
                 let event = self.frame_of(&batch)?;
                 self.position = batch.next;
+                self.pay(&batch, now);
                 self.heartbeat_at = now + options.heartbeat;
                 if batch.at_end {
                     self.state = State::Over;
@@ -147,6 +164,18 @@ impl Subscription {
                 () = self.place.ended() => {}
                 () = tokio::time::sleep_until(self.heartbeat_at.min(ends_at)) => {}
             }
+        }
+    }
+
+    /// Each consumer has 2 MiB per second of a shard for itself, where the stream has limits; a second's worth can come
+    /// at once.
+    fn pay(&mut self, batch: &ReadBatch, now: Instant) {
+        let stream = self.store.view().stream(&self.shard.stream);
+        if stream.is_ok_and(|stream| self.store.capacity(&stream) == Capacity::Enforced) {
+            let bytes: u64 = batch.records.iter().map(record_bytes).sum();
+            let cost = Duration::from_secs_f64(bytes as f64 / limits::SHARD_READ_BYTES as f64);
+            let unused_from = now.checked_sub(BURST).unwrap_or(now);
+            self.paid_at = self.paid_at.max(unused_from) + cost;
         }
     }
 

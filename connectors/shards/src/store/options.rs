@@ -1,5 +1,6 @@
 //! Options of a store, and checks of a new stream.
 
+use crate::capacity::Capacity;
 use crate::error::StoreError;
 use crate::limits;
 use crate::log::housekeeping::Housekeeping;
@@ -22,6 +23,8 @@ pub struct StoreOptions {
     /// How long clients are told that a stream or a consumer is CREATING, UPDATING or DELETING, milliseconds. 0, the
     /// default, shows none of these states.
     pub lifecycle_delay_ms: u64,
+    /// Whether streams that do not say it themselves, by the tag [`Capacity::TAG`], have the service's limits per shard.
+    pub capacity: Capacity,
 }
 
 impl Default for StoreOptions {
@@ -33,6 +36,7 @@ impl Default for StoreOptions {
             account: "000000000000".to_owned(),
             shards_max: limits::SHARDS_MAX,
             lifecycle_delay_ms: 0,
+            capacity: Capacity::default(),
         }
     }
 }

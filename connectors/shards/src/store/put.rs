@@ -30,6 +30,16 @@ impl ShardStore {
     /// [`StoreError::Poisoned`], when it is not known whether something was. For a record: [`StoreError::Invalid`]
     /// (key or size), [`StoreError::Limit`] (its shard is read-only).
     pub async fn put_records(&self, stream: &StreamName, entries: Vec<PutEntry>) -> Result<Vec<PutResult>, StoreError> {
+        self.put(stream, entries, false).await
+    }
+
+    /// Stores records; `is_limited` says whether the stream's capacity counts.
+    pub(super) async fn put(
+        &self,
+        stream: &StreamName,
+        entries: Vec<PutEntry>,
+        is_limited: bool,
+    ) -> Result<Vec<PutResult>, StoreError> {
         let view = self.writable_stream(stream)?;
         let mut results: Vec<Option<PutResult>> = Vec::with_capacity(entries.len());
         let mut chunks: Vec<Chunk> = Vec::new();
@@ -38,8 +48,14 @@ impl ShardStore {
                 results.push(Some(Err(error)));
                 continue;
             }
-            results.push(None);
             let shard = self.route(&view, &entry);
+            if is_limited
+                && let Err(error) = self.admit_record(&view, shard, entry.partition_key.len() + entry.data.len())
+            {
+                results.push(Some(Err(error)));
+                continue;
+            }
+            results.push(None);
             // At worst every record is a frame of its own.
             let bytes = frame_len(encoded_len(&entry));
             match chunks.last_mut() {

@@ -1,5 +1,6 @@
 //! What values the attributes of a stream may have, in the service's words where it has some.
 
+use crate::capacity::Capacity;
 use crate::error::StoreError;
 use crate::limits;
 use crate::stream::StreamMode;
@@ -81,7 +82,7 @@ pub(crate) fn check_tags(tags: &[(String, String)]) -> Result<(), StoreError> {
             ));
         }
     }
-    Ok(())
+    Capacity::of_tags(tags).map(drop).map_err(StoreError::Invalid)
 }
 
 pub(crate) fn check_policy(policy: &str) -> Result<(), StoreError> {

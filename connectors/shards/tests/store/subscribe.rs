@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tidemill_shards::StoreOptions;
 use tidemill_shards::env::SimDisk;
 use tidemill_shards::kinesis::{ApiBody, RequestContext, Subscription, SubscriptionOptions};
 
@@ -363,5 +364,39 @@ fn wrong_requests_are_answered_before_anything_begins() {
             assert_eq!(name, expected, "{body}: {message}");
         }
         assert_eq!(client.api.subscriptions(), 0);
+    });
+}
+
+/// Eight MiB at two per second, of which the first two come at once; on a stream without limits nobody waits.
+#[test]
+fn a_consumer_has_its_own_share_of_a_shard_with_limits() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        for (capacity, seconds) in [("enforced", 2.5..3.5), ("unlimited", 0.0..0.1)] {
+            let options = StoreOptions {
+                segment_bytes: 32 << 20,
+                ..crate::support::options()
+            };
+            let client = Client::with(&SimDisk::new(), options, patient());
+            let tags = json!({"tidemill:capacity": capacity});
+            let body = json!({"StreamName": "s", "ShardCount": 1, "Tags": tags});
+            client.ok("CreateStream", body).await;
+            let body = json!({"StreamARN": ARN, "ConsumerName": "c"});
+            client.ok("RegisterStreamConsumer", body).await;
+            let entries = (0..16).map(|_| entry("k", vec![0; 512 << 10])).collect();
+            client.api.store().put_records(&name("s"), entries).await.unwrap();
+            let mut subscription = subscribe(&client, json!({"Type": "TRIM_HORIZON"})).await;
+            let began = tokio::time::Instant::now();
+            let mut records = 0;
+            while records < 16 {
+                records += event(&mut subscription).await["Records"].as_array().unwrap().len();
+            }
+            let took = began.elapsed().as_secs_f64();
+            assert!(seconds.contains(&took), "{capacity}: {took} s of the test's own time");
+        }
     });
 }

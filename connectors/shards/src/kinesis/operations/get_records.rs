@@ -42,9 +42,12 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
         records_max: page(&fields, "Limit", limits::GET_RECORDS_MAX, limits::GET_RECORDS_MAX),
         bytes_max: limits::GET_BYTES_MAX,
     };
+    let view = store.stream(&shard.stream).map_err(store_error(store))?;
+    store.admit_read(&view, position.shard).map_err(store_error(store))?;
     let batch = ShardAccess::read(store, &shard, position, limits)
         .await
         .map_err(store_error(store))?;
+    store.was_read(&view, position.shard, batch.records.iter().map(record_bytes).sum());
     // After the read, so that the children of a shard that has ended are there.
     let stream = stream_ref::named(store, &shard.stream)?;
     let mut answer = Fields::new().with("Records", records(&batch.records, encryption_type(&stream)));
@@ -55,6 +58,11 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
         answer = answer.with("NextShardIterator", token::iterator(store, batch.next));
     }
     Ok(answer.with("MillisBehindLatest", batch.millis_behind_latest as i64))
+}
+
+/// Bytes of a record as limits count them: data and key.
+pub(in crate::kinesis) fn record_bytes(record: &Record) -> u64 {
+    (record.data.len() + record.partition_key().len()) as u64
 }
 
 /// Records as the API shows them.

@@ -44,7 +44,7 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
         return Err(ApiError::dry_run());
     }
     let receipt = store
-        .put_records(&meta.name, vec![entry])
+        .put_records_within_capacity(&meta.name, vec![entry])
         .await
         .and_then(|mut receipts| receipts.pop().unwrap_or(Err(crate::error::StoreError::Closed)))
         .map_err(store_error(store))?;

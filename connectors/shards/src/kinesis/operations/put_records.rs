@@ -2,6 +2,7 @@
 
 use super::{encryption_type, store_error};
 use crate::access::PutEntry;
+use crate::error::StoreError;
 use crate::hashkey::HashKey;
 use crate::kinesis::error::ApiError;
 use crate::kinesis::item::{Fields, Item};
@@ -41,7 +42,7 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
         return Err(ApiError::dry_run());
     }
     let receipts = store
-        .put_records(&meta.name, entries)
+        .put_records_within_capacity(&meta.name, entries)
         .await
         .map_err(store_error(store))?;
     let failed = receipts.iter().filter(|receipt| receipt.is_err()).count();
@@ -50,6 +51,12 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
             Ok(receipt) => Fields::new()
                 .with("SequenceNumber", receipt.sequence.to_string())
                 .with("ShardId", receipt.shard.to_string()),
+            Err(error @ StoreError::RateExceeded { .. }) => {
+                let error = ApiError::of(error, &store.options().account);
+                Fields::new()
+                    .with("ErrorCode", error.name())
+                    .with("ErrorMessage", error.message().unwrap_or_default())
+            }
             Err(error) => {
                 tracing::error!(%error, "a record of PutRecords was not stored");
                 Fields::new()

@@ -41,7 +41,7 @@ impl Target {
 pub(super) enum Outlet {
     Store(Outbox),
     #[cfg(feature = "aws")]
-    Endpoint(Sender),
+    Endpoint(Sender, Arc<dyn PutRecords>),
 }
 
 impl Outlet {
@@ -56,7 +56,8 @@ impl Outlet {
             #[cfg(feature = "aws")]
             Target::Endpoint(target) => {
                 let batching = options.batching;
-                Self::Endpoint(Sender::start(Arc::clone(target), batching, &context.runtime, wake))
+                let sender = Sender::start(Arc::clone(target), batching, &context.runtime, wake);
+                Self::Endpoint(sender, Arc::clone(target))
             }
         }
     }
@@ -80,7 +81,7 @@ impl Outlet {
                 }
             }
             #[cfg(feature = "aws")]
-            Self::Endpoint(sender) => sender.put(entries),
+            Self::Endpoint(sender, _) => sender.put(entries),
         }
     }
 
@@ -89,7 +90,7 @@ impl Outlet {
         match self {
             Self::Store(outbox) => outbox.stage(request),
             #[cfg(feature = "aws")]
-            Self::Endpoint(sender) => sender.put(request.entries),
+            Self::Endpoint(sender, _) => sender.put(request.entries),
         }
     }
 
@@ -106,10 +107,13 @@ impl Outlet {
                 })
             }
             #[cfg(feature = "aws")]
-            Self::Endpoint(sender) => {
-                let answer = sender.flush();
+            Self::Endpoint(sender, target) => {
+                let (answer, target) = (sender.flush(), Arc::clone(target));
                 Box::pin(async move {
-                    let answer = answer.await.map_err(|error| gone(&name, error))?;
+                    let mut answer = answer.await.map_err(|error| gone(&name, error))?;
+                    if answer.is_ok() {
+                        answer = target.look_again().await;
+                    }
                     answer.map(|()| Vec::new()).map_err(|error| error.of_sink(&name))
                 })
             }
@@ -121,7 +125,7 @@ impl Outlet {
         match self {
             Self::Store(outbox) => outbox.failure().map_or(Ok(()), |error| Err(error.of_sink(name))),
             #[cfg(feature = "aws")]
-            Self::Endpoint(sender) => sender.failure().map_or(Ok(()), |error| Err(error.of_sink(name))),
+            Self::Endpoint(sender, _) => sender.failure().map_or(Ok(()), |error| Err(error.of_sink(name))),
         }
     }
 
@@ -130,7 +134,7 @@ impl Outlet {
         match self {
             Self::Store(outbox) => outbox.is_full(),
             #[cfg(feature = "aws")]
-            Self::Endpoint(sender) => sender.is_full(),
+            Self::Endpoint(sender, _) => sender.is_full(),
         }
     }
 }

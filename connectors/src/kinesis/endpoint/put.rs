@@ -1,6 +1,6 @@
 //! One `PutRecords`.
 
-use super::super::error::StreamError;
+use super::super::error::{StreamError, created_again_meanwhile};
 use super::super::options::KinesisOptions;
 use super::super::options::endpoint::EndpointOptions;
 use super::client::{describe, is_temporary, is_throttling};
@@ -10,11 +10,28 @@ use crate::environment::ConnectorEnvironment;
 use crate::error::ConnectorError;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use tidemill_shards::PutEntry;
+use tokio::time::Instant;
+
+/// The service answers 20 of these requests a second to an account.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Puts records to a stream behind an endpoint.
 pub(in crate::kinesis) struct EndpointPut {
     remote: Remote,
+    opened: Mutex<Opened>,
+    /// How often to look whether the stream is still the same.
+    pub(super) look_interval: Duration,
+}
+
+/// What was seen of the stream.
+#[derive(Default)]
+struct Opened {
+    /// When it was created, seconds since 1970.
+    created_s: Option<u64>,
+    looked: Option<Instant>,
 }
 
 impl EndpointPut {
@@ -29,6 +46,8 @@ impl EndpointPut {
     ) -> Result<Self, ConnectorError> {
         Ok(Self {
             remote: Remote::new(options, endpoint, env)?,
+            opened: Mutex::default(),
+            look_interval: LOOK_INTERVAL,
         })
     }
 }
@@ -37,6 +56,27 @@ impl EndpointPut {
 impl PutRecords for EndpointPut {
     async fn find(&self) -> Result<String, StreamError> {
         self.remote.find().await
+    }
+
+    async fn look_again(&self) -> Result<(), StreamError> {
+        {
+            let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+            if opened.looked.is_some_and(|at| at.elapsed() < self.look_interval) {
+                return Ok(());
+            }
+            opened.looked = Some(Instant::now());
+        }
+        let found = match self.remote.summary_now().await {
+            Ok(summary) => summary.created_s,
+            Err(StreamError::Failed(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if *opened.created_s.get_or_insert(found) == found {
+            Ok(())
+        } else {
+            Err(created_again_meanwhile(&self.remote.stream))
+        }
     }
 
     async fn put(&self, entries: &[PutEntry]) -> Result<Vec<Option<PutError>>, PutError> {

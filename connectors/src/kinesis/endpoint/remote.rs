@@ -57,6 +57,11 @@ impl Remote {
 
     /// Asks once, and not for long, whether the stream is there; returns its ARN.
     pub(super) async fn find(&self) -> Result<String, StreamError> {
+        self.summary_now().await.map(|summary| summary.arn)
+    }
+
+    /// Asks once, and not for long, what stream it is.
+    pub(super) async fn summary_now(&self) -> Result<Summary, StreamError> {
         let answer = tokio::time::timeout(FIND_TIMEOUT, self.request_summary().send()).await;
         let answer = answer.map_err(|_| {
             let seconds = FIND_TIMEOUT.as_secs();
@@ -65,7 +70,7 @@ impl Remote {
                 self.stream
             ))
         })?;
-        self.read_summary(answer).map(|summary| summary.arn)
+        self.read_summary(answer)
     }
 
     /// Asks what stream it is, again while the endpoint is away.

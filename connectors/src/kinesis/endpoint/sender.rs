@@ -29,6 +29,12 @@ pub(in crate::kinesis) trait PutRecords: Send + Sync + 'static {
     /// Looks once whether the stream is there; returns its ARN.
     async fn find(&self) -> Result<String, StreamError>;
 
+    /// Looks now and then whether the stream is still the one that it was.
+    ///
+    /// # Errors
+    /// When it is not, or is not there. What may pass by itself is not told.
+    async fn look_again(&self) -> Result<(), StreamError>;
+
     /// Puts records within the limits of a request; answers for each of them, `None` when it is stored.
     ///
     /// # Errors
@@ -389,6 +395,10 @@ mod tests {
     impl PutRecords for Target {
         async fn find(&self) -> Result<String, StreamError> {
             Ok("arn:aws:kinesis:us-east-1:000000000000:stream/clicks".to_owned())
+        }
+
+        async fn look_again(&self) -> Result<(), StreamError> {
+            Ok(())
         }
 
         async fn put(&self, entries: &[PutEntry]) -> Result<Vec<Option<PutError>>, PutError> {

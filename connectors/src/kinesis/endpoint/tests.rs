@@ -288,6 +288,35 @@ async fn a_stream_is_looked_for_once_and_what_is_missing_is_permanent() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_written_is_looked_at_now_and_then() {
+    use super::sender::PutRecords as _;
+    let script = Script::start(vec![
+        summary(),
+        (500, json!({"__type": "InternalFailure"})),
+        summary(),
+        summary_of(9),
+        error("ResourceNotFoundException"),
+        summary(),
+    ])
+    .await;
+    let options = script.options();
+    let endpoint = options.endpoint.as_ref().unwrap();
+    let mut put = EndpointPut::new(&options, endpoint, &ConnectorEnvironment::new()).unwrap();
+    put.look_interval = std::time::Duration::ZERO;
+    // The first look remembers; what passes by itself is not told.
+    for _ in 0..3 {
+        assert_eq!(put.look_again().await, Ok(()));
+    }
+    for about in ["created again while the job wrote", "does not exist"] {
+        let error = put.look_again().await.unwrap_err().of_sink("s");
+        assert!(error.to_string().contains(about) && !error.is_retryable(), "{error:?}");
+    }
+    put.look_interval = std::time::Duration::from_secs(3_600);
+    assert_eq!(put.look_again().await, Ok(()));
+    assert_eq!(script.asked().len(), 5, "not so soon");
+}
+
+#[tokio::test]
 async fn a_moment_that_lies_ahead_for_the_endpoint_is_its_latest() {
     let script = Script::start(vec![
         error("InvalidArgumentException"),

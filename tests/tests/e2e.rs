@@ -6,8 +6,10 @@ mod e2e {
     mod bad_input;
     mod bench;
     mod commands;
+    mod endpoint;
     mod happy_path;
     mod processes;
+    mod resharding;
     mod run_again;
     mod rust_job;
     mod sql;

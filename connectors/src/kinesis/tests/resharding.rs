@@ -321,7 +321,10 @@ fn shards_that_were_read_and_have_expired_leave_the_checkpoint_and_stay_read() {
     assert!(store.merge(1, 2));
     job.discover().unwrap();
     assert_eq!(ids(&job), ["0", "1", "2"]);
-    job.drain(40).unwrap();
+    // The ends of its parents are found out in the background.
+    while !ids(&job).iter().any(|id| id == "3") {
+        job.drain(40).unwrap();
+    }
     job.discover().unwrap();
     assert_eq!(ids(&job), ["1", "2", "3"]);
     job.take_checkpoint();

@@ -10,6 +10,7 @@ mod demo;
 mod job;
 mod run;
 mod server;
+mod store;
 
 use crate::logging::{self, LogFormat};
 use crate::planning::Planner;

@@ -17,6 +17,7 @@ mod openapi;
 pub(crate) mod options;
 mod problem;
 mod rest;
+mod store_metrics;
 
 use crate::data_directory::{DataDirectory, DataDirectoryError};
 use crate::jobs::actor::Context;
@@ -38,7 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_checkpoints::SnapshotStore;
 use tidemill_engine::time::{SystemTime, TimeSource};
-use tidemill_shards::{ShardStore, SharedAccess};
+use tidemill_shards::{ShardStore, SharedAccess, StoreOptions};
 use tokio::task::JoinHandle;
 
 /// Why a server cannot start.
@@ -111,7 +112,7 @@ impl Server {
         let snapshots = SnapshotStore::open(&checkpoint_url)
             .map_err(|error| ServerError::Option(format!("--checkpoint-url {checkpoint_url}: {error}")))?;
         let registry = Registry::open(directory.jobs())?;
-        let store = open_store(&directory).await?;
+        let store = open_store(&directory, options.store.clone()).await?;
         for damage in store.damage() {
             tracing::error!(%damage, "the shard store is damaged; nothing was deleted");
         }
@@ -135,7 +136,7 @@ impl Server {
             time: Arc::clone(&time),
         };
         let supervisor = Supervisor::start(context)?;
-        let metrics = Arc::new(metrics::Metrics::new(supervisor.clone()));
+        let metrics = Arc::new(metrics::Metrics::new(supervisor.clone(), store.clone()));
         let state = rest::RestState {
             supervisor: supervisor.clone(),
             snapshots,
@@ -200,9 +201,9 @@ impl Server {
     }
 }
 
-async fn open_store(directory: &DataDirectory) -> Result<ShardStore, ServerError> {
+async fn open_store(directory: &DataDirectory, options: StoreOptions) -> Result<ShardStore, ServerError> {
     let path = directory.store();
-    let opening: JoinHandle<_> = tokio::task::spawn_blocking(move || standalone::open_store(&path));
+    let opening: JoinHandle<_> = tokio::task::spawn_blocking(move || standalone::open_store(&path, options));
     match opening.await {
         Ok(result) => result.map_err(ServerError::Store),
         Err(error) => Err(ServerError::Store(error.to_string())),

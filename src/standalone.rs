@@ -84,7 +84,7 @@ async fn run_here(options: Standalone, planner: Planner, arguments: Vec<String>)
     let failed = |message: String| (EXIT_FAILED, message);
     let refused = |message: String| (EXIT_REFUSED, message);
     let directory = DataDirectory::open(&options.data_directory).map_err(|error| failed(error.to_string()))?;
-    let store = open_store(&directory.store()).map_err(failed)?;
+    let store = open_store(&directory.store(), StoreOptions::default()).map_err(failed)?;
     let shards: SharedAccess = Arc::new(store.clone());
 
     let here = std::env::current_dir().map_err(|error| failed(format!("the current directory is gone: {error}")))?;
@@ -169,8 +169,8 @@ async fn run_here(options: Standalone, planner: Planner, arguments: Vec<String>)
 ///
 /// # Errors
 /// When it cannot be opened.
-pub(crate) fn open_store(directory: &Path) -> Result<ShardStore, String> {
-    ShardStore::open(directory, StoreOptions::default()).map_err(|error| error.to_string())
+pub(crate) fn open_store(directory: &Path, options: StoreOptions) -> Result<ShardStore, String> {
+    ShardStore::open(directory, options).map_err(|error| error.to_string())
 }
 
 fn start_job(options: &Standalone, uid: &JobUid, directory: &DataDirectory) -> Result<StartJob, String> {

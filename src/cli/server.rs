@@ -1,6 +1,7 @@
 //! `tidemill server`.
 
 use super::LogArguments;
+use super::store::StoreArguments;
 use crate::jobs::decide::RestartPolicy;
 use crate::process::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, fail};
 use crate::rust_job::parse_duration;
@@ -54,6 +55,8 @@ pub(super) struct ServerArguments {
     /// Connections at a time; further ones wait.
     #[arg(long, value_name = "N", default_value_t = CONNECTIONS_MAX_DEFAULT)]
     connections_max: usize,
+    #[command(flatten)]
+    store: StoreArguments,
     /// Print the address as JSON once the server listens.
     #[arg(long)]
     json: bool,
@@ -67,6 +70,7 @@ impl ServerArguments {
             insecure_listen_anywhere: self.insecure_listen_anywhere,
             checkpoint_url: self.checkpoint_url,
             checkpoints_retained: self.checkpoints_retained,
+            store: self.store.options(),
             job_binaries: self.job_binaries,
             restart: RestartPolicy {
                 delay_initial: self.restart_delay_initial,

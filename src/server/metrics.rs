@@ -3,6 +3,7 @@
 //! What jobs tell is read from their status when somebody asks; only requests are counted here. Counters of a job begin
 //! anew when its process does, as Prometheus expects of a restart.
 
+use super::store_metrics::StoreMetrics;
 use crate::jobs::decide::JobState;
 use crate::jobs::supervisor::Supervisor;
 use crate::jobs::view::JobView;
@@ -21,6 +22,7 @@ use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
 use tidemill_engine::metrics::OperatorCounts;
+use tidemill_shards::ShardStore;
 
 const TEXT_FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -45,8 +47,8 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// Makes the metrics of a server with these jobs.
-    pub(super) fn new(supervisor: Supervisor) -> Self {
+    /// Makes the metrics of a server with these jobs and this store.
+    pub(super) fn new(supervisor: Supervisor, store: ShardStore) -> Self {
         let mut registry = Registry::with_prefix("tidemill");
         let requests = Family::<RequestLabels, Counter>::default();
         registry.register(
@@ -57,6 +59,7 @@ impl Metrics {
         let submissions = Family::<SubmissionLabels, Counter>::default();
         registry.register("job_submissions", "Jobs submitted, by outcome", submissions.clone());
         registry.register_collector(Box::new(Jobs(supervisor)));
+        registry.register_collector(Box::new(StoreMetrics(store)));
         Self {
             registry,
             requests,

@@ -6,6 +6,7 @@ use crate::logging::LogFormat;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+use tidemill_shards::StoreOptions;
 
 /// Where clients of AWS emulators already look.
 pub(crate) const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4566);
@@ -29,6 +30,8 @@ pub(crate) struct ServerOptions {
     pub(crate) checkpoints_retained: usize,
     /// The directory of Rust jobs' binaries; `None`: none may be run.
     pub(crate) job_binaries: Option<PathBuf>,
+    /// The shard store's options.
+    pub(crate) store: StoreOptions,
     /// When failed jobs are started again.
     pub(crate) restart: RestartPolicy,
     /// How long jobs have for their final checkpoint when the server stops.
@@ -51,6 +54,7 @@ impl ServerOptions {
             checkpoint_url: None,
             checkpoints_retained: 3,
             job_binaries: None,
+            store: StoreOptions::default(),
             restart: RestartPolicy::default(),
             shutdown_grace: SHUTDOWN_GRACE_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,

@@ -143,6 +143,8 @@ pub struct Located {
     pub closed: bool,
     /// The store's clock, milliseconds since 1970.
     pub now_ms: u64,
+    /// Records that arrived before this time have expired and are not read.
+    pub expired_before_ms: u64,
 }
 
 /// A record that was read. It shares one buffer with others of the same read.

@@ -185,6 +185,17 @@ pub enum StoreError {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+    /// The log has reached the bound that was set for it; nothing was written.
+    #[error(
+        "the log takes {bytes} bytes, its limit is {limit}, and nothing in it has expired: raise the limit, shorten the \
+         retention of a stream, or delete streams; appends go on by themselves then"
+    )]
+    StoreFull {
+        /// Bytes of the log.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
 }
 
 impl StoreError {
@@ -209,7 +220,7 @@ impl StoreError {
             | Self::StagedMismatch { .. } => ErrorKind::User,
             Self::StreamExists(_) | Self::Locked { .. } => ErrorKind::Conflict,
             Self::StaleCheckpoint { .. } | Self::StaleGeneration { .. } => ErrorKind::Fenced,
-            Self::NoSpace { .. } => ErrorKind::Retry,
+            Self::NoSpace { .. } | Self::StoreFull { .. } => ErrorKind::Retry,
             Self::Corrupt(_) | Self::NewerFormat { .. } => ErrorKind::Corrupt,
             Self::Io { .. } | Self::Poisoned { .. } | Self::Closed => ErrorKind::Internal,
         }

@@ -2,6 +2,8 @@
 //!
 //! Only the writer adds to it, after the sync; readers take a read lock for a binary search.
 
+use std::collections::VecDeque;
+
 use crate::ids::{SegmentNumber, ShardKey};
 use crate::limits::EXTENT_MERGE_BYTES_MAX;
 
@@ -52,28 +54,127 @@ impl IndexEntry {
 /// The entries of one shard in the order of their counters.
 #[derive(Debug, Default)]
 pub(crate) struct ShardIndex {
-    entries: Vec<IndexEntry>,
+    entries: VecDeque<IndexEntry>,
+    /// Records up to this counter are gone.
+    floor: u64,
+    /// Last counter of the last entry, also when that is gone.
+    last: u64,
 }
 
 impl ShardIndex {
     /// Adds an entry behind all others. One that is already there (recovery reads a range twice) is left out.
-    pub(crate) fn push(&mut self, entry: IndexEntry) {
-        if let Some(last) = self.entries.last_mut()
-            && (entry.first <= last.last || last.merge(&entry))
-        {
+    pub(crate) fn push(&mut self, mut entry: IndexEntry) {
+        if entry.last <= self.floor {
             return;
         }
-        self.entries.push(entry);
+        if self.entries.back().is_some_and(|last| entry.first <= last.last) {
+            return;
+        }
+        if entry.kind == EntryKind::Damaged && entry.last_arrival_ms == 0 {
+            // When damaged records arrived is told by what comes behind them. Until then they have not expired.
+            let before = self.entries.back_mut().map_or(0, |last| {
+                if last.last_arrival_ms == u64::MAX {
+                    last.last_arrival_ms = last.first_arrival_ms;
+                }
+                last.last_arrival_ms
+            });
+            entry.first_arrival_ms = before;
+            entry.last_arrival_ms = u64::MAX;
+        } else {
+            self.settle_time(entry.first_arrival_ms);
+        }
+        if self.entries.back_mut().is_some_and(|last| last.merge(&entry)) {
+            self.last = entry.last;
+            return;
+        }
+        self.last = self.last.max(entry.last);
+        self.entries.push_back(entry);
+    }
+
+    /// Damaged records at the end arrived by then.
+    pub(crate) fn settle_time(&mut self, arrival_ms: u64) {
+        if let Some(last) = self.entries.back_mut()
+            && last.kind == EntryKind::Damaged
+        {
+            last.last_arrival_ms = if last.last_arrival_ms == u64::MAX {
+                arrival_ms.max(last.first_arrival_ms)
+            } else {
+                arrival_ms.max(last.last_arrival_ms)
+            };
+        }
+    }
+
+    /// An index whose records up to `floor` are gone.
+    pub(crate) fn above(floor: u64) -> Self {
+        Self {
+            entries: VecDeque::new(),
+            floor,
+            last: floor,
+        }
+    }
+
+    /// Records up to this counter are gone.
+    pub(crate) fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// Takes out the entries whose records all arrived before `cutoff_ms`.
+    pub(crate) fn expire(&mut self, cutoff_ms: u64) -> impl Iterator<Item = IndexEntry> + '_ {
+        let count = self.entries.partition_point(|entry| entry.last_arrival_ms < cutoff_ms);
+        self.take_front(count)
+    }
+
+    /// Takes out the entries up to the last one that lies in `segment`.
+    pub(crate) fn drop_through(&mut self, segment: SegmentNumber) -> impl Iterator<Item = IndexEntry> + '_ {
+        let count = self
+            .entries
+            .iter()
+            .rposition(|entry| entry.segment == segment)
+            .map_or(0, |at| at + 1);
+        self.take_front(count)
+    }
+
+    fn take_front(&mut self, count: usize) -> impl Iterator<Item = IndexEntry> + '_ {
+        if let Some(last) = count.checked_sub(1).and_then(|at| self.entries.get(at)) {
+            self.floor = self.floor.max(last.last);
+        }
+        self.entries.drain(..count)
+    }
+
+    /// The oldest entry.
+    pub(crate) fn oldest(&self) -> Option<&IndexEntry> {
+        self.entries.front()
+    }
+
+    /// Takes out the entries up to the one that holds `counter`.
+    pub(crate) fn drop_to(&mut self, counter: u64) -> impl Iterator<Item = IndexEntry> + '_ {
+        let count = self.entries.partition_point(|entry| entry.first <= counter);
+        self.take_front(count)
+    }
+
+    /// Gives memory back after many entries have left.
+    pub(crate) fn shrink(&mut self) {
+        if self.entries.capacity() > 64 && self.entries.capacity() / 4 > self.entries.len() {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
+    }
+
+    /// All entries.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &IndexEntry> {
+        self.entries.iter()
     }
 
     /// The next counter behind all visible records.
     pub(crate) fn end(&self) -> u64 {
-        self.entries.last().map_or(1, |entry| entry.last.saturating_add(1))
+        self.last.saturating_add(1)
     }
 
-    /// The entries from the one that holds `counter`, or the first behind it.
-    pub(crate) fn from(&self, counter: u64) -> &[IndexEntry] {
-        &self.entries[self.entries.partition_point(|entry| entry.last < counter)..]
+    /// The entries from the one that holds `counter`, or the first behind it, without those whose records all arrived
+    /// before `cutoff_ms`.
+    pub(crate) fn from(&self, counter: u64, cutoff_ms: u64) -> impl Iterator<Item = &IndexEntry> {
+        let counted = self.entries.partition_point(|entry| entry.last < counter);
+        let lives = self.entries.partition_point(|entry| entry.last_arrival_ms < cutoff_ms);
+        self.entries.range(counted.max(lives)..)
     }
 
     /// The first entry that holds a record which arrived at `time_ms` or later.
@@ -125,10 +226,11 @@ mod tests {
         index.push(entry(164, 100, 5, 9));
         index.push(entry(1000, 100, 20, 29));
         index.push(entry(1000, 100, 20, 29));
-        assert_eq!(index.from(0).len(), 2);
-        assert_eq!(index.from(9)[0].len, 200);
-        assert_eq!(index.from(10)[0].first, 20);
-        assert!(index.from(30).is_empty());
+        assert_eq!(index.from(0, 0).count(), 2);
+        assert_eq!(index.from(9, 0).next().unwrap().len, 200);
+        assert_eq!(index.from(10, 0).next().unwrap().first, 20);
+        assert_eq!(index.from(0, 91).next().unwrap().first, 20);
+        assert!(index.from(30, 0).next().is_none());
         assert_eq!(index.end(), 30);
         assert_eq!(index.at_time(91).unwrap().first, 20);
         assert_eq!(index.at_time(0).unwrap().first, 1);
@@ -136,10 +238,52 @@ mod tests {
     }
 
     #[test]
+    fn expired_entries_leave_and_do_not_come_back() {
+        let mut index = ShardIndex::default();
+        index.push(entry(64, 100, 1, 4));
+        index.push(entry(1000, 100, 5, 9));
+        assert_eq!(index.expire(40).count(), 0, "the last record arrived at 40");
+        assert_eq!(index.expire(41).map(|entry| entry.last).collect::<Vec<_>>(), [4]);
+        assert_eq!((index.floor(), index.end()), (4, 10));
+        index.push(entry(64, 100, 1, 4));
+        assert_eq!(index.from(0, 0).count(), 1);
+        assert_eq!(index.expire(1_000).count(), 1);
+        assert_eq!((index.floor(), index.end()), (9, 10), "numbers go on");
+        assert_eq!((ShardIndex::above(9).floor(), ShardIndex::above(9).end()), (9, 10));
+        let mut index = ShardIndex::above(9);
+        index.push(entry(64, 100, 5, 9));
+        index.push(entry(164, 100, 10, 12));
+        assert_eq!(index.entries().count(), 1);
+        assert_eq!(index.drop_through(SegmentNumber(2)).count(), 0);
+        assert_eq!(index.drop_through(SegmentNumber(1)).count(), 1);
+        assert_eq!(index.floor(), 12);
+    }
+
+    #[test]
+    fn damaged_records_expire_with_what_is_behind_them() {
+        let damaged = |first, last| IndexEntry {
+            kind: EntryKind::Damaged,
+            first_arrival_ms: 0,
+            last_arrival_ms: 0,
+            ..entry(0, 0, first, last)
+        };
+        let mut index = ShardIndex::default();
+        index.push(damaged(1, 3));
+        assert_eq!(index.expire(1_000_000).count(), 0, "nobody knows when they arrived");
+        index.push(entry(64, 100, 4, 5));
+        index.push(damaged(6, 7));
+        assert_eq!(index.expire(40).count(), 0);
+        assert_eq!(index.expire(41).map(|entry| entry.last).collect::<Vec<_>>(), [3]);
+        index.settle_time(80);
+        assert_eq!(index.expire(80).map(|entry| entry.last).collect::<Vec<_>>(), [5]);
+        assert_eq!(index.expire(81).count(), 1);
+    }
+
+    #[test]
     fn merging_stops_at_the_limit() {
         let mut index = ShardIndex::default();
         index.push(entry(0, EXTENT_MERGE_BYTES_MAX, 1, 4));
         index.push(entry(EXTENT_MERGE_BYTES_MAX, 8, 5, 5));
-        assert_eq!(index.from(0).len(), 2);
+        assert_eq!(index.from(0, 0).count(), 2);
     }
 }

@@ -17,6 +17,8 @@
 //! - Sequence numbers rise in a shard and are never given twice, also over a crash.
 //! - Arrival times never go back in a shard, whatever the clock does.
 //! - Staged output becomes visible as a whole, once.
+//! - A record stays until its stream's retention is over, and is not returned afterwards; a segment's file goes only
+//!   after the log says so.
 //! - Damaged bytes are an error that names them; they are never skipped in silence and nothing is deleted.
 //!
 //! | module | |
@@ -27,6 +29,7 @@
 //! | `log` | files, frames, writer, recovery |
 //! | `state`, `publications` | metadata as a state machine |
 //! | `view`, `index` | what is durable, in memory |
+//! | `retention` | what has expired, and which files nobody needs |
 //! | `reader` | [`SegmentReader`] |
 //! | [`mod@env`] | disk, clock and entropy as values |
 //! | [`kinesis`] | the `Kinesis_20131202` API |
@@ -45,6 +48,7 @@ pub mod limits;
 mod log;
 mod publications;
 mod reader;
+mod retention;
 mod sequence;
 mod state;
 mod store;
@@ -61,6 +65,7 @@ pub use hashkey::{HashKey, HashRange};
 pub use ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};
 pub use log::housekeeping::Housekeeping;
 pub use reader::SegmentReader;
+pub use retention::{RetentionOptions, StoreUsage, WhenFull};
 pub use sequence::SequenceNumber;
 pub use store::{ShardStore, StoreOptions};
 pub use stream::{CreateStream, ShardMeta, StreamMeta, StreamMode};

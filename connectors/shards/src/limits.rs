@@ -36,6 +36,18 @@ pub const READ_SPAN_BYTES_MAX: u64 = 8 << 20;
 pub const LOCATE_EXTENTS_MAX: usize = 16 << 10;
 /// Segment files that a reader keeps open.
 pub const READER_FILES_MAX: usize = 32;
+/// How often expired records are looked for.
+pub const RETENTION_CHECK_MS: u64 = 60_000;
+/// How long staged output that nobody publishes is kept: a week.
+pub const STAGED_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
+/// How long a wall clock that jumped ahead is watched before records expire by it.
+pub const CLOCK_CONFIRM_MS: u64 = 3_600_000;
+/// How often the time that expiry trusts is written down while nothing else is.
+pub const CLOCK_RECORD_MS: u64 = 10 * 60_000;
+/// Segments that a bound of the disk use must leave room for: the active one, the one before, the next, and one of data.
+pub const DISK_SEGMENTS_MIN: u64 = 4;
+/// Times that a read looks again for records whose segment was removed in between.
+pub const RELOCATE_MAX: usize = 8;
 /// Numbers of every shard that are left out after a recovery that had to cut a torn tail.
 pub const COUNTER_SKIP: u64 = 1 << 20;
 

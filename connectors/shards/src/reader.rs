@@ -315,7 +315,10 @@ impl<'a> Records<'a> {
                 (header.first, header.time_ms)
             };
             let payload = bytes.slice_ref(payload);
-            if self.frame(first, header.count, arrival_ms, &payload).is_none() {
+            if arrival_ms < self.located.expired_before_ms {
+                // All records of a frame arrived together.
+                self.next = self.next.max(first + u64::from(header.count));
+            } else if self.frame(first, header.count, arrival_ms, &payload).is_none() {
                 return Err(bad("the payload of a frame is no list of records"));
             }
             at += header.frame_len();

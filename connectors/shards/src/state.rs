@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{SegmentNumber, ShardKey, StreamName, Uuid};
 use crate::publications::Publication;
+use crate::retention::SegmentSet;
 use crate::stream::StreamMeta;
 
 /// Counters of a shard.
@@ -28,6 +29,9 @@ pub(crate) struct ShardState {
     /// Records are damaged, so nothing is appended any more.
     #[serde(default)]
     pub(crate) quarantined: bool,
+    /// Records up to this counter are gone, and segments that told of them may be.
+    #[serde(default)]
+    pub(crate) floor: u64,
 }
 
 impl ShardState {
@@ -72,6 +76,12 @@ pub(crate) enum Control {
     },
     /// A job is gone for good.
     JobForgotten { job: String },
+    /// Records expired: these segments are removed, and shards begin behind these counters.
+    Expired {
+        trusted_ms: u64,
+        segments: Vec<SegmentNumber>,
+        floors: Vec<(ShardKey, u64)>,
+    },
 }
 
 /// Where the segment before a snapshot ends.
@@ -100,6 +110,12 @@ pub(crate) struct State {
     pub(crate) publications: BTreeMap<String, BTreeMap<String, Publication>>,
     /// Set in snapshots.
     pub(crate) before: Option<SealedAt>,
+    /// Segments that are removed; their files may be left over after a crash.
+    #[serde(default)]
+    pub(crate) removed: SegmentSet,
+    /// The time that expiry trusted when it was last written down; 0 before that.
+    #[serde(default)]
+    pub(crate) trusted_ms: u64,
 }
 
 impl State {
@@ -114,6 +130,8 @@ impl State {
             shards: HashMap::new(),
             publications: BTreeMap::new(),
             before: None,
+            removed: SegmentSet::default(),
+            trusted_ms: 0,
         }
     }
 
@@ -168,6 +186,19 @@ impl State {
             }
             Control::JobForgotten { job } => {
                 self.publications.remove(job);
+            }
+            Control::Expired {
+                trusted_ms,
+                segments,
+                floors,
+            } => {
+                self.trusted_ms = *trusted_ms;
+                segments.iter().for_each(|segment| self.removed.insert(*segment));
+                for (shard, floor) in floors {
+                    if let Some(shard) = self.shards.get_mut(shard) {
+                        shard.floor = shard.floor.max(*floor);
+                    }
+                }
             }
         }
     }
@@ -285,6 +316,11 @@ mod tests {
                 at_ms: 0,
                 counter_skip: 10,
             },
+            Control::Expired {
+                trusted_ms: 77,
+                segments: vec![SegmentNumber(1), SegmentNumber(2)],
+                floors: vec![(ShardKey(1), 2), (ShardKey(99), 5)],
+            },
             Control::StreamCreated(stream("b", 2)),
             Control::StreamDeleted {
                 name: StreamName::new("b").unwrap(),
@@ -302,7 +338,8 @@ mod tests {
                 last: 3,
                 next: 14,
                 arrival_ms: 9,
-                quarantined: false
+                quarantined: false,
+                floor: 2
             }
         );
         assert_eq!(state.next_shard, 3);

@@ -5,11 +5,13 @@
 //! | `options.rs` | [`StoreOptions`] |
 //! | `put.rs` | checking, routing and queueing records |
 //! | `sink.rs` | stage and publish |
+//! | `retention.rs` | looking for what has expired; use of the disk |
 //! | `read.rs` | from a starting point to extents |
 
 mod options;
 mod put;
 mod read;
+mod retention;
 mod sink;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ use crate::env::{Entropy, Environment, RealDisk, SystemClock, SystemEntropy};
 use crate::error::{Corruption, StoreError};
 use crate::ids::{ShardId, ShardKey, StreamName};
 use crate::limits;
+use crate::log::housekeeping::Housekeeping;
 use crate::log::recovery::recover;
 use crate::log::writer::{Command, Queued, Writer, WriterOptions};
 use crate::reader::SegmentReader;
@@ -76,6 +79,8 @@ struct Inner {
     /// `None` once the store is being dropped.
     queue: Option<mpsc::Sender<Queued>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Looks for what has expired, every now and then; ends first.
+    keeper: Option<retention::Keeper>,
 }
 
 impl std::fmt::Debug for ShardStore {
@@ -88,6 +93,7 @@ impl std::fmt::Debug for ShardStore {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        drop(self.keeper.take());
         self.queue = None;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
@@ -129,11 +135,20 @@ impl ShardStore {
             region: options.region.clone(),
             account: options.account.clone(),
             shards_max: options.shards_max,
+            retention: options.retention.clone(),
         };
         let (writer, view) = Writer::open(environment.clone(), writer_options, recovered)?;
         let secret = writer.secret();
         let (queue, commands) = mpsc::channel(limits::QUEUE_COMMANDS_MAX);
         let thread = writer.spawn(commands)?;
+        let keeper = match options.housekeeping {
+            Housekeeping::Inline => None,
+            Housekeeping::Background => Some(retention::Keeper::start(
+                queue.downgrade(),
+                options.retention.check_interval_ms,
+                Arc::clone(&view),
+            )?),
+        };
         Ok(Self(Arc::new(Inner {
             reader: SegmentReader::on(environment.disk.clone()),
             options,
@@ -144,6 +159,7 @@ impl ShardStore {
             room: Arc::new(Semaphore::new(limits::QUEUE_BYTES_MAX / PERMIT_BYTES)),
             queue: Some(queue),
             thread: Mutex::new(Some(thread)),
+            keeper,
         })))
     }
 
@@ -302,8 +318,8 @@ impl ShardAccess for ShardStore {
         if located.extents.is_empty() {
             return self.0.reader.read(&located, limits);
         }
-        let store = self.clone();
-        blocking(move || store.0.reader.read(&located, limits)).await
+        let (store, shard) = (self.clone(), shard.clone());
+        blocking(move || Self::read(&store, &shard, from, limits)).await
     }
 
     async fn put_records(&self, stream: &StreamName, entries: Vec<PutEntry>) -> Result<Vec<PutResult>, StoreError> {

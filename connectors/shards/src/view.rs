@@ -3,16 +3,19 @@
 //! The writer changes it after each sync; everybody else only reads.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hashbrown::HashMap;
 use tokio::sync::watch;
 
 use crate::access::DurablePosition;
+use crate::env::Clock;
 use crate::error::StoreError;
 use crate::hashkey::HashKey;
 use crate::ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};
 use crate::index::{IndexEntry, ShardIndex};
+use crate::retention::{TrustedClock, Usage};
 use crate::state::State;
 use crate::stream::{ShardMeta, StreamMeta};
 
@@ -98,6 +101,8 @@ pub(crate) struct View {
     segments: RwLock<HashMap<SegmentNumber, Uuid>>,
     durable: watch::Sender<DurablePosition>,
     failure: OnceLock<StoreError>,
+    expiry: Mutex<TrustedClock>,
+    pub(crate) usage: Usage,
 }
 
 impl View {
@@ -105,6 +110,7 @@ impl View {
         state: &State,
         mut index: HashMap<ShardKey, ShardIndex>,
         segments: impl IntoIterator<Item = (SegmentNumber, Uuid)>,
+        expiry: TrustedClock,
     ) -> Self {
         let view = Self {
             streams: RwLock::default(),
@@ -112,6 +118,8 @@ impl View {
             segments: RwLock::new(segments.into_iter().collect()),
             durable: watch::Sender::new(DurablePosition(0)),
             failure: OnceLock::new(),
+            expiry: Mutex::new(expiry),
+            usage: Usage::default(),
         };
         for meta in state.streams.values() {
             view.add_stream(StreamView::new(meta.clone(), |key| {
@@ -193,6 +201,32 @@ impl View {
         read(&self.segments).get(&number).copied()
     }
 
+    /// Forgets a segment whose file is about to go.
+    pub(crate) fn forget_segment(&self, number: SegmentNumber) {
+        write(&self.segments).remove(&number);
+    }
+
+    /// The time that expiry trusts.
+    pub(crate) fn trusted_ms(&self, clock: &dyn Clock) -> u64 {
+        let mut expiry = self.expiry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let was_in_doubt = expiry.in_doubt();
+        let trusted = expiry.now(clock.now_ms(), clock.monotonic_ms());
+        if expiry.in_doubt() != was_in_doubt {
+            self.usage.clock_in_doubt.store(expiry.in_doubt(), Ordering::Relaxed);
+            if expiry.in_doubt() {
+                tracing::warn!(
+                    wall_ms = clock.now_ms(),
+                    trusted_ms = trusted,
+                    "the wall clock is more than an hour ahead of what was expected: records do not expire by it until it \
+                     has stayed there for a while; if it is wrong, set it right before that"
+                );
+            } else {
+                tracing::info!(trusted_ms = trusted, "records expire by the wall clock again");
+            }
+        }
+        trusted
+    }
+
     pub(crate) fn subscribe(&self) -> watch::Receiver<DurablePosition> {
         self.durable.subscribe()
     }
@@ -212,6 +246,6 @@ pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

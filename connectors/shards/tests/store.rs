@@ -8,6 +8,8 @@
 //! | `damage` | every byte of a small log cut and flipped |
 //! | `model` | random histories against a model in memory |
 //! | `sinks` | stage, publish, replay, fence |
+//! | `retention` | expiry, its crashes, a wrong clock, a full log |
+//! | `retention_model` | random histories with time and expiry against a model in memory |
 //! | `kill` | a child process killed with SIGKILL under load |
 //! | `kinesis` | the API as a client sees it |
 //! | `files` | real files: second owner, reader beside the owner, many putters |
@@ -26,6 +28,10 @@ mod kill;
 mod kinesis;
 #[path = "store/model.rs"]
 mod model;
+#[path = "store/retention.rs"]
+mod retention;
+#[path = "store/retention_model.rs"]
+mod retention_model;
 #[path = "store/sinks.rs"]
 mod sinks;
 #[path = "store/support.rs"]

@@ -24,6 +24,7 @@ pub enum Crash {
 enum Operation {
     Create { name: String, file: usize },
     Rename { from: String, to: String },
+    Remove { name: String },
     SyncDir,
     Write { file: usize, offset: u64, bytes: Arc<[u8]> },
     SyncData { file: usize },
@@ -41,6 +42,11 @@ struct State {
 }
 
 impl State {
+    /// Bytes of the files that have a name; those that are only open count until they are closed on a real disk.
+    fn used(&self) -> usize {
+        self.names.values().map(|file| self.files[*file].len()).sum()
+    }
+
     fn spend(&mut self) -> io::Result<()> {
         match &mut self.budget {
             Some(0) => Err(io::Error::other("injected fault")),
@@ -114,6 +120,11 @@ impl SimDisk {
                         && let Some(file) = after.names.remove(from)
                     {
                         after.names.insert(to.clone(), file);
+                    }
+                }
+                Operation::Remove { name } => {
+                    if synced_dir.is_some_and(|synced| at < synced) || keep() {
+                        after.names.remove(name);
                     }
                 }
                 Operation::SyncDir | Operation::SyncData { .. } => {}
@@ -207,6 +218,14 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn unlink(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.spend()?;
+        state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
+        state.journal.push(Operation::Remove { name: name.to_owned() });
+        Ok(())
+    }
+
     fn list(&self) -> io::Result<Vec<String>> {
         Ok(self.state().names.keys().cloned().collect())
     }
@@ -242,7 +261,7 @@ impl DiskFile for SimFile {
         state.spend()?;
         let growth = (offset as usize + bytes.len()).saturating_sub(state.files[self.file].len());
         if let Some(capacity) = state.capacity
-            && state.files.iter().map(Vec::len).sum::<usize>() + growth > capacity
+            && state.used() + growth > capacity
         {
             return Err(io::ErrorKind::StorageFull.into());
         }

@@ -1,6 +1,8 @@
 //! What the writer must not wait for: preparing the next segment (64 MiB of zeros and a sync) and writing the index of
 //! a sealed one.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -11,6 +13,7 @@ use super::segment::Segment;
 use crate::env::Environment;
 use crate::error::StoreError;
 use crate::ids::{SegmentNumber, Uuid};
+use crate::view::View;
 
 /// Where housekeeping is done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,6 +28,7 @@ pub enum Housekeeping {
 enum Task {
     Prepare { number: SegmentNumber, capacity: u64 },
     Seal(IndexFile),
+    Unlink(Vec<SegmentNumber>),
 }
 
 struct Worker {
@@ -37,20 +41,26 @@ struct Worker {
 pub(crate) struct Housekeeper {
     environment: Environment,
     store: Uuid,
+    view: Arc<View>,
     worker: Option<Worker>,
     /// The segment that is being prepared.
     requested: Option<SegmentNumber>,
 }
 
 impl Housekeeper {
-    pub(crate) fn start(mode: Housekeeping, environment: &Environment, store: Uuid) -> Result<Self, StoreError> {
+    pub(crate) fn start(
+        mode: Housekeeping,
+        environment: &Environment,
+        store: Uuid,
+        view: &Arc<View>,
+    ) -> Result<Self, StoreError> {
         let worker = match mode {
             Housekeeping::Inline => None,
             Housekeeping::Background => {
                 // At most one segment is asked for at a time, and one is sealed for each.
                 let (tasks, queue) = unbounded();
                 let (done, prepared) = bounded(1);
-                let own = environment.clone();
+                let (own, view) = (environment.clone(), Arc::clone(view));
                 let thread = std::thread::Builder::new()
                     .name("shards-housekeeping".to_owned())
                     .spawn(move || {
@@ -62,6 +72,7 @@ impl Housekeeper {
                                     }
                                 }
                                 Task::Seal(index) => seal(&own, &index),
+                                Task::Unlink(segments) => unlink(&own, &segments, &view),
                             }
                         }
                     })
@@ -76,6 +87,7 @@ impl Housekeeper {
         Ok(Self {
             environment: environment.clone(),
             store,
+            view: Arc::clone(view),
             worker,
             requested: None,
         })
@@ -100,6 +112,22 @@ impl Housekeeper {
                 worker.prepared.recv().unwrap_or(Err(StoreError::Closed))
             }
             _ => prepare(&self.environment, self.store, number, capacity),
+        }
+    }
+
+    /// Whether a segment is being prepared.
+    pub(crate) fn is_preparing(&self) -> bool {
+        self.requested.is_some()
+    }
+
+    /// Has the files of segments removed that the log says are gone, behind the indexes that are still to be written.
+    pub(crate) fn unlink(&self, segments: Vec<SegmentNumber>) {
+        match &self.worker {
+            Some(worker) => {
+                // What is left over is removed at the next start.
+                let _ = worker.tasks.send(Task::Unlink(segments));
+            }
+            None => unlink(&self.environment, &segments, &self.view),
         }
     }
 
@@ -143,6 +171,23 @@ fn prepare(
         // Gives back the space that the unfinished file took.
         let _ = environment.disk.create(&names::unfinished(&names::segment(number)));
     })
+}
+
+fn unlink(environment: &Environment, segments: &[SegmentNumber], view: &View) {
+    let disk = &*environment.disk;
+    let names = segments
+        .iter()
+        .flat_map(|&segment| [names::segment(segment), names::index(segment)]);
+    let failed = names
+        .filter_map(|name| match disk.unlink(&name) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Some((name, error)),
+            _ => None,
+        })
+        .chain(disk.sync_dir().err().map(|error| (disk.describe(), error)));
+    for (name, error) in failed {
+        tracing::warn!(%name, %error, "could not remove a log segment that has expired; the next start tries again");
+        view.usage.failures.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 fn seal(environment: &Environment, index: &IndexFile) {

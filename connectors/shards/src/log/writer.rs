@@ -6,7 +6,9 @@
 //!        └───────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //! Batches grow by themselves while a sync runs; there is no timer. The writer alone gives counters and arrival times
-//! and decides on publishes, so these decisions need no lock.
+//! and decides on publishes, so these decisions need no lock. So it does on what has expired (`writer/expiry.rs`).
+
+mod expiry;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use crate::ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};
 use crate::index::{EntryKind, IndexEntry};
 use crate::limits;
 use crate::publications::{Decision, Publication, decide};
+use crate::retention::{Ledger, RetentionOptions, StagedGroup};
 use crate::state::{Control, PublishedFrame, SealedAt, State};
 use crate::stream::{CreateStream, ShardMeta, StreamMeta, StreamMode};
 use crate::view::{Effect, View};
@@ -87,6 +90,10 @@ pub(crate) enum Command {
         job: String,
         reply: Reply<()>,
     },
+    /// Lets go of what has expired.
+    Expire {
+        reply: Reply<()>,
+    },
 }
 
 /// A publish request whose staged frames have been checked.
@@ -116,7 +123,9 @@ impl Command {
             Self::Stage { reply, .. } => drop(reply.send(Err(error))),
             Self::Publish(publish) => drop(publish.reply.send(Err(error))),
             Self::Create { reply, .. } => drop(reply.send(Err(error))),
-            Self::Delete { reply, .. } | Self::Forget { reply, .. } => drop(reply.send(Err(error))),
+            Self::Delete { reply, .. } | Self::Forget { reply, .. } | Self::Expire { reply } => {
+                drop(reply.send(Err(error)))
+            }
         }
     }
 }
@@ -157,6 +166,7 @@ pub(crate) struct WriterOptions {
     pub(crate) region: String,
     pub(crate) account: String,
     pub(crate) shards_max: u32,
+    pub(crate) retention: RetentionOptions,
 }
 
 /// The log's writing end.
@@ -170,6 +180,10 @@ pub(crate) struct Writer {
     housekeeper: Housekeeper,
     draft: Draft,
     effects: Vec<Effect>,
+    /// Frames of the batch that are staged.
+    staged: Vec<StagedGroup>,
+    ledger: Ledger,
+    expiry: expiry::Progress,
     /// Staged extents and index entries name a place; until the batch is placed it counts from the batch's start.
     answers: Vec<Answer>,
 }
@@ -188,10 +202,12 @@ impl Writer {
             active,
             prepared,
             torn,
+            ledger,
             ..
         } = recovered;
-        let view = Arc::new(View::new(&state, shards, segments));
-        let housekeeper = Housekeeper::start(options.housekeeping, &environment, state.store)?;
+        let clock = expiry::trusted_clock(&state, &environment, &options.retention);
+        let view = Arc::new(View::new(&state, shards, segments, clock));
+        let housekeeper = Housekeeper::start(options.housekeeping, &environment, state.store, &view)?;
         let mut writer = Self {
             environment,
             options,
@@ -202,8 +218,12 @@ impl Writer {
             housekeeper,
             draft: Draft::default(),
             effects: Vec::new(),
+            staged: Vec::new(),
+            ledger,
+            expiry: expiry::Progress::default(),
             answers: Vec::new(),
         };
+        writer.take_stock();
         let opened = Control::Opened {
             epoch: writer.state.epoch + 1,
             at_ms: writer.environment.clock.now_ms(),
@@ -250,7 +270,49 @@ impl Writer {
                 .for_each(|queued| queued.command.refuse(failure.clone()));
             return;
         }
-        if let Err(error) = self.reserve(bytes) {
+        let mut expire = Vec::new();
+        if batch
+            .iter()
+            .any(|queued| matches!(queued.command, Command::Expire { .. }))
+        {
+            // By itself, behind the others: it changes files, and needs another kind of room.
+            (expire, *batch) = std::mem::take(batch)
+                .into_iter()
+                .partition(|queued| matches!(queued.command, Command::Expire { .. }));
+        }
+        self.records(batch, bytes);
+        for queued in expire {
+            let outcome = self.expire();
+            if let Command::Expire { reply } = queued.command {
+                let _ = reply.send(outcome);
+            }
+        }
+    }
+
+    /// Writes what changes records and metadata.
+    fn records(&mut self, batch: &mut Vec<Queued>, bytes: usize) {
+        if batch.is_empty() {
+            return;
+        }
+        let room = match self.make_room(bytes) {
+            // What gives room is let through.
+            Err(error @ StoreError::StoreFull { .. }) => {
+                let gives = |queued: &Queued| matches!(queued.command, Command::Delete { .. } | Command::Forget { .. });
+                for queued in std::mem::take(batch) {
+                    if gives(&queued) {
+                        batch.push(queued);
+                    } else {
+                        queued.command.refuse(error.clone());
+                    }
+                }
+                if batch.is_empty() {
+                    return;
+                }
+                Ok(())
+            }
+            other => other,
+        };
+        if let Err(error) = room.and_then(|()| self.reserve(bytes)) {
             // Nothing has been written or decided: the log is as before.
             batch.drain(..).for_each(|queued| queued.command.refuse(error.clone()));
             return;
@@ -375,7 +437,7 @@ impl Writer {
 
     fn other(&mut self, command: Command) {
         match command {
-            Command::Append { .. } => {}
+            Command::Append { .. } | Command::Expire { .. } => {}
             Command::Stage {
                 checkpoint,
                 sink_hash,
@@ -442,6 +504,12 @@ impl Writer {
                 let (offset, len) = self
                     .draft
                     .frame(head, |payload| payload.extend_from_slice(&frame.payload));
+                self.staged.push(StagedGroup {
+                    sink_hash,
+                    checkpoint,
+                    bytes: len as u64,
+                    last_ms: now,
+                });
                 StagedExtent {
                     shard: frame.shard,
                     segment: SegmentNumber(0),
@@ -503,6 +571,16 @@ impl Writer {
                         return Err(StoreError::StreamNotFound(stream.clone()));
                     }
                     self.writable(extent.shard)?;
+                    if !self.ledger.contains(extent.segment) {
+                        return Err(StoreError::StagedMismatch {
+                            job,
+                            sink,
+                            reason: format!(
+                                "segment {} that held it is gone: it was staged longer ago than staged output is kept",
+                                extent.segment
+                            ),
+                        });
+                    }
                 }
                 let records = staged.iter().map(|(_, _, extent)| u64::from(extent.records)).sum();
                 let frames = self.number(staged);
@@ -621,6 +699,7 @@ impl Writer {
     fn reserve(&mut self, bytes: usize) -> Result<(), StoreError> {
         self.draft.clear();
         self.effects.clear();
+        self.staged.clear();
         let bytes = bytes as u64;
         if let Some(active) = &self.active
             && active.offset > SEGMENT_HEADER_BYTES
@@ -666,9 +745,12 @@ impl Writer {
                 uuid: old.segment.header.uuid,
                 end: old.offset,
                 entries: old.entries,
+                staged: self.ledger.staged(old.segment.header.number),
             });
         }
-        if self.prepared.is_empty() {
+        self.ledger.know(number);
+        self.count_segment(number);
+        if self.prepared.is_empty() && self.may_prepare() {
             self.housekeeper.request(number.next(), self.options.segment_bytes);
         }
         Ok(())
@@ -697,6 +779,7 @@ impl Writer {
             return Err(failure);
         }
         active.offset += self.draft.len() as u64;
+        let end = active.offset;
         for effect in &mut self.effects {
             if let Effect::Records(shard, entry) = effect {
                 if entry.kind == EntryKind::Records {
@@ -704,8 +787,17 @@ impl Writer {
                     entry.offset += offset as u32;
                 }
                 active.entries.push(*shard, *entry);
+                // A stream that was deleted in this very batch is not visible any more.
+                if self.state.shards.contains_key(shard) {
+                    self.ledger.add(entry);
+                    self.ledger.publish(number, *shard, entry);
+                }
             }
         }
+        for group in self.staged.drain(..) {
+            self.ledger.stage(number, group);
+        }
+        self.release_deleted();
         for answer in &mut self.answers {
             if let Answer::Stage(_, Ok(extents)) = answer {
                 for extent in extents {
@@ -715,7 +807,7 @@ impl Writer {
                 }
             }
         }
-        let durable = DurablePosition(u64::from(number.0) << 32 | active.offset);
+        let durable = DurablePosition(u64::from(number.0) << 32 | end);
         self.view.publish(self.effects.drain(..), durable);
         Ok(())
     }

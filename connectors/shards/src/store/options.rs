@@ -3,6 +3,7 @@
 use crate::error::StoreError;
 use crate::limits;
 use crate::log::housekeeping::Housekeeping;
+use crate::retention::RetentionOptions;
 use crate::stream::CreateStream;
 
 /// Options of a [`crate::ShardStore`].
@@ -18,6 +19,8 @@ pub struct StoreOptions {
     pub account: String,
     /// Shards of all streams together.
     pub shards_max: u32,
+    /// How long things are kept, and how much disk they may take.
+    pub retention: RetentionOptions,
 }
 
 impl Default for StoreOptions {
@@ -28,6 +31,7 @@ impl Default for StoreOptions {
             region: "us-east-1".to_owned(),
             account: "000000000000".to_owned(),
             shards_max: limits::SHARDS_MAX,
+            retention: RetentionOptions::default(),
         }
     }
 }
@@ -53,7 +57,7 @@ impl StoreOptions {
                 self.region
             )));
         }
-        Ok(())
+        self.retention.check(self.segment_bytes)
     }
 }
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use super::ShardStore;
 use crate::access::{Located, Position, ReadBatch, ReadFrom, ReadLimits, ShardRef};
 use crate::error::StoreError;
+use crate::ids::Uuid;
 use crate::index::{EntryKind, IndexEntry};
-use crate::limits;
+use crate::limits::{self, RELOCATE_MAX};
 use crate::reader::{damaged, extent_of, first_at};
+use crate::retention::cutoff_ms;
 use crate::sequence::SequenceNumber;
 use crate::view::{ShardView, read};
 
@@ -23,7 +25,10 @@ impl ShardStore {
         let counter = match from {
             ReadFrom::TrimHorizon => 0,
             ReadFrom::Latest => read(&view.index).end(),
-            ReadFrom::AtTimestamp(time_ms) => self.at_time(shard, view, time_ms)?,
+            ReadFrom::AtTimestamp(time_ms) => {
+                let cutoff = cutoff_ms(&stream.meta, self.trusted_ms());
+                self.at_time(shard, view, time_ms.max(cutoff))?
+            }
             ReadFrom::At(sequence) => own(shard, view, sequence)?.counter,
             ReadFrom::After(sequence) => own(shard, view, sequence)?.counter + 1,
         };
@@ -33,7 +38,9 @@ impl ShardStore {
         })
     }
 
-    /// Tells where the next records lie: committed ranges only. Never waits.
+    /// Tells where the next records lie: committed ranges only, and nothing that has expired. Never waits.
+    ///
+    /// The files of extents may be removed once their records have expired: whoever finds one missing asks again.
     ///
     /// # Errors
     /// As [`Self::resolve`], and [`StoreError::Corrupt`] when the next record is known to be damaged.
@@ -50,11 +57,13 @@ impl ShardStore {
                 ),
             });
         }
-        let mut entries: Vec<IndexEntry> = Vec::new();
+        let cutoff = cutoff_ms(&stream.meta, self.trusted_ms());
+        let mut entries: Vec<(IndexEntry, Uuid)> = Vec::new();
         let end = {
             let index = read(&view.index);
             let (mut records, mut bytes) = (0u64, 0usize);
-            for entry in index.from(from.counter) {
+            let begin = from.counter.max(index.floor() + 1);
+            for entry in index.from(begin, cutoff) {
                 if entry.kind == EntryKind::Damaged {
                     if entries.is_empty() {
                         let id = shard.shard.to_string();
@@ -62,9 +71,11 @@ impl ShardStore {
                     }
                     break;
                 }
-                entries.push(*entry);
+                // Under the lock: what is in the index has a segment.
+                let uuid = self.view().segment(entry.segment).ok_or(StoreError::Closed)?;
+                entries.push((*entry, uuid));
                 // Only what lies behind the position counts; of the first extent at least one record.
-                let first = entry.first.max(from.counter);
+                let first = entry.first.max(begin);
                 records += entry.last - first + 1;
                 bytes += if first == entry.first { entry.len as usize } else { 0 };
                 let enough = records >= limits.records_max as u64 || bytes >= limits.bytes_max;
@@ -74,13 +85,7 @@ impl ShardStore {
             }
             index.end()
         };
-        let extents = entries
-            .iter()
-            .map(|entry| {
-                let uuid = self.view().segment(entry.segment).ok_or(StoreError::Closed)?;
-                Ok(extent_of(entry, uuid))
-            })
-            .collect::<Result<_, StoreError>>()?;
+        let extents = entries.iter().map(|(entry, uuid)| extent_of(entry, *uuid)).collect();
         Ok(Located {
             shard: view.meta.clone(),
             stream: shard.stream.clone(),
@@ -92,6 +97,7 @@ impl ShardStore {
             },
             closed: view.meta.closed_ms.is_some(),
             now_ms: self.0.environment.clock.now_ms(),
+            expired_before_ms: cutoff,
         })
     }
 
@@ -100,7 +106,26 @@ impl ShardStore {
     /// # Errors
     /// As [`Self::locate`].
     pub fn read(&self, shard: &ShardRef, from: Position, limits: ReadLimits) -> Result<ReadBatch, StoreError> {
-        self.0.reader.read(&self.locate(shard, from, limits)?, limits)
+        let mut tries = 0;
+        loop {
+            let located = self.locate(shard, from, limits)?;
+            match self.0.reader.read(&located, limits) {
+                // Its segment expired and was removed in between.
+                Err(_) if tries < RELOCATE_MAX && self.is_outdated(&located) => tries += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Whether an extent lies in a segment that has been removed since.
+    fn is_outdated(&self, located: &Located) -> bool {
+        let mut extents = located.extents.iter();
+        extents.any(|extent| self.view().segment(extent.segment) != Some(extent.segment_uuid))
+    }
+
+    /// The time by which records expire.
+    pub(crate) fn trusted_ms(&self) -> u64 {
+        self.view().trusted_ms(&*self.0.environment.clock)
     }
 
     fn at_time(&self, shard: &ShardRef, view: &Arc<ShardView>, time_ms: u64) -> Result<u64, StoreError> {

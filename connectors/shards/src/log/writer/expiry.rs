@@ -1,0 +1,320 @@
+//! The writer's part of retention: what has expired leaves the index, segments that nothing refers to are removed, and
+//! the log stays within its bound.
+//!
+//! ```text
+//!   trusted time ─▶ entries out of the index ─▶ segments without a pin ─▶ control frame, synced ─▶ unlink
+//! ```
+//! It is done in the writer's thread, because publishes are: no publish can come between a decision and its frame.
+
+use std::sync::atomic::Ordering;
+
+use hashbrown::{HashMap, HashSet};
+
+use super::Writer;
+use crate::env::Environment;
+use crate::error::StoreError;
+use crate::ids::{SegmentNumber, ShardKey};
+use crate::index::IndexEntry;
+use crate::limits;
+use crate::log::frame::frame_len;
+use crate::log::names;
+use crate::log::segment::SEGMENT_HEADER_BYTES;
+use crate::reader::sink_hash;
+use crate::retention::{Pin, RetentionOptions, TrustedClock, WhenFull, cutoff_ms};
+use crate::state::{Control, State};
+use crate::view::{Effect, read, write};
+
+/// What expiry remembers from one time to the next.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// When a full log was last searched for something to remove, by the monotonic clock.
+    searched_ms: Option<u64>,
+    /// Bytes of the segment files, by number.
+    sizes: HashMap<SegmentNumber, u64>,
+    /// Staged output that a warning was given for.
+    warned: HashSet<(u64, u64)>,
+}
+
+/// The least time between two searches of a full log.
+const SEARCH_INTERVAL_MS: u64 = 1_000;
+
+/// The clock of a store that was just opened.
+pub(super) fn trusted_clock(state: &State, environment: &Environment, options: &RetentionOptions) -> TrustedClock {
+    let clock = &*environment.clock;
+    // A log of a release that did not write it down: the newest record is the best there is.
+    let newest = state.shards.values().map(|shard| shard.arrival_ms).max();
+    let recorded = Some(state.trusted_ms).filter(|&recorded| recorded > 0).or(newest);
+    TrustedClock::new(recorded, clock.now_ms(), clock.monotonic_ms(), options.clock_confirm_ms)
+}
+
+impl Writer {
+    /// Takes stock of what recovery found.
+    pub(super) fn take_stock(&mut self) {
+        for stream in self.view.streams() {
+            for shard in &stream.shards {
+                read(&shard.index).entries().for_each(|entry| self.ledger.add(entry));
+            }
+        }
+        let segments: Vec<SegmentNumber> = self.ledger.segments().collect();
+        for segment in segments {
+            self.count_segment(segment);
+        }
+        self.tell_usage();
+    }
+
+    /// Takes note of a segment file's size.
+    pub(super) fn count_segment(&mut self, segment: SegmentNumber) {
+        let active = self.active.as_ref().map(|active| &active.segment);
+        let bytes = match active.filter(|active| active.header.number == segment) {
+            Some(active) => active.capacity,
+            // A file that cannot be opened is told of when it is read.
+            None => self
+                .environment
+                .disk
+                .open(&names::segment(segment))
+                .and_then(|file| file.length())
+                .unwrap_or(0),
+        };
+        self.expiry.sizes.insert(segment, bytes);
+        self.tell_usage();
+    }
+
+    /// Bytes of all segment files, those prepared included.
+    fn log_bytes(&self) -> u64 {
+        let prepared: u64 = self.prepared.iter().map(|segment| segment.capacity).sum();
+        let preparing = u64::from(self.housekeeper.is_preparing()) * self.options.segment_bytes;
+        self.expiry.sizes.values().sum::<u64>() + prepared + preparing
+    }
+
+    fn tell_usage(&self) {
+        let usage = &self.view.usage;
+        usage.log_bytes.store(self.log_bytes(), Ordering::Relaxed);
+        let files = self.expiry.sizes.len() + self.prepared.len() + usize::from(self.housekeeper.is_preparing());
+        usage.segments.store(files as u64, Ordering::Relaxed);
+    }
+
+    fn within_bound(&self, more: u64) -> bool {
+        let bound = self.options.retention.disk_bytes_max;
+        bound.is_none_or(|bound| self.log_bytes() + more <= bound)
+    }
+
+    /// Whether a segment may be prepared ahead of its use.
+    pub(super) fn may_prepare(&self) -> bool {
+        self.within_bound(self.options.segment_bytes)
+    }
+
+    /// Whether `bytes` more need another segment file that is not there yet.
+    fn needs_file(&self, bytes: u64) -> bool {
+        let fits = self.active.as_ref().is_some_and(|active| {
+            active.offset == SEGMENT_HEADER_BYTES || active.offset + bytes <= active.segment.capacity
+        });
+        !fits && self.prepared.is_empty() && !self.housekeeper.is_preparing()
+    }
+
+    /// Sees to it that `bytes` more do not take the log beyond its bound.
+    pub(super) fn make_room(&mut self, bytes: usize) -> Result<(), StoreError> {
+        let full = |writer: &Self| {
+            writer.needs_file(bytes as u64) && !writer.within_bound(writer.options.segment_bytes.max(bytes as u64))
+        };
+        if !full(self) {
+            return Ok(());
+        }
+        let now = self.environment.clock.monotonic_ms();
+        let searched = self.expiry.searched_ms;
+        if searched.is_none_or(|searched| now.saturating_sub(searched) >= SEARCH_INTERVAL_MS) {
+            self.expire()?;
+            while full(self) && self.options.retention.when_full == WhenFull::DropOldest && self.drop_oldest()? {}
+            if full(self) {
+                self.expiry.searched_ms = Some(now);
+            }
+        }
+        match self.options.retention.disk_bytes_max {
+            Some(limit) if full(self) => Err(StoreError::StoreFull {
+                bytes: self.log_bytes(),
+                limit,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets go of what has expired: out of the index, and the files that nothing needs any more.
+    pub(super) fn expire(&mut self) -> Result<(), StoreError> {
+        if let Some(failure) = self.view.failure() {
+            return Err(failure.clone());
+        }
+        self.expiry.searched_ms = None;
+        let now = self.view.trusted_ms(&*self.environment.clock);
+        for stream in self.view.streams() {
+            let cutoff = cutoff_ms(&stream.meta, now);
+            for shard in &stream.shards {
+                let due = |entry: &IndexEntry| entry.last_arrival_ms < cutoff;
+                if !read(&shard.index).oldest().is_some_and(due) {
+                    continue;
+                }
+                let mut index = write(&shard.index);
+                index.expire(cutoff).for_each(|entry| self.ledger.release(&entry));
+                index.shrink();
+            }
+        }
+        let segments = self.removable(now);
+        self.remove(now, segments)
+    }
+
+    /// The last segment that may go: the active one and the one before are what the next start reads.
+    fn removable_end(&self) -> SegmentNumber {
+        let active = self.active.as_ref().map_or(0, |active| active.segment.header.number.0);
+        SegmentNumber(active.saturating_sub(1))
+    }
+
+    /// The last counter that is gone, of each shard.
+    fn floors(&self) -> HashMap<ShardKey, u64> {
+        let streams = self.view.streams();
+        let shards = streams.iter().flat_map(|stream| &stream.shards);
+        shards
+            .map(|shard| (shard.meta.key, read(&shard.index).floor()))
+            .collect()
+    }
+
+    fn removable(&mut self, now: u64) -> Vec<SegmentNumber> {
+        let end = self.removable_end();
+        let floors = self.floors();
+        let mut settled: HashMap<u64, u64> = HashMap::new();
+        for (job, sinks) in &self.state.publications {
+            for (sink, publication) in sinks {
+                settled.insert(sink_hash(job, sink), publication.checkpoint);
+            }
+        }
+        let limit = self.options.retention.staged_retention_ms;
+        let candidates: Vec<SegmentNumber> = self.ledger.segments().take_while(|segment| *segment < end).collect();
+        let mut removable = Vec::new();
+        let mut staged = 0;
+        for segment in candidates {
+            let pin = self.ledger.pin(
+                segment,
+                |shard, last| floors.get(&shard).is_some_and(|floor| last > *floor),
+                |hash, checkpoint| settled.get(&hash).is_some_and(|published| *published >= checkpoint),
+                now,
+                limit,
+            );
+            match pin {
+                None => removable.push(segment),
+                Some(Pin::Records | Pin::Published) => {}
+                Some(Pin::Staged {
+                    sink_hash,
+                    checkpoint,
+                    age_ms,
+                }) => {
+                    staged += 1;
+                    if age_ms > limit / 2 && self.expiry.warned.insert((sink_hash, checkpoint)) {
+                        tracing::warn!(
+                            segment = %names::segment(segment),
+                            checkpoint,
+                            hours = age_ms / 3_600_000,
+                            hours_max = limit / 3_600_000,
+                            "a sink's output was staged and not published: start its job again, or delete the job; \
+                             otherwise it is given up after the time that staged output is kept"
+                        );
+                    }
+                }
+            }
+        }
+        self.view.usage.segments_staged.store(staged, Ordering::Relaxed);
+        removable
+    }
+
+    /// Writes down that segments are gone, then removes them. Also writes down the time, now and then.
+    fn remove(&mut self, now: u64, segments: Vec<SegmentNumber>) -> Result<(), StoreError> {
+        let clock_due = now.abs_diff(self.state.trusted_ms) >= limits::CLOCK_RECORD_MS;
+        if segments.is_empty() && (!clock_due || self.needs_file(frame_len(256) as u64)) {
+            return Ok(());
+        }
+        let mut floors: Vec<(ShardKey, u64)> = Vec::new();
+        if !segments.is_empty() {
+            let known = |shard: &ShardKey| self.state.shards.get(shard).map_or(u64::MAX, |known| known.floor);
+            floors.extend(self.floors().into_iter().filter(|(shard, floor)| *floor > known(shard)));
+            floors.sort_unstable();
+        }
+        // Removing gives back at least the segment that saying so may take.
+        let bytes = frame_len(256 + 12 * segments.len() + 48 * floors.len());
+        self.reserve(bytes)?;
+        self.control(&Control::Expired {
+            trusted_ms: now,
+            segments: segments.clone(),
+            floors,
+        });
+        self.commit()?;
+        if segments.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(
+            first = %names::segment(segments[0]),
+            count = segments.len(),
+            "removing log segments that nothing needs any more"
+        );
+        for segment in &segments {
+            self.ledger.remove(*segment);
+            self.expiry.sizes.remove(segment);
+            self.view.forget_segment(*segment);
+        }
+        let removed = &self.view.usage.segments_removed;
+        removed.fetch_add(segments.len() as u64, Ordering::Relaxed);
+        self.housekeeper.unlink(segments);
+        self.tell_usage();
+        Ok(())
+    }
+
+    /// Drops the oldest segment with its records, which have not expired. False when there is none to drop.
+    fn drop_oldest(&mut self) -> Result<bool, StoreError> {
+        let now = self.view.trusted_ms(&*self.environment.clock);
+        let end = self.removable_end();
+        let candidates: Vec<SegmentNumber> = self.ledger.segments().take_while(|segment| *segment < end).collect();
+        for segment in candidates {
+            let published = self.ledger.published(segment);
+            let mut dropped = 0;
+            for stream in self.view.streams() {
+                for shard in &stream.shards {
+                    let mut index = write(&shard.index);
+                    let through = published.get(&shard.meta.key).copied().unwrap_or(0);
+                    let mut entries: Vec<IndexEntry> = index.drop_through(segment).collect();
+                    entries.extend(index.drop_to(through));
+                    for entry in entries {
+                        dropped += entry.last - entry.first + 1;
+                        self.ledger.release(&entry);
+                    }
+                }
+            }
+            if dropped > 0 {
+                tracing::warn!(
+                    segment = %names::segment(segment),
+                    records = dropped,
+                    "the log is full: dropped records before their retention was over, as its options say"
+                );
+                self.view.usage.records_dropped.fetch_add(dropped, Ordering::Relaxed);
+            }
+            let segments = self.removable(now);
+            if !segments.is_empty() {
+                self.remove(now, segments)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes the records of streams that this batch deleted out of the account.
+    pub(super) fn release_deleted(&mut self) {
+        let mut seen = HashSet::new();
+        for effect in &self.effects {
+            let Effect::StreamDeleted(name) = effect else { continue };
+            // A second stream of the name was created in this batch, and none of its records were counted.
+            if !seen.insert(name) {
+                continue;
+            }
+            let Ok(stream) = self.view.stream(name) else { continue };
+            for shard in &stream.shards {
+                read(&shard.index)
+                    .entries()
+                    .for_each(|entry| self.ledger.release(entry));
+            }
+        }
+    }
+}

@@ -13,6 +13,7 @@ mod aws;
 mod guard;
 mod listen;
 mod metrics;
+mod object_tier;
 mod openapi;
 pub(crate) mod options;
 mod problem;
@@ -39,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_checkpoints::SnapshotStore;
 use tidemill_engine::time::{SystemTime, TimeSource};
-use tidemill_shards::{ShardStore, SharedAccess, StoreOptions};
+use tidemill_shards::{ObjectTier, ShardStore, SharedAccess};
 use tokio::task::JoinHandle;
 
 /// Why a server cannot start.
@@ -112,7 +113,7 @@ impl Server {
         let snapshots = SnapshotStore::open(&checkpoint_url)
             .map_err(|error| ServerError::Option(format!("--checkpoint-url {checkpoint_url}: {error}")))?;
         let registry = Registry::open(directory.jobs())?;
-        let store = open_store(&directory, options.store.clone()).await?;
+        let store = open_store(&directory, &options).await?;
         for damage in store.damage() {
             tracing::error!(%damage, "the shard store is damaged; nothing was deleted");
         }
@@ -201,9 +202,23 @@ impl Server {
     }
 }
 
-async fn open_store(directory: &DataDirectory, options: StoreOptions) -> Result<ShardStore, ServerError> {
-    let path = directory.store();
-    let opening: JoinHandle<_> = tokio::task::spawn_blocking(move || standalone::open_store(&path, options));
+async fn open_store(directory: &DataDirectory, options: &ServerOptions) -> Result<ShardStore, ServerError> {
+    let (path, store) = (directory.store(), options.store.clone());
+    let refuse = |url: &str, error: String| ServerError::Option(format!("--store-tier-url {url}: {error}"));
+    let tier = match &options.store_tier_url {
+        None => None,
+        Some(url) => {
+            let objects = SnapshotStore::open(url)
+                .map_err(|error| refuse(url, error.to_string()))?
+                .objects();
+            let tier = object_tier::StoredObjects::new(objects).map_err(|error| refuse(url, error.to_string()))?;
+            Some(Arc::new(tier) as Arc<dyn ObjectTier>)
+        }
+    };
+    let opening: JoinHandle<_> = tokio::task::spawn_blocking(move || match tier {
+        Some(tier) => ShardStore::open_with_tier(&path, store, tier).map_err(|error| error.to_string()),
+        None => standalone::open_store(&path, store),
+    });
     match opening.await {
         Ok(result) => result.map_err(ServerError::Store),
         Err(error) => Err(ServerError::Store(error.to_string())),

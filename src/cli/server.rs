@@ -71,6 +71,7 @@ impl ServerArguments {
             checkpoint_url: self.checkpoint_url,
             checkpoints_retained: self.checkpoints_retained,
             store: self.store.options(),
+            store_tier_url: self.store.tier_url(),
             job_binaries: self.job_binaries,
             restart: RestartPolicy {
                 delay_initial: self.restart_delay_initial,

@@ -14,6 +14,12 @@ pub(super) struct StoreArguments {
     /// What happens when the log has reached --store-max-bytes and nothing has expired.
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = StoreWhenFull::Refuse)]
     store_when_full: StoreWhenFull,
+    /// Where sealed log segments move: file:///DIR or s3://BUCKET/PREFIX [default: they stay on the local disk].
+    #[arg(long, value_name = "URL")]
+    store_tier_url: Option<String>,
+    /// With --store-tier-url: how long records stay on the local disk at least, unless --store-max-bytes is near.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+    store_local_retention: Duration,
     /// How long output of jobs is kept that was staged and never published.
     #[arg(long, value_name = "TIME", default_value = "168h", value_parser = parse_duration)]
     store_staged_retention: Duration,
@@ -32,6 +38,11 @@ enum StoreWhenFull {
 }
 
 impl StoreArguments {
+    /// Where sealed segments move.
+    pub(super) fn tier_url(&self) -> Option<String> {
+        self.store_tier_url.clone()
+    }
+
     /// The options of a store.
     pub(super) fn options(&self) -> StoreOptions {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -44,6 +55,7 @@ impl StoreArguments {
                 },
                 staged_retention_ms: millis(self.store_staged_retention),
                 clock_confirm_ms: millis(self.store_clock_confirm),
+                local_retention_ms: millis(self.store_local_retention),
                 ..RetentionOptions::default()
             },
             ..StoreOptions::default()

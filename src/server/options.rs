@@ -32,6 +32,8 @@ pub(crate) struct ServerOptions {
     pub(crate) job_binaries: Option<PathBuf>,
     /// The shard store's options.
     pub(crate) store: StoreOptions,
+    /// Where sealed segments of the store move; `None`: they stay.
+    pub(crate) store_tier_url: Option<String>,
     /// When failed jobs are started again.
     pub(crate) restart: RestartPolicy,
     /// How long jobs have for their final checkpoint when the server stops.
@@ -55,6 +57,7 @@ impl ServerOptions {
             checkpoints_retained: 3,
             job_binaries: None,
             store: StoreOptions::default(),
+            store_tier_url: None,
             restart: RestartPolicy::default(),
             shutdown_grace: SHUTDOWN_GRACE_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,

@@ -36,6 +36,17 @@ const GAUGES: &[Number] = &[
         "Log segments kept only because of output that is staged and not published",
         |usage| usage.segments_staged,
     ),
+    ("store_tiered_bytes", "Bytes of objects that hold records", |usage| {
+        usage.tiered_bytes
+    }),
+    ("store_tiered_objects", "Objects that hold records", |usage| {
+        usage.tiered_objects
+    }),
+    (
+        "store_tier_garbage",
+        "Objects that nothing needs and that are not deleted yet",
+        |usage| usage.tier_garbage,
+    ),
     (
         "store_oldest_record_age_ms",
         "Age of the oldest record that can be read",
@@ -58,6 +69,11 @@ const COUNTERS: &[Number] = &[
         "store_records_dropped",
         "Records dropped before their retention was over, because the log was full",
         |usage| usage.records_dropped,
+    ),
+    (
+        "store_tier_failures",
+        "Rounds of tiering that ended with an error",
+        |usage| usage.tier_failures,
     ),
     (
         "store_retention_failures",

@@ -196,6 +196,14 @@ pub enum StoreError {
         /// The limit.
         limit: u64,
     },
+    /// Records are in an object, which cannot be had now.
+    #[error("object {object} in the store's tier cannot be used: {reason}; it is tried again")]
+    TierUnavailable {
+        /// The object.
+        object: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl StoreError {
@@ -220,7 +228,7 @@ impl StoreError {
             | Self::StagedMismatch { .. } => ErrorKind::User,
             Self::StreamExists(_) | Self::Locked { .. } => ErrorKind::Conflict,
             Self::StaleCheckpoint { .. } | Self::StaleGeneration { .. } => ErrorKind::Fenced,
-            Self::NoSpace { .. } | Self::StoreFull { .. } => ErrorKind::Retry,
+            Self::NoSpace { .. } | Self::StoreFull { .. } | Self::TierUnavailable { .. } => ErrorKind::Retry,
             Self::Corrupt(_) | Self::NewerFormat { .. } => ErrorKind::Corrupt,
             Self::Io { .. } | Self::Poisoned { .. } | Self::Closed => ErrorKind::Internal,
         }

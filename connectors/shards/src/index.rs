@@ -17,6 +17,8 @@ pub(crate) enum EntryKind {
     Published = 1,
     /// Damaged: these records cannot be read.
     Damaged = 2,
+    /// In an object: all records of the shard that this segment made visible. Where in it, its directory says.
+    Tiered = 3,
 }
 
 /// Records of one shard that lie together.
@@ -122,6 +124,18 @@ impl ShardIndex {
     pub(crate) fn expire(&mut self, cutoff_ms: u64) -> impl Iterator<Item = IndexEntry> + '_ {
         let count = self.entries.partition_point(|entry| entry.last_arrival_ms < cutoff_ms);
         self.take_front(count)
+    }
+
+    /// Puts an entry in the place of those that it covers, which are returned. Nothing when all of them are gone.
+    pub(crate) fn replace(&mut self, entry: IndexEntry) -> Vec<IndexEntry> {
+        let start = self.entries.partition_point(|known| known.last < entry.first);
+        let end = self.entries.partition_point(|known| known.first <= entry.last);
+        if start >= end {
+            return Vec::new();
+        }
+        let covered: Vec<IndexEntry> = self.entries.drain(start + 1..end).collect();
+        let first = std::mem::replace(&mut self.entries[start], entry);
+        std::iter::once(first).chain(covered).collect()
     }
 
     /// Takes out the entries up to the last one that lies in `segment`.

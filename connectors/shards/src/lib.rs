@@ -30,6 +30,7 @@
 //! | `state`, `publications` | metadata as a state machine |
 //! | `view`, `index` | what is durable, in memory |
 //! | `retention` | what has expired, and which files nobody needs |
+//! | `tier` | sealed segments in object storage |
 //! | `reader` | [`SegmentReader`] |
 //! | [`mod@env`] | disk, clock and entropy as values |
 //! | [`kinesis`] | the `Kinesis_20131202` API |
@@ -53,12 +54,13 @@ mod sequence;
 mod state;
 mod store;
 mod stream;
+mod tier;
 mod view;
 
 pub use access::{
-    DurablePosition, Extent, Located, Position, PublishOutcome, PublishRequest, PutEntry, PutReceipt, PutResult,
-    ReadBatch, ReadFrom, ReadLimits, Record, ShardAccess, ShardRef, SharedAccess, StageRequest, StagedExtent,
-    StagedRef,
+    DurablePosition, Extent, Located, ObjectPlace, Position, PublishOutcome, PublishRequest, PutEntry, PutReceipt,
+    PutResult, ReadBatch, ReadFrom, ReadLimits, Record, ShardAccess, ShardRef, SharedAccess, StageRequest,
+    StagedExtent, StagedRef,
 };
 pub use error::{Corruption, ErrorKind, StoreError};
 pub use hashkey::{HashKey, HashRange};
@@ -69,3 +71,4 @@ pub use retention::{RetentionOptions, StoreUsage, WhenFull};
 pub use sequence::SequenceNumber;
 pub use store::{ShardStore, StoreOptions};
 pub use stream::{CreateStream, ShardMeta, StreamMeta, StreamMode};
+pub use tier::{ObjectTier, TierError};

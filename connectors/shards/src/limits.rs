@@ -46,6 +46,18 @@ pub const CLOCK_CONFIRM_MS: u64 = 3_600_000;
 pub const CLOCK_RECORD_MS: u64 = 10 * 60_000;
 /// Segments that a bound of the disk use must leave room for: the active one, the one before, the next, and one of data.
 pub const DISK_SEGMENTS_MIN: u64 = 4;
+/// With a tier: how long records stay on the local disk at least, unless its bound is near.
+pub const LOCAL_RETENTION_MS: u64 = 3_600_000;
+/// Free segments that tiering keeps within the bound of the disk use.
+pub const TIER_SEGMENTS_FREE: u64 = 2;
+/// Bytes of a range that is read from an object at least, if it has them.
+pub const TIER_READ_BYTES_MIN: u64 = 1 << 20;
+/// Bytes of objects that a reader keeps.
+pub const TIER_CACHE_BYTES_MAX: usize = 64 << 20;
+/// Runs in the directories that a reader keeps: 80 bytes each.
+pub const TIER_CACHE_RUNS_MAX: usize = 200_000;
+/// Bytes of an object's directory: a segment has no more runs than this.
+pub const TIER_DIRECTORY_BYTES_MAX: u64 = 2 << 30;
 /// Times that a read looks again for records whose segment was removed in between.
 pub const RELOCATE_MAX: usize = 8;
 /// Numbers of every shard that are left out after a recovery that had to cut a torn tail.

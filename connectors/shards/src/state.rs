@@ -7,7 +7,7 @@
 //!
 //! [`State::apply`] is used by the writer and by recovery alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,7 @@ use crate::ids::{SegmentNumber, ShardKey, StreamName, Uuid};
 use crate::publications::Publication;
 use crate::retention::SegmentSet;
 use crate::stream::StreamMeta;
+use crate::tier::{ObjectKey, TieredObject};
 
 /// Counters of a shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +83,14 @@ pub(crate) enum Control {
         segments: Vec<SegmentNumber>,
         floors: Vec<(ShardKey, u64)>,
     },
+    /// Objects of these names may be uploaded from now on.
+    TierPlanned { objects: Vec<ObjectKey> },
+    /// These objects hold the records of their segment.
+    Tiered { objects: Vec<TieredObject> },
+    /// The records of these objects are gone.
+    TierDropped { objects: Vec<ObjectKey> },
+    /// These objects are deleted.
+    TierDeleted { objects: Vec<ObjectKey> },
 }
 
 /// Where the segment before a snapshot ends.
@@ -116,6 +125,15 @@ pub(crate) struct State {
     /// The time that expiry trusted when it was last written down; 0 before that.
     #[serde(default)]
     pub(crate) trusted_ms: u64,
+    /// Objects that hold records, in the order of their keys.
+    #[serde(default)]
+    pub(crate) tiered: Vec<TieredObject>,
+    /// Objects that may exist and that nothing needs, or that are being uploaded.
+    #[serde(default)]
+    pub(crate) tier_garbage: BTreeSet<ObjectKey>,
+    /// The last attempt at an upload.
+    #[serde(default)]
+    pub(crate) tier_attempt: u64,
 }
 
 impl State {
@@ -132,6 +150,9 @@ impl State {
             before: None,
             removed: SegmentSet::default(),
             trusted_ms: 0,
+            tiered: Vec::new(),
+            tier_garbage: BTreeSet::new(),
+            tier_attempt: 0,
         }
     }
 
@@ -200,7 +221,37 @@ impl State {
                     }
                 }
             }
+            Control::TierPlanned { objects } => {
+                for key in objects {
+                    self.tier_attempt = self.tier_attempt.max(key.attempt);
+                    self.tier_garbage.insert(*key);
+                }
+            }
+            Control::Tiered { objects } => {
+                for object in objects {
+                    self.tier_garbage.remove(&object.key);
+                    if let Err(at) = self.tiered.binary_search_by_key(&object.key, |known| known.key) {
+                        self.tiered.insert(at, *object);
+                    }
+                }
+            }
+            Control::TierDropped { objects } => {
+                self.tiered.retain(|object| !objects.contains(&object.key));
+                self.tier_garbage.extend(objects);
+            }
+            Control::TierDeleted { objects } => {
+                objects.iter().for_each(|key| {
+                    self.tier_garbage.remove(key);
+                });
+            }
         }
+    }
+
+    /// The objects of a tiered segment.
+    pub(crate) fn tiered_of(&self, segment: SegmentNumber) -> &[TieredObject] {
+        let start = self.tiered.partition_point(|object| object.key.segment < segment);
+        let end = self.tiered.partition_point(|object| object.key.segment <= segment);
+        &self.tiered[start..end]
     }
 
     /// The last publish of a job and sink.

@@ -14,6 +14,7 @@ mod read;
 mod retention;
 mod sink;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -29,13 +30,14 @@ use crate::access::{
 };
 use crate::env::{Entropy, Environment, RealDisk, SystemClock, SystemEntropy};
 use crate::error::{Corruption, StoreError};
-use crate::ids::{ShardId, ShardKey, StreamName};
+use crate::ids::{SegmentNumber, ShardId, ShardKey, StreamName};
 use crate::limits;
 use crate::log::housekeeping::Housekeeping;
 use crate::log::recovery::recover;
 use crate::log::writer::{Command, Queued, Writer, WriterOptions};
 use crate::reader::SegmentReader;
 use crate::stream::{CreateStream, StreamMeta};
+use crate::tier::ObjectTier;
 use crate::view::View;
 
 /// Bytes of the queue that one permit of its semaphore stands for.
@@ -72,6 +74,9 @@ struct Inner {
     environment: Environment,
     view: Arc<View>,
     reader: SegmentReader,
+    tier: Option<Arc<dyn ObjectTier>>,
+    /// Held while a round of tiering runs; segments that it leaves alone.
+    tiering: Arc<Mutex<HashSet<SegmentNumber>>>,
     secret: [u8; 32],
     damage: Vec<Corruption>,
     /// Bounds the bytes that wait for the writer.
@@ -118,7 +123,25 @@ impl ShardStore {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
         };
-        Self::open_in(environment, options)
+        Self::open_tiered(environment, options, None)
+    }
+
+    /// Opens the store in `directory` as [`Self::open`] does; sealed segments move to `tier`.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`StoreError::TierUnavailable`] when a local index of tiered records is lost and cannot be
+    /// read from the objects now.
+    pub fn open_with_tier(
+        directory: &Path,
+        options: StoreOptions,
+        tier: Arc<dyn ObjectTier>,
+    ) -> Result<Self, StoreError> {
+        let environment = Environment {
+            disk: Arc::new(RealDisk::open_exclusive(directory)?),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+        };
+        Self::open_tiered(environment, options, Some(tier))
     }
 
     /// Opens the store in surroundings of the caller's: a disk in memory, a clock that a test sets.
@@ -126,8 +149,21 @@ impl ShardStore {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_in(environment: Environment, options: StoreOptions) -> Result<Self, StoreError> {
+        Self::open_tiered(environment, options, None)
+    }
+
+    /// Opens the store in surroundings of the caller's, with or without a tier. Records that were tiered before cannot
+    /// be read without it.
+    ///
+    /// # Errors
+    /// As [`Self::open_with_tier`].
+    pub fn open_tiered(
+        environment: Environment,
+        options: StoreOptions,
+        tier: Option<Arc<dyn ObjectTier>>,
+    ) -> Result<Self, StoreError> {
         options.check()?;
-        let mut recovered = recover(&environment)?;
+        let mut recovered = recover(&environment, tier.as_deref())?;
         let damage = std::mem::take(&mut recovered.damage);
         let writer_options = WriterOptions {
             segment_bytes: options.segment_bytes,
@@ -141,16 +177,32 @@ impl ShardStore {
         let secret = writer.secret();
         let (queue, commands) = mpsc::channel(limits::QUEUE_COMMANDS_MAX);
         let thread = writer.spawn(commands)?;
+        let tiering = Arc::new(Mutex::default());
+        let work = |tier: &Arc<dyn ObjectTier>| retention::TierWork {
+            environment: environment.clone(),
+            view: Arc::clone(&view),
+            tier: Arc::clone(tier),
+            local_retention_ms: options.retention.local_retention_ms,
+            damaged: Arc::clone(&tiering),
+        };
         let keeper = match options.housekeeping {
             Housekeeping::Inline => None,
             Housekeeping::Background => Some(retention::Keeper::start(
                 queue.downgrade(),
                 options.retention.check_interval_ms,
                 Arc::clone(&view),
+                tier.as_ref().map(work),
             )?),
         };
+        let reader = SegmentReader::on(environment.disk.clone());
+        let reader = match &tier {
+            Some(tier) => reader.with_tier(Arc::clone(tier)),
+            None => reader,
+        };
         Ok(Self(Arc::new(Inner {
-            reader: SegmentReader::on(environment.disk.clone()),
+            reader,
+            tier,
+            tiering,
             options,
             environment,
             view,

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use hashbrown::HashMap;
 use tokio::sync::watch;
 
-use crate::access::DurablePosition;
+use crate::access::{DurablePosition, ObjectPlace};
 use crate::env::Clock;
 use crate::error::StoreError;
 use crate::hashkey::HashKey;
@@ -18,6 +19,7 @@ use crate::index::{IndexEntry, ShardIndex};
 use crate::retention::{TrustedClock, Usage};
 use crate::state::State;
 use crate::stream::{ShardMeta, StreamMeta};
+use crate::tier::{ObjectKey, TieredObject};
 
 /// A shard and where its records lie.
 #[derive(Debug)]
@@ -102,6 +104,10 @@ pub(crate) struct View {
     durable: watch::Sender<DurablePosition>,
     failure: OnceLock<StoreError>,
     expiry: Mutex<TrustedClock>,
+    /// By segment and stream.
+    objects: RwLock<HashMap<(SegmentNumber, Uuid), ObjectPlace>>,
+    /// Asks the retention thread to look at once.
+    wake: (Sender<()>, Receiver<()>),
     pub(crate) usage: Usage,
 }
 
@@ -119,8 +125,11 @@ impl View {
             durable: watch::Sender::new(DurablePosition(0)),
             failure: OnceLock::new(),
             expiry: Mutex::new(expiry),
+            objects: RwLock::default(),
+            wake: bounded(1),
             usage: Usage::default(),
         };
+        view.tier(state.store, &state.tiered);
         for meta in state.streams.values() {
             view.add_stream(StreamView::new(meta.clone(), |key| {
                 index.remove(&key).unwrap_or_default()
@@ -204,6 +213,52 @@ impl View {
     /// Forgets a segment whose file is about to go.
     pub(crate) fn forget_segment(&self, number: SegmentNumber) {
         write(&self.segments).remove(&number);
+    }
+
+    /// Takes note of objects that hold records.
+    pub(crate) fn tier(&self, store: Uuid, tiered: &[TieredObject]) {
+        let mut objects = write(&self.objects);
+        for object in tiered {
+            let place = ObjectPlace {
+                name: object.key.name(store),
+                bytes: object.bytes,
+                directory_bytes: object.directory_bytes,
+                directory_crc: object.directory_crc,
+            };
+            objects.insert((object.key.segment, object.key.stream), place);
+        }
+    }
+
+    /// Forgets objects.
+    pub(crate) fn untier(&self, keys: &[ObjectKey]) {
+        let mut objects = write(&self.objects);
+        for key in keys {
+            objects.remove(&(key.segment, key.stream));
+        }
+    }
+
+    /// The object that holds a stream's records of a segment.
+    pub(crate) fn object(&self, segment: SegmentNumber, stream: Uuid) -> Option<ObjectPlace> {
+        read(&self.objects).get(&(segment, stream)).cloned()
+    }
+
+    /// Whether an object of this name holds records of a segment.
+    pub(crate) fn has_object(&self, segment: SegmentNumber, name: &str) -> bool {
+        let objects = read(&self.objects);
+        objects
+            .iter()
+            .any(|((known, _), object)| *known == segment && object.name == name)
+    }
+
+    /// Asks the retention thread to look at once.
+    pub(crate) fn wake_keeper(&self) {
+        // It has been asked already.
+        let _ = self.wake.0.try_send(());
+    }
+
+    /// Where the retention thread hears that it is needed.
+    pub(crate) fn woken(&self) -> &Receiver<()> {
+        &self.wake.1
     }
 
     /// The time that expiry trusts.

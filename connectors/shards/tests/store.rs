@@ -10,6 +10,7 @@
 //! | `sinks` | stage, publish, replay, fence |
 //! | `retention` | expiry, its crashes, a wrong clock, a full log |
 //! | `retention_model` | random histories with time and expiry against a model in memory |
+//! | `tiering` | segments in objects, crashes and failures on the way |
 //! | `kill` | a child process killed with SIGKILL under load |
 //! | `kinesis` | the API as a client sees it |
 //! | `files` | real files: second owner, reader beside the owner, many putters |
@@ -36,3 +37,5 @@ mod retention_model;
 mod sinks;
 #[path = "store/support.rs"]
 mod support;
+#[path = "store/tiering.rs"]
+mod tiering;

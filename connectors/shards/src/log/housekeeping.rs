@@ -28,7 +28,7 @@ pub enum Housekeeping {
 enum Task {
     Prepare { number: SegmentNumber, capacity: u64 },
     Seal(IndexFile),
-    Unlink(Vec<SegmentNumber>),
+    Unlink(Vec<String>),
 }
 
 struct Worker {
@@ -72,7 +72,7 @@ impl Housekeeper {
                                     }
                                 }
                                 Task::Seal(index) => seal(&own, &index),
-                                Task::Unlink(segments) => unlink(&own, &segments, &view),
+                                Task::Unlink(names) => unlink(&own, names, &view),
                             }
                         }
                     })
@@ -120,14 +120,17 @@ impl Housekeeper {
         self.requested.is_some()
     }
 
-    /// Has the files of segments removed that the log says are gone, behind the indexes that are still to be written.
-    pub(crate) fn unlink(&self, segments: Vec<SegmentNumber>) {
+    /// Has files removed that the log says are gone, behind the indexes that are still to be written.
+    pub(crate) fn unlink(&self, names: Vec<String>) {
+        if names.is_empty() {
+            return;
+        }
         match &self.worker {
             Some(worker) => {
                 // What is left over is removed at the next start.
-                let _ = worker.tasks.send(Task::Unlink(segments));
+                let _ = worker.tasks.send(Task::Unlink(names));
             }
-            None => unlink(&self.environment, &segments, &self.view),
+            None => unlink(&self.environment, names, &self.view),
         }
     }
 
@@ -173,12 +176,10 @@ fn prepare(
     })
 }
 
-fn unlink(environment: &Environment, segments: &[SegmentNumber], view: &View) {
+fn unlink(environment: &Environment, names: Vec<String>, view: &View) {
     let disk = &*environment.disk;
-    let names = segments
-        .iter()
-        .flat_map(|&segment| [names::segment(segment), names::index(segment)]);
     let failed = names
+        .into_iter()
         .filter_map(|name| match disk.unlink(&name) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Some((name, error)),
             _ => None,

@@ -18,7 +18,7 @@
 //! |---|---|---|
 //! | 0 | 8 | shard key |
 //! | 8 | 4 | number of the segment where the bytes lie (another one when a publish made staged records visible) |
-//! | 12 | 4 | kind: 0 records, 1 published, 2 damaged |
+//! | 12 | 4 | kind: 0 records, 1 published, 2 damaged, 3 tiered (offset is 0) |
 //! | 16 | 4 | offset |
 //! | 20 | 4 | length |
 //! | 24 | 8 | counter of the first record |
@@ -114,18 +114,27 @@ impl IndexFile {
 
     /// Writes the file under its name, whole or not at all.
     pub(crate) fn write(&self, disk: &dyn Disk) -> std::io::Result<()> {
-        let name = names::index(self.segment);
-        let unfinished = names::unfinished(&name);
+        self.write_as(disk, &names::index(self.segment))
+    }
+
+    /// Writes the file under another name, whole or not at all.
+    pub(crate) fn write_as(&self, disk: &dyn Disk, name: &str) -> std::io::Result<()> {
+        let unfinished = names::unfinished(name);
         let file = disk.create(&unfinished)?;
         file.write_at(&self.encode(), 0)?;
         file.sync_data()?;
-        disk.rename(&unfinished, &name)?;
+        disk.rename(&unfinished, name)?;
         disk.sync_dir()
     }
 
     /// Reads the index of a segment. `None` when there is no sound one.
     pub(crate) fn read(disk: &dyn Disk, segment: SegmentNumber) -> Option<Self> {
-        let file = disk.open(&names::index(segment)).ok()?;
+        Self::read_as(disk, segment, &names::index(segment))
+    }
+
+    /// Reads the index of a segment from a file of another name.
+    pub(crate) fn read_as(disk: &dyn Disk, segment: SegmentNumber, name: &str) -> Option<Self> {
+        let file = disk.open(name).ok()?;
         let mut bytes = vec![0; usize::try_from(file.length().ok()?).ok()?];
         let length = file.read_at(&mut bytes, 0).ok()?;
         Self::decode(&bytes[..length]).filter(|index| index.segment == segment)
@@ -137,6 +146,7 @@ fn decode_entry(bytes: &[u8]) -> Option<(ShardKey, IndexEntry)> {
         0 => EntryKind::Records,
         1 => EntryKind::Published,
         2 => EntryKind::Damaged,
+        3 => EntryKind::Tiered,
         _ => return None,
     };
     let entry = IndexEntry {

@@ -25,8 +25,9 @@ use crate::env::{Disk, Environment};
 use crate::error::{Corruption, StoreError};
 use crate::ids::{SegmentNumber, ShardKey, Uuid};
 use crate::index::{EntryKind, IndexEntry, SegmentEntries, ShardIndex};
-use crate::retention::{Ledger, SegmentSet, StagedGroup, StagedGroups};
+use crate::retention::{Ledger, StagedGroup, StagedGroups};
 use crate::state::{Control, State};
+use crate::tier::{ObjectTier, entries_of};
 
 /// The segment that is being appended to.
 pub(crate) struct Active {
@@ -68,7 +69,7 @@ pub(crate) struct Recovered {
 }
 
 /// Reads the log on the environment's disk.
-pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError> {
+pub(crate) fn recover(environment: &Environment, tier: Option<&dyn ObjectTier>) -> Result<Recovered, StoreError> {
     let disk = &*environment.disk;
     let names = disk
         .list()
@@ -125,19 +126,21 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
         base = SegmentNumber(base.0 - 1);
     };
 
-    let (removed, floors) = expired(&mut files, base, last, &state)?;
+    let ahead = ahead(&mut files, base, last, &state)?;
+    let begins = ahead.shards.iter().filter(|(_, shard)| shard.floor > 0);
     let mut builder = Builder {
-        shards: floors
-            .iter()
-            .map(|(key, floor)| (*key, ShardIndex::above(*floor)))
+        shards: begins
+            .map(|(key, shard)| (*key, ShardIndex::above(shard.floor)))
             .collect(),
+        tiered: ahead.tiered.iter().map(|object| object.key.segment).collect(),
         segments: BTreeMap::new(),
         ledger: Ledger::default(),
         damage: Vec::new(),
     };
     let mut active = None;
     for number in (first.0..=last.0).map(SegmentNumber) {
-        if removed.contains(number) {
+        builder.tiered(disk, tier, number, &ahead)?;
+        if ahead.removed.contains(number) {
             continue;
         }
         builder.ledger.know(number);
@@ -212,17 +215,10 @@ fn tail_of(files: &mut Files<'_>, number: SegmentNumber, last: SegmentNumber) ->
     ))
 }
 
-/// The segments that are removed and where shards begin, by the snapshot in `base` and the frames since. What a torn
-/// batch says does not count, as it does not for anything else.
-fn expired(
-    files: &mut Files<'_>,
-    base: SegmentNumber,
-    last: SegmentNumber,
-    state: &State,
-) -> Result<(SegmentSet, HashMap<ShardKey, u64>), StoreError> {
-    let mut removed = state.removed.clone();
-    let known = state.shards.iter().filter(|(_, shard)| shard.floor > 0);
-    let mut begin: HashMap<ShardKey, u64> = known.map(|(key, shard)| (*key, shard.floor)).collect();
+/// The metadata at the end of the log: what is removed, what is tiered, and where shards begin. What a torn batch says does
+/// not count, as it does not for anything else.
+fn ahead(files: &mut Files<'_>, base: SegmentNumber, last: SegmentNumber, state: &State) -> Result<State, StoreError> {
+    let mut ahead = state.clone();
     for number in (base.0..=last.0).map(SegmentNumber) {
         let (segment, bytes) = files.open(number)?;
         let tail = tail_of(files, number, last)?;
@@ -233,18 +229,13 @@ fn expired(
                 payload,
             } = piece
                 && header.kind == FrameKind::Control
-                && let Control::Expired { segments, floors, .. } = control(number, offset, &payload)?
             {
-                segments.into_iter().for_each(|segment| removed.insert(segment));
-                for (shard, floor) in floors {
-                    let known = begin.entry(shard).or_default();
-                    *known = floor.max(*known);
-                }
+                ahead.apply(&control(number, offset, &payload)?);
             }
             Ok::<_, StoreError>(())
         })?;
     }
-    Ok((removed, begin))
+    Ok(ahead)
 }
 
 /// Removes the files of segments that the log says are removed: a crash came in between.
@@ -252,6 +243,7 @@ fn unlink_removed(disk: &dyn Disk, names: &[String], state: &State) -> Result<()
     let leftover = |name: &&String| {
         names::parse_segment(name)
             .or_else(|| names::parse_index(name))
+            .or_else(|| names::parse_tier(name).filter(|number| state.tiered_of(*number).is_empty()))
             .is_some_and(|number| state.removed.contains(number))
     };
     let mut any = false;
@@ -436,12 +428,65 @@ struct Pending {
 
 struct Builder {
     shards: HashMap<ShardKey, ShardIndex>,
+    /// Segments whose records are in objects: what their frames say of records is not needed.
+    tiered: BTreeSet<SegmentNumber>,
     segments: BTreeMap<SegmentNumber, Uuid>,
     ledger: Ledger,
     damage: Vec<Corruption>,
 }
 
 impl Builder {
+    /// Takes the entries of a tiered segment from its local index, or from its objects when that is lost.
+    fn tiered(
+        &mut self,
+        disk: &dyn Disk,
+        tier: Option<&dyn ObjectTier>,
+        number: SegmentNumber,
+        ahead: &State,
+    ) -> Result<(), StoreError> {
+        let objects = ahead.tiered_of(number);
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let name = names::tier(number);
+        let entries = match (IndexFile::read_as(disk, number, &name), tier) {
+            (Some(index), _) => index.entries.0,
+            (None, Some(tier)) => {
+                tracing::warn!(file = %name, "the index of a tiered segment is missing; reading it from its objects");
+                let entries = entries_of(tier, ahead.store, objects)?;
+                let index = IndexFile {
+                    segment: number,
+                    uuid: Uuid([0; 16]),
+                    end: 0,
+                    entries: SegmentEntries(entries.clone()),
+                    staged: StagedGroups::default(),
+                };
+                if let Err(error) = index.write_as(disk, &name) {
+                    tracing::warn!(file = %name, %error, "could not write the index of a tiered segment");
+                }
+                entries
+            }
+            (None, None) => {
+                return Err(StoreError::TierUnavailable {
+                    object: objects[0].key.name(ahead.store),
+                    reason: format!("{name} is missing, and the store was opened without its object store"),
+                });
+            }
+        };
+        let streams: HashMap<ShardKey, Uuid> = ahead
+            .streams
+            .values()
+            .flat_map(|meta| meta.shards.iter().map(|shard| (shard.key, meta.id)))
+            .collect();
+        for (shard, entry) in entries {
+            let stream = streams.get(&shard);
+            if objects.iter().any(|object| Some(&object.key.stream) == stream) {
+                self.shards.entry(shard).or_default().push(entry);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a segment from before the base from its index, or rebuilds that.
     fn sealed(&mut self, files: &mut Files<'_>, number: SegmentNumber) -> Result<(), StoreError> {
         if let Some(index) = IndexFile::read(files.disk, number) {
@@ -449,7 +494,12 @@ impl Builder {
             for group in index.staged.0 {
                 self.ledger.stage(number, group);
             }
-            for (shard, entry) in index.entries.0 {
+            let entries = if self.tiered.contains(&number) {
+                Vec::new()
+            } else {
+                index.entries.0
+            };
+            for (shard, entry) in entries {
                 self.ledger.publish(number, shard, &entry);
                 self.shards.entry(shard).or_default().push(entry);
             }
@@ -705,8 +755,10 @@ impl Builder {
 
     /// Takes an entry that a frame of segment `home` made visible.
     fn push(&mut self, home: SegmentNumber, shard: ShardKey, entry: IndexEntry, entries: &mut SegmentEntries) {
-        self.ledger.publish(home, shard, &entry);
-        self.shards.entry(shard).or_default().push(entry);
+        if !self.tiered.contains(&home) {
+            self.ledger.publish(home, shard, &entry);
+            self.shards.entry(shard).or_default().push(entry);
+        }
         entries.push(shard, entry);
     }
 }

@@ -9,6 +9,7 @@
 //! and decides on publishes, so these decisions need no lock. So it does on what has expired (`writer/expiry.rs`).
 
 mod expiry;
+mod tiering;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use crate::publications::{Decision, Publication, decide};
 use crate::retention::{Ledger, RetentionOptions, StagedGroup};
 use crate::state::{Control, PublishedFrame, SealedAt, State};
 use crate::stream::{CreateStream, ShardMeta, StreamMeta, StreamMode};
+use crate::tier::{Candidates, ObjectKey, Planned, Uploaded};
 use crate::view::{Effect, View};
 
 /// What a record was given.
@@ -94,6 +96,22 @@ pub(crate) enum Command {
     Expire {
         reply: Reply<()>,
     },
+    TierCandidates {
+        reply: Reply<Candidates>,
+    },
+    TierPlan {
+        segment: SegmentNumber,
+        streams: Vec<Uuid>,
+        reply: Reply<Planned>,
+    },
+    TierDone {
+        uploaded: Uploaded,
+        reply: Reply<()>,
+    },
+    TierDeleted {
+        objects: Vec<ObjectKey>,
+        reply: Reply<()>,
+    },
 }
 
 /// A publish request whose staged frames have been checked.
@@ -116,6 +134,18 @@ pub(crate) struct Queued {
 }
 
 impl Command {
+    /// Whether it is about files and objects, not records and streams.
+    fn is_upkeep(&self) -> bool {
+        matches!(
+            self,
+            Self::Expire { .. }
+                | Self::TierCandidates { .. }
+                | Self::TierPlan { .. }
+                | Self::TierDone { .. }
+                | Self::TierDeleted { .. }
+        )
+    }
+
     fn refuse(self, error: StoreError) {
         // Whoever asked may be gone.
         match self {
@@ -123,9 +153,13 @@ impl Command {
             Self::Stage { reply, .. } => drop(reply.send(Err(error))),
             Self::Publish(publish) => drop(publish.reply.send(Err(error))),
             Self::Create { reply, .. } => drop(reply.send(Err(error))),
-            Self::Delete { reply, .. } | Self::Forget { reply, .. } | Self::Expire { reply } => {
-                drop(reply.send(Err(error)))
-            }
+            Self::Delete { reply, .. }
+            | Self::Forget { reply, .. }
+            | Self::Expire { reply }
+            | Self::TierDone { reply, .. }
+            | Self::TierDeleted { reply, .. } => drop(reply.send(Err(error))),
+            Self::TierCandidates { reply } => drop(reply.send(Err(error))),
+            Self::TierPlan { reply, .. } => drop(reply.send(Err(error))),
         }
     }
 }
@@ -270,22 +304,32 @@ impl Writer {
                 .for_each(|queued| queued.command.refuse(failure.clone()));
             return;
         }
-        let mut expire = Vec::new();
-        if batch
-            .iter()
-            .any(|queued| matches!(queued.command, Command::Expire { .. }))
-        {
+        let mut upkeep = Vec::new();
+        if batch.iter().any(|queued| queued.command.is_upkeep()) {
             // By itself, behind the others: it changes files, and needs another kind of room.
-            (expire, *batch) = std::mem::take(batch)
+            (upkeep, *batch) = std::mem::take(batch)
                 .into_iter()
-                .partition(|queued| matches!(queued.command, Command::Expire { .. }));
+                .partition(|queued| queued.command.is_upkeep());
         }
         self.records(batch, bytes);
-        for queued in expire {
-            let outcome = self.expire();
-            if let Command::Expire { reply } = queued.command {
-                let _ = reply.send(outcome);
-            }
+        for queued in upkeep {
+            self.upkeep(queued.command);
+        }
+    }
+
+    fn upkeep(&mut self, command: Command) {
+        // Whoever asked may be gone.
+        match command {
+            Command::Expire { reply } => drop(reply.send(self.expire())),
+            Command::TierCandidates { reply } => drop(reply.send(self.tier_candidates())),
+            Command::TierPlan {
+                segment,
+                streams,
+                reply,
+            } => drop(reply.send(self.tier_plan(segment, &streams))),
+            Command::TierDone { uploaded, reply } => drop(reply.send(self.tier_done(uploaded))),
+            Command::TierDeleted { objects, reply } => drop(reply.send(self.tier_deleted(objects))),
+            _ => {}
         }
     }
 
@@ -437,7 +481,7 @@ impl Writer {
 
     fn other(&mut self, command: Command) {
         match command {
-            Command::Append { .. } | Command::Expire { .. } => {}
+            Command::Append { .. } => {}
             Command::Stage {
                 checkpoint,
                 sink_hash,
@@ -483,6 +527,7 @@ impl Writer {
                 }
                 self.answers.push(Answer::Done(reply, Ok(())));
             }
+            upkeep => self.upkeep(upkeep),
         }
     }
 

@@ -91,6 +91,9 @@ impl Ledger {
 
     /// Takes note of a visible entry.
     pub(crate) fn add(&mut self, entry: &IndexEntry) {
+        if entry.kind == EntryKind::Tiered {
+            return;
+        }
         self.0.entry(entry.segment).or_default().live_bytes += u64::from(entry.len.max(1));
     }
 
@@ -104,7 +107,9 @@ impl Ledger {
 
     /// Takes note that an entry is visible no more.
     pub(crate) fn release(&mut self, entry: &IndexEntry) {
-        if let Some(known) = self.0.get_mut(&entry.segment) {
+        if entry.kind != EntryKind::Tiered
+            && let Some(known) = self.0.get_mut(&entry.segment)
+        {
             known.live_bytes = known.live_bytes.saturating_sub(u64::from(entry.len.max(1)));
         }
     }
@@ -128,6 +133,13 @@ impl Ledger {
             .get(&segment)
             .map(|known| known.published.clone())
             .unwrap_or_default()
+    }
+
+    /// What the segment tells of other segments is told by objects now.
+    pub(crate) fn unpublish(&mut self, segment: SegmentNumber) {
+        if let Some(known) = self.0.get_mut(&segment) {
+            known.published.clear();
+        }
     }
 
     /// The segment is gone.

@@ -28,6 +28,8 @@ pub struct RetentionOptions {
     pub disk_bytes_max: Option<u64>,
     /// What happens then.
     pub when_full: WhenFull,
+    /// With a tier: how long records stay on the local disk at least, unless `disk_bytes_max` is near.
+    pub local_retention_ms: u64,
 }
 
 impl Default for RetentionOptions {
@@ -38,6 +40,7 @@ impl Default for RetentionOptions {
             clock_confirm_ms: limits::CLOCK_CONFIRM_MS,
             disk_bytes_max: None,
             when_full: WhenFull::Refuse,
+            local_retention_ms: limits::LOCAL_RETENTION_MS,
         }
     }
 }
@@ -78,6 +81,14 @@ pub struct StoreUsage {
     pub failures: u64,
     /// The wall clock is ahead of what is believed, so nothing expires by it.
     pub clock_in_doubt: bool,
+    /// Bytes of objects that hold tiered records.
+    pub tiered_bytes: u64,
+    /// Objects that hold tiered records.
+    pub tiered_objects: u64,
+    /// Objects that nothing needs and that are not deleted yet.
+    pub tier_garbage: u64,
+    /// Rounds of tiering that ended with an error, since the store was opened.
+    pub tier_failures: u64,
 }
 
 /// [`StoreUsage`] as it is kept: written by the writer, read by anybody.
@@ -90,6 +101,10 @@ pub(crate) struct Usage {
     pub(crate) records_dropped: AtomicU64,
     pub(crate) failures: AtomicU64,
     pub(crate) clock_in_doubt: AtomicBool,
+    pub(crate) tiered_bytes: AtomicU64,
+    pub(crate) tiered_objects: AtomicU64,
+    pub(crate) tier_garbage: AtomicU64,
+    pub(crate) tier_failures: AtomicU64,
 }
 
 impl Usage {
@@ -103,6 +118,10 @@ impl Usage {
             segments_staged: get(&self.segments_staged),
             records_dropped: get(&self.records_dropped),
             failures: get(&self.failures),
+            tiered_bytes: get(&self.tiered_bytes),
+            tiered_objects: get(&self.tiered_objects),
+            tier_garbage: get(&self.tier_garbage),
+            tier_failures: get(&self.tier_failures),
             clock_in_doubt: self.clock_in_doubt.load(Ordering::Relaxed),
             ..StoreUsage::default()
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::ShardStore;
-use crate::access::{Located, Position, ReadBatch, ReadFrom, ReadLimits, ShardRef};
+use crate::access::{Located, ObjectPlace, Position, ReadBatch, ReadFrom, ReadLimits, ShardRef};
 use crate::error::StoreError;
 use crate::ids::Uuid;
 use crate::index::{EntryKind, IndexEntry};
@@ -58,7 +58,7 @@ impl ShardStore {
             });
         }
         let cutoff = cutoff_ms(&stream.meta, self.trusted_ms());
-        let mut entries: Vec<(IndexEntry, Uuid)> = Vec::new();
+        let mut entries: Vec<(IndexEntry, Uuid, Option<ObjectPlace>)> = Vec::new();
         let end = {
             let index = read(&view.index);
             let (mut records, mut bytes) = (0u64, 0usize);
@@ -72,8 +72,13 @@ impl ShardStore {
                     break;
                 }
                 // Under the lock: what is in the index has a segment.
-                let uuid = self.view().segment(entry.segment).ok_or(StoreError::Closed)?;
-                entries.push((*entry, uuid));
+                let (uuid, object) = if entry.kind == EntryKind::Tiered {
+                    let object = self.view().object(entry.segment, stream.meta.id);
+                    (Uuid([0; 16]), Some(object.ok_or(StoreError::Closed)?))
+                } else {
+                    (self.view().segment(entry.segment).ok_or(StoreError::Closed)?, None)
+                };
+                entries.push((*entry, uuid, object));
                 // Only what lies behind the position counts; of the first extent at least one record.
                 let first = entry.first.max(begin);
                 records += entry.last - first + 1;
@@ -85,7 +90,10 @@ impl ShardStore {
             }
             index.end()
         };
-        let extents = entries.iter().map(|(entry, uuid)| extent_of(entry, *uuid)).collect();
+        let extents = entries
+            .into_iter()
+            .map(|(entry, uuid, object)| extent_of(&entry, uuid, object))
+            .collect();
         Ok(Located {
             shard: view.meta.clone(),
             stream: shard.stream.clone(),
@@ -120,12 +128,41 @@ impl ShardStore {
     /// Whether an extent lies in a segment that has been removed since.
     fn is_outdated(&self, located: &Located) -> bool {
         let mut extents = located.extents.iter();
-        extents.any(|extent| self.view().segment(extent.segment) != Some(extent.segment_uuid))
+        extents.any(|extent| match &extent.object {
+            Some(object) => !self.view().has_object(extent.segment, &object.name),
+            None => self.view().segment(extent.segment) != Some(extent.segment_uuid),
+        })
     }
 
     /// The time by which records expire.
     pub(crate) fn trusted_ms(&self) -> u64 {
         self.view().trusted_ms(&*self.0.environment.clock)
+    }
+
+    /// The first record of a tiered extent that arrived at `time_ms` or later, without reading all of the extent.
+    fn at_time_tiered(&self, mut located: Located, time_ms: u64) -> Result<u64, StoreError> {
+        let Some(extent) = located.extents.first().cloned() else {
+            return Ok(located.latest.counter);
+        };
+        let Some(first) = self.0.reader.run_at(&extent, &located, time_ms)? else {
+            return Ok(extent.last + 1);
+        };
+        located.from.counter = first;
+        while located.from.counter <= extent.last {
+            let some = ReadLimits {
+                records_max: limits::GET_RECORDS_MAX,
+                bytes_max: limits::TIER_READ_BYTES_MIN as usize,
+            };
+            let batch = self.0.reader.read(&located, some)?;
+            if let Some(found) = batch.records.iter().find(|record| record.arrival_ms >= time_ms) {
+                return Ok(found.sequence.counter);
+            }
+            if batch.next <= located.from {
+                break;
+            }
+            located.from = batch.next;
+        }
+        Ok(extent.last + 1)
     }
 
     fn at_time(&self, shard: &ShardRef, view: &Arc<ShardView>, time_ms: u64) -> Result<u64, StoreError> {
@@ -134,7 +171,8 @@ impl ShardStore {
             (index.at_time(time_ms).copied(), index.end())
         };
         let Some(entry) = entry else { return Ok(end) };
-        if entry.first_arrival_ms >= time_ms || entry.kind != EntryKind::Records {
+        let spans = matches!(entry.kind, EntryKind::Records | EntryKind::Tiered);
+        if entry.first_arrival_ms >= time_ms || !spans {
             return Ok(entry.first);
         }
         let from = Position {
@@ -150,6 +188,9 @@ impl ShardStore {
             },
         )?;
         located.extents.truncate(1);
+        if entry.kind == EntryKind::Tiered {
+            return self.at_time_tiered(located, time_ms);
+        }
         Ok(first_at(&self.0.reader, &located, time_ms)?.unwrap_or(entry.last + 1))
     }
 }

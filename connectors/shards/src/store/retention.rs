@@ -1,17 +1,21 @@
 //! Retention as callers see it: looking for what has expired, and how much disk the store takes.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
-use tokio::sync::{mpsc, oneshot};
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded, select};
+use tokio::sync::mpsc;
 
 use super::ShardStore;
+use crate::env::Environment;
 use crate::error::StoreError;
+use crate::ids::SegmentNumber;
 use crate::log::writer::{Command, Queued};
-use crate::retention::StoreUsage;
+use crate::retention::{StoreUsage, cutoff_ms};
+use crate::tier::{ObjectTier, Port, Round, round};
 use crate::view::{View, read};
 
 impl ShardStore {
@@ -24,17 +28,41 @@ impl ShardStore {
         self.ask(0, |reply| Command::Expire { reply }).await
     }
 
+    /// Moves sealed segments that are due to the object store, and deletes objects that nothing needs. With
+    /// [`crate::Housekeeping::Background`] this happens by itself. Does nothing without a tier.
+    ///
+    /// # Errors
+    /// [`StoreError::TierUnavailable`] and [`StoreError::Io`]: what was not done is done the next time. As
+    /// [`Self::expire`].
+    pub async fn tier(&self) -> Result<(), StoreError> {
+        let (Some(tier), Some(queue)) = (&self.0.tier, &self.0.queue) else {
+            return Ok(());
+        };
+        let work = TierWork {
+            environment: self.0.environment.clone(),
+            view: Arc::clone(&self.0.view),
+            tier: Arc::clone(tier),
+            local_retention_ms: self.options().retention.local_retention_ms,
+            damaged: Arc::clone(&self.0.tiering),
+        };
+        let port = Port(queue.clone());
+        super::blocking(move || work.run(&port)).await
+    }
+
     /// How much disk the store takes, and what became of old data. Looks at the first record of every shard.
     pub fn usage(&self) -> StoreUsage {
         let now = self.trusted_ms();
-        let oldest = self
-            .view()
-            .streams()
-            .iter()
-            .flat_map(|stream| &stream.shards)
-            .filter_map(|shard| read(&shard.index).oldest().map(|entry| entry.first_arrival_ms))
-            .filter(|arrival| *arrival > 0)
-            .min();
+        let mut oldest: Option<u64> = None;
+        for stream in self.view().streams() {
+            let cutoff = cutoff_ms(&stream.meta, now);
+            for shard in &stream.shards {
+                let first = read(&shard.index).oldest().map(|entry| entry.first_arrival_ms);
+                // The first records of an extent may be gone already; those of unknown age are damaged.
+                if let Some(first) = first.filter(|first| *first > 0) {
+                    oldest = Some(oldest.unwrap_or(u64::MAX).min(first.max(cutoff)));
+                }
+            }
+        }
         StoreUsage {
             log_bytes_max: self.options().retention.disk_bytes_max.unwrap_or(0),
             oldest_record_age_ms: oldest.map_or(0, |oldest| now.saturating_sub(oldest)),
@@ -43,7 +71,34 @@ impl ShardStore {
     }
 }
 
-/// A thread that asks the writer to expire what is due, until it is dropped.
+/// What a round of tiering needs, without keeping the store open.
+pub(super) struct TierWork {
+    pub(super) environment: Environment,
+    pub(super) view: Arc<View>,
+    pub(super) tier: Arc<dyn ObjectTier>,
+    pub(super) local_retention_ms: u64,
+    pub(super) damaged: Arc<Mutex<HashSet<SegmentNumber>>>,
+}
+
+impl TierWork {
+    fn run(&self, port: &Port) -> Result<(), StoreError> {
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = round(Round {
+            port,
+            environment: &self.environment,
+            view: &self.view,
+            tier: &*self.tier,
+            local_retention_ms: self.local_retention_ms,
+            damaged: &mut damaged,
+        });
+        if outcome.is_err() {
+            self.view.usage.tier_failures.fetch_add(1, Ordering::Relaxed);
+        }
+        outcome
+    }
+}
+
+/// A thread that asks the writer to expire what is due, and moves segments, until it is dropped.
 pub(super) struct Keeper {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -54,31 +109,42 @@ impl Keeper {
         queue: mpsc::WeakSender<Queued>,
         interval_ms: u64,
         view: Arc<View>,
+        tier: Option<TierWork>,
     ) -> Result<Self, StoreError> {
         let (stop, stopped) = bounded::<()>(0);
         let thread = std::thread::Builder::new()
             .name("shards-retention".to_owned())
             .spawn(move || {
                 let interval = Duration::from_millis(interval_ms);
-                while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-                    // The store may be closed meanwhile.
+                loop {
+                    select! {
+                        recv(stopped) -> _ => return,
+                        recv(view.woken()) -> _ => {}
+                        default(interval) => {}
+                    }
+                    // The store may be closed meanwhile; it waits for this thread before it ends the writer.
                     let Some(sender) = queue.upgrade() else { return };
-                    let (reply, answer) = oneshot::channel();
-                    let queued = Queued {
-                        command: Command::Expire { reply },
-                        bytes: 0,
-                        permit: None,
-                    };
-                    // When it cannot be sent, the reply's end is dropped with it.
-                    let _ = sender.blocking_send(queued);
-                    drop(sender);
-                    match answer.blocking_recv() {
-                        Ok(Ok(())) => {}
-                        Ok(Err(error)) => {
+                    let port = Port(sender);
+                    match port.ask(|reply| Command::Expire { reply }) {
+                        Ok(()) => {}
+                        Err(StoreError::Closed) => return,
+                        Err(error) => {
                             tracing::warn!(%error, "could not look for expired records; trying again later");
                             view.usage.failures.fetch_add(1, Ordering::Relaxed);
                         }
-                        Err(_) => return,
+                    }
+                    let Some(tier) = &tier else { continue };
+                    match tier.run(&port) {
+                        Ok(()) => {}
+                        Err(StoreError::Closed) => return,
+                        Err(error) => {
+                            tracing::warn!(%error, "could not move segments to the object store; trying again later");
+                            drop(port);
+                            // Woken or not: a store that does not answer is left alone for a while.
+                            if stopped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
+                                return;
+                            }
+                        }
                     }
                 }
             })

@@ -2,12 +2,14 @@
 //! no live record is lost, none that has expired is returned, and space is given back.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use tidemill_shards::env::{Crash, Disk, ManualClock, SimDisk};
-use tidemill_shards::{CreateStream, HashKey, PublishRequest, ShardStore, StageRequest};
+use tidemill_shards::{CreateStream, HashKey, ObjectTier, PublishRequest, ShardStore, StageRequest};
 
 use crate::support::*;
+use crate::tiering::{MemoryTier, tiered_options};
 
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
@@ -35,6 +37,9 @@ enum Step {
         minutes: u32,
     },
     Expire,
+    Tier {
+        fail_after: Option<u8>,
+    },
     Stop,
     PowerCut {
         seed: u64,
@@ -51,6 +56,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (0u32..1_500).prop_map(|minutes| Step::Pass { minutes }),
         1 => (0u32..10_000, 0u32..59).prop_map(|(hours, minutes)| Step::Jump { hours, minutes }),
         4 => Just(Step::Expire),
+        3 => prop::option::of(0u8..12).prop_map(|fail_after| Step::Tier { fail_after }),
         1 => Just(Step::Stop),
         2 => any::<u64>().prop_map(|seed| Step::PowerCut { seed }),
     ];
@@ -63,6 +69,8 @@ type Records = Vec<(u64, Vec<u8>)>;
 struct World {
     disk: SimDisk,
     clock: ManualClock,
+    /// `None` for a store without a tier.
+    tier: Option<MemoryTier>,
     store: Option<ShardStore>,
     streams: BTreeMap<u8, Vec<Records>>,
     number: u64,
@@ -85,8 +93,13 @@ impl World {
 
     fn reopen(&mut self) {
         self.store = None;
-        self.store = Some(ShardStore::open_in(environment(&self.disk, &self.clock), options()).unwrap());
+        self.store = Some(self.open());
         assert!(self.store().damage().is_empty(), "{:?}", self.store().damage());
+    }
+
+    fn open(&self) -> ShardStore {
+        let tier = self.tier.clone().map(|tier| Arc::new(tier) as Arc<dyn ObjectTier>);
+        ShardStore::open_tiered(environment(&self.disk, &self.clock), tiered_options(), tier).unwrap()
     }
 
     async fn create(&mut self, stream: u8) {
@@ -202,6 +215,14 @@ impl World {
                 self.clock.set(self.now);
             }
             Step::Expire => self.store().expire().await.unwrap(),
+            Step::Tier { fail_after } => {
+                if let Some(tier) = &self.tier {
+                    tier.fail_after(fail_after.map(usize::from));
+                    let outcome = self.store().tier().await;
+                    assert!(outcome.is_ok() || fail_after.is_some(), "{outcome:?}");
+                    tier.fail_after(None);
+                }
+            }
             Step::Stop => self.reopen(),
             Step::PowerCut { seed } => {
                 let after = self.disk.after_crash(self.disk.operations(), Crash::Torn(seed));
@@ -227,9 +248,10 @@ fn settled(disk: &SimDisk) -> SimDisk {
     settled
 }
 
-async fn run(steps: Vec<Step>) {
+async fn run(steps: Vec<Step>, tiered: bool) {
     let (disk, clock) = (SimDisk::new(), ManualClock::new(NOW_MS));
     let mut world = World {
+        tier: tiered.then(|| MemoryTier::new(&disk)),
         disk,
         clock,
         store: None,
@@ -263,13 +285,17 @@ async fn run(steps: Vec<Step>) {
     let names = world.disk.list().unwrap();
     let left = names.iter().filter(|name| name.ends_with(".log")).count();
     assert!(left <= 4, "{names:?}");
+    world.step(Step::Tier { fail_after: None }).await;
+    if let Some(tier) = &world.tier {
+        assert_eq!(tier.names().len() as u64, world.store().usage().tiered_objects);
+    }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_history_keeps_what_is_live_and_lets_go_of_what_is_not(steps in steps()) {
-        block_on(run(steps));
+    fn any_history_keeps_what_is_live_and_lets_go_of_what_is_not(steps in steps(), tiered in any::<bool>()) {
+        block_on(run(steps, tiered));
     }
 }

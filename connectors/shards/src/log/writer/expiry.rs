@@ -76,21 +76,25 @@ impl Writer {
                 .unwrap_or(0),
         };
         self.expiry.sizes.insert(segment, bytes);
+        if !self.within_bound(limits::TIER_SEGMENTS_FREE * self.options.segment_bytes) {
+            self.view.wake_keeper();
+        }
         self.tell_usage();
     }
 
     /// Bytes of all segment files, those prepared included.
-    fn log_bytes(&self) -> u64 {
+    pub(super) fn log_bytes(&self) -> u64 {
         let prepared: u64 = self.prepared.iter().map(|segment| segment.capacity).sum();
         let preparing = u64::from(self.housekeeper.is_preparing()) * self.options.segment_bytes;
         self.expiry.sizes.values().sum::<u64>() + prepared + preparing
     }
 
-    fn tell_usage(&self) {
+    pub(super) fn tell_usage(&self) {
         let usage = &self.view.usage;
         usage.log_bytes.store(self.log_bytes(), Ordering::Relaxed);
         let files = self.expiry.sizes.len() + self.prepared.len() + usize::from(self.housekeeper.is_preparing());
         usage.segments.store(files as u64, Ordering::Relaxed);
+        self.tell_tier();
     }
 
     fn within_bound(&self, more: u64) -> bool {
@@ -126,6 +130,7 @@ impl Writer {
             while full(self) && self.options.retention.when_full == WhenFull::DropOldest && self.drop_oldest()? {}
             if full(self) {
                 self.expiry.searched_ms = Some(now);
+                self.view.wake_keeper();
             }
         }
         match self.options.retention.disk_bytes_max {
@@ -156,18 +161,19 @@ impl Writer {
                 index.shrink();
             }
         }
+        self.drop_objects(now)?;
         let segments = self.removable(now);
         self.remove(now, segments)
     }
 
     /// The last segment that may go: the active one and the one before are what the next start reads.
-    fn removable_end(&self) -> SegmentNumber {
+    pub(super) fn removable_end(&self) -> SegmentNumber {
         let active = self.active.as_ref().map_or(0, |active| active.segment.header.number.0);
         SegmentNumber(active.saturating_sub(1))
     }
 
     /// The last counter that is gone, of each shard.
-    fn floors(&self) -> HashMap<ShardKey, u64> {
+    pub(super) fn floors(&self) -> HashMap<ShardKey, u64> {
         let streams = self.view.streams();
         let shards = streams.iter().flat_map(|stream| &stream.shards);
         shards
@@ -228,21 +234,17 @@ impl Writer {
         if segments.is_empty() && (!clock_due || self.needs_file(frame_len(256) as u64)) {
             return Ok(());
         }
-        let mut floors: Vec<(ShardKey, u64)> = Vec::new();
-        if !segments.is_empty() {
-            let known = |shard: &ShardKey| self.state.shards.get(shard).map_or(u64::MAX, |known| known.floor);
-            floors.extend(self.floors().into_iter().filter(|(shard, floor)| *floor > known(shard)));
-            floors.sort_unstable();
-        }
+        let floors = if segments.is_empty() {
+            Vec::new()
+        } else {
+            self.risen_floors()
+        };
         // Removing gives back at least the segment that saying so may take.
-        let bytes = frame_len(256 + 12 * segments.len() + 48 * floors.len());
-        self.reserve(bytes)?;
-        self.control(&Control::Expired {
+        self.note(&[Control::Expired {
             trusted_ms: now,
             segments: segments.clone(),
             floors,
-        });
-        self.commit()?;
+        }])?;
         if segments.is_empty() {
             return Ok(());
         }
@@ -258,7 +260,10 @@ impl Writer {
         }
         let removed = &self.view.usage.segments_removed;
         removed.fetch_add(segments.len() as u64, Ordering::Relaxed);
-        self.housekeeper.unlink(segments);
+        let files = segments
+            .iter()
+            .flat_map(|&segment| [names::segment(segment), names::index(segment)]);
+        self.housekeeper.unlink(files.collect());
         self.tell_usage();
         Ok(())
     }

@@ -13,7 +13,7 @@ mod aws;
 mod guard;
 mod listen;
 mod metrics;
-mod object_tier;
+pub(crate) mod object_tier;
 mod openapi;
 pub(crate) mod options;
 mod problem;

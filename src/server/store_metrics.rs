@@ -36,6 +36,11 @@ const GAUGES: &[Number] = &[
         "Log segments kept only because of output that is staged and not published",
         |usage| usage.segments_staged,
     ),
+    (
+        "store_index_entries",
+        "Entries of the index in memory, 48 bytes each",
+        |usage| usage.index_entries,
+    ),
     ("store_tiered_bytes", "Bytes of objects that hold records", |usage| {
         usage.tiered_bytes
     }),

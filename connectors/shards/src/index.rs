@@ -174,7 +174,7 @@ impl ShardIndex {
     }
 
     /// All entries.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &IndexEntry> {
+    pub(crate) fn entries(&self) -> impl ExactSizeIterator<Item = &IndexEntry> {
         self.entries.iter()
     }
 
@@ -291,6 +291,11 @@ mod tests {
         index.settle_time(80);
         assert_eq!(index.expire(80).map(|entry| entry.last).collect::<Vec<_>>(), [5]);
         assert_eq!(index.expire(81).count(), 1);
+    }
+
+    #[test]
+    fn an_entry_is_as_large_as_the_documents_say() {
+        assert_eq!(size_of::<IndexEntry>(), 48);
     }
 
     #[test]

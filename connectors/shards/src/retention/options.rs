@@ -81,6 +81,8 @@ pub struct StoreUsage {
     pub failures: u64,
     /// The wall clock is ahead of what is believed, so nothing expires by it.
     pub clock_in_doubt: bool,
+    /// Entries of the index in memory, 48 bytes each: one per extent, or per shard and tiered segment.
+    pub index_entries: u64,
     /// Bytes of objects that hold tiered records.
     pub tiered_bytes: u64,
     /// Objects that hold tiered records.

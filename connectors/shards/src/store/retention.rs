@@ -52,11 +52,13 @@ impl ShardStore {
     /// How much disk the store takes, and what became of old data. Looks at the first record of every shard.
     pub fn usage(&self) -> StoreUsage {
         let now = self.trusted_ms();
-        let mut oldest: Option<u64> = None;
+        let (mut oldest, mut index_entries): (Option<u64>, u64) = (None, 0);
         for stream in self.view().streams() {
             let cutoff = cutoff_ms(&stream.meta, now);
             for shard in &stream.shards {
-                let first = read(&shard.index).oldest().map(|entry| entry.first_arrival_ms);
+                let index = read(&shard.index);
+                index_entries += index.entries().len() as u64;
+                let first = index.oldest().map(|entry| entry.first_arrival_ms);
                 // The first records of an extent may be gone already; those of unknown age are damaged.
                 if let Some(first) = first.filter(|first| *first > 0) {
                     oldest = Some(oldest.unwrap_or(u64::MAX).min(first.max(cutoff)));
@@ -64,6 +66,7 @@ impl ShardStore {
             }
         }
         StoreUsage {
+            index_entries,
             log_bytes_max: self.options().retention.disk_bytes_max.unwrap_or(0),
             oldest_record_age_ms: oldest.map_or(0, |oldest| now.saturating_sub(oldest)),
             ..self.view().usage.read()

@@ -223,7 +223,12 @@ fn tiered_records_are_read_as_if_they_were_local() {
         let others = [world.texts("other", 0), world.texts("other", 1)];
         let before = read_all(&world.store, &shard("s", 0)).unwrap();
         let logs = world.logs();
+        let entries = world.store.usage().index_entries;
         world.store.tier().await.unwrap();
+        assert!(
+            world.store.usage().index_entries < entries,
+            "one entry for each shard of an object"
+        );
         assert!(logs > 6 && world.logs() <= 3, "{logs} {}", world.logs());
         let usage = world.store.usage();
         assert!(usage.tiered_objects > 6 && usage.tiered_bytes > 20_000, "{usage:?}");

@@ -3,14 +3,19 @@
 //! Exit codes: 0 when all went well, 1 when something failed, 2 when the command line or a program was refused, 130 when a
 //! second Ctrl-C cut the end short.
 //!
-//! File map: one file per command; `client` speaks REST for those that need a server.
+//! File map: one file per command; `client` speaks REST for those that need a server, `kinesis` the Kinesis API; `table`
+//! writes columns.
 
+mod bench;
 pub(crate) mod client;
 mod demo;
 mod job;
+pub(crate) mod kinesis;
 mod run;
 mod server;
 mod store;
+mod stream;
+mod table;
 
 use crate::logging::{self, LogFormat};
 use crate::planning::Planner;
@@ -50,6 +55,12 @@ enum Command {
     /// Submit jobs to a server and look after them.
     #[command(subcommand)]
     Job(job::JobCommand),
+    /// Create streams, write to them, look at them.
+    #[command(subcommand)]
+    Stream(stream::StreamCommand),
+    /// Measure what this machine reaches.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Show it all at work: a stream, a job, a kill and a recount.
     Demo(demo::DemoArguments),
 }
@@ -72,8 +83,8 @@ pub fn main() -> ExitCode {
     let default_level = match &cli.command {
         Command::Server(_) | Command::Run(_) => "info",
         // The command's own output is what matters; logs would tear it apart.
-        Command::Job(_) => "warn",
-        Command::Demo(_) => "error",
+        Command::Job(_) | Command::Stream(_) => "warn",
+        Command::Bench(_) | Command::Demo(_) => "error",
     };
     if let Err(message) = logging::start(cli.log.log_format, cli.log.log_level.as_deref(), default_level) {
         return fail(EXIT_REFUSED, message);
@@ -82,6 +93,8 @@ pub fn main() -> ExitCode {
         Command::Server(arguments) => server::run(arguments, &cli.log),
         Command::Run(arguments) => run::run(arguments),
         Command::Job(command) => job::run(command),
+        Command::Stream(command) => stream::run(command),
+        Command::Bench(command) => bench::run(command),
         Command::Demo(arguments) => demo::run(arguments, &cli.log),
     }
 }
@@ -113,6 +126,21 @@ mod tests {
             "tidemill job savepoint a s",
             "tidemill job savepoints a",
             "tidemill job checkpoint a",
+            "tidemill stream create a --shards 2 --retention 7d --tag a=b --tag c=d --json",
+            "tidemill stream create a --on-demand --server http://127.0.0.1:1",
+            "tidemill stream list --long --json",
+            "tidemill stream describe a --open",
+            "tidemill stream put a --key k --rate 100 --unordered --progress 1s",
+            "tidemill stream put a --key-field user.id --hash-key 7 --base64",
+            "tidemill stream tail a --from 5m --shard 0 --shard shardId-000000000001 --key k -n 10 -f -v",
+            "tidemill stream tail a --from trim-horizon --no-follow --raw",
+            "tidemill stream split a 0 --at 7",
+            "tidemill stream merge a 0 1 --json",
+            "tidemill stream set a --shards 4 --retention 48h --mode on-demand --tag a=b --untag c",
+            "tidemill stream delete a --yes --with-consumers",
+            "tidemill bench shards",
+            "tidemill bench shards append tail --dir d --for 1s --rounds 1 --in-flight 1,2 --json",
+            "tidemill bench shards http --server http://127.0.0.1:1 --server-pid 7 --protocol cbor --rate 1000",
             "tidemill demo --for 60s --keep --data-dir d --rate 1000 --log-format json",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -137,6 +165,19 @@ mod tests {
             "tidemill job submit job.sql --executable x --name a",
             "tidemill job stop a --now --savepoint s",
             "tidemill demo --for 0s",
+            "tidemill stream create a --shards 0",
+            "tidemill stream create a --shards 1 --on-demand",
+            "tidemill stream create a --retention 1h",
+            "tidemill stream put a --key k --key-field f",
+            "tidemill stream put a --raw --base64",
+            "tidemill stream tail a --json --raw",
+            "tidemill stream tail a --follow --no-follow",
+            "tidemill stream tail a --from yesterday",
+            "tidemill stream split a 0 --at x",
+            "tidemill stream set a",
+            "tidemill bench shards everything",
+            "tidemill bench shards --server-pid 7",
+            "tidemill bench shards --in-flight 0",
             "tidemill server --listen nowhere",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

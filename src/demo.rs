@@ -8,13 +8,12 @@
 //! Everything goes through the doors that users have: the Kinesis API, REST, and signals.
 //!
 //! File map: [`kinesis`] the client, [`producer`] makes clicks, [`recount`] counts them again, [`screen`] shows what
-//! happens, [`timestamp`] reads and writes times.
+//! happens.
 
 mod kinesis;
 mod producer;
 mod recount;
 mod screen;
-mod timestamp;
 
 use crate::cli::client::Client;
 use crate::logging::LogFormat;
@@ -78,6 +77,8 @@ pub(crate) struct Summary {
     clicks_in: u64,
     /// Events found in the stored input, the closing ones included.
     events_stored: u64,
+    /// Events that were put at the end, one a shard, so that the last windows fire; they are no clicks.
+    closing_events: u64,
     /// Rows that the recount expects.
     results_expected: u64,
     /// Rows in the output stream.
@@ -103,7 +104,22 @@ pub(crate) struct Summary {
 impl Summary {
     /// Says whether everything is as it should be.
     pub(crate) fn is_good(&self) -> bool {
-        self.agrees && self.rows_late == 0 && self.results_expected > 0
+        let nothing_lost = self.events_stored >= self.clicks_in + self.closing_events;
+        self.agrees && self.rows_late == 0 && self.results_expected > 0 && nothing_lost
+    }
+
+    /// Says what the stored events are.
+    fn stored(&self) -> String {
+        let clicks = self.events_stored.saturating_sub(self.closing_events);
+        let mut text = format!(
+            "{} stored events: {clicks} clicks, and {} that closed the last windows",
+            self.events_stored, self.closing_events
+        );
+        // Every click is acknowledged before the next ones are put, so these agree unless the store lost or doubled some.
+        if clicks != self.clicks_in {
+            text.push_str(&format!(", though {} clicks were acknowledged", self.clicks_in));
+        }
+        text
     }
 
     /// Writes the summary for people.
@@ -128,8 +144,9 @@ impl Summary {
         ];
         lines.push(if self.agrees {
             format!(
-                "recount              agrees exactly: {} results from {} stored events",
-                self.results_expected, self.events_stored
+                "recount              agrees exactly: {} results from {}",
+                self.results_expected,
+                self.stored()
             )
         } else {
             format!(
@@ -290,7 +307,8 @@ async fn show(options: &DemoOptions, url: &str, directory: &Path, screen: &mut S
     stop_in.send_replace(true);
     let ended = flow.await.context("the producer panicked")??;
     screen.note("ending   no more clicks; the last windows fire");
-    let closing_ms = producer::close(&kinesis, INPUT, &kinesis.shards(INPUT).await?, ended).await?;
+    let shards = kinesis.shards(INPUT).await?;
+    let closing_ms = producer::close(&kinesis, INPUT, &shards, ended).await?;
     catch_up(&mut job, closing_ms - 2_000, time.as_ref()).await?;
     let stopped = rest
         .ask(
@@ -323,6 +341,7 @@ async fn show(options: &DemoOptions, url: &str, directory: &Path, screen: &mut S
     Ok(Summary {
         clicks_in: produced.clicks.load(Ordering::Relaxed),
         events_stored: expected.events,
+        closing_events: shards.len() as u64,
         results_expected: expected.rows.values().sum(),
         results_in_stream: in_stream.values().sum(),
         results_in_files: in_files.values().sum(),
@@ -514,5 +533,40 @@ impl DemoDirectory {
         {
             tracing::warn!(path = %self.path.display(), %error, "cannot remove the temporary directory");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stored_event_is_accounted_for() {
+        let summary = |clicks_in| Summary {
+            clicks_in,
+            events_stored: 104,
+            closing_events: 4,
+            results_expected: 7,
+            results_in_stream: 7,
+            results_in_files: 7,
+            rows_late: 0,
+            killed_process: None,
+            recovered_after_ms: None,
+            checkpoints: 3,
+            agrees: true,
+            differences: Vec::new(),
+            data_directory: None,
+        };
+        let text = summary(100).text();
+        let told = "agrees exactly: 7 results from 104 stored events: 100 clicks, and 4 that closed the last windows";
+        assert!(text.ends_with(told), "{text}");
+        assert!(summary(100).is_good());
+        let lost = summary(101);
+        assert!(
+            lost.text().ends_with(", though 101 clicks were acknowledged"),
+            "{}",
+            lost.text()
+        );
+        assert!(!lost.is_good());
     }
 }

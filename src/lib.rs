@@ -23,7 +23,7 @@
 //!
 //! File map: [`JobEnvironment`] is what a job is given, [`run_job`] runs it; `data_directory`, `settings`, `planning` and
 //! `running` are what both ways of running share; `standalone` runs one job with everything embedded, `worker` runs one
-//! for a server; `jobs` supervises them, `server` speaks HTTP, `cli` is the command and `demo` its demonstration.
+//! for a server; `jobs` supervises them, `server` speaks HTTP, `cli` is the command, `demo` its demonstration, `bench` its load.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests set their stage with files"))]
 
@@ -46,11 +46,15 @@ mod standalone;
 mod worker;
 
 #[cfg(feature = "server")]
+mod bench;
+#[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]
 mod demo;
 #[cfg(feature = "server")]
 mod server;
+#[cfg(feature = "server")]
+mod timestamp;
 
 pub use environment::JobEnvironment;
 pub use rust_job::{BoxError, run_job};

@@ -51,6 +51,8 @@ pub(crate) fn start(format: LogFormat, level: Option<&str>, default: &str) -> Re
         EnvFilter::try_new(&text).map_err(|error| format!("cannot understand the log level {text:?}: {error}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // Told of with eprintln, which panics when standard error is what cannot be written.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // A logger that is there already, of a program that embeds this one, is kept.
     let _ = match format {

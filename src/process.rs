@@ -23,6 +23,32 @@ pub(crate) fn fail(code: u8, message: impl std::fmt::Display) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Prints the result of a command on standard output. That nobody reads it, or no more of it (`tidemill job list | head -1`),
+/// is the reader's choice and no failure.
+///
+/// # Errors
+/// When it cannot be written for another reason, such as a full disk.
+pub(crate) fn say(text: impl std::fmt::Display) -> Result<(), String> {
+    say_to(&mut std::io::stdout().lock(), text)
+}
+
+fn say_to(out: &mut dyn std::io::Write, text: impl std::fmt::Display) -> Result<(), String> {
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(format!("the result cannot be printed: {error}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes the options that a message of REST or of the engine names as they are typed on a command line.
+pub(crate) fn with_options_as_typed(message: &str) -> String {
+    message
+        .replace("\"allow_non_restored_state\"", "--allow-non-restored-state")
+        .replace("allow_non_restored_state", "--allow-non-restored-state")
+        .replace("the restore point \"nothing\"", "--restore nothing")
+}
+
 /// Ends this process when `server` does: the kernel kills it, whatever it is doing.
 ///
 /// # Errors
@@ -63,5 +89,45 @@ impl StopSignals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Error, ErrorKind, Write};
+
+    struct Fails(ErrorKind);
+
+    impl Write for Fails {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(Error::from(self.0))
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_went_away_is_no_failure_and_a_full_disk_is() {
+        assert_eq!(say_to(&mut Fails(ErrorKind::BrokenPipe), "x"), Ok(()));
+        assert!(
+            say_to(&mut Fails(ErrorKind::StorageFull), "x")
+                .unwrap_err()
+                .contains("cannot be printed")
+        );
+        let mut out = Vec::new();
+        say_to(&mut out, "x").unwrap();
+        assert_eq!(out, b"x\n");
+    }
+
+    #[test]
+    fn options_are_named_as_they_are_typed() {
+        let told =
+            "add \"allow_non_restored_state\", or start (allow_non_restored_state) with the restore point \"nothing\"";
+        assert_eq!(
+            with_options_as_typed(told),
+            "add --allow-non-restored-state, or start (--allow-non-restored-state) with --restore nothing"
+        );
     }
 }

@@ -132,6 +132,7 @@ impl Server {
             policy: options.restart,
             data_directory: directory.path().display().to_string(),
             checkpoint_url,
+            snapshots: snapshots.clone(),
             checkpoints_retained: options.checkpoints_retained,
             launcher: launcher(&options, directory.logs())?,
             time: Arc::clone(&time),

@@ -7,6 +7,7 @@ use tidemill_checkpoints::failpoints::CHECKPOINT_FAILPOINTS;
 use tidemill_checkpoints::{
     CheckpointId, Failpoints, JobUid, RequestId, RestoreFrom, RestoreSource, SavepointName, SnapshotStore,
 };
+use tidemill_engine::Error;
 use tidemill_engine::job::{CheckpointOptions, JobConfig, StopMode};
 
 /// Names failpoints for tests of a real binary: `name=action[@when],...`.
@@ -14,8 +15,7 @@ const FAILPOINTS_VARIABLE: &str = "TIDEMILL_FAILPOINTS";
 
 /// The time between checkpoints, unless somebody says otherwise, in milliseconds.
 pub(crate) const CHECKPOINT_INTERVAL_DEFAULT_MS: u64 = 10_000;
-/// The greatest number of worker threads: a worker without a key group would have nothing to do.
-pub(crate) const PARALLELISM_MAX: usize = tidemill_engine::key::KEY_GROUPS_DEFAULT as usize;
+pub(crate) use tidemill_engine::job::PARALLELISM_MAX;
 
 /// How a job is going to run, after all wishes and defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,14 +63,16 @@ pub(crate) fn effective(job: &StartJob, said: &Said) -> Result<Effective, Reject
 /// Makes the engine's configuration of a job.
 ///
 /// # Errors
-/// When the checkpoint store cannot be opened, or the failpoints of the environment cannot be understood.
-pub(crate) fn job_config(job: &StartJob, effective: &Effective, planned: &Planned) -> Result<JobConfig, String> {
+/// When the checkpoint store cannot be opened, which may be over soon; when the point to restore from or the failpoints of
+/// the environment cannot be understood, which is permanent.
+pub(crate) fn job_config(job: &StartJob, effective: &Effective, planned: &Planned) -> Result<JobConfig, Error> {
+    let permanent = |message: String| Error::Checkpoint(message).permanent();
     let store = SnapshotStore::open(&job.checkpoint_url)
-        .map_err(|error| format!("cannot keep checkpoints in {}: {error}", job.checkpoint_url))?;
+        .map_err(|error| Error::Checkpoint(format!("checkpoints cannot be kept in {}: {error}", job.checkpoint_url)))?;
     let mut checkpoints = CheckpointOptions::new(store);
     checkpoints.interval = effective.checkpoint_interval_ms.map(Duration::from_millis);
     checkpoints.retained = job.checkpoints_retained;
-    checkpoints.restore = restore_from(job)?;
+    checkpoints.restore = restore_from(job).map_err(permanent)?;
     checkpoints.allow_non_restored_state = job.allow_non_restored_state;
     let mut config = JobConfig::new(job.name.clone());
     config.uid = job.uid.clone();
@@ -79,24 +81,34 @@ pub(crate) fn job_config(job: &StartJob, effective: &Effective, planned: &Planne
     config.plan_hash = planned.plan_hash.clone();
     if let Ok(spec) = std::env::var(FAILPOINTS_VARIABLE) {
         let parsed = Failpoints::parse(&spec, CHECKPOINT_FAILPOINTS);
-        config.failpoints = parsed.map_err(|error| format!("{FAILPOINTS_VARIABLE}: {error}"))?;
+        config.failpoints = parsed.map_err(|error| permanent(format!("{FAILPOINTS_VARIABLE}: {error}")))?;
     }
     Ok(config)
 }
 
 fn restore_from(job: &StartJob) -> Result<RestoreFrom, String> {
+    let Some(source) = restore_source(&job.restore)? else {
+        return Ok(RestoreFrom::Latest);
+    };
+    let request = RequestId::new(job.restore_request.clone()).map_err(|error| error.to_string())?;
+    Ok(RestoreFrom::Chosen { source, request })
+}
+
+/// The checkpoint store's form of a point to restore from; none for the newest checkpoint.
+///
+/// # Errors
+/// When a job's id or a savepoint's name in it cannot be.
+pub(crate) fn restore_source(point: &RestorePoint) -> Result<Option<RestoreSource>, String> {
     let uid = |uid: &String| JobUid::new(uid.clone()).map_err(|error| error.to_string());
-    let source = match &job.restore {
-        RestorePoint::Latest => return Ok(RestoreFrom::Latest),
+    Ok(Some(match point {
+        RestorePoint::Latest => return Ok(None),
         RestorePoint::Savepoint { job, name } => {
             let name = SavepointName::new(name.clone()).map_err(|error| error.to_string())?;
             RestoreSource::Savepoint(uid(job)?, name)
         }
         RestorePoint::Checkpoint { job, id } => RestoreSource::Checkpoint(uid(job)?, CheckpointId(*id)),
         RestorePoint::Nothing => RestoreSource::Nothing,
-    };
-    let request = RequestId::new(job.restore_request.clone()).map_err(|error| error.to_string())?;
-    Ok(RestoreFrom::Chosen { source, request })
+    }))
 }
 
 /// The engine's form of a wish to stop.

@@ -4,7 +4,9 @@ use crate::data_directory::DataDirectory;
 use crate::environment::JobEnvironment;
 use crate::jobs::protocol::message::{IntervalWish, Rejection, RestorePoint, StartJob};
 use crate::planning::{self, Planner};
-use crate::process::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, StopSignals, fail};
+use crate::process::{
+    EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_REFUSED, StopSignals, fail, say, with_options_as_typed,
+};
 use crate::{running, settings};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -76,7 +78,7 @@ pub(crate) fn run(options: Standalone, planner: Planner, arguments: Vec<String>)
     runtime.shutdown_background();
     match result {
         Ok(code) => ExitCode::from(code),
-        Err((code, message)) => fail(code, message),
+        Err((code, message)) => fail(code, with_options_as_typed(&message)),
     }
 }
 
@@ -96,7 +98,7 @@ async fn run_here(options: Standalone, planner: Planner, arguments: Vec<String>)
         Err(Rejection {
             explained: Some(text), ..
         }) => {
-            print_explain(&text, options.print_json);
+            print_explain(&text, options.print_json).map_err(failed)?;
             return Ok(EXIT_OK);
         }
         planned => planned.map_err(|rejection| refused(rejection_text(&rejection, &options.source_name)))?,
@@ -111,7 +113,13 @@ async fn run_here(options: Standalone, planner: Planner, arguments: Vec<String>)
     let start = start_job(&options, &uid, &directory).map_err(refused)?;
     let effective = settings::effective(&start, &planned.said);
     let effective = effective.map_err(|rejection| refused(rejection_text(&rejection, &options.source_name)))?;
-    let config = settings::job_config(&start, &effective, &planned).map_err(failed)?;
+    if start.checkpoint_url.starts_with("memory:") {
+        tracing::warn!(
+            url = start.checkpoint_url,
+            "checkpoints are kept in memory and end with this process: the next start begins anew"
+        );
+    }
+    let config = settings::job_config(&start, &effective, &planned).map_err(|error| failed(error.to_string()))?;
 
     let mut signals = StopSignals::listen().map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
     let runtime = tokio::runtime::Handle::current();
@@ -149,7 +157,7 @@ async fn run_here(options: Standalone, planner: Planner, arguments: Vec<String>)
     };
     let status = handle.status();
     if options.print_json {
-        print_status(&name, &status, end.as_ref().err().map(ToString::to_string));
+        print_status(&name, &status, end.as_ref().err().map(ToString::to_string)).map_err(failed)?;
     }
     let end = end.map_err(|error| failed(error.to_string()))?;
     tell_progress(&status);
@@ -194,6 +202,7 @@ fn start_job(options: &Standalone, uid: &JobUid, directory: &DataDirectory) -> R
         name: uid.to_string(),
         uid: uid.to_string(),
         sql: options.sql.clone(),
+        is_submission: false,
         parallelism: options.parallelism,
         checkpoint_url: options
             .checkpoint_url
@@ -244,25 +253,20 @@ fn tell_progress(status: &JobStatus) {
     tracing::info!(phase = ?status.phase, rows_in, rows_out, late, checkpoint, "progress");
 }
 
-#[allow(clippy::print_stdout)] // the result of a command
-fn print_explain(text: &str, as_json: bool) {
+fn print_explain(text: &str, as_json: bool) -> Result<(), String> {
     if as_json {
-        println!("{}", json!({ "explain": text }));
+        say(json!({ "explain": text }))
     } else {
-        println!("{}", text.trim_end());
+        say(text.trim_end())
     }
 }
 
-#[allow(clippy::print_stdout)] // the result of a command that was asked for it
-fn print_status(name: &str, status: &JobStatus, error: Option<String>) {
+fn print_status(name: &str, status: &JobStatus, error: Option<String>) -> Result<(), String> {
     let state = match (status.phase, &error) {
         (_, Some(_)) | (JobPhase::Failed, _) => "failed",
         _ => "ended",
     };
-    println!(
-        "{}",
-        json!({ "name": name, "state": state, "error": error, "status": status })
-    );
+    say(json!({ "name": name, "state": state, "error": error, "status": status }))
 }
 
 #[cfg(test)]

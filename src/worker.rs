@@ -156,7 +156,12 @@ async fn serve(socket: std::os::unix::net::UnixStream, planner: Planner, argumen
     let environment = JobEnvironment::new(connectors, store, arguments);
     let planned = planning::plan(planner, start.sql.clone(), environment).await;
     let planned = planned.and_then(|planned| Ok((settings::effective(&start, &planned.said)?, planned)));
-    let (effective, planned) = match planned {
+    let checked = match &planned {
+        Ok((_, planned)) if start.is_submission => job::check_tables(&planned.graph).await,
+        _ => Ok(()),
+    };
+    let checked = checked.map_err(|error| planning::reject(error.to_string()));
+    let (effective, planned) = match checked.and(planned) {
         Ok(planned) => planned,
         Err(rejection) => {
             let _ = writer.send(&ToServer::Rejected(rejection));
@@ -178,10 +183,7 @@ async fn serve(socket: std::os::unix::net::UnixStream, planner: Planner, argumen
             None => return Ok(EXIT_ORPHANED),
         }
     }
-    let started = settings::job_config(&start, &effective, &planned).map_err(|message| Ended::Failed {
-        message,
-        retryable: true,
-    });
+    let started = settings::job_config(&start, &effective, &planned).map_err(|error| failed(&error));
     let started = started.and_then(|config| {
         let runtime = tokio::runtime::Handle::current();
         job::start(planned.graph, config, &runtime).map_err(|error| failed(&error))
@@ -279,7 +281,7 @@ fn failed(error: &tidemill_engine::Error) -> Ended {
 async fn read_server(mut socket: OwnedReadHalf, store: Arc<RemoteStore>, control: mpsc::UnboundedSender<ToWorker>) {
     loop {
         match frame::read::<ToWorker>(&mut socket, TO_WORKER).await {
-            Ok(ToWorker::StoreReply(id, reply)) => store.reply(id, reply),
+            Ok(ToWorker::StoreReply(id, reply)) => store.reply(id, *reply),
             Ok(ToWorker::StoreEvent(StoreEvent::Durable(position))) => store.durable(position),
             Ok(message) => {
                 let _ = control.send(message);

@@ -32,7 +32,9 @@ pub(crate) use probe::{last_checkpoint, last_generation};
 pub(crate) use start::{find_missing_state, last_record};
 
 use crate::upload::Uploader;
-use crate::{CheckpointId, Error, Failpoints, Generation, JobUid, Manifest, Nonce, Result, SnapshotStore, names};
+use crate::{
+    CheckpointId, Error, Failpoints, Generation, JobUid, Lineage, Manifest, Nonce, Result, SnapshotStore, names,
+};
 use ledger::Ledger;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -63,6 +65,11 @@ pub struct Permit {
     pub checkpoint: CheckpointId,
     /// The generation that gave the permit. The same checkpoint from a newer generation is a replay and succeeds.
     pub generation: Generation,
+    /// The lineage of the checkpoint. Numbers of different lineages are not comparable.
+    pub lineage: Lineage,
+    /// The coordinator that decided the checkpoint, this one or an earlier: the same for every replay. Another one under the same number
+    /// and lineage means that the checkpoints were copied or put back, and that the content is another.
+    pub decided_by: Nonce,
 }
 
 /// Owns the checkpoints of a running job, as long as nobody else claims it. All calls take `&self`; put it in an `Arc`.
@@ -74,6 +81,7 @@ pub struct Coordinator {
     store: SnapshotStore,
     job: JobUid,
     nonce: Nonce,
+    lineage: Lineage,
     started_ms: i64,
     failpoints: Failpoints,
     /// The generation first claimed. Ours are this one and those above it.
@@ -92,6 +100,11 @@ impl Coordinator {
         Generation(self.generation.load(Ordering::Acquire))
     }
 
+    /// Returns the lineage of the checkpoints that this coordinator decides. Those it replays may be of an earlier one.
+    pub fn lineage(&self) -> Lineage {
+        self.lineage
+    }
+
     /// Returns the job.
     pub fn job(&self) -> &JobUid {
         &self.job
@@ -107,20 +120,31 @@ impl Coordinator {
         Uploader::new(self.store.clone(), self.job.clone(), self.failpoints.clone())
     }
 
-    /// Makes sure that no newer generation but our own has been claimed.
+    /// Makes sure that no newer generation but our own has been claimed, and that our own claim is still there: who deletes a job's
+    /// checkpoints while it runs, and starts it again, has another coordinator begin at the first generation.
     async fn check_fence(&self, ledger: &mut Ledger) -> Result<()> {
+        let fenced = |generation, by| {
+            let job = self.job.clone();
+            Err(Error::Fenced { job, generation, by })
+        };
         loop {
+            let own = names::generation(&self.job, ledger.generation);
             let next = names::generation(&self.job, ledger.generation.next());
-            let Some(bytes) = self.store.get(&next).await? else {
-                return Ok(());
-            };
+            let (claim, newer) = futures::try_join!(self.store.get(&own), self.store.get(&next))?;
+            match claim {
+                None => {
+                    let job = self.job.clone();
+                    return Err(Error::ClaimGone { job, object: own });
+                }
+                Some(bytes) if GenerationRecord::read(&own, &bytes)?.nonce != self.nonce => {
+                    return fenced(ledger.generation, own);
+                }
+                Some(_) => {}
+            }
+            let Some(bytes) = newer else { return Ok(()) };
             let record = GenerationRecord::read(&next, &bytes)?;
             if record.nonce != self.nonce {
-                return Err(Error::Fenced {
-                    job: self.job.clone(),
-                    generation: ledger.generation,
-                    by: next,
-                });
+                return fenced(ledger.generation, next);
             }
             // A claim of ours whose answer was lost.
             self.adopt_generation(ledger, &record);

@@ -158,6 +158,15 @@ pub enum Error {
         /// The manifest's name.
         object: String,
     },
+    /// A checkpoint was chosen whose output was never published, and a later one's was.
+    #[error(
+        "{object} was left behind by a restore before its output was published, and a later checkpoint has published since: \
+         its output would be missing; restore a checkpoint that was published, or a savepoint"
+    )]
+    LeftBehind {
+        /// The manifest's name.
+        object: String,
+    },
     /// A savepoint of this name exists.
     #[error("savepoint {name} of job {job} exists already; choose another name")]
     SavepointExists {
@@ -185,6 +194,17 @@ pub enum Error {
         generation: Generation,
         /// The object that proves it.
         by: String,
+    },
+    /// Our claim is not in the store any more.
+    #[error(
+        "{object}, by which this process owns job {job}, is gone: the job's checkpoints were deleted while it runs; \
+         stop a job before its checkpoints are deleted, then start it again"
+    )]
+    ClaimGone {
+        /// The job.
+        job: JobUid,
+        /// The claim's name.
+        object: String,
     },
     /// An attempt given up as failed had succeeded after all.
     #[error(
@@ -265,12 +285,13 @@ impl Error {
             | Error::NothingToRestore { .. }
             | Error::Collected { .. }
             | Error::NotPublished { .. }
+            | Error::LeftBehind { .. }
             | Error::SavepointExists { .. }
             | Error::SavepointInUse { .. }
             | Error::TooLarge { .. } => ErrorKind::User,
             Error::Store { .. } | Error::PublishBacklog { .. } | Error::Failpoint { .. } => ErrorKind::Retry,
             Error::CreateConflict { .. } | Error::StaleAttempt { .. } => ErrorKind::Conflict,
-            Error::Fenced { .. } | Error::DecidedEarlier { .. } => ErrorKind::Fenced,
+            Error::Fenced { .. } | Error::ClaimGone { .. } | Error::DecidedEarlier { .. } => ErrorKind::Fenced,
             Error::MissingObject { .. } | Error::Corrupt { .. } | Error::CheckpointMissing { .. } => ErrorKind::Corrupt,
             Error::Codec(error) => error.kind(),
             Error::OutOfOrder { .. } | Error::Encode { .. } => ErrorKind::Internal,

@@ -148,6 +148,11 @@ impl Nonce {
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
+
+    /// Returns its 128 bits.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
 }
 
 impl fmt::Display for Nonce {
@@ -186,6 +191,54 @@ impl TryFrom<String> for Nonce {
                 reason: "it must be 32 hexadecimal digits",
             }),
         }
+    }
+}
+
+/// Names a row of checkpoint numbers: within a lineage, checkpoint C has one content for ever, so publishing it again is a replay.
+///
+/// It is begun by the coordinator that starts to count, or that goes back to what a user chose, and named by its nonce. Every later
+/// claim and checkpoint carries it on. Two runs of a job under one name, with the checkpoints deleted in between, have two lineages.
+/// (Spark calls the like the id of a query, PostgreSQL a timeline.)
+///
+/// The default is the lineage of what was written before lineages were.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Lineage(Nonce);
+
+impl Lineage {
+    /// Returns the lineage that the coordinator with this nonce begins.
+    pub const fn begun_by(nonce: Nonce) -> Self {
+        Self(nonce)
+    }
+
+    /// Returns its 128 bits.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.to_bytes()
+    }
+
+    /// Returns the first eight of its hexadecimal digits, for names of files.
+    pub fn short(self) -> String {
+        let mut text = self.to_string();
+        text.truncate(8);
+        text
+    }
+}
+
+impl Default for Lineage {
+    fn default() -> Self {
+        Self(Nonce([0; 16]))
+    }
+}
+
+impl fmt::Display for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Lineage({self})")
     }
 }
 

@@ -31,11 +31,12 @@
 //! ```
 //!
 //! 1. **Claim.** The highest `gen/<G>` owns the job. Before every decisive step its owner looks whether `gen/<G+1>` exists; if so it is
-//!    [fenced](Error::Fenced). Even one that does not look in time loses: each checkpoint number is created once.
+//!    [fenced](Error::Fenced). Even one that does not look in time loses: each checkpoint number is created once. Whoever begins to
+//!    count checkpoints, or goes back to a choice, begins a [`Lineage`], which all claims and checkpoints after it carry on.
 //! 2. **Decide.** Creating `checkpoint/<C>` makes checkpoint C exist. Numbers have no gap. A failed attempt keeps its number and takes a
 //!    new attempt id, so nothing it has uploaded can be mistaken for the next one's.
-//! 3. **Publish.** In order, with a [`Permit`]; then the marker `committed/<C>`. Sinks refuse a permit older than the last and accept the
-//!    same one again.
+//! 3. **Publish.** In order, with a [`Permit`]; then the marker `committed/<C>`. Within a lineage, sinks refuse a permit older than the
+//!    last and accept the same one again; a new lineage may count from anywhere, and ends the one before.
 //! 4. **Restore.** The newest checkpoint is found from the base in the last claim, upwards. What has no marker is published again
 //!    before one record is read. A job that once had a checkpoint and has none now is an [error](Error::CheckpointMissing).
 //! 5. **Choice.** A savepoint or an older checkpoint is restored when a user asks for it: once per request, and over all crashes until
@@ -129,7 +130,8 @@ pub use coordinator::{Coordinator, Permit, Removed, Restore, RestoreFrom, Restor
 pub use error::{Error, ErrorKind, Result};
 pub use failpoints::Failpoints;
 pub use ids::{
-    AttemptId, CheckpointId, Generation, JobUid, KeyGroup, KeyGroupRange, Nonce, OperatorUid, RequestId, SavepointName,
+    AttemptId, CheckpointId, Generation, JobUid, KeyGroup, KeyGroupRange, Lineage, Nonce, OperatorUid, RequestId,
+    SavepointName,
 };
 pub use manifest::{Committable, Manifest, Parent, SectionRef, Snapshot, SnapshotKind, SplitPosition, StateRef};
 pub use state::{Section, StateObject, StateReader, StateWriter};

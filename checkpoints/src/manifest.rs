@@ -7,7 +7,8 @@ use crate::envelope::{self, Kind};
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::names::{self, Parsed};
 use crate::{
-    AttemptId, CheckpointId, Error, Generation, JobUid, KeyGroupRange, Nonce, OperatorUid, Result, SavepointName,
+    AttemptId, CheckpointId, Error, Generation, JobUid, KeyGroupRange, Lineage, Nonce, OperatorUid, Result,
+    SavepointName,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -135,6 +136,9 @@ pub struct Manifest {
     pub generation: Generation,
     /// The nonce of the coordinator that decided it.
     pub nonce: Nonce,
+    /// The lineage that its number belongs to.
+    #[serde(default)]
+    pub lineage: Lineage,
     /// The attempt that succeeded.
     pub attempt: AttemptId,
     /// What it continues from; none for the start of the job.
@@ -264,7 +268,8 @@ mod tests {
     #[test]
     fn a_manifest_is_written_as_documented_and_read_back() {
         let fixture = concat!(
-            r#""body":{"job":"j","checkpoint":7,"generation":1,"nonce":"01010101010101010101010101010101","attempt":1,"#,
+            r#""body":{"job":"j","checkpoint":7,"generation":1,"nonce":"01010101010101010101010101010101","#,
+            r#""lineage":"02020202020202020202020202020202","attempt":1,"#,
             r#""parent":{"object":"other/savepoint/s.json"},"savepoints":{"s":7},"snapshot":{"kind":{"savepoint":"s"},"tick":70,"#,
             r#""created_ms":0,"wall_time_ms":0,"state":[{"object":"j/state/1/7/1/0","length":100,"crc32c":7,"sections":["#,
             r#"{"operator":"op","name":"rows","key_groups":{"first":0,"last":127},"offset":16,"length":84,"crc32c":8}]}],"#,

@@ -1,6 +1,6 @@
 //! What several unit tests begin with.
 
-use crate::{AttemptId, CheckpointId, Generation, JobUid, Manifest, Nonce, Snapshot, SnapshotKind};
+use crate::{AttemptId, CheckpointId, Generation, JobUid, Lineage, Manifest, Nonce, Snapshot, SnapshotKind};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) fn job() -> JobUid {
@@ -32,6 +32,7 @@ pub(crate) fn manifest(checkpoint: u64) -> Manifest {
         checkpoint: CheckpointId(checkpoint),
         generation: Generation(1),
         nonce: Nonce::from_bytes([1; 16]),
+        lineage: Lineage::begun_by(Nonce::from_bytes([2; 16])),
         attempt: AttemptId(1),
         parent: None,
         savepoints: BTreeMap::new(),

@@ -28,6 +28,8 @@ use tidemill_engine::{Error, Result};
 
 /// Flink's default rate.
 const ROWS_PER_SECOND_DEFAULT: u64 = 10_000;
+/// What options of whole numbers hold.
+const WHOLE: &str = "a whole number such as 1000";
 const SPLITS_DEFAULT: u64 = 8;
 const SPLITS_MAX: u64 = 4_096;
 
@@ -52,21 +54,18 @@ impl Recipe {
         let rows_per_second = match options.text("rows-per-second") {
             Some("unlimited") => None,
             _ => {
-                let rate = options.parsed("rows-per-second", "a number of rows, or 'unlimited'")?;
+                let rate = options.parsed("rows-per-second", "a whole number such as 1000, nor 'unlimited'")?;
                 Some(rate.unwrap_or(ROWS_PER_SECOND_DEFAULT))
             }
         };
         if rows_per_second == Some(0) {
-            return Err(ConnectorError::option("rows-per-second", "must be at least 1"));
+            return Err(options.out_of_range("rows-per-second", "at least 1, such as 1000, or 'unlimited'"));
         }
-        let mut rows = options.parsed::<u64>("number-of-rows", "a number of rows")?;
-        let seed = options.parsed::<u64>("seed", "a number")?.unwrap_or(0);
-        let splits = options.parsed::<u64>("splits", "a number")?.unwrap_or(SPLITS_DEFAULT);
+        let mut rows = options.parsed::<u64>("number-of-rows", WHOLE)?;
+        let seed = options.parsed::<u64>("seed", WHOLE)?.unwrap_or(0);
+        let splits = options.parsed::<u64>("splits", WHOLE)?.unwrap_or(SPLITS_DEFAULT);
         if !(1..=SPLITS_MAX).contains(&splits) {
-            return Err(ConnectorError::option(
-                "splits",
-                format!("must be from 1 to {SPLITS_MAX}"),
-            ));
+            return Err(options.out_of_range("splits", &format!("from 1 to {SPLITS_MAX}")));
         }
         options.refuse(
             "scan.parallelism",

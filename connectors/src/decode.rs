@@ -1,8 +1,8 @@
 //! Decodes records outside of any source: for tools and benches.
 
 use crate::error::ConnectorError;
-use crate::formats::RecordFormat;
 use crate::formats::assembler::Layout;
+use crate::formats::{RECORD_FORMATS, RecordFormat};
 use crate::options::Options;
 use crate::table::{PartitionColumns, TableDefinition};
 use arrow::array::RecordBatch;
@@ -40,10 +40,11 @@ pub fn decode_records<'a>(
     projection: &[usize],
     records: impl IntoIterator<Item = &'a [u8]>,
 ) -> Result<RecordBatch, ConnectorError> {
-    let Some(format) = RecordFormat::parse(&Options::new(&table.name, &table.options))? else {
+    let options = Options::new(&table.name, &table.options);
+    let Some(format) = RecordFormat::parse(&options, &RECORD_FORMATS)? else {
         return Err(ConnectorError::option(
             "format",
-            "parquet has no records that could be decoded alone",
+            "has no records that could be decoded alone",
         ));
     };
     let layout = Layout::new(table, projection, PartitionColumns::InRecord)?;

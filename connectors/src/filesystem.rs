@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  path ── enumerator ── one split a file ── lines / parquet_file: read ahead, decode ──▶ batches
-//!  batches ── writer: partition, encode ── disk task ── .tidemill/<sink>/g1-w0-0.json ── committer ──▶ part-...json
+//!  batches ── writer: partition, encode ── disk task ── .tidemill/<sink>/…-w0-0.json ── committer ──▶ part-...json
 //! ```
 //! `options` says what `WITH` may hold, `listing` finds files, `enumerator` makes splits of them, `position` writes
 //! down how far one was read, `framing` finds where records end, `partition` is about `key=value` folders, `names`
@@ -153,7 +153,16 @@ impl FileSource {
     }
 }
 
+#[async_trait::async_trait]
 impl Source for FileSource {
+    async fn check(&self) -> Result<()> {
+        let path = self.path.clone();
+        match tokio::task::spawn_blocking(move || listing::check(&path)).await {
+            Ok(checked) => checked.map_err(|message| source_error(&self.table.name, message).permanent()),
+            Err(error) => Err(source_error(&self.table.name, error)),
+        }
+    }
+
     fn enumerator(&self) -> Result<Box<dyn SplitEnumerator>> {
         let (name, path) = (self.table.name.clone(), self.path.clone());
         Ok(Box::new(FileEnumerator::new(

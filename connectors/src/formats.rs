@@ -92,8 +92,8 @@ impl RecordSchema {
 /// What becomes of a record that cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ParseErrors {
-    /// The job fails.
-    Fail,
+    /// The job fails, with a message that ends in what its author can do.
+    Fail { remedy: &'static str },
     /// The record is dropped and counted.
     Drop,
 }
@@ -106,27 +106,46 @@ pub(crate) enum RecordFormat {
     Raw(RawOptions),
 }
 
-/// The names of the formats.
-pub(crate) const FORMATS: [&str; 4] = ["json", "csv", "raw", "parquet"];
+/// The formats whose unit is a record.
+pub(crate) const RECORD_FORMATS: [&str; 3] = ["json", "csv", "raw"];
+/// The formats of files.
+pub(crate) const FILE_FORMATS: [&str; 4] = ["json", "csv", "raw", "parquet"];
 
 impl RecordFormat {
-    /// Reads the option `format` and the format's own options; `None` for parquet, which is no format of records.
+    /// Reads the option `format`, one of those in `offered`, and the format's own options; `None` for one that is
+    /// offered and is no format of records.
     ///
     /// # Errors
-    /// When the format is not known or one of its options is not valid.
-    pub(crate) fn parse(options: &Options<'_>) -> Result<Option<Self>, ConnectorError> {
-        Ok(match options.required("format")? {
+    /// When the format is missing, not offered, or one of its options is not valid.
+    pub(crate) fn parse(options: &Options<'_>, offered: &[&str]) -> Result<Option<Self>, ConnectorError> {
+        let connector = match options.connector() {
+            "" => String::new(),
+            connector => format!(" for the connector '{connector}'"),
+        };
+        let refusal = |message: String| ConnectorError::option("format", message);
+        let there_are = || format!("there are {}{connector}", offered.join(", "));
+        let name = match options.text("format") {
+            None | Some("") => {
+                let error = refusal(format!("table {} needs this option", options.table()));
+                return Err(error.with_hint(format!(
+                    "add for example 'format' = 'json' to its WITH; {}",
+                    there_are()
+                )));
+            }
+            Some(name) if offered.contains(&name) => name,
+            Some(other) => {
+                let error = refusal(format!("there is no format '{other}'{connector}"));
+                return Err(match crate::options::closest(other, offered.iter().copied()) {
+                    Some(near) => error.with_hint(format!("did you mean '{near}'?")),
+                    None => error.with_hint(there_are()),
+                });
+            }
+        };
+        Ok(match name {
             "json" => Some(Self::Json(JsonOptions::parse(options)?)),
             "csv" => Some(Self::Csv(CsvOptions::parse(options)?)),
             "raw" => Some(Self::Raw(RawOptions::parse(options)?)),
-            "parquet" => None,
-            other => {
-                let error = ConnectorError::option("format", format!("there is no format '{other}'"));
-                return Err(match crate::options::closest(other, FORMATS.into_iter()) {
-                    Some(near) => error.with_hint(format!("did you mean '{near}'?")),
-                    None => error.with_hint(format!("there are {}", FORMATS.join(", "))),
-                });
-            }
+            _ => None,
         })
     }
 
@@ -156,15 +175,24 @@ impl RecordFormat {
 
     /// Says what becomes of a record that cannot be decoded.
     pub(crate) fn parse_errors(&self) -> ParseErrors {
-        let ignore = match self {
-            Self::Json(options) => options.ignore_parse_errors,
-            Self::Csv(options) => options.ignore_parse_errors,
-            Self::Raw(_) => crate::options::Flag::Off,
+        let (ignore, remedy) = match self {
+            Self::Json(options) => (
+                options.ignore_parse_errors,
+                "to drop and count such records, set 'json.ignore-parse-errors' = 'true' on the table",
+            ),
+            Self::Csv(options) => (
+                options.ignore_parse_errors,
+                "to drop and count such records, set 'csv.ignore-parse-errors' = 'true' on the table",
+            ),
+            Self::Raw(_) => (
+                crate::options::Flag::Off,
+                "declare the column as BYTES to take any record",
+            ),
         };
         if ignore.is_on() {
             ParseErrors::Drop
         } else {
-            ParseErrors::Fail
+            ParseErrors::Fail { remedy }
         }
     }
 }

@@ -21,8 +21,8 @@ mod writer;
 
 use crate::environment::ConnectorEnvironment;
 use crate::error::ConnectorError;
+use crate::formats::RowEncoder;
 use crate::formats::assembler::{Layout, check_readable};
-use crate::formats::{ParseErrors, RowEncoder};
 use crate::table::{PartitionColumns, TableDefinition};
 use arrow::datatypes::DataType;
 use committer::KinesisCommitter;
@@ -35,7 +35,7 @@ use std::sync::atomic::AtomicU64;
 use tidemill_engine::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
 use tidemill_engine::source::{Source, Split, SplitContext, SplitEnumerator, SplitReader};
 use tidemill_engine::{Error, Result};
-use tidemill_shards::{ShardAccess, ShardRef};
+use tidemill_shards::{ErrorKind, ShardAccess, ShardRef, StoreError, StreamMeta};
 use writer::KinesisWriter;
 
 /// Flink's metadata keys, and `partition-key`.
@@ -129,6 +129,76 @@ impl KinesisSource {
     }
 }
 
+/// Looks for the stream that the options mean.
+async fn find_stream(shards: &dyn ShardAccess, options: &KinesisOptions) -> Result<StreamMeta, StreamError> {
+    let stream = shards.describe_stream(&options.stream).await?;
+    options.check_stream(&stream).map_err(StreamError::Unfit)?;
+    Ok(stream)
+}
+
+/// Why a stream cannot be read or written.
+#[derive(Clone, Debug)]
+enum StreamError {
+    /// The store says so.
+    Store(StoreError),
+    /// It is not the stream that was meant, or not the one that it was; what to do about it.
+    Unfit(String),
+}
+
+impl From<StoreError> for StreamError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl StreamError {
+    fn of_source(&self, table: &str) -> Error {
+        match self {
+            // Positions come from this connector, so one does not fit only when the stream is another.
+            Self::Store(StoreError::ForeignPosition { stream, .. }) => {
+                source_error(table, enumerator::created_again(stream)).permanent()
+            }
+            Self::Store(error) => self.with_kind(source_error(table, told(error))),
+            Self::Unfit(message) => self.with_kind(source_error(table, message)),
+        }
+    }
+
+    fn of_sink(&self, sink: &str) -> Error {
+        match self {
+            Self::Store(StoreError::StaleGeneration { .. }) => Error::Fenced,
+            Self::Store(error) => self.with_kind(sink_error(sink, told(error))),
+            Self::Unfit(message) => self.with_kind(sink_error(sink, message)),
+        }
+    }
+
+    /// A restart cannot help when a stream, or what was staged for it, is not there any more; a disk that is full or a
+    /// store that is closed may be mended meanwhile.
+    fn with_kind(&self, error: Error) -> Error {
+        match self {
+            Self::Unfit(_)
+            | Self::Store(
+                StoreError::StreamNotFound(_) | StoreError::ShardNotFound { .. } | StoreError::StagedMismatch { .. },
+            ) => error.permanent(),
+            // Another run has published since, or another content: a user must choose what to go on from.
+            Self::Store(store) if store.kind() == ErrorKind::Fenced => error.permanent(),
+            Self::Store(_) => error,
+        }
+    }
+}
+
+/// Tells an error of the store; of a missing stream also how one is made.
+fn told(error: &StoreError) -> String {
+    match error {
+        StoreError::StreamNotFound(stream) => format!(
+            "stream {stream} does not exist: correct the option 'stream', or create the stream through a server on the \
+             same data directory (`tidemill server`): curl http://127.0.0.1:4566 -H 'Content-Type: \
+             application/x-amz-json-1.1' -H 'X-Amz-Target: Kinesis_20131202.CreateStream' -d \
+             '{{\"StreamName\": \"{stream}\", \"ShardCount\": 1}}'"
+        ),
+        error => error.to_string(),
+    }
+}
+
 /// Makes the error of a source.
 fn source_error(table: &str, message: impl std::fmt::Display) -> Error {
     Error::Source {
@@ -137,7 +207,13 @@ fn source_error(table: &str, message: impl std::fmt::Display) -> Error {
     }
 }
 
+#[async_trait::async_trait]
 impl Source for KinesisSource {
+    async fn check(&self) -> Result<()> {
+        let found = find_stream(self.shards.as_ref(), &self.options).await;
+        found.map(drop).map_err(|error| error.of_source(&self.table))
+    }
+
     fn enumerator(&self) -> Result<Box<dyn SplitEnumerator>> {
         let (table, shards) = (Arc::clone(&self.table), Arc::clone(&self.shards));
         Ok(Box::new(ShardEnumerator::new(table, self.options.clone(), shards)))
@@ -153,10 +229,16 @@ impl Source for KinesisSource {
             .format
             .decoder(self.layout.record())
             .map_err(|e| error(e.to_string()))?;
-        let drop_bad = self.options.format.parse_errors() == ParseErrors::Drop;
+        let parse_errors = self.options.format.parse_errors();
         let (layout, shards) = (Arc::clone(&self.layout), Arc::clone(&self.shards));
         Ok(Box::new(ShardReader::open(
-            shards, shard, position, layout, decoder, drop_bad, context,
+            shards,
+            shard,
+            position,
+            layout,
+            decoder,
+            parse_errors,
+            context,
         )))
     }
 }
@@ -199,7 +281,13 @@ fn sink_error(sink: &str, message: impl std::fmt::Display) -> Error {
     }
 }
 
+#[async_trait::async_trait]
 impl Sink for KinesisSink {
+    async fn check(&self) -> Result<()> {
+        let found = find_stream(self.shards.as_ref(), &self.options).await;
+        found.map(drop).map_err(|error| error.of_sink(&self.name))
+    }
+
     fn guarantee(&self) -> DeliveryGuarantee {
         self.options.guarantee
     }

@@ -11,7 +11,6 @@ pub(crate) use suggestion::closest;
 use crate::error::ConnectorError;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -43,11 +42,21 @@ impl<'a> Options<'a> {
         match self.text(name) {
             Some("") => Err(ConnectorError::option(name, "must not be empty")),
             Some(text) => Ok(text),
-            None => Err(ConnectorError::option(
-                name,
-                format!("table {} needs this option", self.table),
-            )),
+            None => Err(
+                ConnectorError::option(name, format!("table {} needs this option", self.table))
+                    .with_hint(format!("add '{name}' = '...' to its WITH")),
+            ),
         }
+    }
+
+    /// Returns the name of the table's connector; empty when it has none.
+    pub(crate) fn connector(&self) -> &'a str {
+        self.values.get("connector").map_or("", String::as_str)
+    }
+
+    /// Returns the table's name.
+    pub(crate) fn table(&self) -> &'a str {
+        self.table
     }
 
     /// Returns whether an option is `true`.
@@ -58,21 +67,23 @@ impl<'a> Options<'a> {
             Some(text) if text.eq_ignore_ascii_case("false") => Ok(Flag::Off),
             Some(text) => Err(ConnectorError::option(
                 name,
-                format!("'{text}' is neither true nor false"),
+                format!("'{text}' is neither true nor false; write 'true' or 'false'"),
             )),
         }
     }
 
-    /// Returns an option that is parsed from its text, such as a number.
-    pub(crate) fn parsed<T: FromStr>(&self, name: &str, what: &str) -> Result<Option<T>, ConnectorError>
-    where
-        T::Err: Display,
-    {
+    /// Returns an option that is parsed from its text, such as a number. `expected` says what stands there, with an
+    /// example: it follows "is not".
+    pub(crate) fn parsed<T: FromStr>(&self, name: &str, expected: &str) -> Result<Option<T>, ConnectorError> {
         let Some(text) = self.text(name) else { return Ok(None) };
-        match text.trim().parse() {
-            Ok(value) => Ok(Some(value)),
-            Err(error) => Err(ConnectorError::option(name, format!("'{text}' is not {what}: {error}"))),
-        }
+        let error = || ConnectorError::option(name, format!("'{text}' is not {expected}"));
+        text.trim().parse().map(Some).map_err(|_| error())
+    }
+
+    /// Makes the error of an option whose value cannot be used. `expected` says what may stand there.
+    pub(crate) fn out_of_range(&self, name: &str, expected: &str) -> ConnectorError {
+        let text = self.values.get(name).map_or("", String::as_str);
+        ConnectorError::option(name, format!("'{text}' is out of range; it must be {expected}"))
     }
 
     /// Returns a duration such as `5s`, `100 ms` or `1 min`; a bare number is milliseconds.
@@ -99,7 +110,7 @@ impl<'a> Options<'a> {
                 "\\t" => Ok(Some('\t')),
                 _ => Err(ConnectorError::option(
                     name,
-                    format!("'{text}' is not a single character"),
+                    format!("'{text}' is not a single character such as ';', nor '\\t' for a tab"),
                 )),
             },
         }
@@ -137,11 +148,11 @@ impl<'a> Options<'a> {
 
     /// Ends the reading: refuses options that nobody asked for.
     pub(crate) fn finish(self) -> Result<(), ConnectorError> {
+        let connector = self.connector();
         let known = self.known.into_inner();
         let Some(name) = self.values.keys().find(|name| !known.contains(*name)) else {
             return Ok(());
         };
-        let connector = self.values.get("connector").map_or("", String::as_str);
         let error = ConnectorError::option(name, format!("the connector '{connector}' has no such option"));
         Err(match closest(name, known.iter().map(String::as_str)) {
             Some(near) => error.with_hint(format!("did you mean '{near}'?")),

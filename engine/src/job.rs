@@ -1,7 +1,7 @@
 //! Running a job: its configuration, and the handle on it while it runs.
 
 use crate::error::{Error, Result};
-use crate::graph::JobGraph;
+use crate::graph::{JobGraph, NodeKind};
 use crate::key::{KEY_GROUPS_DEFAULT, KEY_GROUPS_MAX};
 use crate::runtime::{JobShared, Request, launch, panic_message};
 use crate::status::{JobPhase, JobStatus};
@@ -11,6 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_checkpoints::{Failpoints, RestoreFrom, SavepointName, SnapshotKind, SnapshotStore};
 use tokio::sync::{oneshot, watch};
+
+/// The greatest number of worker threads: a worker without a key group would have nothing to do.
+pub const PARALLELISM_MAX: usize = KEY_GROUPS_DEFAULT as usize;
 
 /// How ticks are opened and closed.
 #[derive(Clone, Debug)]
@@ -193,6 +196,27 @@ pub fn start(graph: JobGraph, config: JobConfig, runtime: &tokio::runtime::Handl
         ended,
         keeps_checkpoints,
     })
+}
+
+/// Looks whether what the tables of a job that was just planned name is there, so that the job is refused at once and not
+/// started in vain.
+///
+/// # Errors
+/// The first error that a restart could not mend. What may be over soon is left to the start.
+pub async fn check_tables(graph: &JobGraph) -> Result<()> {
+    for node in graph.nodes() {
+        let checked = match &node.kind {
+            NodeKind::Source(source) => source.source.check().await,
+            NodeKind::Sink(sink) => sink.sink.check().await,
+            _ => Ok(()),
+        };
+        match checked {
+            Err(error) if !error.is_retryable() => return Err(error),
+            Err(error) => tracing::warn!(%error, "a table could not be looked at before the start"),
+            Ok(()) => {}
+        }
+    }
+    Ok(())
 }
 
 fn check(config: &JobConfig) -> Result<()> {

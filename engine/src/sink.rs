@@ -14,6 +14,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
+pub use tidemill_checkpoints::{Lineage, Nonce};
 
 /// When a sink's output becomes visible, and what a restart may repeat: Flink's `sink.delivery-guarantee`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,9 @@ pub struct SinkContext {
     /// The generation of the job's coordinator when the process started: rises with every start. That of a
     /// [`PublishPermit`] may be greater, because a running coordinator moves on.
     pub generation: u64,
+    /// The lineage of the checkpoints that the output will belong to: two runs under one name, with the checkpoints deleted in
+    /// between, have two. It stays the same while the process runs.
+    pub lineage: Lineage,
     /// This worker's index.
     pub worker: usize,
     /// The job's parallelism.
@@ -105,6 +109,10 @@ pub struct PublishPermit {
     /// The generation that publishes it; the same checkpoint from a newer one is a replay. It also rises while a process
     /// runs, so it does not tell one process from the next.
     pub generation: u64,
+    /// The lineage of the checkpoint: only within one are numbers and generations comparable.
+    pub lineage: Lineage,
+    /// Who decided the checkpoint; a replay has the same. Another one under the same number and lineage has another content.
+    pub decided_by: Nonce,
 }
 
 /// Publishes what writers pre-committed, for the whole job.
@@ -114,7 +122,8 @@ pub trait SinkCommitter: Send + Sync {
     /// same checkpoint. Called for every checkpoint in order, also with no committables.
     ///
     /// # Errors
-    /// When it could not be done; it will be repeated.
+    /// When it could not be done; it will be repeated. [`Error::Permanent`](crate::Error::Permanent) (another run has
+    /// published since) and [`Error::Fenced`](crate::Error::Fenced) end the job.
     async fn publish(&self, permit: PublishPermit, committables: &[Vec<u8>]) -> Result<()>;
 }
 
@@ -130,7 +139,17 @@ pub struct CommitterContext {
 }
 
 /// A table that can be written.
+#[async_trait::async_trait]
 pub trait Sink: Send + Sync {
+    /// Looks whether what the table names is there, before a new job is accepted. Changes nothing, and is not asked again
+    /// when the job starts.
+    ///
+    /// # Errors
+    /// [`Error::Permanent`](crate::Error::Permanent) refuses the job; another error does not.
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Returns when output becomes visible.
     fn guarantee(&self) -> DeliveryGuarantee;
 

@@ -61,7 +61,8 @@ pub trait SplitEnumerator: Send {
     /// Looks for splits; `known` are all splits found so far, those of a restored checkpoint included.
     ///
     /// # Errors
-    /// When the table cannot be looked at; the job fails and is restarted.
+    /// When the table cannot be looked at; the job fails and is restarted, unless the error is
+    /// [permanent](crate::Error::permanent).
     async fn discover(&mut self, known: &BTreeMap<SplitId, SplitState>) -> Result<Discovery>;
 
     /// Returns how often to look again; `None` for once.
@@ -126,7 +127,17 @@ pub trait SplitReader {
 }
 
 /// A table that can be read.
+#[async_trait::async_trait]
 pub trait Source: Send + Sync {
+    /// Looks whether what the table names is there, before a new job is accepted. Changes nothing, and is not asked again
+    /// when the job starts: [`SplitEnumerator::discover`] finds out then.
+    ///
+    /// # Errors
+    /// [`Error::Permanent`](crate::Error::Permanent) refuses the job; another error does not.
+    async fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes the enumerator of the table's splits.
     ///
     /// # Errors

@@ -176,7 +176,7 @@ struct Collected {
     /// Pre-committed and not published, by a number that is the committable.
     staged: BTreeMap<u64, Vec<RecordBatch>>,
     next: u64,
-    last_published: Option<(u64, u64)>,
+    last_published: Option<PublishPermit>,
 }
 
 /// A table in memory that collects rows. Cloning shares them.
@@ -269,16 +269,16 @@ struct MemoryCommitter(MemorySink);
 impl SinkCommitter for MemoryCommitter {
     async fn publish(&self, permit: PublishPermit, committables: &[Vec<u8>]) -> Result<()> {
         let mut collected = lock(&self.0.collected);
-        let asked = (permit.checkpoint, permit.generation);
-        if let Some((checkpoint, generation)) = collected.last_published {
-            if asked.0 < checkpoint || asked.1 < generation {
+        // Another lineage counts for itself.
+        if let Some(last) = collected.last_published.filter(|last| last.lineage == permit.lineage) {
+            if permit.checkpoint < last.checkpoint || permit.generation < last.generation {
                 return Err(Error::Fenced);
             }
-            if asked.0 == checkpoint {
+            if permit.checkpoint == last.checkpoint {
                 return Ok(());
             }
         }
-        collected.last_published = Some(asked);
+        collected.last_published = Some(permit);
         for committable in committables {
             let number = <[u8; 8]>::try_from(committable.as_slice()).map(u64::from_le_bytes);
             let number = number.map_err(|_| Error::Internal("a committable is a number".into()))?;

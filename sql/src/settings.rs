@@ -6,7 +6,7 @@ use crate::functions::nearest;
 use crate::statement::SetOption;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use tidemill_engine::key::KEY_GROUPS_MAX;
+use tidemill_engine::job::PARALLELISM_MAX;
 
 const NAME: &str = "pipeline.name";
 const PARALLELISM: &str = "parallelism.default";
@@ -37,13 +37,13 @@ impl Settings {
             NAME if value.is_empty() => return Err(refusal("is no name", "write a name")),
             NAME => self.name = Some(value.to_owned()),
             PARALLELISM => match value.parse::<usize>() {
-                Ok(parallelism) if (1..=usize::from(KEY_GROUPS_MAX)).contains(&parallelism) => {
+                Ok(parallelism) if (1..=PARALLELISM_MAX).contains(&parallelism) => {
                     self.parallelism = Some(parallelism);
                 }
                 _ => {
                     return Err(refusal(
                         "is not a parallelism",
-                        &format!("write a number from 1 to {KEY_GROUPS_MAX}"),
+                        &format!("write a number from 1 to {PARALLELISM_MAX}"),
                     ));
                 }
             },

@@ -1,5 +1,6 @@
 //! A client of the REST API, for the commands that need a server.
 
+use crate::process::with_options_as_typed;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use std::time::Duration;
@@ -61,12 +62,13 @@ impl std::fmt::Display for Refusal {
         if let (Some(line), Some(column)) = (place("line"), place("column")) {
             write!(f, "line {line}, column {column}: ")?;
         }
-        f.write_str(self.text("detail").unwrap_or("the server gave no reason"))?;
+        let detail = self.text("detail").unwrap_or("the server gave no reason");
+        f.write_str(&with_options_as_typed(detail))?;
         for line in self.text("excerpt").into_iter().flat_map(str::lines) {
             write!(f, "\n  | {line}")?;
         }
         if let Some(hint) = self.text("hint") {
-            write!(f, "\nhint: {hint}")?;
+            write!(f, "\nhint: {}", with_options_as_typed(hint))?;
         }
         for line in self
             .problem
@@ -171,7 +173,7 @@ impl Client {
 }
 
 /// Writes an error with what caused it.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

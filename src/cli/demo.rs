@@ -2,7 +2,7 @@
 
 use super::LogArguments;
 use crate::demo::{self, DemoOptions};
-use crate::process::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, fail};
+use crate::process::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, fail, say};
 use crate::rust_job::parse_duration;
 use clap::Args;
 use std::path::PathBuf;
@@ -55,8 +55,10 @@ pub(super) fn run(arguments: DemoArguments, log: &LogArguments) -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(Some(summary)) => {
-            if json || !is_kept {
-                print(&summary, json);
+            if (json || !is_kept)
+                && let Err(message) = print(&summary, json)
+            {
+                return fail(EXIT_FAILED, message);
             }
             ExitCode::from(if summary.is_good() { EXIT_OK } else { EXIT_FAILED })
         }
@@ -65,10 +67,9 @@ pub(super) fn run(arguments: DemoArguments, log: &LogArguments) -> ExitCode {
     }
 }
 
-#[allow(clippy::print_stdout)] // the result of the command
-fn print(summary: &demo::Summary, json: bool) {
+fn print(summary: &demo::Summary, json: bool) -> Result<(), String> {
     match serde_json::to_string(summary) {
-        Ok(text) if json => println!("{text}"),
-        _ => println!("\n{}", summary.text()),
+        Ok(text) if json => say(text),
+        _ => say(format_args!("\n{}", summary.text())),
     }
 }

@@ -3,8 +3,9 @@
 use super::client::{Client, ClientError};
 use super::run::read_text;
 use crate::jobs::protocol::message::IntervalWish;
-use crate::process::{EXIT_FAILED, EXIT_OK, EXIT_REFUSED, fail};
+use crate::process::{EXIT_FAILED, EXIT_OK, EXIT_REFUSED, fail, say, with_options_as_typed};
 use crate::rust_job::{parse_interval, parse_parallelism};
+use crate::timestamp::rfc3339;
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
@@ -41,7 +42,8 @@ pub(super) enum JobCommand {
     Start {
         #[command(flatten)]
         job: OneJob,
-        /// Start from savepoint/NAME or checkpoint/NUMBER, not from the newest checkpoint.
+        /// Start from savepoint/NAME or checkpoint/NUMBER, not from the newest checkpoint; or from nothing, that is
+        /// afresh.
         #[arg(long, value_name = "POINT")]
         restore: Option<String>,
         /// Start although the checkpoint holds state of operators that the job no longer has.
@@ -206,16 +208,21 @@ async fn run_here(command: JobCommand) -> ExitCode {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     match client.ask(method, &path, query, body.as_ref()).await {
         Ok(answer) => {
-            print(&if server.json {
+            let text = if server.json {
                 answer.to_string()
             } else {
                 printer(&answer)
-            });
-            ExitCode::from(EXIT_OK)
+            };
+            match say(text) {
+                Ok(()) => ExitCode::from(EXIT_OK),
+                Err(message) => fail(EXIT_FAILED, message),
+            }
         }
         Err(ClientError::Refused(refusal)) => {
-            if server.json {
-                print(&refusal.problem.to_string());
+            if server.json
+                && let Err(message) = say(&refusal.problem)
+            {
+                return fail(EXIT_FAILED, message);
             }
             fail(if refusal.is_users() { EXIT_REFUSED } else { EXIT_FAILED }, refusal)
         }
@@ -266,7 +273,7 @@ fn request(command: JobCommand) -> Result<Asked, String> {
                 one(&job, Some("stop")),
                 None,
                 Some(body),
-                print_job,
+                print_stopped,
             )
         }
         JobCommand::Start {
@@ -323,18 +330,22 @@ fn request(command: JobCommand) -> Result<Asked, String> {
     })
 }
 
-#[allow(clippy::print_stdout)] // the result of a command
-fn print(text: &str) {
-    println!("{text}");
-}
-
 /// A field as text: strings bare, null as a dash.
 fn cell(value: &Value, field: &str) -> String {
     match value.get(field) {
         None | Some(Value::Null) => "-".into(),
-        Some(Value::String(text)) => text.clone(),
+        Some(Value::String(text)) => with_options_as_typed(text),
+        // For people; JSON has the number.
+        Some(Value::Number(number)) if field.ends_with("_ms") && is_moment(field) => {
+            number.as_i64().map_or_else(|| number.to_string(), rfc3339)
+        }
         Some(other) => other.to_string(),
     }
+}
+
+/// Says whether a field that ends in `_ms` is a moment, and not a length of time.
+fn is_moment(field: &str) -> bool {
+    matches!(field, "created_ms" | "at_ms" | "completed_ms" | "watermark_ms")
 }
 
 fn print_jobs(answer: &Value) -> String {
@@ -358,8 +369,8 @@ fn print_savepoints(answer: &Value) -> String {
         .cloned()
         .unwrap_or_default();
     table(
-        &["NAME", "CHECKPOINT", "RESTORE"],
-        &["name", "checkpoint", "restore"],
+        &["NAME", "CHECKPOINT", "TAKEN", "RESTORE"],
+        &["name", "checkpoint", "created_ms", "restore"],
         &savepoints,
     )
 }
@@ -372,18 +383,29 @@ fn print_restore_point(answer: &Value) -> String {
     )
 }
 
+/// A job that was stopped, or still stops, and what that left.
+fn print_stopped(answer: &Value) -> String {
+    let message = answer.get("stop").map_or_else(
+        || "it still stops; job show tells when it has stopped".to_owned(),
+        |stop| cell(stop, "message"),
+    );
+    format!("{}\n\n{message}", print_job(answer))
+}
+
 fn print_job(job: &Value) -> String {
     let mut lines: Vec<String> = [
         ("id", "id"),
         ("name", "name"),
         ("state", "state"),
+        ("submitted", "created_ms"),
         ("parallelism", "parallelism"),
         ("processes", "process_ids"),
         ("restarts", "restarts"),
         ("generation", "generation"),
         ("restored from", "restored_from"),
-        ("watermark ms", "watermark_ms"),
+        ("watermark", "watermark_ms"),
         ("watermark lag ms", "watermark_lag_ms"),
+        ("checkpoint error", "checkpoint_error"),
         ("failure", "failure"),
     ]
     .into_iter()
@@ -396,13 +418,15 @@ fn print_job(job: &Value) -> String {
     {
         let (id, duration) = (cell(checkpoint, "id"), cell(checkpoint, "duration_ms"));
         lines.push(format!(
-            "{:<17}{id} ({duration} ms, {} bytes of state)",
+            "{:<17}{id} at {} ({duration} ms, {} bytes of state)",
             "last checkpoint",
+            cell(checkpoint, "completed_ms"),
             cell(checkpoint, "state_bytes")
         ));
     }
     if let Some(error) = job.get("last_error").filter(|error| error.is_object()) {
-        lines.push(format!("{:<17}{}", "last error", cell(error, "message")));
+        let (at, message) = (cell(error, "at_ms"), cell(error, "message"));
+        lines.push(format!("{:<17}{message} (at {at})", "last error"));
     }
     let operators = job
         .get("operators")
@@ -429,28 +453,42 @@ fn print_job(job: &Value) -> String {
 
 /// Writes rows in columns as wide as they need to be.
 fn table(titles: &[&str], fields: &[&str], rows: &[Value]) -> String {
-    let mut cells: Vec<Vec<String>> = vec![titles.iter().map(|title| (*title).to_owned()).collect()];
-    cells.extend(
-        rows.iter()
-            .map(|row| fields.iter().map(|field| cell(row, field)).collect()),
-    );
-    let widths: Vec<usize> = (0..titles.len())
-        .map(|at| cells.iter().map(|row| row[at].chars().count()).max().unwrap_or(0))
-        .collect();
-    let line = |row: &Vec<String>| {
-        let padded: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, &width)| format!("{cell:<width$}"))
-            .collect();
-        padded.join("  ").trim_end().to_owned()
-    };
-    cells.iter().map(line).collect::<Vec<_>>().join("\n")
+    let rows = rows
+        .iter()
+        .map(|row| fields.iter().map(|field| cell(row, field)).collect());
+    super::table::table(titles, rows.collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn people_read_moments_and_not_milliseconds() {
+        let job = json!({
+            "name": "a", "created_ms": 1_795_414_233_007_i64, "watermark_ms": 0, "watermark_lag_ms": 5, "generation": null,
+            "checkpoints": [{ "id": 7, "completed_ms": 1_000, "duration_ms": 12, "state_bytes": 3 }],
+            "last_error": { "message": "start with allow_non_restored_state", "at_ms": 2_000 },
+        });
+        let text = print_job(&job);
+        for line in [
+            "submitted        2026-11-23T06:10:33.007Z",
+            "watermark        1970-01-01T00:00:00.000Z",
+            "watermark lag ms 5",
+            "generation       -",
+            "last checkpoint  7 at 1970-01-01T00:00:01.000Z (12 ms, 3 bytes of state)",
+            "last error       start with --allow-non-restored-state (at 1970-01-01T00:00:02.000Z)",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_stop_without_a_checkpoint_is_told() {
+        let answer = json!({ "name": "a", "state": "stopped", "stop": { "took": "nothing", "message": "WITHOUT; 7" } });
+        assert!(print_stopped(&answer).ends_with("\n\nWITHOUT; 7"));
+        assert!(print_stopped(&json!({ "state": "stopping" })).ends_with("tells when it has stopped"));
+    }
 
     #[test]
     fn tables_line_up() {

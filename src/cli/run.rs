@@ -31,7 +31,8 @@ pub(super) struct RunArguments {
     /// Where checkpoints are kept: file:///DIR or s3://BUCKET/PREFIX [default: the data directory].
     #[arg(long, value_name = "URL")]
     checkpoint_url: Option<String>,
-    /// Start from savepoint/NAME, checkpoint/NUMBER, or either of JOB/..., not from the newest checkpoint.
+    /// Start from savepoint/NAME, checkpoint/NUMBER, or either of JOB/..., not from the newest checkpoint; or from
+    /// nothing, that is afresh.
     #[arg(long, value_name = "POINT")]
     restore: Option<String>,
     /// Start although the checkpoint holds state of operators that the job no longer has.

@@ -3,12 +3,12 @@
 use super::LogArguments;
 use super::store::StoreArguments;
 use crate::jobs::decide::RestartPolicy;
-use crate::process::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, fail};
+use crate::process::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, fail, say};
 use crate::rust_job::parse_duration;
 use crate::server::Server;
 use crate::server::options::{CONNECTIONS_MAX_DEFAULT, LISTEN_DEFAULT, ServerOptions};
 use clap::Args;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,8 +19,8 @@ pub(super) struct ServerArguments {
     /// Where streams, checkpoints and jobs are kept.
     #[arg(long, value_name = "DIR", default_value = "tidemill-data")]
     data_dir: PathBuf,
-    /// The address to listen on; port 0 takes a free one.
-    #[arg(long, value_name = "ADDRESS", default_value_t = LISTEN_DEFAULT)]
+    /// The address to listen on, like 127.0.0.1:4566 or localhost:4566; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value_t = LISTEN_DEFAULT, value_parser = parse_listen)]
     listen: SocketAddr,
     /// Allow addresses that other machines can reach, although there is no authentication yet.
     #[arg(long)]
@@ -60,6 +60,24 @@ pub(super) struct ServerArguments {
     /// Print the address as JSON once the server listens.
     #[arg(long)]
     json: bool,
+}
+
+/// Reads an address; a host name is looked up, and where it has several addresses one of IPv4 counts, where clients that
+/// know only a port look first.
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    let wrong =
+        |reason: String| format!("{reason}; write HOST:PORT, like 127.0.0.1:4566, localhost:4566 or [::1]:4566");
+    if text.parse::<IpAddr>().is_ok() || !text.contains(':') {
+        return Err(wrong("the port is missing".into()));
+    }
+    let found: Vec<SocketAddr> = text
+        .to_socket_addrs()
+        .map_err(|error| wrong(format!("there is no such address: {error}")))?
+        .collect();
+    let preferred = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    preferred
+        .copied()
+        .ok_or_else(|| wrong("the host has no address".into()))
 }
 
 impl ServerArguments {
@@ -114,15 +132,45 @@ pub(super) fn run(arguments: ServerArguments, log: &LogArguments) -> ExitCode {
     }
 }
 
-#[allow(clippy::print_stdout)] // what scripts wait for
+/// Tells scripts that wait for it where the server is; one that does not listen is no reason not to serve.
 fn announce(server: &Server, json: bool) {
     let address = server.address();
-    if json {
-        println!(
-            "{}",
-            serde_json::json!({ "url": format!("http://{address}"), "process_id": std::process::id() })
-        );
+    let said = if json {
+        let announced = serde_json::json!({ "url": format!("http://{address}"), "process_id": std::process::id() });
+        say(announced)
     } else {
-        println!("listening on http://{address}");
+        say(format_args!("listening on http://{address}"))
+    };
+    if let Err(message) = said {
+        tracing::warn!(message, "the address could not be announced");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_name_its_host() {
+        assert_eq!(parse_listen("127.0.0.1:4599"), Ok("127.0.0.1:4599".parse().unwrap()));
+        assert_eq!(parse_listen("[::1]:0"), Ok("[::1]:0".parse().unwrap()));
+        let local = parse_listen("localhost:4599").unwrap();
+        assert!(local.ip().is_loopback() && local.port() == 4599, "{local}");
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_an_example() {
+        for wrong in [
+            "nowhere",
+            "4566",
+            "127.0.0.1",
+            "::1",
+            "127.0.0.1:x",
+            "127.0.0.1:70000",
+            "",
+        ] {
+            let error = parse_listen(wrong).unwrap_err();
+            assert!(error.contains("like 127.0.0.1:4566"), "{wrong}: {error}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! As much of a Kinesis client as the demonstration needs, over HTTP: what boto3 or an AWS SDK would send.
 
+use crate::cli::kinesis::KinesisClient;
 use anyhow::{Context as _, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -27,8 +28,7 @@ pub(super) struct PutRecord {
 /// A client of one server.
 #[derive(Clone, Debug)]
 pub(super) struct Kinesis {
-    url: String,
-    http: reqwest::Client,
+    client: KinesisClient,
 }
 
 /// A shard, as ListShards tells it.
@@ -44,75 +44,35 @@ impl Kinesis {
     /// Makes a client of the server at `url`.
     pub(super) fn new(url: &str) -> anyhow::Result<Self> {
         Ok(Self {
-            url: url.to_owned(),
-            http: crate::cli::client::http_client()?,
+            client: KinesisClient::new(url)?,
         })
     }
 
     async fn call(&self, operation: &str, body: &Value) -> anyhow::Result<Value> {
-        let request = self
-            .http
-            .post(&self.url)
-            .header("X-Amz-Target", format!("Kinesis_20131202.{operation}"));
-        let request = request
-            .header("Content-Type", "application/x-amz-json-1.1")
-            .body(body.to_string());
-        let response = request
-            .send()
+        self.client
+            .call(operation, body)
             .await
-            .with_context(|| format!("{operation} was not answered"))?;
-        let status = response.status();
-        let bytes = response.bytes().await?;
-        ensure!(
-            status.is_success(),
-            "{operation} was refused ({status}): {}",
-            String::from_utf8_lossy(&bytes)
-        );
-        if bytes.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&bytes)
-            .with_context(|| format!("{operation} was answered with something that is not JSON"))
+            .with_context(|| format!("{operation} failed"))
     }
 
     /// Creates a stream and waits until it can be used.
     pub(super) async fn create_stream(&self, name: &str, shards: u32) -> anyhow::Result<()> {
         self.call("CreateStream", &json!({ "StreamName": name, "ShardCount": shards }))
             .await?;
-        for _ in 0..100 {
-            let summary = self
-                .call("DescribeStreamSummary", &json!({ "StreamName": name }))
-                .await?;
-            if summary
-                .pointer("/StreamDescriptionSummary/StreamStatus")
-                .and_then(Value::as_str)
-                == Some("ACTIVE")
-            {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        bail!("the stream {name} did not become active")
+        self.client.wait_until_active(name).await?;
+        Ok(())
     }
 
     /// Lists the shards of a stream.
     pub(super) async fn shards(&self, stream: &str) -> anyhow::Result<Vec<Shard>> {
-        let answer = self.call("ListShards", &json!({ "StreamName": stream })).await?;
-        let shards = answer
-            .get("Shards")
-            .and_then(Value::as_array)
-            .context("ListShards told no shards")?;
-        let text = |shard: &Value, pointer: &str| shard.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        shards
-            .iter()
-            .map(|shard| {
-                Ok(Shard {
-                    id: text(shard, "/ShardId").context("a shard without an id")?,
-                    starting_hash_key: text(shard, "/HashKeyRange/StartingHashKey")
-                        .context("a shard without a range")?,
-                })
+        let shards = self.client.shards(stream).await?;
+        Ok(shards
+            .into_iter()
+            .map(|shard| Shard {
+                id: shard.id,
+                starting_hash_key: shard.first_key.to_string(),
             })
-            .collect()
+            .collect())
     }
 
     /// Puts records, at most [`PUT_RECORDS_MAX`] of them; those that are refused are sent again until all are stored.

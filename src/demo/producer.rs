@@ -5,7 +5,7 @@
 //! more than that behind any other stored before it, which is less than the watermark's two seconds.
 
 use super::kinesis::{Kinesis, PUT_RECORDS_MAX, PutRecord, Shard};
-use super::timestamp;
+use crate::timestamp;
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
 //! Counts again what the job counted: over the stored input, in memory, in one pass, with none of the engine's code.
 
 use super::kinesis::Kinesis;
-use super::timestamp;
+use crate::timestamp;
 use anyhow::{Context as _, bail};
 use arrow::array::{Array, AsArray as _, RecordBatch};
 use arrow::compute::cast;

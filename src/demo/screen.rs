@@ -1,7 +1,7 @@
 //! What the demonstration shows: a live table on a terminal, plain lines elsewhere, nothing when JSON is wanted.
 
 use super::recount::Row;
-use super::timestamp;
+use crate::timestamp;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::{IsTerminal as _, Write as _};

@@ -4,7 +4,7 @@
 //! says is done, so that a server that dies in between does it again rather than forgets it.
 
 use super::child::{ChildEvent, ChildProcess, Launch, exit_text};
-use super::decide::{self, Decision, Exit, Instant, JobState, Observed, Process, RestartPolicy};
+use super::decide::{self, Decision, Exit, Instant, JobState, Observed, Process, RestartPolicy, Stopped};
 use super::definition::{Desired, JobDefinition, LastError, Outcome, Program, RestoreWish};
 use super::error::JobError;
 use super::protocol::message::{Ended, Rejection, RestorePoint, StartJob, StopRequest, WorkerCall};
@@ -14,6 +14,7 @@ use super::store_service::StoreService;
 use super::view::{JobView, Runtime};
 use std::sync::Arc;
 use std::time::Duration;
+use tidemill_checkpoints::SnapshotStore;
 use tidemill_engine::status::JobPhase;
 use tidemill_engine::time::TimeSource;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -36,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) data_directory: String,
     /// Where checkpoints are kept.
     pub(crate) checkpoint_url: String,
+    /// The same, opened.
+    pub(crate) snapshots: SnapshotStore,
     /// Checkpoints kept per job.
     pub(crate) checkpoints_retained: usize,
     /// Makes the command line of a job's process.
@@ -50,8 +53,8 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, JobError>>;
 /// What can be asked of a job.
 #[derive(Debug)]
 pub(crate) enum Request {
-    /// Stop; answered when it has stopped.
-    Stop(StopRequest, Reply<()>),
+    /// Stop; answered when it has stopped, with what that left.
+    Stop(StopRequest, Reply<Stopped>),
     /// Start again, from a point if one is given; answered when that is on disk.
     Start(Option<(RestoreWish, bool)>, Reply<()>),
     /// Take a checkpoint or savepoint; answered with its number when it is complete.
@@ -82,12 +85,21 @@ struct Actor {
     failed_at: Option<Instant>,
     runtime: Runtime,
     shutting_down: Option<Instant>,
+    /// How the process is to be asked to stop.
     stop: Option<StopRequest>,
-    stop_replies: Vec<Reply<()>>,
+    /// How it was asked to.
+    stop_asked: Option<StopRequest>,
+    /// Why it could not stop as it was asked to.
+    stop_refused: Option<String>,
+    stop_replies: Vec<(StopRequest, Reply<Stopped>)>,
+    /// Why the newest definition is not on disk.
+    unsaved: Option<String>,
     submission: Option<Reply<()>>,
     /// What the process said last about its end, or what it was killed for.
     verdict: Option<Ended>,
     killed_for: Option<String>,
+    /// It was killed as the way to stop it.
+    killed_as_stop: bool,
     delete: Option<Reply<()>>,
     /// The job was deleted, or never came to exist: nothing is left to do.
     is_gone: bool,
@@ -117,10 +129,14 @@ pub(crate) async fn run(
         runtime: Runtime::default(),
         shutting_down: None,
         stop: None,
+        stop_asked: None,
+        stop_refused: None,
         stop_replies: Vec::new(),
+        unsaved: None,
         submission,
         verdict: None,
         killed_for: None,
+        killed_as_stop: false,
         delete: None,
         is_gone: false,
     };
@@ -256,7 +272,8 @@ impl Actor {
     async fn start(&mut self) {
         self.verdict = None;
         self.killed_for = None;
-        self.runtime.status = None;
+        (self.stop_asked, self.stop_refused) = (None, None);
+        self.runtime.begin_process();
         let now = self.context.time.monotonic();
         let failed = |message| {
             Process::Gone(Exit::Failed {
@@ -297,6 +314,7 @@ impl Actor {
                 Program::Sql(sql) => Some(sql.clone()),
                 Program::Executable { .. } => None,
             },
+            is_submission: self.submission.is_some(),
             parallelism: definition.parallelism,
             checkpoint_url: self.context.checkpoint_url.clone(),
             checkpoint_interval: definition.checkpoint_interval,
@@ -317,6 +335,7 @@ impl Actor {
             (StopRequest::Now, None) => Some(heard + STOP_NOW_TIMEOUT),
             _ => None,
         };
+        self.stop_asked = Some(how.clone());
         if let Some(child) = &self.child {
             child.stop(how);
         }
@@ -328,17 +347,18 @@ impl Actor {
         if !matches!(self.stop, Some(StopRequest::Savepoint(_))) {
             tracing::warn!(job = %self.definition.name, reason, "a job takes no final checkpoint and is stopped without");
             self.stop = Some(StopRequest::Now);
+            self.stop_refused = Some(reason.to_owned());
             self.ask_to_stop();
             return;
         }
         self.definition.desired = Desired::Running;
-        self.stop = None;
+        (self.stop, self.stop_asked) = (None, None);
         self.process = Process::Running {
             heard: self.context.time.monotonic(),
         };
         self.save_or_log().await;
         let text = format!("the savepoint was not taken, and the job goes on: {reason}");
-        self.answer_stops(|| Err(JobError::Failed(text.clone())));
+        self.answer_stops(|_| Err(JobError::Failed(text.clone())));
     }
 
     /// The process is gone, and the job is not to be started again by itself.
@@ -349,6 +369,13 @@ impl Actor {
             Process::Gone(Exit::Failed { message, .. }) => Some(message.clone()),
             _ => None,
         };
+        let exit = match &self.process {
+            Process::Gone(exit) => exit.clone(),
+            _ => Exit::Stopped,
+        };
+        let (asked, refused) = (self.stop_asked.take(), self.stop_refused.take());
+        let killed = std::mem::take(&mut self.killed_as_stop);
+        let left = |wanted: &StopRequest| decide::stopped(wanted, asked.as_ref(), &exit, killed, refused.as_deref());
         self.process = Process::None;
         self.child = None;
         self.runtime.process_ids.clear();
@@ -360,7 +387,7 @@ impl Actor {
             let done = result.is_ok();
             let _ = reply.send(result);
             if done {
-                self.answer_stops(|| Ok(()));
+                self.answer_stops(|wanted| Ok(left(wanted)));
                 self.is_gone = true;
                 return;
             }
@@ -378,18 +405,32 @@ impl Actor {
                 self.definition.desired = Desired::Running;
                 self.save_or_log().await;
                 let text = format!("the savepoint was not taken, and the job goes on: {message}");
-                self.answer_stops(|| Err(JobError::Failed(text.clone())));
+                self.answer_stops(|_| Err(JobError::Failed(text.clone())));
                 return;
             }
         }
         self.save_or_log().await;
         self.publish(&self.observe());
-        self.answer_stops(|| Ok(()));
+        match self.not_recorded() {
+            None => self.answer_stops(|wanted| Ok(left(wanted))),
+            Some(text) => self.answer_stops(|_| Err(JobError::Failed(text.clone()))),
+        }
     }
 
-    fn answer_stops(&mut self, answer: impl Fn() -> Result<(), JobError>) {
-        for reply in self.stop_replies.drain(..) {
-            let _ = reply.send(answer());
+    /// Says that the job has stopped but the next server would not know it, if that is so.
+    fn not_recorded(&self) -> Option<String> {
+        self.unsaved.as_ref().map(|error| {
+            format!(
+                "job {} has stopped, but that could not be recorded: {error}; then stop it once more, or it runs again when \
+                 the server is started again",
+                self.definition.name
+            )
+        })
+    }
+
+    fn answer_stops(&mut self, answer: impl Fn(&StopRequest) -> Result<Stopped, JobError>) {
+        for (wanted, reply) in self.stop_replies.drain(..) {
+            let _ = reply.send(answer(&wanted));
         }
     }
 
@@ -419,7 +460,7 @@ impl Actor {
                 });
             }
             ChildEvent::Status(status) => {
-                self.runtime.status = Some(*status);
+                self.runtime.tell(*status);
                 match &mut self.process {
                     Process::Running { heard } | Process::Stopping { heard, .. } => *heard = now,
                     _ => {}
@@ -489,12 +530,13 @@ impl Actor {
             self.refuse(error);
             return;
         }
-        if let Some(reply) = self.submission.take() {
-            let _ = reply.send(Ok(()));
-            tracing::info!(job = %self.definition.name, uid = %self.definition.uid, "a job was submitted");
-        }
         self.ran_since = now;
         self.process = Process::Running { heard: now };
+        if let Some(reply) = self.submission.take() {
+            // Whoever submitted it looks at it next, and sees what was planned.
+            self.publish(&self.observe());
+            let _ = reply.send(Ok(()));
+        }
         if let Some(child) = &self.child {
             child.run();
         }
@@ -554,6 +596,7 @@ impl Actor {
     /// Kills the process, as the way to stop it.
     fn kill_as_stop(&mut self) {
         self.verdict = Some(Ended::Stopped);
+        self.killed_as_stop = true;
         self.kill();
     }
 
@@ -564,7 +607,7 @@ impl Actor {
         }
     }
 
-    async fn request_stop(&mut self, how: StopRequest, reply: Reply<()>) {
+    async fn request_stop(&mut self, how: StopRequest, reply: Reply<Stopped>) {
         let is_savepoint = matches!(how, StopRequest::Savepoint(_));
         let runs = matches!(self.process, Process::Running { .. });
         if is_savepoint && !runs {
@@ -573,29 +616,37 @@ impl Actor {
             ));
             return;
         }
-        let before = self.definition.desired;
+        let (before, was_active) = (self.definition.desired, self.state().is_active());
         self.definition.desired = Desired::Stopped;
-        if before != Desired::Stopped
-            && let Err(error) = self.save().await
-        {
-            self.definition.desired = before;
-            let _ = reply.send(Err(error));
-            return;
+        if before != Desired::Stopped || self.unsaved.is_some() {
+            // Also when it cannot be recorded the job stops: that is what was asked for, and the answer tells the rest.
+            self.save_or_log().await;
         }
         match &mut self.process {
             Process::None => {
-                let _ = reply.send(Ok(()));
+                let answer = match (self.not_recorded(), was_active, &how, &self.definition.last_error) {
+                    (Some(text), ..) => Err(JobError::Failed(text)),
+                    (None, false, ..) => Ok(Stopped::Already),
+                    (None, true, StopRequest::Now, _) => Ok(Stopped::AtOnce),
+                    (None, true, _, Some(error)) => Ok(Stopped::Without(format!(
+                        "it had failed and was about to be started again: {}",
+                        error.message
+                    ))),
+                    (None, true, _, None) => Ok(Stopped::Without("it was not running yet".into())),
+                };
+                self.publish(&self.observe());
+                let _ = reply.send(answer);
                 return;
             }
             // It stops already: only a harder way changes that.
             Process::Stopping { .. } if how == StopRequest::Now => {
-                self.stop = Some(how);
+                self.stop = Some(how.clone());
                 self.kill_as_stop();
             }
             Process::Stopping { .. } => {}
-            _ => self.stop = Some(how),
+            _ => self.stop = Some(how.clone()),
         }
-        self.stop_replies.push(reply);
+        self.stop_replies.push((how, reply));
     }
 
     async fn request_start(&mut self, wish: Option<(RestoreWish, bool)>) -> Result<(), JobError> {
@@ -647,15 +698,18 @@ impl Actor {
         });
     }
 
-    async fn save(&self) -> Result<(), JobError> {
+    async fn save(&mut self) -> Result<(), JobError> {
         let (registry, definition) = (self.context.registry.clone(), self.definition.clone());
-        blocking(move || registry.save(&definition)).await
+        blocking(move || registry.save(&definition)).await?;
+        self.unsaved = None;
+        Ok(())
     }
 
-    /// Saves what is only history: the job goes on without.
-    async fn save_or_log(&self) {
+    /// Saves what the job does also when it cannot be saved.
+    async fn save_or_log(&mut self) {
         if let Err(error) = self.save().await {
             tracing::error!(job = %self.definition.name, %error, "cannot write a job's definition");
+            self.unsaved = Some(error.to_string());
         }
     }
 

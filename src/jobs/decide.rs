@@ -9,6 +9,7 @@
 //! ```
 
 use super::definition::{Desired, Outcome};
+use super::protocol::message::StopRequest;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -227,6 +228,46 @@ fn overdue(now: Instant, since: Instant, limit: Duration, why: impl FnOnce() -> 
         Decision::Kill(why())
     } else {
         Decision::WaitUntil(since + limit)
+    }
+}
+
+/// What a stop left for the next start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// The final checkpoint.
+    Checkpoint,
+    /// The savepoint of this name.
+    Savepoint(String),
+    /// Nothing new, as it was asked for.
+    AtOnce,
+    /// Nothing new although that was asked for, for this reason.
+    Without(String),
+    /// It was not running any more.
+    Already,
+}
+
+/// Says what a stop left that asked for `wanted`: the process was asked to stop like `asked`, if it came to that, and
+/// ended with `exit`, or was killed.
+pub(crate) fn stopped(
+    wanted: &StopRequest,
+    asked: Option<&StopRequest>,
+    exit: &Exit,
+    killed: bool,
+    refused: Option<&str>,
+) -> Stopped {
+    let without = |reason: &str| Stopped::Without(reason.to_owned());
+    match (wanted, asked, exit) {
+        (StopRequest::Now, ..) => Stopped::AtOnce,
+        // All its tables have ended, and with them goes a final checkpoint.
+        (StopRequest::Checkpoint, _, Exit::Finished) => Stopped::Checkpoint,
+        (_, Some(StopRequest::Now), _) if refused.is_some() => without(refused.unwrap_or_default()),
+        (_, Some(StopRequest::Now), _) => without("it was stopped at once meanwhile"),
+        (_, _, Exit::Failed { message, .. }) => without(message),
+        (_, None, _) => without("it was not running yet"),
+        (_, Some(_), _) if killed => without("its process was killed"),
+        (_, Some(StopRequest::Savepoint(name)), Exit::Stopped) => Stopped::Savepoint(name.clone()),
+        (_, Some(StopRequest::Checkpoint), Exit::Stopped) => Stopped::Checkpoint,
+        (_, Some(_), Exit::Finished) => without("its tables ended first"),
     }
 }
 
@@ -484,6 +525,80 @@ mod tests {
         ];
         for (name, observed, expected) in cases {
             assert_eq!(decide(&observed, &policy), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_stop_tells_what_it_left() {
+        use StopRequest::{Checkpoint, Now, Savepoint};
+        let save = || Savepoint("s".into());
+        let died = Exit::Failed {
+            message: "m".into(),
+            retryable: true,
+            ran: S(1),
+        };
+        let without = |reason: &str| Stopped::Without(reason.into());
+        let cases = [
+            (
+                Checkpoint,
+                Some(Checkpoint),
+                Exit::Stopped,
+                false,
+                None,
+                Stopped::Checkpoint,
+            ),
+            (
+                save(),
+                Some(save()),
+                Exit::Stopped,
+                false,
+                None,
+                Stopped::Savepoint("s".into()),
+            ),
+            (Now, Some(Now), Exit::Stopped, false, None, Stopped::AtOnce),
+            (Now, None, Exit::Stopped, true, None, Stopped::AtOnce),
+            (Checkpoint, None, Exit::Finished, false, None, Stopped::Checkpoint),
+            (Checkpoint, Some(Checkpoint), died.clone(), false, None, without("m")),
+            (
+                Checkpoint,
+                None,
+                Exit::Stopped,
+                true,
+                None,
+                without("it was not running yet"),
+            ),
+            (
+                Checkpoint,
+                Some(Now),
+                Exit::Stopped,
+                false,
+                Some("full"),
+                without("full"),
+            ),
+            (
+                Checkpoint,
+                Some(Checkpoint),
+                Exit::Stopped,
+                true,
+                None,
+                without("its process was killed"),
+            ),
+            (
+                save(),
+                Some(save()),
+                Exit::Finished,
+                false,
+                None,
+                without("its tables ended first"),
+            ),
+        ];
+        for (wanted, asked, exit, killed, refused, expected) in cases {
+            let name = format!("{wanted:?} {asked:?} {exit:?} {killed}");
+            assert_eq!(
+                stopped(&wanted, asked.as_ref(), &exit, killed, refused),
+                expected,
+                "{name}"
+            );
         }
     }
 

@@ -59,14 +59,17 @@ pub(crate) async fn pass_stderr(stream: impl AsyncRead + Unpin, tail: StderrTail
 pub(crate) async fn store_stdout(stream: impl AsyncRead + Unpin, path: PathBuf) {
     let mut reader = BufReader::new(stream);
     let mut line = Vec::new();
-    let mut log = Log::open(&path).await;
+    let mut log = None;
     while read_line(&mut reader, &mut line).await {
-        if let Ok(open) = &mut log
-            && let Err(error) = open.write(&line).await
-        {
-            log = Err(error);
-        }
-        if let Err(error) = &log {
+        // Most jobs print nothing, and a job that is refused never was: no file for these.
+        let written = match &mut log {
+            Some(log) => Log::write(log, &line).await,
+            None => match Log::open(&path).await {
+                Ok(opened) => log.insert(opened).write(&line).await,
+                Err(error) => Err(error),
+            },
+        };
+        if let Err(error) = &written {
             tracing::warn!(path = %path.display(), %error, "cannot write what a job prints; the rest of it is dropped");
             let _ = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
             return;
@@ -127,6 +130,14 @@ mod tests {
             std::fs::metadata(path.with_extension("out.1")).unwrap().len(),
             LOG_BYTES_MAX
         );
+    }
+
+    #[tokio::test]
+    async fn a_job_that_prints_nothing_leaves_no_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.out");
+        store_stdout(&b""[..], path.clone()).await;
+        assert!(!path.exists());
     }
 
     #[tokio::test]

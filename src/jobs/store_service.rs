@@ -89,7 +89,7 @@ impl StoreSession {
                 Some(reply) => reply,
                 None => work.await,
             };
-            send(&frames, &ToWorker::StoreReply(id, reply)).await;
+            send(&frames, &ToWorker::StoreReply(id, Box::new(reply))).await;
             drop(permit);
         });
     }
@@ -107,7 +107,11 @@ async fn send(frames: &mpsc::Sender<Vec<u8>>, message: &ToWorker) -> bool {
         // A reply that is too large must not leave its caller waiting for ever.
         (Err(error), ToWorker::StoreReply(id, _)) => {
             let error = StoreError::Limit(format!("the answer does not fit: {error}"));
-            frame::encode(TO_WORKER, &ToWorker::StoreReply(*id, StoreReply::Error(error))).ok()
+            frame::encode(
+                TO_WORKER,
+                &ToWorker::StoreReply(*id, Box::new(StoreReply::Error(error))),
+            )
+            .ok()
         }
         (Err(_), _) => None,
     };
@@ -161,9 +165,11 @@ mod tests {
     use crate::jobs::remote_store::RemoteStore;
     use tidemill_shards::{
         CreateStream, PublishOutcome, PublishRequest, PutEntry, ReadFrom, ReadLimits, ShardAccess, ShardId, ShardRef,
-        ShardStore, StageRequest, StoreOptions, StreamName,
+        ShardStore, StageRequest, StoreOptions, StreamName, Uuid,
     };
 
+    const LINEAGE: Uuid = Uuid([1; 16]);
+    const DECIDER: Uuid = Uuid([2; 16]);
     const ALL: ReadLimits = ReadLimits {
         records_max: 1_000,
         bytes_max: 1 << 20,
@@ -203,7 +209,7 @@ mod tests {
         tokio::spawn(async move {
             while let Some(bytes) = to_worker.recv().await {
                 match frame::read::<ToWorker>(&mut bytes.as_slice(), TO_WORKER).await.unwrap() {
-                    ToWorker::StoreReply(id, reply) => receiver.reply(id, reply),
+                    ToWorker::StoreReply(id, reply) => receiver.reply(id, *reply),
                     ToWorker::StoreEvent(StoreEvent::Durable(position)) => receiver.durable(position),
                     other => panic!("not about the store: {other:?}"),
                 }
@@ -237,6 +243,7 @@ mod tests {
             job,
             sink,
             stream: stream.clone(),
+            lineage: LINEAGE,
             checkpoint: 1,
             attempt: 1,
             worker: 0,
@@ -330,8 +337,10 @@ mod tests {
         let publish = PublishRequest {
             job: "j".into(),
             sink: "s".into(),
+            lineage: LINEAGE,
             checkpoint: 1,
             generation: 1,
+            decided_by: DECIDER,
             staged: vec![staged],
         };
         assert_eq!(
@@ -367,8 +376,10 @@ mod tests {
         let publish = PublishRequest {
             job: "k".into(),
             sink: "s".into(),
+            lineage: LINEAGE,
             checkpoint: 1,
             generation: 9,
+            decided_by: DECIDER,
             staged: vec![],
         };
         assert!(matches!(

@@ -1,7 +1,7 @@
 //! All jobs of a server: finds them by name or uid, keeps names unique, and starts an actor for each.
 
 use super::actor::{self, Context, Origin, Request};
-use super::decide::Instant;
+use super::decide::{Instant, Stopped};
 use super::definition::{
     CHECKPOINT_INTERVAL_MAX_MS, CHECKPOINT_INTERVAL_MIN_MS, DEFINITION_FORMAT, Desired, JobDefinition, JobName,
     Program, RestoreText, RestoreWish, new_uid,
@@ -9,9 +9,10 @@ use super::definition::{
 use super::error::JobError;
 use super::protocol::message::{IntervalWish, RestorePoint, StopRequest, WorkerCall};
 use super::view::JobView;
-use crate::settings::PARALLELISM_MAX;
+use crate::settings::{self, PARALLELISM_MAX};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use tidemill_checkpoints::{ErrorKind, JobUid, RestoreSource};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -41,6 +42,17 @@ pub(crate) struct Submission {
     pub(crate) restart_attempts: u32,
     /// What the submitter recognises its own repeated request by.
     pub(crate) client_token: Option<String>,
+}
+
+/// How a job has stopped.
+#[derive(Debug)]
+pub(crate) struct StoppedJob {
+    /// The job.
+    pub(crate) job: JobView,
+    /// What the stop left.
+    pub(crate) left: Stopped,
+    /// The newest checkpoint, at which a start continues; `None` when there is none.
+    pub(crate) checkpoint: Result<Option<u64>, String>,
 }
 
 /// What became of a submission.
@@ -104,11 +116,27 @@ impl Supervisor {
     /// Submits a job, and answers when its program has been planned and its definition is on disk.
     ///
     /// # Errors
-    /// When the request is not valid, the name is taken, or the program is refused. There is no such job then.
+    /// When the request is not valid, the name is taken, the point to restore from is not there, or the program is refused.
+    /// There is no such job then.
     pub(crate) async fn submit(&self, submission: Submission) -> Result<Submitted, JobError> {
+        let name = submission.name.clone();
+        let result = self.try_submit(submission).await;
+        let told = result.as_ref().map(|submitted| match submitted {
+            Submitted::New(job) => format!("submitted as {}", job.id),
+            Submitted::Repeated(job) => format!("the request was repeated; the job is {}", job.id),
+        });
+        self.log_request("submit", &name, told);
+        result
+    }
+
+    async fn try_submit(&self, submission: Submission) -> Result<Submitted, JobError> {
         let (definition, repeated) = self.define(&submission)?;
         if let Some(entry) = repeated {
             return Ok(Submitted::Repeated(Box::new(entry.view.borrow().clone())));
+        }
+        if let Some(wish) = &definition.restore {
+            self.check_restorable(&wish.from, submission.restore.as_deref().unwrap_or_default())
+                .await?;
         }
         let uid = definition.uid.clone();
         let (reply, answer) = oneshot::channel();
@@ -184,18 +212,50 @@ impl Supervisor {
     /// Stops a job, and answers when it has stopped.
     ///
     /// # Errors
-    /// When there is no such job, or it cannot be stopped like that.
-    pub(crate) async fn stop(&self, id: &str, how: StopRequest) -> Result<JobView, JobError> {
+    /// When there is no such job, it cannot be stopped like that, or it has stopped and that could not be recorded.
+    pub(crate) async fn stop(&self, id: &str, how: StopRequest) -> Result<StoppedJob, JobError> {
+        let result = self.try_stop(id, how).await;
+        self.log_request("stop", id, result.as_ref().map(StoppedJob::text));
+        result
+    }
+
+    async fn try_stop(&self, id: &str, how: StopRequest) -> Result<StoppedJob, JobError> {
         let entry = self.find(id)?;
-        ask(&entry, |reply| Request::Stop(how, reply)).await?;
-        Ok(entry.view.borrow().clone())
+        let left = ask(&entry, |reply| Request::Stop(how, reply)).await?;
+        // The store knows best: the job's process may not have lived to tell.
+        let checkpoint = match JobUid::new(entry.definition.uid.clone()) {
+            Ok(uid) => self.context.snapshots.list_checkpoints(&uid, 1).await,
+            Err(error) => Err(error),
+        };
+        Ok(StoppedJob {
+            job: entry.view.borrow().clone(),
+            left,
+            checkpoint: checkpoint
+                .map(|listed| listed.first().map(|newest| newest.manifest.checkpoint.0))
+                .map_err(|error| error.to_string()),
+        })
     }
 
     /// Starts a stopped, finished or failed job again.
     ///
     /// # Errors
-    /// When there is no such job, or it runs and a point to start from was given.
+    /// When there is no such job, the point to start from is not there, or one was given and the job runs.
     pub(crate) async fn start_again(
+        &self,
+        id: &str,
+        restore: Option<&str>,
+        allow_non_restored_state: bool,
+    ) -> Result<JobView, JobError> {
+        let result = self.try_start_again(id, restore, allow_non_restored_state).await;
+        let told = result.as_ref().map(|_| match restore {
+            Some(point) => format!("starts from {point:?}"),
+            None => "starts".to_owned(),
+        });
+        self.log_request("start", id, told);
+        result
+    }
+
+    async fn try_start_again(
         &self,
         id: &str,
         restore: Option<&str>,
@@ -206,6 +266,7 @@ impl Supervisor {
             None => None,
             Some(text) => {
                 let from = self.restore_point(text, Some(&entry.definition.uid))?;
+                self.check_restorable(&from, text).await?;
                 Some((wish_for(from)?, allow_non_restored_state))
             }
         };
@@ -218,7 +279,20 @@ impl Supervisor {
     /// # Errors
     /// When there is no such job, it does not run, or the attempt fails.
     pub(crate) async fn call(&self, id: &str, call: WorkerCall) -> Result<u64, JobError> {
-        ask(&self.find(id)?, |reply| Request::Call(call, reply)).await
+        let (request, name) = match &call {
+            WorkerCall::Checkpoint => ("checkpoint", None),
+            WorkerCall::Savepoint(name) => ("savepoint", Some(name.clone())),
+        };
+        let result = match self.find(id) {
+            Ok(entry) => ask(&entry, |reply| Request::Call(call, reply)).await,
+            Err(error) => Err(error),
+        };
+        let told = result.as_ref().map(|number| match &name {
+            Some(name) => format!("savepoint {name} is checkpoint {number}"),
+            None => format!("checkpoint {number}"),
+        });
+        self.log_request(request, id, told);
+        result
     }
 
     /// Removes a job; `force` kills it first.
@@ -226,6 +300,13 @@ impl Supervisor {
     /// # Errors
     /// When there is no such job, or it is not stopped.
     pub(crate) async fn delete(&self, id: &str, force: bool) -> Result<(), JobError> {
+        let name = self.name(id);
+        let result = self.try_delete(id, force).await;
+        self.log_request("delete", &name, result.as_ref().map(|()| "deleted".to_owned()));
+        result
+    }
+
+    async fn try_delete(&self, id: &str, force: bool) -> Result<(), JobError> {
         let entry = self.find(id)?;
         ask(&entry, |reply| Request::Delete(force, reply)).await?;
         let uid = &entry.definition.uid;
@@ -235,6 +316,43 @@ impl Supervisor {
             tracing::warn!(%uid, %error, "the store could not forget what a deleted job had published");
         }
         Ok(())
+    }
+
+    /// The name of a job that exists, or else what was asked for.
+    fn name(&self, id: &str) -> String {
+        self.find(id)
+            .map_or_else(|_| id.to_owned(), |entry| entry.definition.name.to_string())
+    }
+
+    /// Logs what a user asked for and what came of it. The name is the user's text where there is no such job.
+    fn log_request(&self, request: &'static str, id: &str, result: Result<String, &JobError>) {
+        let name = self.name(id);
+        let name = name.escape_debug();
+        match result {
+            Ok(result) => tracing::info!(job = %name, request, result, "asked of a job"),
+            Err(error) => tracing::info!(job = %name, request, result = "refused", error = %error, "asked of a job"),
+        }
+    }
+
+    /// Looks whether a point to restore from is there, before anything is changed for it.
+    async fn check_restorable(&self, from: &RestorePoint, text: &str) -> Result<(), JobError> {
+        let wrong = |reason: String| JobError::Invalid(format!("cannot restore from {text:?}: {reason}"));
+        let source = match settings::restore_source(from).map_err(wrong)? {
+            None | Some(RestoreSource::Nothing) => return Ok(()),
+            Some(source) => source,
+        };
+        match self.context.snapshots.manifest(&source).await {
+            Ok(_) => Ok(()),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::User | ErrorKind::Corrupt)
+                    && !matches!(error, tidemill_checkpoints::Error::Refused { .. }) =>
+            {
+                Err(wrong(error.to_string()))
+            }
+            Err(error) => Err(JobError::Failed(format!(
+                "it could not be looked up whether {text:?} can be restored: {error}; ask again"
+            ))),
+        }
     }
 
     /// Stops all jobs after a last checkpoint, until `deadline`; they run again when the server is back.
@@ -371,6 +489,25 @@ impl Supervisor {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Jobs> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl StoppedJob {
+    /// Says what the stop left, and where a start continues.
+    pub(crate) fn text(&self) -> String {
+        let how = match &self.left {
+            Stopped::Checkpoint => "stopped after a final checkpoint".to_owned(),
+            Stopped::Savepoint(name) => format!("stopped after savepoint {name}"),
+            Stopped::AtOnce => "stopped at once".to_owned(),
+            Stopped::Without(reason) => format!("stopped WITHOUT a new checkpoint or savepoint: {reason}"),
+            Stopped::Already => "it was not running".to_owned(),
+        };
+        let then = match &self.checkpoint {
+            Ok(Some(checkpoint)) => format!("its newest checkpoint is {checkpoint}, at which a start continues"),
+            Ok(None) => "it has no checkpoint, so a start begins anew".to_owned(),
+            Err(error) => format!("its newest checkpoint could not be looked up: {error}"),
+        };
+        format!("{how}; {then}")
     }
 }
 

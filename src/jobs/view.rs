@@ -6,6 +6,9 @@ use super::protocol::message::{IntervalWish, PlannedJob};
 use serde::Serialize;
 use tidemill_engine::status::{CheckpointStatus, JobPhase, JobStatus, OperatorStatus};
 
+/// Checkpoints shown.
+const CHECKPOINTS_SHOWN: usize = 10;
+
 /// A job, as `GET /v1/jobs/{id}` shows it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct JobView {
@@ -58,7 +61,7 @@ pub(crate) struct JobView {
     pub(crate) restored_from: Option<u64>,
     /// Its newest checkpoints, the newest last.
     pub(crate) checkpoints: Vec<CheckpointStatus>,
-    /// Checkpoint attempts that failed since the process started.
+    /// Checkpoint attempts that failed since the server's start.
     pub(crate) checkpoints_failed: u64,
     /// Why the last attempt failed, while no newer one has succeeded.
     pub(crate) checkpoint_error: Option<String>,
@@ -77,10 +80,68 @@ pub(crate) struct Runtime {
     pub(crate) restarts: u64,
     /// Failures in a row.
     pub(crate) failures: u32,
-    /// What the process last told.
+    /// What the job's processes last told: where the newest does not know yet, what the one before knew.
     pub(crate) status: Option<JobStatus>,
+    /// Checkpoint attempts that failed in earlier processes.
+    checkpoints_failed_before: u64,
     /// What the process said when it had planned the job.
     pub(crate) plan: Option<PlannedJob>,
+}
+
+impl Runtime {
+    /// Notes that a process was started: what the one before it told stays until this one knows better.
+    pub(crate) fn begin_process(&mut self) {
+        if let Some(status) = &mut self.status {
+            status.phase = JobPhase::Restoring;
+            self.checkpoints_failed_before += std::mem::take(&mut status.checkpoints_failed);
+            forget_lag(status);
+        }
+    }
+
+    /// Takes what the process tells.
+    pub(crate) fn tell(&mut self, mut new: JobStatus) {
+        let Some(old) = self.status.take() else {
+            self.status = Some(new);
+            return;
+        };
+        if new.generation == 0 {
+            // It has not come so far as to claim the job, so it has read and counted nothing.
+            new = JobStatus {
+                phase: new.phase,
+                parallelism: new.parallelism,
+                error: new.error,
+                ..old
+            };
+            forget_lag(&mut new);
+        } else {
+            if new.checkpoints.is_empty() && new.checkpoint_error.is_none() {
+                new.checkpoint_error = old.checkpoint_error;
+            }
+            if new.tick == 0 {
+                new.tick = old.tick;
+            }
+            let first = new.checkpoints.first().map_or(u64::MAX, |checkpoint| checkpoint.id);
+            let mut checkpoints = old.checkpoints;
+            checkpoints.retain(|checkpoint| checkpoint.id < first);
+            checkpoints.append(&mut new.checkpoints);
+            checkpoints.drain(..checkpoints.len().saturating_sub(CHECKPOINTS_SHOWN));
+            new.checkpoints = checkpoints;
+        }
+        self.status = Some(new);
+    }
+
+    /// Returns how many checkpoint attempts have failed.
+    fn checkpoints_failed(&self) -> u64 {
+        let of_this = self.status.as_ref().map_or(0, |status| status.checkpoints_failed);
+        self.checkpoints_failed_before + of_this
+    }
+}
+
+/// Nothing is known of a lag while nothing is read; a watermark stays where it is.
+fn forget_lag(status: &mut JobStatus) {
+    for operator in &mut status.operators {
+        operator.watermark_lag_ms = None;
+    }
 }
 
 impl JobView {
@@ -118,12 +179,12 @@ impl JobView {
             },
             last_error: definition.last_error.clone(),
             phase: status.as_ref().map(|status| status.phase),
-            generation: of(|status| status.generation),
-            tick: of(|status| status.tick),
+            generation: of(|status| status.generation).filter(|&generation| generation > 0),
+            tick: of(|status| status.tick).filter(|&tick| tick > 0),
             watermark_ms,
             watermark_lag_ms,
             restored_from: status.as_ref().and_then(|status| status.restored_from),
-            checkpoints_failed: status.as_ref().map_or(0, |status| status.checkpoints_failed),
+            checkpoints_failed: runtime.checkpoints_failed(),
             checkpoint_error: status.as_ref().and_then(|status| status.checkpoint_error.clone()),
             checkpoints: status
                 .as_ref()
@@ -175,6 +236,86 @@ mod tests {
             ..JobStatus::default()
         };
         assert_eq!(least_watermark(&status), (Some(5), Some(95)));
+    }
+
+    fn checkpoint(id: u64) -> CheckpointStatus {
+        CheckpointStatus {
+            id,
+            ..CheckpointStatus::default()
+        }
+    }
+
+    #[test]
+    fn what_a_process_knew_is_kept_until_the_next_one_knows_better() {
+        let mut runtime = Runtime::default();
+        let mut counted = operator("sink b", Some(7));
+        counted.counts.rows_in = 12;
+        let first = JobStatus {
+            phase: JobPhase::Running,
+            generation: 3,
+            tick: 9,
+            operators: vec![counted],
+            checkpoints: vec![checkpoint(1), checkpoint(2)],
+            checkpoints_failed: 2,
+            checkpoint_error: Some("disk full".into()),
+            ..JobStatus::default()
+        };
+        runtime.tell(first.clone());
+        runtime.begin_process();
+        let restoring = JobStatus {
+            operators: vec![operator("sink b", None)],
+            ..JobStatus::default()
+        };
+        for step in ["planning", "restoring"] {
+            let status = runtime.status.clone().unwrap();
+            assert_eq!(status.phase, JobPhase::Restoring, "{step}");
+            assert_eq!((status.generation, status.tick), (3, 9), "{step}");
+            assert_eq!(status.operators[0].counts.rows_in, 12, "{step}");
+            assert_eq!(status.operators[0].watermark_ms, Some(7), "{step}");
+            assert_eq!(status.operators[0].watermark_lag_ms, None, "{step}");
+            assert_eq!(status.checkpoints.len(), 2, "{step}");
+            assert_eq!(status.checkpoint_error.as_deref(), Some("disk full"), "{step}");
+            assert_eq!(runtime.checkpoints_failed(), 2, "{step}");
+            runtime.tell(restoring.clone());
+        }
+        let running = JobStatus {
+            phase: JobPhase::Running,
+            generation: 4,
+            checkpoints_failed: 1,
+            ..restoring
+        };
+        runtime.tell(running.clone());
+        let status = runtime.status.clone().unwrap();
+        assert_eq!((status.generation, status.operators[0].counts.rows_in), (4, 0));
+        assert_eq!(
+            status.checkpoint_error.as_deref(),
+            Some("disk full"),
+            "no newer attempt has succeeded"
+        );
+        assert_eq!(runtime.checkpoints_failed(), 3);
+        runtime.tell(JobStatus {
+            checkpoints: vec![checkpoint(4)],
+            ..running.clone()
+        });
+        runtime.tell(JobStatus {
+            checkpoints: vec![checkpoint(4), checkpoint(5)],
+            ..running
+        });
+        let status = runtime.status.clone().unwrap();
+        assert_eq!(status.checkpoint_error, None);
+        let ids: Vec<u64> = status.checkpoints.iter().map(|checkpoint| checkpoint.id).collect();
+        assert_eq!(ids, [1, 2, 4, 5]);
+    }
+
+    #[test]
+    fn what_is_not_known_is_null_and_not_zero() {
+        let runtime = Runtime {
+            status: Some(JobStatus::default()),
+            ..Runtime::default()
+        };
+        let definition = crate::jobs::registry::tests::definition("a-1");
+        let view = JobView::new(&definition, JobState::Restarting, &runtime);
+        assert_eq!((view.generation, view.tick), (None, None));
     }
 
     #[test]

@@ -14,9 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_shards::ShardStore;
 use tidemill_shards::kinesis::{KinesisApi, RequestContext};
+use tidemill_shards::limits::BODY_BYTES_MAX;
 
-/// The greatest body: a PutRecords request of 10 MiB, a third more for its base64, and the rest of its JSON.
-const BODY_BYTES_MAX: usize = 15 * 1024 * 1024;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// What scripts of a web page may read of an answer.
@@ -114,4 +113,17 @@ async fn preflight(headers: HeaderMap) -> Response {
         }
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bodies_are_read_up_to_the_stores_own_limit() {
+        let at_limit = read_body(Body::from(vec![b' '; BODY_BYTES_MAX])).await.unwrap();
+        assert_eq!(at_limit.len(), BODY_BYTES_MAX);
+        let refusal = read_body(Body::from(vec![b' '; BODY_BYTES_MAX + 1])).await.unwrap_err();
+        assert_eq!(refusal.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
 }

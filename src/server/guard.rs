@@ -54,11 +54,15 @@ impl Guard {
         }
         let host = headers.get(HOST).and_then(|value| value.to_str().ok());
         if !host.is_some_and(is_loopback_authority) {
+            let asked = match host {
+                Some(host) => format!("the request is for the host {host:?}"),
+                None => "the request has no readable Host header".to_owned(),
+            };
             return Err(Problem::new(
                 Kind::Forbidden,
                 format!(
-                    "the Host header is {host:?}, and only names of the loopback interface are answered here; use localhost or \
-                 127.0.0.1, or start the server with --insecure-listen-anywhere"
+                    "{asked}, and only names of the loopback interface are answered here; use localhost or 127.0.0.1, or start \
+                     the server with --insecure-listen-anywhere"
                 ),
             ));
         }
@@ -166,6 +170,12 @@ mod tests {
                 .is_ok()
         );
         assert!(closed.check(true, &headers("evil.example:4566", None)).is_err());
+        let told = |headers: &HeaderMap| {
+            let problem = serde_json::to_value(closed.check(true, headers).unwrap_err()).unwrap();
+            problem["detail"].as_str().unwrap().to_owned()
+        };
+        assert!(told(&headers("evil.com", None)).starts_with("the request is for the host \"evil.com\", and only"));
+        assert!(told(&HeaderMap::new()).starts_with("the request has no readable Host header"));
         assert!(
             closed
                 .check(true, &headers("127.0.0.1:4566", Some("http://evil.example")))

@@ -1,7 +1,8 @@
 //! Metrics in the Prometheus text format, at `GET /metrics`.
 //!
-//! What jobs tell is read from their status when somebody asks; only requests are counted here. Counters of a job begin
-//! anew when its process does, as Prometheus expects of a restart.
+//! What jobs tell is read from their status when somebody asks; only requests are counted here. Counters of a job's
+//! operators begin anew when its process does, as Prometheus expects of a restart; restarts and failed checkpoints are counted
+//! since the server's start.
 
 use super::store_metrics::StoreMetrics;
 use crate::jobs::decide::JobState;
@@ -210,6 +211,16 @@ impl Collector for Jobs {
         for job in &jobs {
             let labels = [("job", job.name.as_str())];
             ConstCounter::new(job.restarts).encode(restarts.encode_family(&labels)?)?;
+        }
+        let mut failed = encoder.encode_descriptor(
+            "job_checkpoints_failed",
+            "Checkpoint attempts that failed",
+            None,
+            MetricType::Counter,
+        )?;
+        for job in &jobs {
+            let labels = [("job", job.name.as_str())];
+            ConstCounter::new(job.checkpoints_failed).encode(failed.encode_family(&labels)?)?;
         }
         for (name, help, pick) in OPERATOR_COUNTS {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

@@ -79,6 +79,14 @@ impl ServerOptions {
                 self.listen
             ));
         }
+        if let Some(url) = &self.checkpoint_url
+            && url.trim_start().to_ascii_lowercase().starts_with("memory:")
+        {
+            return refuse(format!(
+                "--checkpoint-url {url} is the memory of one process, and each job of a server has a process of its own; \
+                 write file:///DIR or s3://BUCKET/PREFIX, or leave the option out to keep checkpoints in the data directory"
+            ));
+        }
         if self.connections_max == 0 {
             return refuse("--connections-max 0 would answer nobody; use at least 1".into());
         }
@@ -113,6 +121,15 @@ mod tests {
             o.insecure_listen_anywhere = true;
         })
         .unwrap();
+    }
+
+    #[test]
+    fn a_store_that_jobs_cannot_share_is_refused_with_what_to_use() {
+        for url in ["memory://x", "MEMORY://x"] {
+            let error = check(|o| o.checkpoint_url = Some(url.into())).unwrap_err();
+            assert!(error.contains("file:///DIR or s3://BUCKET/PREFIX"), "{error}");
+        }
+        check(|o| o.checkpoint_url = Some("s3://memory/x".into())).unwrap();
     }
 
     #[test]

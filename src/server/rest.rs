@@ -7,9 +7,10 @@ pub(super) mod submit;
 use super::metrics::Metrics;
 use super::openapi;
 use super::problem::{Kind, Problem};
+use crate::jobs::decide::Stopped;
 use crate::jobs::error::JobError;
 use crate::jobs::protocol::message::{StopRequest, WorkerCall};
-use crate::jobs::supervisor::{Submitted, Supervisor};
+use crate::jobs::supervisor::{StoppedJob, Submitted, Supervisor};
 use crate::jobs::view::JobView;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, RawQuery, Request, State};
@@ -174,6 +175,39 @@ enum StopMode {
     Now,
 }
 
+/// The job, and what the stop left of it.
+#[derive(Debug, Serialize)]
+struct StopAnswer {
+    #[serde(flatten)]
+    job: JobView,
+    stop: StopView,
+}
+
+#[derive(Debug, Serialize)]
+struct StopView {
+    /// What was taken for the stop: a `checkpoint`, a `savepoint` or `nothing`.
+    took: &'static str,
+    /// The newest checkpoint, at which a start continues; null when there is none, or it could not be looked up.
+    checkpoint: Option<u64>,
+    /// The same in words, and why nothing was taken.
+    message: String,
+}
+
+impl StopAnswer {
+    fn new(stopped: StoppedJob) -> Self {
+        let stop = StopView {
+            took: match &stopped.left {
+                Stopped::Checkpoint => "checkpoint",
+                Stopped::Savepoint(_) => "savepoint",
+                Stopped::AtOnce | Stopped::Without(_) | Stopped::Already => "nothing",
+            },
+            message: stopped.text(),
+            checkpoint: stopped.checkpoint.unwrap_or_default(),
+        };
+        Self { job: stopped.job, stop }
+    }
+}
+
 async fn stop_job(State(state): State<RestState>, Path(id): Path<String>, request: Request) -> Answer {
     let body: StopBody = read_json_or_default(request).await?;
     let how = match (body.mode, body.savepoint) {
@@ -195,7 +229,7 @@ async fn stop_job(State(state): State<RestState>, Path(id): Path<String>, reques
         }
     };
     match tokio::time::timeout(STOP_TIMEOUT, state.supervisor.stop(&id, how)).await {
-        Ok(stopped) => Ok(Json(stopped?).into_response()),
+        Ok(stopped) => Ok(Json(StopAnswer::new(stopped?)).into_response()),
         // The stop goes on; the state tells when it is done.
         Err(_) => Ok((StatusCode::ACCEPTED, Json(state.supervisor.get(&id)?)).into_response()),
     }
@@ -420,6 +454,44 @@ mod tests {
             let pointer = reference.strip_prefix('#').unwrap();
             assert!(document.pointer(pointer).is_some(), "{reference}");
         }
+    }
+
+    #[test]
+    fn a_stop_that_took_nothing_says_so_and_where_a_start_continues() {
+        let definition = crate::jobs::registry::tests::definition("a-1");
+        let stopped = |left, checkpoint| {
+            let job = crate::jobs::actor::first_view(&definition);
+            serde_json::to_value(StopAnswer::new(StoppedJob { job, left, checkpoint })).unwrap()
+        };
+        let answer = stopped(Stopped::Without("no such disk".into()), Ok(Some(7)));
+        assert_eq!(
+            (&answer["name"], &answer["stop"]["took"]),
+            (&json!("a"), &json!("nothing"))
+        );
+        assert_eq!(answer["stop"]["checkpoint"], 7);
+        let message = answer["stop"]["message"].as_str().unwrap();
+        assert!(
+            message.contains("WITHOUT")
+                && message.contains("no such disk")
+                && message.contains("newest checkpoint is 7")
+        );
+        let answer = stopped(Stopped::Checkpoint, Ok(Some(8)));
+        assert_eq!(
+            (&answer["stop"]["took"], &answer["stop"]["checkpoint"]),
+            (&json!("checkpoint"), &json!(8))
+        );
+        let answer = stopped(Stopped::AtOnce, Ok(None));
+        assert_eq!(
+            (&answer["stop"]["took"], &answer["stop"]["checkpoint"]),
+            (&json!("nothing"), &Value::Null)
+        );
+    }
+
+    #[test]
+    fn the_described_limit_of_parallelism_is_the_one_that_holds() {
+        let document: Value = serde_json::from_str(openapi::DOCUMENT).unwrap();
+        let described = document.pointer("/components/schemas/Submission/properties/parallelism/maximum");
+        assert_eq!(described, Some(&json!(crate::settings::PARALLELISM_MAX)));
     }
 
     #[test]

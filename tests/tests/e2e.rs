@@ -4,8 +4,14 @@
 
 mod e2e {
     mod bad_input;
+    mod bench;
+    mod commands;
     mod happy_path;
     mod processes;
+    mod run_again;
     mod rust_job;
     mod sql;
+    mod stops;
+    mod stream;
+    mod stream_refusals;
 }

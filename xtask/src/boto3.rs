@@ -6,10 +6,10 @@ use crate::step::{cargo, run as command, step};
 use crate::{python, root, target_directory};
 use anyhow::{Context, Result, bail};
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -92,18 +92,27 @@ struct Server {
 
 impl Server {
     fn start(directory: &Path) -> Result<Self> {
-        // Freed at once and taken again by the server; nobody else on this machine is likely to be given it meanwhile.
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let binary = target_directory()?.join("debug/tidemill");
-        let process = Command::new(&binary)
+        let mut process = Command::new(&binary)
             .arg("server")
             .arg("--data-dir")
             .arg(directory)
-            .arg("--listen")
-            .arg(address.to_string())
+            .args(["--listen", "127.0.0.1:0", "--json"])
+            .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("{} cannot be started", binary.display()))?;
-        Ok(Self { process, address })
+        let mut said = String::new();
+        if let Some(stdout) = process.stdout.take() {
+            BufReader::new(stdout).read_line(&mut said)?;
+        }
+        match address_in(&said) {
+            Some(address) => Ok(Self { process, address }),
+            None => {
+                let _ = process.kill();
+                let status = process.wait()?;
+                bail!("the server did not say where it listens, and ended with {status}")
+            }
+        }
     }
 
     fn wait_until_ready(&mut self) -> Result<()> {
@@ -150,6 +159,12 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Finds the address in what a server prints once it listens: `{"url": "http://ADDRESS", ...}`.
+fn address_in(said: &str) -> Option<SocketAddr> {
+    let (_, behind) = said.split_once("http://")?;
+    behind.split('"').next()?.parse().ok()
 }
 
 fn is_healthy(address: SocketAddr) -> std::io::Result<bool> {

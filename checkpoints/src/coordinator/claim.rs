@@ -3,9 +3,12 @@
 //! What a user chose to restore must hold over crashes until a checkpoint exists that continues from it; so it stands in the claim
 //! and is handed on from claim to claim. It must also not be done twice, for a supervisor restarts a process with the same
 //! command; so the request's id is handed on for ever.
+//!
+//! A lineage is handed on too. A new one begins where a number could come twice, or after another: when no number is known to be
+//! in use, and when a user's choice is granted (the way back to a run whose name another run has taken since).
 
 use crate::envelope::{self, Kind};
-use crate::{CheckpointId, Generation, JobUid, Nonce, RequestId, RestoreFrom, RestoreSource, Result};
+use crate::{CheckpointId, Generation, JobUid, Lineage, Nonce, RequestId, RestoreFrom, RestoreSource, Result};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +18,9 @@ pub(crate) struct GenerationRecord {
     pub(crate) job: JobUid,
     pub(crate) generation: Generation,
     pub(crate) nonce: Nonce,
+    /// The lineage of the checkpoints that are decided under this claim.
+    #[serde(default)]
+    pub(crate) lineage: Lineage,
     pub(crate) started_ms: i64,
     /// From where a successor looks for the newest checkpoint. Not removed while this is the last claim.
     pub(crate) base: Option<CheckpointId>,
@@ -83,6 +89,10 @@ pub(crate) fn next_record(
     restore: &RestoreFrom,
 ) -> GenerationRecord {
     let generation = last.map_or(Generation::FIRST, |record| record.generation.next());
+    let lineage = match last {
+        Some(last) if base.is_some() && new_request(Some(last), restore).is_none() => last.lineage,
+        _ => Lineage::begun_by(nonce),
+    };
     let (chosen, request) = match new_request(last, restore) {
         Some((source, request)) => (
             Some(Chosen {
@@ -101,6 +111,7 @@ pub(crate) fn next_record(
         job: job.clone(),
         generation,
         nonce,
+        lineage,
         started_ms,
         base,
         chosen,
@@ -191,6 +202,37 @@ mod tests {
                 origin(&next(Some(&fifth), at(8, 4), &choose(2, "r2")), at(8, 4)),
                 chosen()
             );
+        }
+    }
+
+    #[test]
+    fn a_lineage_begins_where_numbers_could_come_twice_and_is_carried_on() {
+        let by = |last: Option<&GenerationRecord>, newest, restore: &RestoreFrom, nonce| {
+            let base = Option::map(newest, |newest: Newest| newest.checkpoint);
+            next_record(last, newest, base, (&job(), Nonce::from_bytes([nonce; 16]), 0), restore)
+        };
+        let lineage = |nonce| Lineage::begun_by(Nonce::from_bytes([nonce; 16]));
+        let (latest, chosen) = (RestoreFrom::Latest, choose(2, "r1"));
+        let first = by(None, None, &latest, 1);
+        assert_eq!(first.lineage, lineage(1));
+        for (last, newest, restore, expected) in [
+            // No number is in use: nothing is repeated, whoever of the two comes to decide the first.
+            (Some(&first), None, &latest, 2),
+            (Some(&first), at(3, 1), &latest, 1),
+            // A choice begins a new one, and a start without claims does.
+            (Some(&first), at(3, 1), &chosen, 2),
+            (None, at(3, 1), &latest, 2),
+        ] {
+            assert_eq!(
+                by(last, newest, restore, 2).lineage,
+                lineage(expected),
+                "{newest:?} {restore:?}"
+            );
+        }
+        // The same request once more goes on in the lineage that it began.
+        let rewound = by(Some(&first), at(3, 1), &chosen, 2);
+        for newest in [at(3, 1), at(4, 2)] {
+            assert_eq!(by(Some(&rewound), newest, &chosen, 3).lineage, lineage(2));
         }
     }
 

@@ -93,6 +93,7 @@ impl Coordinator {
             checkpoint,
             generation: ledger.generation,
             nonce: self.nonce,
+            lineage: self.lineage,
             attempt: id,
             parent: ledger.parent.as_ref().map(|(parent, _)| parent.clone()),
             savepoints,

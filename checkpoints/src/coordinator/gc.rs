@@ -171,6 +171,7 @@ impl Coordinator {
             job: self.job.clone(),
             generation: ledger.generation.next(),
             nonce: self.nonce,
+            lineage: self.lineage,
             started_ms: self.started_ms,
             base: Some(newest),
             chosen: None,

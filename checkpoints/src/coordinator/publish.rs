@@ -27,24 +27,27 @@ impl Coordinator {
     /// comes first, or this one is published.
     pub async fn permit(&self, checkpoint: CheckpointId) -> Result<Permit> {
         let mut ledger = self.ledger.lock().await;
-        let failpoint = match ledger.publishing(checkpoint, "published")?.map(|next| next.cause) {
-            Some(Cause::Decided) => CKPT_PERMIT,
-            Some(Cause::Replay) => RESTORE_REPLAY_COMMIT,
-            None => {
-                let reason = "it is published already".to_owned();
-                return Err(Error::OutOfOrder {
-                    checkpoint,
-                    step: "published",
-                    reason,
-                });
-            }
+        let Some(next) = ledger.publishing(checkpoint, "published")? else {
+            let reason = "it is published already".to_owned();
+            return Err(Error::OutOfOrder {
+                checkpoint,
+                step: "published",
+                reason,
+            });
         };
+        let failpoint = match next.cause {
+            Cause::Decided => CKPT_PERMIT,
+            Cause::Replay => RESTORE_REPLAY_COMMIT,
+        };
+        let (lineage, decided_by) = (next.manifest.lineage, next.manifest.nonce);
         self.failpoints.reach(failpoint).await?;
         self.check_fence(&mut ledger).await?;
         Ok(Permit {
             job: self.job.clone(),
             checkpoint,
             generation: ledger.generation,
+            lineage,
+            decided_by,
         })
     }
 

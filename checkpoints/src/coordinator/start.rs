@@ -54,7 +54,7 @@ impl Coordinator {
                     },
                 ))
             }
-            Origin::Chosen(source) => Some(read_chosen(&store, job, &source).await?),
+            Origin::Chosen(source) => Some(read_chosen(&store, job, &source, highest).await?),
         };
         let from = restored.as_ref().map_or("nothing", |(_, restore)| &restore.object);
         tracing::info!(job = %job, generation = %record.generation, from, "claimed the job");
@@ -70,6 +70,7 @@ impl Coordinator {
             store,
             job: options.job,
             nonce: options.nonce,
+            lineage: record.lineage,
             started_ms: options.started_ms,
             failpoints: options.failpoints,
             first_generation: record.generation,
@@ -99,7 +100,9 @@ async fn claim_job(store: &SnapshotStore, options: &StartOptions) -> Result<(Gen
         let request = claim::new_request(last, restore);
         match request {
             // What is wrong with the user's choice is told before anything is changed.
-            Some((source, _)) if *source != RestoreSource::Nothing => drop(read_chosen(store, job, source).await?),
+            Some((source, _)) if *source != RestoreSource::Nothing => {
+                drop(read_chosen(store, job, source, seen.highest).await?);
+            }
             Some(_) => {}
             None if last.is_some_and(|record| record.chosen.is_some()) => {}
             None => refuse_lost(store, job, last, &seen).await?,
@@ -156,9 +159,17 @@ impl Seen {
             Err(error) if error.kind() == ErrorKind::Retry => return Err(error),
             Err(error) => Some(Err(error)),
         };
+        // Numbers above a base that is gone were used too; what is left of them shows it.
+        let highest = match &found {
+            Some(_) => Some(candidate),
+            None => listed_highest(store, job)
+                .await?
+                .map(|(listed, _)| listed)
+                .max(Some(candidate)),
+        };
         Ok(Self {
             found: found.map(|manifest| (candidate, manifest)),
-            highest: Some(candidate),
+            highest,
         })
     }
 
@@ -255,8 +266,13 @@ async fn refuse_lost(store: &SnapshotStore, job: &JobUid, last: Option<&Generati
     }
 }
 
-/// Reads what a user chose, and checks that it can be restored.
-async fn read_chosen(store: &SnapshotStore, job: &JobUid, source: &RestoreSource) -> Result<(Parent, Restore)> {
+/// Reads what a user chose, and checks that it can be restored. `highest` is the job's highest checkpoint number in use.
+async fn read_chosen(
+    store: &SnapshotStore,
+    job: &JobUid,
+    source: &RestoreSource,
+    highest: Option<CheckpointId>,
+) -> Result<(Parent, Restore)> {
     let Some(object) = names::restore_source(source) else {
         unreachable!("nothing is not read")
     };
@@ -267,7 +283,11 @@ async fn read_chosen(store: &SnapshotStore, job: &JobUid, source: &RestoreSource
     }
     let (parent, replay) = match source {
         RestoreSource::Checkpoint(owner, checkpoint) if owner == job => {
-            (Parent::Checkpoint(*checkpoint), find_replay(store, &manifest).await?)
+            let replay = find_replay(store, &manifest).await?;
+            if !replay.is_empty() && is_published_above(store, job, *checkpoint, highest).await? {
+                return Err(Error::LeftBehind { object });
+            }
+            (Parent::Checkpoint(*checkpoint), replay)
         }
         // Its sinks are another job's, whose permit we do not have.
         RestoreSource::Checkpoint(owner, checkpoint) => {
@@ -287,6 +307,21 @@ async fn read_chosen(store: &SnapshotStore, job: &JobUid, source: &RestoreSource
             replay,
         },
     ))
+}
+
+/// Tells whether a checkpoint with a higher number has been published.
+async fn is_published_above(
+    store: &SnapshotStore,
+    job: &JobUid,
+    checkpoint: CheckpointId,
+    highest: Option<CheckpointId>,
+) -> Result<bool> {
+    for above in (checkpoint.0 + 1..=highest.map_or(0, |highest| highest.0)).rev() {
+        if store.head(&names::committed(job, CheckpointId(above))).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Returns a state object of the manifest that is not there.

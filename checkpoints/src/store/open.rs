@@ -61,7 +61,7 @@ impl SnapshotStore {
     }
 }
 
-const FORMS: &str = "write file:///path, s3://bucket/prefix or memory://name";
+const FORMS: &str = "write file:///path or s3://bucket/prefix";
 
 fn invalid(url: &str, reason: String) -> Error {
     Error::InvalidUrl {

@@ -154,12 +154,13 @@ pub struct Located {
     pub extents: Vec<Extent>,
     /// Behind all records that are visible now.
     pub latest: Position,
+    /// Records that arrived before this moment are older than the stream's retention and are not read, milliseconds since
+    /// 1970. An extent may hold some.
+    pub trim_before_ms: u64,
     /// The shard is closed, so nothing will come behind `latest`.
     pub closed: bool,
     /// The store's clock, milliseconds since 1970.
     pub now_ms: u64,
-    /// Records that arrived before this time have expired and are not read.
-    pub expired_before_ms: u64,
 }
 
 /// A record that was read. It shares one buffer with others of the same read.
@@ -209,6 +210,8 @@ pub struct StageRequest {
     pub sink: String,
     /// The stream it goes to.
     pub stream: StreamName,
+    /// The lineage of the job's checkpoints: two runs under one name, with the checkpoints deleted in between, have two.
+    pub lineage: Uuid,
     /// The checkpoint it belongs to.
     pub checkpoint: u64,
     /// The attempt at that checkpoint.
@@ -247,6 +250,9 @@ pub struct StagedRef {
     pub stream: StreamName,
     /// The stream's id, so that one of the same name is not mistaken for it.
     pub stream_id: Uuid,
+    /// The lineage of the checkpoint.
+    #[serde(default)]
+    pub lineage: Uuid,
     /// The checkpoint.
     pub checkpoint: u64,
     /// The attempt.
@@ -264,10 +270,14 @@ pub struct PublishRequest {
     pub job: String,
     /// The sink's uid in the job.
     pub sink: String,
+    /// The lineage of the checkpoint. One that the store does not know ends the one before.
+    pub lineage: Uuid,
     /// The checkpoint, which exists.
     pub checkpoint: u64,
     /// The generation of the job's coordinator.
     pub generation: u64,
+    /// Who decided the checkpoint: the same for every replay of it.
+    pub decided_by: Uuid,
     /// The output of all workers; may be empty.
     pub staged: Vec<StagedRef>,
 }
@@ -342,8 +352,8 @@ pub trait ShardAccess: Send + Sync + 'static {
     /// changes nothing.
     ///
     /// # Errors
-    /// [`StoreError::StaleCheckpoint`] and [`StoreError::StaleGeneration`]: the caller is fenced and must stop.
-    /// [`StoreError::StagedMismatch`].
+    /// [`StoreError::StaleCheckpoint`], [`StoreError::StaleGeneration`], [`StoreError::RetiredLineage`] and
+    /// [`StoreError::RepeatedCheckpoint`]: the caller is fenced and must stop. [`StoreError::StagedMismatch`].
     async fn publish(&self, request: PublishRequest) -> Result<PublishOutcome, StoreError>;
 
     /// Forgets what a job has published, when it is deleted for good.

@@ -4,7 +4,9 @@ use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ShardId, StreamName};
+use crate::hashkey::{HashKey, HashRange};
+use crate::ids::{ShardId, StreamName, Uuid};
+use crate::lifecycle::StreamStatus;
 
 /// Who must act on an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -109,8 +111,52 @@ pub enum StoreError {
     /// Another limit of the store.
     #[error("{0}")]
     Limit(String),
+    /// A change is under way, or the stream is not there yet or not any more.
+    #[error("stream {stream} is {status}: wait until it is ACTIVE")]
+    StreamBusy {
+        /// The stream.
+        stream: StreamName,
+        /// Its state.
+        status: StreamStatus,
+    },
+    /// A closed shard cannot be split or merged again.
+    #[error("shard {shard} of stream {stream} is closed: split or merge open shards, its children among them")]
+    ShardClosed {
+        /// The stream.
+        stream: StreamName,
+        /// The shard.
+        shard: ShardId,
+    },
+    /// Only neighbours can be merged.
+    #[error("shards {shard} and {adjacent} of stream {stream} are not neighbours: their hash keys must adjoin")]
+    NotAdjacent {
+        /// The stream.
+        stream: StreamName,
+        /// The one shard.
+        shard: ShardId,
+        /// The other shard.
+        adjacent: ShardId,
+    },
+    /// A shard cannot be split there.
+    #[error(
+        "shard {shard} of stream {stream} cannot be split at hash key {at}: choose one greater than {} and less than {}",
+        range.start.0.saturating_add(1), range.end
+    )]
+    SplitPoint {
+        /// The stream.
+        stream: StreamName,
+        /// The shard.
+        shard: ShardId,
+        /// Where the second child was to start.
+        at: HashKey,
+        /// The shard's range.
+        range: HashRange,
+    },
     /// The checkpoint is older than the last published one of this job and sink.
-    #[error("{job}/{sink}: checkpoint {checkpoint} is older than {published}, which is already published")]
+    #[error(
+        "{job}/{sink}: checkpoint {checkpoint} is older than {published}, which is already published: the job's checkpoints were put \
+         back from an older copy; start the job with a restore of the checkpoint or savepoint that you want, or under another name"
+    )]
     StaleCheckpoint {
         /// The job.
         job: String,
@@ -132,6 +178,36 @@ pub enum StoreError {
         generation: u64,
         /// The newest one known.
         newest: u64,
+    },
+    /// Another run under the job's name, which does not continue from this one's checkpoints, has published since.
+    #[error(
+        "{job}/{sink}: checkpoint {checkpoint} is refused: another run of {job}, with checkpoints of its own, has published since this \
+         run (lineage {lineage}) last did; stop one of the two, or give it another name; to go on from this run's checkpoints all the \
+         same, start the job with a restore of one of them that was published"
+    )]
+    RetiredLineage {
+        /// The job.
+        job: String,
+        /// The sink.
+        sink: String,
+        /// The checkpoint that was to be published.
+        checkpoint: u64,
+        /// The lineage that is over.
+        lineage: Uuid,
+    },
+    /// The checkpoint is published, with other content.
+    #[error(
+        "{job}/{sink}: checkpoint {checkpoint} was published before with other content: the job's checkpoints were put back from a \
+         copy, or two processes run from copies of them; start the job with a restore of the checkpoint or savepoint that you want, \
+         or under another name"
+    )]
+    RepeatedCheckpoint {
+        /// The job.
+        job: String,
+        /// The sink.
+        sink: String,
+        /// The checkpoint.
+        checkpoint: u64,
     },
     /// A staged reference does not fit the publish request or the log.
     #[error("staged output of {job}/{sink} cannot be published: {reason}")]
@@ -176,7 +252,8 @@ pub enum StoreError {
     },
     /// A write or sync failed, so nothing more is acknowledged.
     #[error(
-        "the log is poisoned by a failed write ({reason}): whether this append is stored is unknown; reopen the store from disk"
+        "the log is poisoned by a failed write ({reason}): whether this append is stored is unknown, and nothing more is \
+         taken; look at the disk, then start again, which reads back what is stored"
     )]
     Poisoned {
         /// The failure.
@@ -225,9 +302,15 @@ impl StoreError {
             | Self::ForeignPosition { .. }
             | Self::ShardLimit { .. }
             | Self::Limit(_)
+            | Self::ShardClosed { .. }
+            | Self::NotAdjacent { .. }
+            | Self::SplitPoint { .. }
             | Self::StagedMismatch { .. } => ErrorKind::User,
-            Self::StreamExists(_) | Self::Locked { .. } => ErrorKind::Conflict,
-            Self::StaleCheckpoint { .. } | Self::StaleGeneration { .. } => ErrorKind::Fenced,
+            Self::StreamExists(_) | Self::StreamBusy { .. } | Self::Locked { .. } => ErrorKind::Conflict,
+            Self::StaleCheckpoint { .. }
+            | Self::StaleGeneration { .. }
+            | Self::RetiredLineage { .. }
+            | Self::RepeatedCheckpoint { .. } => ErrorKind::Fenced,
             Self::NoSpace { .. } | Self::StoreFull { .. } | Self::TierUnavailable { .. } => ErrorKind::Retry,
             Self::Corrupt(_) | Self::NewerFormat { .. } => ErrorKind::Corrupt,
             Self::Io { .. } | Self::Poisoned { .. } | Self::Closed => ErrorKind::Internal,

@@ -140,8 +140,8 @@ impl fmt::Display for SegmentNumber {
     }
 }
 
-/// Sixteen random bytes that name a store, a segment or a stream.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Sixteen random bytes that name a store, a segment, a stream, or a job's lineage of checkpoints.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Uuid(pub [u8; 16]);
 

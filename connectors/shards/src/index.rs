@@ -84,6 +84,10 @@ impl ShardIndex {
             entry.last_arrival_ms = u64::MAX;
         } else {
             self.settle_time(entry.first_arrival_ms);
+            // What is told of damaged records may be too early; times must not go back, for they are searched.
+            let before = self.entries.back().map_or(0, |last| last.last_arrival_ms);
+            entry.first_arrival_ms = entry.first_arrival_ms.max(before);
+            entry.last_arrival_ms = entry.last_arrival_ms.max(before);
         }
         if self.entries.back_mut().is_some_and(|last| last.merge(&entry)) {
             self.last = entry.last;
@@ -183,12 +187,12 @@ impl ShardIndex {
         self.last.saturating_add(1)
     }
 
-    /// The entries from the one that holds `counter`, or the first behind it, without those whose records all arrived
-    /// before `cutoff_ms`.
-    pub(crate) fn from(&self, counter: u64, cutoff_ms: u64) -> impl Iterator<Item = &IndexEntry> {
+    /// The entries from the one that holds `counter`, or the first behind it, without those all of whose records arrived
+    /// before `horizon_ms`. Damaged records arrived no later than what lies behind them.
+    pub(crate) fn live(&self, counter: u64, horizon_ms: u64) -> impl ExactSizeIterator<Item = &IndexEntry> {
         let counted = self.entries.partition_point(|entry| entry.last < counter);
-        let lives = self.entries.partition_point(|entry| entry.last_arrival_ms < cutoff_ms);
-        self.entries.range(counted.max(lives)..)
+        let live = self.entries.partition_point(|entry| entry.last_arrival_ms < horizon_ms);
+        self.entries.range(counted.max(live)..)
     }
 
     /// The first entry that holds a record which arrived at `time_ms` or later.
@@ -240,11 +244,11 @@ mod tests {
         index.push(entry(164, 100, 5, 9));
         index.push(entry(1000, 100, 20, 29));
         index.push(entry(1000, 100, 20, 29));
-        assert_eq!(index.from(0, 0).count(), 2);
-        assert_eq!(index.from(9, 0).next().unwrap().len, 200);
-        assert_eq!(index.from(10, 0).next().unwrap().first, 20);
-        assert_eq!(index.from(0, 91).next().unwrap().first, 20);
-        assert!(index.from(30, 0).next().is_none());
+        assert_eq!(index.live(0, 0).len(), 2);
+        assert_eq!(index.live(9, 0).next().unwrap().len, 200);
+        assert_eq!(index.live(10, 0).next().unwrap().first, 20);
+        assert_eq!(index.live(0, 91).next().unwrap().first, 20);
+        assert!(index.live(30, 0).next().is_none());
         assert_eq!(index.end(), 30);
         assert_eq!(index.at_time(91).unwrap().first, 20);
         assert_eq!(index.at_time(0).unwrap().first, 1);
@@ -260,7 +264,7 @@ mod tests {
         assert_eq!(index.expire(41).map(|entry| entry.last).collect::<Vec<_>>(), [4]);
         assert_eq!((index.floor(), index.end()), (4, 10));
         index.push(entry(64, 100, 1, 4));
-        assert_eq!(index.from(0, 0).count(), 1);
+        assert_eq!(index.live(0, 0).count(), 1);
         assert_eq!(index.expire(1_000).count(), 1);
         assert_eq!((index.floor(), index.end()), (9, 10), "numbers go on");
         assert_eq!((ShardIndex::above(9).floor(), ShardIndex::above(9).end()), (9, 10));
@@ -273,14 +277,17 @@ mod tests {
         assert_eq!(index.floor(), 12);
     }
 
-    #[test]
-    fn damaged_records_expire_with_what_is_behind_them() {
-        let damaged = |first, last| IndexEntry {
+    fn damaged(first: u64, last: u64) -> IndexEntry {
+        IndexEntry {
             kind: EntryKind::Damaged,
             first_arrival_ms: 0,
             last_arrival_ms: 0,
             ..entry(0, 0, first, last)
-        };
+        }
+    }
+
+    #[test]
+    fn damaged_records_expire_with_what_is_behind_them() {
         let mut index = ShardIndex::default();
         index.push(damaged(1, 3));
         assert_eq!(index.expire(1_000_000).count(), 0, "nobody knows when they arrived");
@@ -299,10 +306,43 @@ mod tests {
     }
 
     #[test]
+    fn what_is_older_than_the_horizon_is_not_live_but_damage_before_the_rest_is() {
+        let mut index = ShardIndex::default();
+        index.push(entry(64, 100, 1, 4));
+        index.push(damaged(5, 9));
+        index.push(entry(1000, 100, 10, 19));
+        // Its arrival is told, and too early.
+        index.push(IndexEntry {
+            last_arrival_ms: 5,
+            ..damaged(20, 29)
+        });
+        index.push(entry(2000, 100, 30, 39));
+        for (counter, horizon, first) in [
+            (0, 0, Some(1)),
+            (0, 40, Some(1)),
+            (0, 41, Some(5)),
+            (0, 100, Some(5)),
+            (0, 101, Some(10)),
+            (12, 41, Some(10)),
+            (0, 191, Some(20)),
+            (30, 191, Some(30)),
+            (0, 300, Some(20)),
+            (0, 301, Some(30)),
+            (0, 390, Some(30)),
+            (0, 391, None),
+        ] {
+            let live = index.live(counter, horizon).next().map(|entry| entry.first);
+            assert_eq!(live, first, "{counter} {horizon}");
+        }
+        assert_eq!(index.at_time(41).unwrap().first, 5);
+        assert_eq!(index.at_time(101).unwrap().first, 10);
+    }
+
+    #[test]
     fn merging_stops_at_the_limit() {
         let mut index = ShardIndex::default();
         index.push(entry(0, EXTENT_MERGE_BYTES_MAX, 1, 4));
         index.push(entry(EXTENT_MERGE_BYTES_MAX, 8, 5, 5));
-        assert_eq!(index.from(0, 0).count(), 2);
+        assert_eq!(index.live(0, 0).len(), 2);
     }
 }

@@ -14,6 +14,7 @@
 //!
 //! Invariants
 //! - Visible implies durable; acknowledged implies visible.
+//! - The open shards of a stream tile the hash space; a shard is closed and its children are created by one frame.
 //! - Sequence numbers rise in a shard and are never given twice, also over a crash.
 //! - Arrival times never go back in a shard, whatever the clock does.
 //! - Staged output becomes visible as a whole, once.
@@ -27,7 +28,8 @@
 //! | `store` | [`ShardStore`] |
 //! | `stream`, `ids`, `sequence`, `hashkey` | streams, shards and their numbers |
 //! | `log` | files, frames, writer, recovery |
-//! | `state`, `publications` | metadata as a state machine |
+//! | `state`, `publications`, `account` | metadata as a state machine |
+//! | `update`, `reshard`, `lifecycle` | changes of a stream: pure decisions |
 //! | `view`, `index` | what is durable, in memory |
 //! | `retention` | what has expired, and which files nobody needs |
 //! | `tier` | sealed segments in object storage |
@@ -39,22 +41,26 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests set their stage with files"))]
 
 mod access;
+mod account;
 pub mod env;
 mod error;
 mod hashkey;
 mod ids;
 mod index;
 pub mod kinesis;
+mod lifecycle;
 pub mod limits;
 mod log;
-mod publications;
+pub mod publications;
 mod reader;
+mod reshard;
 mod retention;
 mod sequence;
 mod state;
 mod store;
 mod stream;
 mod tier;
+mod update;
 mod view;
 
 pub use access::{
@@ -65,10 +71,12 @@ pub use access::{
 pub use error::{Corruption, ErrorKind, StoreError};
 pub use hashkey::{HashKey, HashRange};
 pub use ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};
+pub use lifecycle::{StreamStatus, Transition};
 pub use log::housekeeping::Housekeeping;
 pub use reader::SegmentReader;
 pub use retention::{RetentionOptions, StoreUsage, WhenFull};
 pub use sequence::SequenceNumber;
 pub use store::{ShardStore, StoreOptions};
-pub use stream::{CreateStream, ShardMeta, StreamMeta, StreamMode};
+pub use stream::{CreateStream, RecordDistribution, ShardMeta, ShardMetric, StreamMeta, StreamMode};
 pub use tier::{ObjectTier, TierError};
+pub use update::{StreamUpdate, StreamUpdated};

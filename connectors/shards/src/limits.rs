@@ -20,6 +20,10 @@ pub const BATCH_BYTES_MAX: usize = 8 << 20;
 pub const BATCH_COMMANDS_MAX: usize = 16 << 10;
 /// Bytes of one append command; a larger request is cut into several.
 pub const COMMAND_BYTES_MAX: usize = 4 << 20;
+/// Milliseconds before the log asks a full disk for another segment again.
+pub const ROOM_RETRY_MS: u64 = 1_000;
+/// Milliseconds between two lines about requests that the log refuses.
+pub const REFUSALS_TOLD_MS: u64 = 10_000;
 /// Payload of one frame.
 pub const FRAME_PAYLOAD_BYTES_MAX: usize = 32 << 20;
 /// A frame of records is closed at this size, so that reading a few records does not read many.
@@ -67,10 +71,18 @@ pub const COUNTER_SKIP: u64 = 1 << 20;
 pub const COUNTER_MAX: u64 = 0x7fff_ffff_ffff_fffe;
 /// Shards in a store unless [`crate::StoreOptions::shards_max`] says otherwise.
 pub const SHARDS_MAX: u32 = 20_000;
+/// Shards that the store knows, closed ones among them, for each one that may be open.
+pub const KNOWN_SHARDS_PER_OPEN_MAX: usize = 8;
+/// Streams whose deletion came to its end that one change of the metadata removes with it.
+pub const SWEEP_STREAMS_MAX: usize = 4;
+/// Bytes that removing one of them takes in the log, at most.
+pub const SWEEP_BYTES: usize = 512;
 /// Shards of an on-demand stream when it is created.
 pub const ON_DEMAND_SHARDS: u32 = 4;
 /// Sinks whose last publish is remembered.
 pub const PUBLICATIONS_MAX: usize = 100_000;
+/// Lineages of a job that are remembered as over: a process of an earlier run, still alive, is refused for that many runs.
+pub const RETIRED_LINEAGES_MAX: usize = 256;
 /// Characters of a job's or a sink's name.
 pub const SINK_NAME_CHARS_MAX: usize = 512;
 
@@ -82,8 +94,10 @@ pub const PARTITION_KEY_CHARS_MAX: usize = 256;
 pub const RECORD_KIB: u32 = 1_024;
 /// KiB of a record that a stream can ask for.
 pub const RECORD_KIB_MAX: u32 = 10_240;
-/// Hours that a stream keeps records, unless it says otherwise.
+/// Hours that a stream keeps records, unless it says otherwise, and the fewest.
 pub const RETENTION_HOURS: u32 = 24;
+/// The most hours that a stream keeps records.
+pub const RETENTION_HOURS_MAX: u32 = 8_760;
 
 /// Records of one PutRecords.
 pub const PUT_RECORDS_MAX: usize = 500;
@@ -107,3 +121,15 @@ pub const VALIDATION_ERRORS_MAX: usize = 10;
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 /// Tags of a stream.
 pub const TAGS_MAX: usize = 50;
+/// Characters of a tag's key.
+pub const TAG_KEY_CHARS_MAX: usize = 128;
+/// Characters of a tag's value.
+pub const TAG_VALUE_CHARS_MAX: usize = 256;
+/// Bytes of a resource policy.
+pub const POLICY_BYTES_MAX: usize = 20 << 10;
+/// Characters of the id of an encryption key.
+pub const KEY_ID_CHARS_MAX: usize = 2_048;
+/// Longest state that [`crate::StoreOptions::lifecycle_delay_ms`] lets a stream have.
+pub const LIFECYCLE_DELAY_MS_MAX: u64 = 3_600_000;
+/// How long on-demand billing that was asked for lasts at least: here it only decides on what is told.
+pub const BILLING_COMMITMENT_MS: u64 = 86_400_000;

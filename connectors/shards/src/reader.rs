@@ -100,6 +100,11 @@ impl SegmentReader {
 
     /// Checks that a staged frame is there and belongs to a sink's checkpoint.
     pub(crate) fn check_staged(&self, extent: &StagedExtent, checkpoint: u64, sink_hash: u64) -> Result<(), String> {
+        self.read_staged(extent, checkpoint, sink_hash).map(drop)
+    }
+
+    /// The records of a staged frame, which must belong to a sink's checkpoint.
+    pub(crate) fn read_staged(&self, extent: &StagedExtent, checkpoint: u64, sink_hash: u64) -> Result<Bytes, String> {
         let range = Extent {
             file: names::segment(extent.segment),
             segment: extent.segment,
@@ -118,14 +123,14 @@ impl SegmentReader {
             let mut bytes = vec![0; extent.len as usize];
             read_exactly(&*file, &mut bytes, &range, &[]).map(|()| bytes)
         };
-        let bytes = read().map_err(|error: StoreError| error.to_string())?;
+        let bytes = Bytes::from(read().map_err(|error: StoreError| error.to_string())?);
         let place = format!(
             "bytes {}..{} of {}",
             extent.offset,
             u64::from(extent.offset) + u64::from(extent.len),
             range.file
         );
-        let (header, _) = FrameHeader::open(&bytes, extent.segment_uuid, u64::from(extent.offset))
+        let (header, payload) = FrameHeader::open(&bytes, extent.segment_uuid, u64::from(extent.offset))
             .map_err(|fault| format!("{place}: {}", fault.reason()))?;
         let matches = header.kind == FrameKind::Staged
             && header.shard == extent.shard
@@ -134,7 +139,7 @@ impl SegmentReader {
             && header.count == extent.records
             && header.frame_len() == extent.len as usize;
         if matches {
-            Ok(())
+            Ok(bytes.slice_ref(payload))
         } else {
             Err(format!(
                 "{place} hold something else than its output of checkpoint {checkpoint}"
@@ -339,10 +344,7 @@ impl<'a> Records<'a> {
                 (header.first, header.time_ms)
             };
             let payload = bytes.slice_ref(payload);
-            if arrival_ms < self.located.expired_before_ms {
-                // All records of a frame arrived together.
-                self.next = self.next.max(first + u64::from(header.count));
-            } else if self.frame(first, header.count, arrival_ms, &payload).is_none() {
+            if self.frame(first, header.count, arrival_ms, &payload).is_none() {
                 return Err(bad("the payload of a frame is no list of records"));
             }
             at += header.frame_len();
@@ -351,6 +353,11 @@ impl<'a> Records<'a> {
     }
 
     fn frame(&mut self, first: u64, count: u32, arrival_ms: u64, payload: &Bytes) -> Option<()> {
+        if arrival_ms < self.located.trim_before_ms {
+            // All records of a frame arrived together.
+            self.next = self.next.max(first + u64::from(count));
+            return Some(());
+        }
         let mut at = 0;
         for counter in first..first + u64::from(count) {
             if counter < self.next {

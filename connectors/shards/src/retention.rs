@@ -1,7 +1,7 @@
 //! Retention: which records are gone, and which segment files nobody needs any more. Decisions without any I/O.
 //!
 //! ```text
-//!   trusted clock ─▶ cutoff of a stream = now - retention ─▶ floor of each shard ─▶ index entries leave memory
+//!   trusted clock ─▶ trim horizon of a stream ─▶ floor of each shard ─▶ index entries leave memory
 //!                                                                                      │
 //!        ledger: what refers to each segment ◀─────────────────────────────────────────┘
 //!           │ nothing does
@@ -31,12 +31,3 @@ pub(crate) use ledger::{Ledger, Pin, StagedGroup, StagedGroups};
 pub(crate) use options::Usage;
 pub use options::{RetentionOptions, StoreUsage, WhenFull};
 pub(crate) use segment_set::SegmentSet;
-
-use crate::stream::StreamMeta;
-
-const HOUR_MS: u64 = 3_600_000;
-
-/// Records of `stream` that arrived before this time are gone.
-pub(crate) fn cutoff_ms(stream: &StreamMeta, now_ms: u64) -> u64 {
-    now_ms.saturating_sub(u64::from(stream.retention_hours) * HOUR_MS)
-}

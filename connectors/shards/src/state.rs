@@ -12,11 +12,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
+use crate::account::AccountSettings;
 use crate::ids::{SegmentNumber, ShardKey, StreamName, Uuid};
-use crate::publications::Publication;
+use crate::publications::{self, Publication};
 use crate::retention::SegmentSet;
-use crate::stream::StreamMeta;
+use crate::stream::{ShardMeta, StreamMeta};
 use crate::tier::{ObjectKey, TieredObject};
+use crate::update::StreamChange;
 
 /// Counters of a shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,12 +32,25 @@ pub(crate) struct ShardState {
     /// Records are damaged, so nothing is appended any more.
     #[serde(default)]
     pub(crate) quarantined: bool,
+    /// It was split or merged, so nothing is appended any more.
+    #[serde(default)]
+    pub(crate) closed: bool,
     /// Records up to this counter are gone, and segments that told of them may be.
     #[serde(default)]
     pub(crate) floor: u64,
 }
 
 impl ShardState {
+    /// The counters of a new shard.
+    fn new(shard: &ShardMeta) -> Self {
+        Self {
+            next: 1,
+            arrival_ms: shard.created_ms,
+            closed: !shard.is_open(),
+            ..Self::default()
+        }
+    }
+
     /// Takes note of records up to `last`.
     pub(crate) fn advance(&mut self, last: u64, arrival_ms: u64) {
         self.last = self.last.max(last);
@@ -68,6 +83,14 @@ pub(crate) enum Control {
     StreamCreated(StreamMeta),
     /// A stream was deleted.
     StreamDeleted { name: StreamName, id: Uuid },
+    /// A stream changed: shards were split or merged, or attributes have new values. All of it or nothing.
+    StreamChanged {
+        name: StreamName,
+        id: Uuid,
+        change: StreamChange,
+    },
+    /// The account has new settings.
+    AccountChanged(AccountSettings),
     /// Staged records became visible.
     Published {
         job: String,
@@ -117,6 +140,11 @@ pub(crate) struct State {
     #[serde(with = "sorted")]
     pub(crate) shards: HashMap<ShardKey, ShardState>,
     pub(crate) publications: BTreeMap<String, BTreeMap<String, Publication>>,
+    /// Job -> lineages of its checkpoints that are over.
+    #[serde(default)]
+    pub(crate) retired: BTreeMap<String, Vec<Uuid>>,
+    #[serde(default)]
+    pub(crate) account: AccountSettings,
     /// Set in snapshots.
     pub(crate) before: Option<SealedAt>,
     /// Segments that are removed; their files may be left over after a crash.
@@ -147,6 +175,8 @@ impl State {
             streams: BTreeMap::new(),
             shards: HashMap::new(),
             publications: BTreeMap::new(),
+            retired: BTreeMap::new(),
+            account: AccountSettings::default(),
             before: None,
             removed: SegmentSet::default(),
             trusted_ms: 0,
@@ -172,14 +202,28 @@ impl State {
             Control::StreamCreated(meta) => {
                 for shard in &meta.shards {
                     self.next_shard = self.next_shard.max(shard.key.0 + 1);
-                    self.shards.entry(shard.key).or_insert(ShardState {
-                        next: 1,
-                        arrival_ms: shard.created_ms,
-                        ..ShardState::default()
-                    });
+                    self.shards.entry(shard.key).or_insert_with(|| ShardState::new(shard));
                 }
                 self.streams.insert(meta.name.clone(), meta.clone());
             }
+            Control::StreamChanged { name, id, change } => {
+                if let Some(meta) = self.streams.get_mut(name).filter(|meta| meta.id == *id) {
+                    change.apply(meta);
+                    for key in &change.closed {
+                        if let Some(shard) = self.shards.get_mut(key) {
+                            shard.closed = true;
+                        }
+                    }
+                    for shard in &change.created {
+                        self.next_shard = self.next_shard.max(shard.key.0 + 1);
+                        self.shards.entry(shard.key).or_insert_with(|| ShardState::new(shard));
+                    }
+                    for key in &change.forgotten {
+                        self.shards.remove(key);
+                    }
+                }
+            }
+            Control::AccountChanged(settings) => self.account = *settings,
             Control::StreamDeleted { name, id } => {
                 if self.streams.get(name).is_some_and(|meta| meta.id == *id)
                     && let Some(meta) = self.streams.remove(name)
@@ -195,10 +239,15 @@ impl State {
                 publication,
                 frames,
             } => {
-                self.publications
-                    .entry(job.clone())
-                    .or_default()
-                    .insert(sink.clone(), *publication);
+                let sinks = self.publications.entry(job.clone()).or_default();
+                let before = sinks.values().find(|before| before.lineage != publication.lineage);
+                if before.is_some() || self.retired.contains_key(job) {
+                    let retired = self.retired.entry(job.clone()).or_default();
+                    for before in sinks.values() {
+                        publications::retire(retired, before.lineage, publication.lineage);
+                    }
+                }
+                sinks.insert(sink.clone(), *publication);
                 for frame in frames {
                     if let Some(shard) = self.shards.get_mut(&frame.shard) {
                         shard.advance(frame.first + u64::from(frame.records) - 1, frame.arrival_ms);
@@ -207,6 +256,7 @@ impl State {
             }
             Control::JobForgotten { job } => {
                 self.publications.remove(job);
+                self.retired.remove(job);
             }
             Control::Expired {
                 trusted_ms,
@@ -259,20 +309,30 @@ impl State {
         self.publications.get(job)?.get(sink).copied()
     }
 
-    /// Shards of all streams.
-    pub(crate) fn shard_count(&self) -> usize {
-        self.shards.len()
+    /// The lineages of a job that are over.
+    pub(crate) fn retired(&self, job: &str) -> &[Uuid] {
+        self.retired.get(job).map_or(&[], Vec::as_slice)
+    }
+
+    /// Open shards of all streams.
+    pub(crate) fn open_shards(&self) -> u32 {
+        self.shards.values().filter(|shard| !shard.closed).count() as u32
+    }
+
+    /// The stream that a shard belongs to.
+    pub(crate) fn stream_of(&self, key: ShardKey) -> Option<&StreamMeta> {
+        // Keys rise with ids.
+        self.streams
+            .values()
+            .find(|meta| meta.shards.binary_search_by_key(&key, |shard| shard.key).is_ok())
     }
 
     /// `stream/shardId-…` for error messages.
     pub(crate) fn shard_name(&self, key: ShardKey) -> String {
-        self.streams
-            .values()
-            .find_map(|meta| {
-                meta.shards
-                    .iter()
-                    .find(|shard| shard.key == key)
-                    .map(|shard| (meta, shard))
+        self.stream_of(key)
+            .and_then(|meta| {
+                let shard = meta.shards.iter().find(|shard| shard.key == key)?;
+                Some((meta, shard))
             })
             .map_or_else(
                 || key.to_string(),
@@ -309,31 +369,32 @@ mod sorted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hashkey::HashRange;
+    use crate::hashkey::HashKey;
     use crate::ids::ShardId;
-    use crate::stream::{ShardMeta, StreamMode};
+    use crate::reshard::Reshard;
 
     fn stream(name: &str, key: u64) -> StreamMeta {
-        StreamMeta {
-            name: StreamName::new(name).unwrap(),
-            id: Uuid([key as u8; 16]),
-            arn: String::new(),
-            created_ms: 5,
-            mode: StreamMode::Provisioned,
-            retention_hours: 24,
-            record_kib_max: 1024,
-            shards: HashRange::tiles(1)
-                .map(|hash_range| ShardMeta {
-                    key: ShardKey(key),
-                    id: ShardId(0),
-                    hash_range,
-                    created_ms: 5,
-                    parent: None,
-                    adjacent_parent: None,
-                    closed_ms: None,
-                })
-                .collect(),
-            tags: Vec::new(),
+        let mut meta = crate::stream::tests::stream(1);
+        meta.name = StreamName::new(name).unwrap();
+        meta.id = Uuid([key as u8; 16]);
+        meta.shards[0].key = ShardKey(key);
+        meta.shards[0].created_ms = 5;
+        meta
+    }
+
+    fn split(meta: &StreamMeta, next_key: u64) -> Control {
+        let mut reshard = Reshard::new(meta, 20, ShardKey(next_key));
+        reshard.split(ShardId(0), HashKey(1 << 127)).unwrap();
+        let change = reshard.finish();
+        Control::StreamChanged {
+            name: meta.name.clone(),
+            id: meta.id,
+            change: StreamChange {
+                closed: change.closed,
+                at_ms: 20,
+                created: change.created,
+                ..StreamChange::default()
+            },
         }
     }
 
@@ -351,8 +412,10 @@ mod tests {
             arrival_ms: 9,
         }];
         let publication = Publication {
+            lineage: Uuid([1; 16]),
             checkpoint: 1,
             generation: 1,
+            decided_by: Uuid([1; 16]),
         };
         for control in [
             Control::StreamCreated(stream("a", 1)),
@@ -373,6 +436,16 @@ mod tests {
                 floors: vec![(ShardKey(1), 2), (ShardKey(99), 5)],
             },
             Control::StreamCreated(stream("b", 2)),
+            split(&stream("a", 1), 3),
+            Control::StreamChanged {
+                name: StreamName::new("b").unwrap(),
+                id: Uuid([9; 16]),
+                change: StreamChange {
+                    forgotten: vec![ShardKey(2)],
+                    ..StreamChange::default()
+                },
+            },
+            Control::AccountChanged(AccountSettings::default().enable(7)),
             Control::StreamDeleted {
                 name: StreamName::new("b").unwrap(),
                 id: Uuid([2; 16]),
@@ -390,10 +463,20 @@ mod tests {
                 next: 14,
                 arrival_ms: 9,
                 quarantined: false,
-                floor: 2
+                closed: true,
+                floor: 2,
             }
         );
-        assert_eq!(state.next_shard, 3);
+        let child = ShardState {
+            next: 1,
+            arrival_ms: 20,
+            ..ShardState::default()
+        };
+        assert_eq!(state.shards[&ShardKey(3)], child);
+        assert_eq!(state.shards[&ShardKey(4)], child);
+        assert_eq!(state.next_shard, 5);
+        assert_eq!(state.open_shards(), 2);
+        assert_eq!(state.account.started_ms, Some(7));
         assert_eq!(state.publication("j", "s"), Some(publication));
         let json = serde_json::to_vec(&state).unwrap();
         assert_eq!(serde_json::from_slice::<State>(&json).unwrap(), state);

@@ -4,18 +4,23 @@
 //! |---|---|
 //! | `options.rs` | [`StoreOptions`] |
 //! | `put.rs` | checking, routing and queueing records |
+//! | `control.rs` | creating, changing, deleting and describing streams |
 //! | `sink.rs` | stage and publish |
+//! | `restage.rs` | staged records of shards that were closed before their publish |
 //! | `retention.rs` | looking for what has expired; use of the disk |
 //! | `read.rs` | from a starting point to extents |
 
+mod control;
 mod options;
 mod put;
 mod read;
+mod restage;
 mod retention;
 mod sink;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -79,6 +84,8 @@ struct Inner {
     tiering: Arc<Mutex<HashSet<SegmentNumber>>>,
     secret: [u8; 32],
     damage: Vec<Corruption>,
+    /// Counts records that are spread over all shards.
+    turns: AtomicU64,
     /// Bounds the bytes that wait for the writer.
     room: Arc<Semaphore>,
     /// `None` once the store is being dropped.
@@ -171,6 +178,7 @@ impl ShardStore {
             region: options.region.clone(),
             account: options.account.clone(),
             shards_max: options.shards_max,
+            lifecycle_delay_ms: options.lifecycle_delay_ms,
             retention: options.retention.clone(),
         };
         let (writer, view) = Writer::open(environment.clone(), writer_options, recovered)?;
@@ -208,6 +216,7 @@ impl ShardStore {
             view,
             secret,
             damage,
+            turns: AtomicU64::new(0),
             room: Arc::new(Semaphore::new(limits::QUEUE_BYTES_MAX / PERMIT_BYTES)),
             queue: Some(queue),
             thread: Mutex::new(Some(thread)),
@@ -235,44 +244,6 @@ impl ShardStore {
         self.0.view.failure().cloned()
     }
 
-    /// Creates a stream; answers when it is durable.
-    ///
-    /// # Errors
-    /// [`StoreError::StreamExists`], [`StoreError::ShardLimit`], [`StoreError::Invalid`].
-    pub async fn create_stream(&self, request: CreateStream) -> Result<StreamMeta, StoreError> {
-        options::check_stream(&request)?;
-        // A shard takes some 250 bytes of JSON, a tag twice its length at most.
-        let tags: usize = request
-            .tags
-            .iter()
-            .map(|(key, value)| 12 * (key.len() + value.len()) + 8)
-            .sum();
-        let bytes = 1_024 + 320 * request.shards.unwrap_or(limits::ON_DEMAND_SHARDS) as usize + tags;
-        self.ask(bytes, |reply| Command::Create { request, reply }).await
-    }
-
-    /// Deletes a stream and all its records; answers when that is durable.
-    ///
-    /// # Errors
-    /// [`StoreError::StreamNotFound`].
-    pub async fn delete_stream(&self, stream: &StreamName) -> Result<(), StoreError> {
-        let stream = stream.clone();
-        self.ask(1_024, |reply| Command::Delete { stream, reply }).await
-    }
-
-    /// Describes a stream.
-    ///
-    /// # Errors
-    /// [`StoreError::StreamNotFound`].
-    pub fn describe_stream(&self, stream: &StreamName) -> Result<StreamMeta, StoreError> {
-        Ok(self.0.view.stream(stream)?.meta.clone())
-    }
-
-    /// Describes all streams, by name.
-    pub fn list_streams(&self) -> Vec<StreamMeta> {
-        self.0.view.streams().iter().map(|stream| stream.meta.clone()).collect()
-    }
-
     /// Follows the durable position.
     pub fn subscribe(&self) -> watch::Receiver<DurablePosition> {
         self.0.view.subscribe()
@@ -298,7 +269,7 @@ impl ShardStore {
     /// The shard that a position belongs to.
     pub(crate) fn shard_of(&self, key: ShardKey) -> Option<ShardRef> {
         let stream = self.0.view.stream_of(key)?;
-        let view = self.0.view.stream(&stream).ok()?;
+        let view = self.stream(&stream).ok()?;
         let shard: ShardId = view.shard_by_key(key)?.meta.id;
         Some(ShardRef { stream, shard })
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hashkey::{HashKey, HashRange};
 use crate::ids::{ShardId, ShardKey, StreamName, Uuid};
+use crate::lifecycle::{StreamStatus, Transition};
 use crate::limits;
 use crate::sequence::SequenceNumber;
 
@@ -18,6 +19,66 @@ pub enum StreamMode {
     Provisioned,
     /// The store.
     OnDemand,
+}
+
+/// How records find their shard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum RecordDistribution {
+    /// By the hash of their partition key, which keeps the order of each key.
+    #[default]
+    UserPartitionKey,
+    /// Spread evenly; keys may be left out and decide on nothing.
+    Auto,
+}
+
+impl RecordDistribution {
+    /// As the service writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UserPartitionKey => "USER_PARTITION_KEY",
+            Self::Auto => "AUTO",
+        }
+    }
+}
+
+/// A measurement of each shard that a stream can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names are the service's and say it")]
+pub enum ShardMetric {
+    IncomingBytes,
+    IncomingRecords,
+    OutgoingBytes,
+    OutgoingRecords,
+    WriteProvisionedThroughputExceeded,
+    ReadProvisionedThroughputExceeded,
+    IteratorAgeMilliseconds,
+}
+
+impl ShardMetric {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::IncomingBytes,
+        Self::IncomingRecords,
+        Self::OutgoingBytes,
+        Self::OutgoingRecords,
+        Self::WriteProvisionedThroughputExceeded,
+        Self::ReadProvisionedThroughputExceeded,
+        Self::IteratorAgeMilliseconds,
+    ];
+
+    /// As the service writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::IncomingBytes => "IncomingBytes",
+            Self::IncomingRecords => "IncomingRecords",
+            Self::OutgoingBytes => "OutgoingBytes",
+            Self::OutgoingRecords => "OutgoingRecords",
+            Self::WriteProvisionedThroughputExceeded => "WriteProvisionedThroughputExceeded",
+            Self::ReadProvisionedThroughputExceeded => "ReadProvisionedThroughputExceeded",
+            Self::IteratorAgeMilliseconds => "IteratorAgeMilliseconds",
+        }
+    }
 }
 
 /// A shard's description, and what its sequence numbers are made of.
@@ -40,12 +101,26 @@ pub struct ShardMeta {
     /// When it was closed, milliseconds since 1970; `None` while it is open.
     #[serde(default)]
     pub closed_ms: Option<u64>,
+    /// The creation time in its sequence numbers, seconds since 1970, when that is not `created_ms`: a child's numbers
+    /// are greater than its parents', also when both were created within one second.
+    #[serde(default)]
+    pub sequence_created_s: Option<u64>,
 }
 
 impl ShardMeta {
+    /// The creation time in its sequence numbers, seconds since 1970.
+    pub fn sequence_created_s(&self) -> u64 {
+        self.sequence_created_s.unwrap_or(self.created_ms / 1000)
+    }
+
     /// The sequence number of the record with `counter` that arrived at `arrival_ms`.
     pub fn sequence(&self, counter: u64, arrival_ms: u64) -> SequenceNumber {
-        SequenceNumber::new(self.created_ms / 1000, self.id.0, counter, arrival_ms / 1000)
+        SequenceNumber::new(self.sequence_created_s(), self.id.0, counter, arrival_ms / 1000)
+    }
+
+    /// Whether it takes records.
+    pub fn is_open(&self) -> bool {
+        self.closed_ms.is_none()
     }
 
     /// The number before the shard's first record.
@@ -82,9 +157,72 @@ pub struct StreamMeta {
     /// Tags.
     #[serde(default)]
     pub tags: Vec<(String, String)>,
+    /// A state that passes by itself; see [`StreamMeta::status`].
+    #[serde(default)]
+    pub transition: Option<Transition>,
+    /// How records find their shard.
+    #[serde(default)]
+    pub distribution: RecordDistribution,
+    /// Measurements of each shard that were asked for, in their order.
+    #[serde(default)]
+    pub metrics: Vec<ShardMetric>,
+    /// The key that the stream is said to be encrypted with. Records are **not** encrypted at rest yet.
+    #[serde(default)]
+    pub encryption_key: Option<String>,
+    /// The resource policy, JSON. Stored, not enforced.
+    #[serde(default)]
+    pub policy: Option<String>,
+    /// MiB/s that were asked for in advance.
+    #[serde(default)]
+    pub warm_throughput_mibps: Option<u32>,
 }
 
 impl StreamMeta {
+    /// What clients are told at `now_ms`.
+    pub fn status(&self, now_ms: u64) -> StreamStatus {
+        self.transition
+            .filter(|transition| transition.lasts(now_ms))
+            .map_or(StreamStatus::Active, |transition| transition.status)
+    }
+
+    /// Whether it was deleted and the time for that is over: it is to be treated as if it did not exist.
+    pub fn is_gone(&self, now_ms: u64) -> bool {
+        self.transition
+            .is_some_and(|transition| transition.status == StreamStatus::Deleting && !transition.lasts(now_ms))
+    }
+
+    /// Records that arrived before this moment are not readable any more, milliseconds since 1970.
+    pub fn trim_horizon_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(u64::from(self.retention_hours) * 3_600_000)
+    }
+
+    /// Whether a shard is closed and all its records are older than the retention: it is not listed any more. Closing
+    /// comes after the last arrival.
+    pub fn is_expired(&self, shard: &ShardMeta, now_ms: u64) -> bool {
+        shard
+            .closed_ms
+            .is_some_and(|closed| closed < self.trim_horizon_ms(now_ms))
+    }
+
+    /// The open shards, in the order of their ids.
+    pub fn open_shards(&self) -> impl Iterator<Item = &ShardMeta> {
+        self.shards.iter().filter(|shard| shard.is_open())
+    }
+
+    /// Everything but the shards, of which there may be thousands.
+    pub fn without_shards(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            arn: self.arn.clone(),
+            shards: Vec::new(),
+            tags: self.tags.clone(),
+            metrics: self.metrics.clone(),
+            encryption_key: self.encryption_key.clone(),
+            policy: self.policy.clone(),
+            ..*self
+        }
+    }
+
     /// The shard with this id.
     pub fn shard(&self, id: ShardId) -> Option<&ShardMeta> {
         self.shards
@@ -97,7 +235,7 @@ impl StreamMeta {
     pub fn route(&self, key: HashKey) -> Option<&ShardMeta> {
         self.shards
             .iter()
-            .find(|shard| shard.closed_ms.is_none() && shard.hash_range.contains(key))
+            .find(|shard| shard.is_open() && shard.hash_range.contains(key))
     }
 }
 
@@ -114,6 +252,10 @@ pub struct CreateStream {
     pub record_kib_max: u32,
     /// Tags, at most 50.
     pub tags: Vec<(String, String)>,
+    /// How records find their shard.
+    pub distribution: RecordDistribution,
+    /// MiB/s asked for in advance; on-demand streams only.
+    pub warm_throughput_mibps: Option<u32>,
 }
 
 impl CreateStream {
@@ -133,6 +275,68 @@ impl CreateStream {
             retention_hours: limits::RETENTION_HOURS,
             record_kib_max: limits::RECORD_KIB,
             tags: Vec::new(),
+            distribution: RecordDistribution::default(),
+            warm_throughput_mibps: None,
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A stream with this many shards, created at the fifth second of 1970.
+    pub(crate) fn stream(count: u32) -> StreamMeta {
+        StreamMeta {
+            name: StreamName::new("s").expect("a good name"),
+            id: Uuid([1; 16]),
+            arn: "arn:aws:kinesis:us-east-1:000000000000:stream/s".to_owned(),
+            created_ms: 5_000,
+            mode: StreamMode::Provisioned,
+            retention_hours: 24,
+            record_kib_max: 1024,
+            shards: HashRange::tiles(count)
+                .zip(0..)
+                .map(|(hash_range, index)| ShardMeta {
+                    key: ShardKey(u64::from(index) + 1),
+                    id: ShardId(index),
+                    hash_range,
+                    created_ms: 5_000,
+                    parent: None,
+                    adjacent_parent: None,
+                    closed_ms: None,
+                    sequence_created_s: None,
+                })
+                .collect(),
+            tags: Vec::new(),
+            transition: None,
+            distribution: RecordDistribution::default(),
+            metrics: Vec::new(),
+            encryption_key: None,
+            policy: None,
+            warm_throughput_mibps: None,
+        }
+    }
+
+    #[test]
+    fn streams_of_the_first_release_are_understood() {
+        let old = r#"{"name":"s","id":"01010101-0101-0101-0101-010101010101","arn":"arn:aws:kinesis:us-east-1:000000000000:stream/s",
+            "created_ms":5000,"mode":"PROVISIONED","retention_hours":24,"record_kib_max":1024,"shards":[{"key":1,
+            "id":"shardId-000000000000","hash_range":{"start":"0","end":"340282366920938463463374607431768211455"},
+            "created_ms":5000,"parent":null,"adjacent_parent":null,"closed_ms":null}],"tags":[]}"#;
+        assert_eq!(serde_json::from_str::<StreamMeta>(old).unwrap(), stream(1));
+    }
+
+    #[test]
+    fn closed_shards_expire_when_their_last_record_could_have() {
+        let mut meta = stream(2);
+        let day = 24 * 3_600_000;
+        meta.shards[0].closed_ms = Some(10_000);
+        for (now, expired) in [(0, false), (10_000 + day, false), (10_001 + day, true)] {
+            assert_eq!(meta.is_expired(&meta.shards[0], now), expired, "{now}");
+            assert!(!meta.is_expired(&meta.shards[1], now));
+        }
+        meta.retention_hours = 48;
+        assert!(!meta.is_expired(&meta.shards[0], 10_001 + day));
     }
 }

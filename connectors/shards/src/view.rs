@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use tokio::sync::watch;
 
 use crate::access::{DurablePosition, ObjectPlace};
+use crate::account::AccountSettings;
 use crate::env::Clock;
 use crate::error::StoreError;
 use crate::hashkey::HashKey;
@@ -25,7 +26,20 @@ use crate::tier::{ObjectKey, TieredObject};
 #[derive(Debug)]
 pub(crate) struct ShardView {
     pub(crate) meta: ShardMeta,
-    pub(crate) index: RwLock<ShardIndex>,
+    /// Stays when the description changes.
+    pub(crate) index: Arc<RwLock<ShardIndex>>,
+}
+
+impl ShardView {
+    /// The counter of the first record that can be readable when those before `horizon_ms` are not: the first of the
+    /// extent that holds it. Behind all records when none can be.
+    pub(crate) fn first_live(&self, horizon_ms: u64) -> u64 {
+        let index = read(&self.index);
+        index
+            .live(0, horizon_ms)
+            .next()
+            .map_or(index.end(), |entry| entry.first)
+    }
 }
 
 /// A stream and its shards.
@@ -34,37 +48,50 @@ pub(crate) struct StreamView {
     pub(crate) meta: StreamMeta,
     /// In the order of their ids.
     pub(crate) shards: Vec<Arc<ShardView>>,
-    /// Open shards by the start of their range.
-    routes: Vec<(HashKey, ShardKey)>,
+    pub(crate) routes: Routes,
+}
+
+/// The open shards of a stream by the start of their range.
+#[derive(Debug)]
+pub(crate) struct Routes(Vec<(HashKey, ShardKey)>);
+
+impl Routes {
+    pub(crate) fn new(meta: &StreamMeta) -> Self {
+        let mut routes: Vec<_> = meta
+            .open_shards()
+            .map(|shard| (shard.hash_range.start, shard.key))
+            .collect();
+        routes.sort_unstable();
+        Self(routes)
+    }
+
+    /// The open shard that takes `key`.
+    pub(crate) fn shard(&self, key: HashKey) -> ShardKey {
+        let at = self.0.partition_point(|(start, _)| *start <= key);
+        // The open shards tile the space, so the first starts at zero.
+        self.0[at.saturating_sub(1)].1
+    }
+
+    /// One open shard after the other.
+    pub(crate) fn turn(&self, number: u64) -> ShardKey {
+        self.0[(number % self.0.len() as u64) as usize].1
+    }
 }
 
 impl StreamView {
-    fn new(meta: StreamMeta, mut index: impl FnMut(ShardKey) -> ShardIndex) -> Self {
+    fn new(meta: StreamMeta, mut index: impl FnMut(ShardKey) -> Arc<RwLock<ShardIndex>>) -> Self {
         let shards = meta
             .shards
             .iter()
             .map(|shard| {
                 Arc::new(ShardView {
                     meta: shard.clone(),
-                    index: RwLock::new(index(shard.key)),
+                    index: index(shard.key),
                 })
             })
             .collect();
-        let mut routes: Vec<_> = meta
-            .shards
-            .iter()
-            .filter(|shard| shard.closed_ms.is_none())
-            .map(|shard| (shard.hash_range.start, shard.key))
-            .collect();
-        routes.sort_unstable();
+        let routes = Routes::new(&meta);
         Self { meta, shards, routes }
-    }
-
-    /// The open shard that takes `key`.
-    pub(crate) fn route(&self, key: HashKey) -> ShardKey {
-        let at = self.routes.partition_point(|(start, _)| *start <= key);
-        // The open shards tile the space, so the first starts at zero.
-        self.routes[at.saturating_sub(1)].1
     }
 
     pub(crate) fn shard(&self, id: ShardId) -> Result<&Arc<ShardView>, StoreError> {
@@ -91,7 +118,10 @@ impl StreamView {
 pub(crate) enum Effect {
     Records(ShardKey, IndexEntry),
     StreamCreated(StreamMeta),
+    /// The stream as it is now.
+    StreamChanged(Box<StreamMeta>),
     StreamDeleted(StreamName),
+    AccountChanged(AccountSettings),
     SegmentStarted(SegmentNumber, Uuid),
 }
 
@@ -101,6 +131,7 @@ pub(crate) struct View {
     streams: RwLock<BTreeMap<StreamName, Arc<StreamView>>>,
     shards: RwLock<HashMap<ShardKey, (Arc<ShardView>, StreamName)>>,
     segments: RwLock<HashMap<SegmentNumber, Uuid>>,
+    account: RwLock<AccountSettings>,
     durable: watch::Sender<DurablePosition>,
     failure: OnceLock<StoreError>,
     expiry: Mutex<TrustedClock>,
@@ -122,6 +153,7 @@ impl View {
             streams: RwLock::default(),
             shards: RwLock::default(),
             segments: RwLock::new(segments.into_iter().collect()),
+            account: RwLock::new(state.account),
             durable: watch::Sender::new(DurablePosition(0)),
             failure: OnceLock::new(),
             expiry: Mutex::new(expiry),
@@ -132,7 +164,7 @@ impl View {
         view.tier(state.store, &state.tiered);
         for meta in state.streams.values() {
             view.add_stream(StreamView::new(meta.clone(), |key| {
-                index.remove(&key).unwrap_or_default()
+                Arc::new(RwLock::new(index.remove(&key).unwrap_or_default()))
             }));
         }
         view
@@ -156,8 +188,10 @@ impl View {
                     self.push_records(&mut records);
                     match other {
                         Effect::StreamCreated(meta) => {
-                            self.add_stream(StreamView::new(meta, |_| ShardIndex::default()));
+                            self.add_stream(StreamView::new(meta, |_| Arc::default()));
                         }
+                        Effect::StreamChanged(meta) => self.change_stream(*meta),
+                        Effect::AccountChanged(settings) => *write(&self.account) = settings,
                         Effect::StreamDeleted(name) => {
                             if let Some(stream) = write(&self.streams).remove(&name) {
                                 let mut shards = write(&self.shards);
@@ -176,6 +210,26 @@ impl View {
         }
         self.push_records(&mut records);
         self.durable.send_replace(durable);
+    }
+
+    /// Replaces the description of a stream. The records of its shards stay where they are; whoever still holds the old
+    /// description sees them too.
+    fn change_stream(&self, meta: StreamMeta) {
+        let Ok(old) = self.stream(&meta.name) else { return };
+        let stream = StreamView::new(meta, |key| {
+            old.shard_by_key(key)
+                .map_or_else(Arc::default, |shard| shard.index.clone())
+        });
+        let mut shards = write(&self.shards);
+        for forgotten in old
+            .shards
+            .iter()
+            .filter(|shard| stream.shard_by_key(shard.meta.key).is_none())
+        {
+            shards.remove(&forgotten.meta.key);
+        }
+        drop(shards);
+        self.add_stream(stream);
     }
 
     fn push_records(&self, records: &mut Vec<(ShardKey, IndexEntry)>) {
@@ -204,6 +258,15 @@ impl View {
     /// The stream that a shard belongs to.
     pub(crate) fn stream_of(&self, shard: ShardKey) -> Option<StreamName> {
         read(&self.shards).get(&shard).map(|(_, stream)| stream.clone())
+    }
+
+    /// A shard, whatever stream it belongs to.
+    pub(crate) fn shard(&self, key: ShardKey) -> Option<Arc<ShardView>> {
+        read(&self.shards).get(&key).map(|(shard, _)| shard.clone())
+    }
+
+    pub(crate) fn account(&self) -> AccountSettings {
+        *read(&self.account)
     }
 
     pub(crate) fn segment(&self, number: SegmentNumber) -> Option<Uuid> {

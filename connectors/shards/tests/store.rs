@@ -7,6 +7,9 @@
 //! | `crash` | power cuts after every disk operation; failing disks |
 //! | `damage` | every byte of a small log cut and flipped |
 //! | `model` | random histories against a model in memory |
+//! | `reshard` | split, merge and scale: lineage, order of each key, what was on its way meanwhile |
+//! | `lifecycle` | states of streams, retention, forgotten shards |
+//! | `control` | the operations on streams as a client sees them |
 //! | `sinks` | stage, publish, replay, fence |
 //! | `retention` | expiry, its crashes, a wrong clock, a full log |
 //! | `retention_model` | random histories with time and expiry against a model in memory |
@@ -17,6 +20,8 @@
 
 #[path = "store/basics.rs"]
 mod basics;
+#[path = "store/control.rs"]
+mod control;
 #[path = "store/crash.rs"]
 mod crash;
 #[path = "store/damage.rs"]
@@ -27,8 +32,12 @@ mod files;
 mod kill;
 #[path = "store/kinesis.rs"]
 mod kinesis;
+#[path = "store/lifecycle.rs"]
+mod lifecycle;
 #[path = "store/model.rs"]
 mod model;
+#[path = "store/reshard.rs"]
+mod reshard;
 #[path = "store/retention.rs"]
 mod retention;
 #[path = "store/retention_model.rs"]

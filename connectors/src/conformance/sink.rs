@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use tidemill_engine::operator::{Progress, TickClose};
 use tidemill_engine::sink::{
-    CommitterContext, PreCommitId, PublishPermit, Sink, SinkCommitter, SinkContext, SinkWriter,
+    CommitterContext, Lineage, Nonce, PreCommitId, PublishPermit, Sink, SinkCommitter, SinkContext, SinkWriter,
 };
 use tidemill_engine::time::{Tick, Watermark};
 
@@ -50,17 +50,28 @@ pub(crate) struct Process {
     pub(crate) committer: Option<Arc<dyn SinkCommitter>>,
     /// The generation that publishes; its writers keep that of the start.
     generation: u64,
+    lineage: Lineage,
+    /// Who decided the checkpoint that is published.
+    pub(crate) decided_by: Nonce,
     tick: u64,
 }
 
 impl Process {
     pub(crate) fn start(test: &dyn SinkUnderTest, generation: u64) -> Self {
+        Self::start_run(test, 1, generation)
+    }
+
+    /// Starts a process of the job's run with this number: each has checkpoints of its own.
+    pub(crate) fn start_run(test: &dyn SinkUnderTest, run: u8, generation: u64) -> Self {
+        let nonce = Nonce::from_bytes([run; 16]);
+        let lineage = Lineage::begun_by(nonce);
         let (runtime, wakes, sink) = (runtime(), Wakes::default(), test.sink());
         let writer = |worker| {
             let context = SinkContext {
                 uid: "sink/1".to_owned(),
                 job: "job-1".to_owned(),
                 generation,
+                lineage,
                 worker,
                 workers: 2,
                 waker: wakes.waker(),
@@ -82,6 +93,8 @@ impl Process {
             writers,
             committer,
             generation,
+            lineage,
+            decided_by: nonce,
             tick: 0,
         }
     }
@@ -130,6 +143,8 @@ impl Process {
         let permit = PublishPermit {
             checkpoint,
             generation: self.generation,
+            lineage: self.lineage,
+            decided_by: self.decided_by,
         };
         self.runtime
             .block_on(self.committer.as_ref().unwrap().publish(permit, committables))
@@ -218,6 +233,54 @@ pub(crate) fn check_exactly_once(test: &dyn SinkUnderTest) {
     let fourth = Process::start(test, 5);
     fourth.publish(6, &six).unwrap();
     assert_eq!(test.visible(), ids(0..300), "a replay repeats nothing");
+}
+
+/// Checks what is visible when a job is run again under its name without its checkpoints: its numbers begin again.
+pub(crate) fn check_run_again_without_checkpoints(test: &dyn SinkUnderTest) {
+    let run = |number, from: i64| {
+        let mut process = Process::start_run(test, number, 1);
+        for checkpoint in 1..=3 {
+            let first = from + 2 * (i64::try_from(checkpoint).unwrap() - 1);
+            process.tick(first..first + 2);
+            let committables = process.pre_commit(checkpoint, 0);
+            process.publish(checkpoint, &committables).unwrap();
+        }
+        process
+    };
+    let mut first = run(1, 0);
+    assert_eq!(test.visible(), ids(0..6));
+    // It still lives, with a checkpoint that waits to be published, when the second one runs.
+    first.tick(100..104);
+    let four = first.pre_commit(4, 0);
+    let mut second = run(2, 6);
+    assert_eq!(test.visible(), ids(0..12), "all rows of both runs are there");
+    let error = first.publish(4, &four).unwrap_err();
+    assert!(!error.is_retryable(), "{error}");
+    assert!(error.to_string().contains("another run of job-1"), "{error}");
+    assert_eq!(test.visible(), ids(0..12), "nothing more of the first");
+
+    // Within the second run, a replay publishes once.
+    second.tick(12..14);
+    let four = second.pre_commit(4, 0);
+    second.publish(4, &four).unwrap();
+    second.publish(4, &four).unwrap();
+    let restarted = Process::start_run(test, 2, 2);
+    restarted.publish(4, &four).unwrap();
+    assert_eq!(test.visible(), ids(0..14));
+    let error = second.publish(4, &four).unwrap_err();
+    assert!(matches!(error, tidemill_engine::Error::Fenced), "{error}");
+
+    // The checkpoints were put back from a copy: another process decides another content under the same number.
+    let mut copy = Process::start_run(test, 2, 3);
+    copy.decided_by = Nonce::from_bytes([7; 16]);
+    copy.tick(14..16);
+    let other = copy.pre_commit(4, 0);
+    let error = copy.publish(4, &other).unwrap_err().to_string();
+    assert!(error.contains("with other content"), "{error}");
+    // And a third run goes on from that, as a restore does.
+    let third = run(3, 14);
+    assert_eq!(test.visible(), ids(0..20));
+    drop(third);
 }
 
 /// Checks a sink whose output becomes visible with its tick.

@@ -17,6 +17,10 @@ use std::sync::Arc;
 /// Flink's length of random strings.
 const LENGTH_DEFAULT: u32 = 100;
 const LENGTH_MAX: u32 = 1_000_000;
+/// What options of numbers hold.
+const NUMBER: &str = "a number such as 0.5";
+const WHOLE: &str = "a whole number such as 100";
+const WHOLE_SIGNED: &str = "a whole number such as 100 or -5";
 const DAY_MS: i64 = 86_400_000;
 
 /// The rows of a split that are to be made: `first`, `first + stride`, ...
@@ -111,9 +115,9 @@ impl Generator {
             (true, false) => sequence_kind(field, options)?,
             (false, _) => random_kind(field, options)?,
         };
-        let null_rate = options.parsed::<f64>(&name("null-rate"), "a number")?.unwrap_or(0.0);
+        let null_rate = options.parsed::<f64>(&name("null-rate"), NUMBER)?.unwrap_or(0.0);
         if !(0.0..=1.0).contains(&null_rate) {
-            return Err(ConnectorError::option(name("null-rate"), "must be from 0 to 1"));
+            return Err(options.out_of_range(&name("null-rate"), "from 0 to 1, such as 0.1"));
         }
         if null_rate > 0.0 && !field.is_nullable() {
             return Err(ConnectorError::option(name("null-rate"), "the column is NOT NULL"));
@@ -271,23 +275,15 @@ fn integer_limits(data_type: &DataType) -> Option<(i64, i64)> {
 fn random_kind(field: &Field, options: &Options<'_>) -> Result<Kind, ConnectorError> {
     let name = |option: &str| format!("fields.{}.{option}", field.name());
     if let Some((least, greatest)) = integer_limits(field.data_type()) {
-        let min = options.parsed::<i64>(&name("min"), "a whole number")?.unwrap_or(least);
-        let max = options
-            .parsed::<i64>(&name("max"), "a whole number")?
-            .unwrap_or(greatest);
+        let min = options.parsed::<i64>(&name("min"), WHOLE_SIGNED)?.unwrap_or(least);
+        let max = options.parsed::<i64>(&name("max"), WHOLE_SIGNED)?.unwrap_or(greatest);
         for (option, value) in [("min", min), ("max", max)] {
             if value < least || value > greatest {
-                return Err(ConnectorError::option(
-                    name(option),
-                    format!("must be from {least} to {greatest}"),
-                ));
+                return Err(options.out_of_range(&name(option), &format!("from {least} to {greatest}, as its type")));
             }
         }
         if min > max {
-            return Err(ConnectorError::option(
-                name("max"),
-                format!("must be at least {min}, the minimum"),
-            ));
+            return Err(options.out_of_range(&name("max"), &format!("at least {min}, the minimum")));
         }
         // The whole range of 64 bits wraps to 0, which stands for it.
         return Ok(Kind::Integer {
@@ -296,14 +292,9 @@ fn random_kind(field: &Field, options: &Options<'_>) -> Result<Kind, ConnectorEr
         });
     }
     let length = |fixed: Flag| -> Result<(u32, bool), ConnectorError> {
-        let length = options
-            .parsed::<u32>(&name("length"), "a length")?
-            .unwrap_or(LENGTH_DEFAULT);
+        let length = options.parsed::<u32>(&name("length"), WHOLE)?.unwrap_or(LENGTH_DEFAULT);
         if length > LENGTH_MAX {
-            return Err(ConnectorError::option(
-                name("length"),
-                format!("must be at most {LENGTH_MAX}"),
-            ));
+            return Err(options.out_of_range(&name("length"), &format!("at most {LENGTH_MAX}")));
         }
         Ok((length, options.boolean(&name("var-len"), fixed)?.is_on()))
     };
@@ -312,8 +303,8 @@ fn random_kind(field: &Field, options: &Options<'_>) -> Result<Kind, ConnectorEr
         DataType::Float32 | DataType::Float64 => {
             let single = *field.data_type() == DataType::Float32;
             let greatest = if single { f64::from(f32::MAX) } else { f64::MAX };
-            let min = options.parsed::<f64>(&name("min"), "a number")?.unwrap_or(-greatest);
-            let max = options.parsed::<f64>(&name("max"), "a number")?.unwrap_or(greatest);
+            let min = options.parsed::<f64>(&name("min"), NUMBER)?.unwrap_or(-greatest);
+            let max = options.parsed::<f64>(&name("max"), NUMBER)?.unwrap_or(greatest);
             if !(min.abs() <= greatest && max.abs() <= greatest && min <= max) {
                 return Err(ConnectorError::option(
                     name("max"),
@@ -327,9 +318,9 @@ fn random_kind(field: &Field, options: &Options<'_>) -> Result<Kind, ConnectorEr
             let greatest = 10_i64.pow(digits) - 1;
             let factor = 10_f64.powi(i32::from(*scale));
             let parse = |option: &str, default: i64| -> Result<i64, ConnectorError> {
-                match options.parsed::<f64>(&name(option), "a number")? {
+                match options.parsed::<f64>(&name(option), NUMBER)? {
                     Some(value) if (value * factor).abs() <= greatest as f64 => Ok((value * factor).round() as i64),
-                    Some(_) => Err(ConnectorError::option(name(option), "does not fit into the column")),
+                    Some(_) => Err(options.out_of_range(&name(option), "a number that the column holds")),
                     None => Ok(default),
                 }
             };
@@ -370,18 +361,12 @@ fn random_kind(field: &Field, options: &Options<'_>) -> Result<Kind, ConnectorEr
 
 fn sequence_kind(field: &Field, options: &Options<'_>) -> Result<Kind, ConnectorError> {
     let name = |option: &str| format!("fields.{}.{option}", field.name());
-    let start_text = options.required(&name("start"))?;
-    let start = options.parsed::<i64>(&name("start"), "a whole number")?;
-    let Some(start) = start else {
-        return Err(ConnectorError::option(
-            name("start"),
-            format!("'{start_text}' is not a whole number"),
-        ));
-    };
-    let end = options.parsed::<i64>(&name("end"), "a whole number")?;
-    let step = options.parsed::<i64>(&name("step"), "a whole number")?.unwrap_or(1);
+    options.required(&name("start"))?;
+    let start = options.parsed::<i64>(&name("start"), WHOLE_SIGNED)?.unwrap_or(0);
+    let end = options.parsed::<i64>(&name("end"), WHOLE_SIGNED)?;
+    let step = options.parsed::<i64>(&name("step"), WHOLE_SIGNED)?.unwrap_or(1);
     if step < 1 {
-        return Err(ConnectorError::option(name("step"), "must be at least 1"));
+        return Err(options.out_of_range(&name("step"), "at least 1"));
     }
     let numeric = matches!(
         field.data_type(),
@@ -400,13 +385,11 @@ fn sequence_kind(field: &Field, options: &Options<'_>) -> Result<Kind, Connector
         }
     };
     if start < least || end.is_some_and(|end| end > greatest) {
-        return Err(ConnectorError::option(
-            name("start"),
-            format!("the type holds {least} to {greatest}"),
-        ));
+        let option = if start < least { "start" } else { "end" };
+        return Err(options.out_of_range(&name(option), &format!("from {least} to {greatest}, as its type")));
     }
     let rows = end.map(|end| rows_between(start, end, step)).transpose();
-    let rows = rows.map_err(|()| ConnectorError::option(name("end"), "must be at least the start"))?;
+    let rows = rows.map_err(|()| options.out_of_range(&name("end"), "at least the start"))?;
     // Without an end the sequence stops where the type does.
     let rows = rows.or_else(|| (greatest < i64::MAX).then(|| rows_between(start, greatest, step).unwrap_or(0)));
     Ok(Kind::Sequence { start, step, rows })
@@ -433,11 +416,11 @@ fn time_sequence(field: &Field, options: &Options<'_>) -> Result<Kind, Connector
     };
     let step_ms = ms("step")?.unwrap_or(1);
     if step_ms == 0 {
-        return Err(ConnectorError::option(name("step"), "must be at least 1 ms"));
+        return Err(options.out_of_range(&name("step"), "at least 1 ms, such as '10 ms'"));
     }
     let jitter_ms = u64::try_from(ms("jitter")?.unwrap_or(0)).unwrap_or(0);
     let rows = end_ms.map(|end_ms| rows_between(start_ms, end_ms, step_ms)).transpose();
-    let rows = rows.map_err(|()| ConnectorError::option(name("end"), "must be at least the start"))?;
+    let rows = rows.map_err(|()| options.out_of_range(&name("end"), "at least the start"))?;
     Ok(Kind::TimeSequence {
         start_ms,
         step_ms,

@@ -154,10 +154,36 @@ fn another_number_of_splits_is_refused_on_restore() {
 #[test]
 fn wrong_options_are_refused() {
     for (options, about) in [
-        (&[("rows-per-second", "0")][..], "at least 1"),
+        (
+            &[("rows-per-second", "0")][..],
+            "'0' is out of range; it must be at least 1",
+        ),
+        (
+            &[("rows-per-second", "ten")],
+            "option 'rows-per-second': 'ten' is not a whole number such as 1000, nor 'unlimited'",
+        ),
+        (&[("number-of-rows", "-1")], "'-1' is not a whole number such as 1000"),
+        (&[("fields.price.min", "low")], "'low' is not a number such as 0.5"),
+        (
+            &[("fields.text.length", "1.5")],
+            "'1.5' is not a whole number such as 100",
+        ),
+        (
+            &[("fields.id.kind", "sequence"), ("fields.id.start", "a")],
+            "'a' is not a whole number",
+        ),
+        (
+            &[
+                ("fields.small.kind", "sequence"),
+                ("fields.small.start", "1"),
+                ("fields.small.end", "40000"),
+            ],
+            "option 'fields.small.end': '40000' is out of range",
+        ),
+        (&[("fields.id.null-rate", "2")], "from 0 to 1, such as 0.1"),
         (&[("splits", "0")], "from 1 to"),
         (&[("fields.id.min", "5"), ("fields.id.max", "4")], "at least 5"),
-        (&[("fields.small.max", "40000")], "must be from"),
+        (&[("fields.small.max", "40000")], "must be from -32768 to 32767"),
         (&[("fields.id.kind", "sequence")], "fields.id.start"),
         (&[("fields.id.null-rate", "0.5")], "NOT NULL"),
         (&[("fields.ib.min", "5")], "did you mean 'fields.id.min'?"),
@@ -167,5 +193,6 @@ fn wrong_options_are_refused() {
     ] {
         let error = check(&table(options)).unwrap_err().to_string();
         assert!(error.contains(about), "{error}");
+        assert!(!error.contains("invalid"), "no text of the parser: {error}");
     }
 }

@@ -3,20 +3,23 @@
 //! A file is linked under its final name, which fails if the name is taken, and then its first name is removed. A crash
 //! in between leaves both names on one file, which the replay sees. When all files of a checkpoint are published and
 //! durable, its number is written down, so that a later replay does not ask for files that a consumer took away.
+//!
+//! What is a replay, what a new run under an old name and what is refused is decided as in the shard store
+//! ([`tidemill_shards::publications`]).
 
-use super::names::{SinkName, generation_of};
+use super::names::{SinkName, writer_of};
 use super::sink_error;
 use super::storage::{publish_file, remove, replace, sync_folder, told};
 use super::writer::{COMMITTABLE_VERSION, Committable, StagedFile};
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use tidemill_engine::sink::{CommitterContext, PublishPermit, SinkCommitter};
 use tidemill_engine::{Error, Result};
+use tidemill_shards::publications::{Decision, Publication, decide, retire};
+use tidemill_shards::{StoreError, Uuid};
 
 /// Publishes for the whole job.
 pub(super) struct FileCommitter(Arc<Inner>);
@@ -25,17 +28,24 @@ struct Inner {
     table: String,
     root: PathBuf,
     sink: SinkName,
-    /// The generation whose predecessors' leftovers were swept.
-    swept: AtomicU64,
+    job: String,
+    uid: String,
+    /// The lineage and generation whose predecessors' leftovers were swept.
+    swept: Mutex<Option<(String, u64)>>,
 }
 
-/// The newest checkpoint that was published, as JSON in a file of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What was published, as JSON in a file of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Published {
     version: u32,
-    checkpoint: u64,
-    generation: u64,
+    /// Lineages of the job's checkpoints that are over.
+    retired: Vec<Uuid>,
+    /// The last publish.
+    last: Option<Publication>,
 }
+
+/// The version of that file.
+const MARKER_VERSION: u32 = 2;
 
 impl FileCommitter {
     pub(super) fn new(table: String, root: PathBuf, context: &CommitterContext) -> Self {
@@ -44,7 +54,9 @@ impl FileCommitter {
             table,
             root,
             sink,
-            swept: AtomicU64::new(0),
+            job: context.job.clone(),
+            uid: context.uid.clone(),
+            swept: Mutex::default(),
         }))
     }
 }
@@ -57,11 +69,7 @@ impl SinkCommitter for FileCommitter {
         for committable in committables {
             files.extend(inner.read(committable)?);
         }
-        let published = tokio::task::spawn_blocking(move || {
-            inner
-                .publish(permit, &files)
-                .map_err(|message| sink_error(&inner.table, message))
-        });
+        let published = tokio::task::spawn_blocking(move || inner.publish(permit, &files));
         published.await.map_err(|error| sink_error(&self.0.table, error))?
     }
 }
@@ -92,60 +100,45 @@ impl Inner {
         Ok(read.files)
     }
 
-    fn publish(&self, permit: PublishPermit, files: &[StagedFile]) -> Result<(), String> {
-        if !files.is_empty() {
-            let marker = self.sink.published(&self.root);
-            let before = read_marker(&marker)?;
-            match before {
-                Some(before) if before.checkpoint > permit.checkpoint => {
-                    return Err(format!(
-                        "checkpoint {} is to be published, but checkpoint {} was already: the job's checkpoints were \
-                         removed or an older one restored; give the job another name, or remove {} and the files it \
-                         wrote since",
-                        permit.checkpoint,
-                        before.checkpoint,
-                        marker.display()
-                    ));
-                }
-                Some(before) if before.checkpoint == permit.checkpoint => {
-                    // A replay finds its files published. Files that still wait belong to another run of this name,
-                    // whose checkpoints count from the beginning again: to take them for published would lose them.
-                    let staging = self.sink.staging(&self.root);
-                    let waits = |file: &&StagedFile| {
-                        let identity = |path: PathBuf| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
-                        let staged = identity(staging.join(&file.staged));
-                        staged.is_some() && staged != identity(self.root.join(&file.target))
-                    };
-                    if let Some(file) = files.iter().find(waits) {
-                        return Err(format!(
-                            "checkpoint {} was published here already, and not with {}: the job's checkpoints were removed, \
-                             or another job has the same name; give the job another name, or remove {} and the files it \
-                             wrote since",
-                            permit.checkpoint,
-                            file.staged,
-                            marker.display()
-                        ));
-                    }
-                }
-                _ => {
-                    self.publish_files(files)?;
-                    let published = Published {
-                        version: 1,
-                        checkpoint: permit.checkpoint,
-                        generation: permit.generation,
-                    };
-                    let bytes = serde_json::to_vec(&published).map_err(|error| error.to_string())?;
-                    replace(&marker, &bytes).map_err(|error| told("written", &marker, &error))?;
-                }
-            }
+    fn publish(&self, permit: PublishPermit, files: &[StagedFile]) -> Result<()> {
+        let failed = |message: String| sink_error(&self.table, message);
+        if files.is_empty() {
+            return Ok(());
         }
-        // The process that wrote these files began when everything older was published: what older ones left is in no
-        // checkpoint that could still be. The permit's generation would not do, for it rises while a process writes.
-        let written = files.iter().filter_map(|file| generation_of(&file.staged)).max();
-        if let Some(generation) = written
-            && self.swept.fetch_max(generation, Ordering::AcqRel) < generation
-        {
-            self.sweep(generation);
+        let marker = self.sink.published(&self.root);
+        let Published { retired, last, .. } = read_marker(&marker).map_err(failed)?.unwrap_or_default();
+        let asked = Publication {
+            lineage: Uuid(permit.lineage.to_bytes()),
+            checkpoint: permit.checkpoint,
+            generation: permit.generation,
+            decided_by: Uuid(permit.decided_by.to_bytes()),
+        };
+        let decision = decide(&retired, last.as_ref(), &asked);
+        match decision.refusal(&self.job, &self.uid, &asked) {
+            Some(StoreError::StaleGeneration { .. }) => return Err(Error::Fenced),
+            Some(refusal) => {
+                let error = Error::Sink {
+                    sink: self.table.clone(),
+                    message: refusal.to_string(),
+                };
+                return Err(error.permanent());
+            }
+            None => {}
+        }
+        if decision == Decision::Publish {
+            self.publish_files(files).map_err(failed)?;
+        }
+        if decision != Decision::Replay {
+            let mut published = Published {
+                version: MARKER_VERSION,
+                retired,
+                last: Some(asked),
+            };
+            if let Some(last) = last {
+                retire(&mut published.retired, last.lineage, asked.lineage);
+            }
+            published.write(&marker).map_err(failed)?;
+            self.sweep(files, &published.retired);
         }
         Ok(())
     }
@@ -166,29 +159,64 @@ impl Inner {
             .try_for_each(|target| sync_folder(target).map_err(|error| told("synced", target, &error)))
     }
 
-    /// Removes what writers of older generations of this sink left behind. Failing to costs space only.
-    fn sweep(&self, generation: u64) {
+    /// Removes what writers of older generations, and of lineages that are over, left behind. Failing to costs space only.
+    ///
+    /// The process that wrote the files just published began when everything older was published: what older ones left is in no
+    /// checkpoint that could still be. The permit's generation would not do, for it rises while a process writes.
+    fn sweep(&self, files: &[StagedFile], retired: &[Uuid]) {
+        let Some((lineage, generation)) = files
+            .iter()
+            .filter_map(|file| writer_of(&file.staged))
+            .max_by_key(|of| of.1)
+        else {
+            return;
+        };
+        let written = (lineage.to_owned(), generation);
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept.as_ref() == Some(&written) {
+            return;
+        }
+        *swept = Some(written);
         let Ok(entries) = fs::read_dir(self.sink.staging(&self.root)) else {
             return;
         };
+        let over: Vec<String> = retired
+            .iter()
+            .map(|lineage| lineage.to_string()[..8].to_owned())
+            .collect();
         for entry in entries.flatten() {
-            let old = entry
-                .file_name()
-                .to_str()
-                .and_then(generation_of)
-                .is_some_and(|written| written < generation);
-            if old && let Err(error) = remove(&entry.path()) {
+            let name = entry.file_name();
+            let is_left = name.to_str().and_then(writer_of).is_some_and(|(of, number)| {
+                if of == lineage {
+                    number < generation
+                } else {
+                    over.iter().any(|over| over == of)
+                }
+            });
+            if is_left && let Err(error) = remove(&entry.path()) {
                 tracing::warn!(file = %entry.path().display(), %error, "a file of a failed attempt cannot be removed");
             }
         }
     }
 }
 
+impl Published {
+    fn write(&self, path: &Path) -> Result<(), String> {
+        let bytes = serde_json::to_vec(self).map_err(|error| error.to_string())?;
+        replace(path, &bytes).map_err(|error| told("written", path, &error))
+    }
+}
+
 fn read_marker(path: &Path) -> Result<Option<Published>, String> {
     match fs::read(path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| format!("{} cannot be understood: {error}", path.display())),
+        Ok(bytes) => match serde_json::from_slice::<Published>(&bytes) {
+            Ok(published) if published.version == MARKER_VERSION => Ok(Some(published)),
+            Ok(Published { version, .. }) => Err(format!(
+                "{} has version {version}, this release knows {MARKER_VERSION}; use the release that wrote it",
+                path.display()
+            )),
+            Err(error) => Err(format!("{} cannot be understood: {error}", path.display())),
+        },
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(told("read", path, &error)),
     }

@@ -1,6 +1,6 @@
 //! Makes a split of each file.
 
-use super::listing::{Found, list};
+use super::listing::{Found, check, list};
 use super::position::{At, FilePosition};
 use super::source_error;
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,8 +87,12 @@ impl SplitEnumerator for FileEnumerator {
             });
         }
         let path = self.path.clone();
-        let listed = tokio::task::spawn_blocking(move || list(&path)).await;
-        let listed = listed.map_err(|error| source_error(&self.table, error))?;
+        let looked = tokio::task::spawn_blocking(move || (check(&path), list(&path))).await;
+        let (checked, listed) = looked.map_err(|error| source_error(&self.table, error))?;
+        // What was there and is gone may come back with the disk it is on; what never was there will not.
+        if known.is_empty() {
+            checked.map_err(|message| source_error(&self.table, message).permanent())?;
+        }
         let mut new = Vec::new();
         for found in listed.map_err(|message| source_error(&self.table, message))? {
             let split = self

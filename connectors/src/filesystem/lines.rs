@@ -38,7 +38,7 @@ pub(super) struct LineReader {
     /// Whether blank lines are records.
     blank_lines: BlankLines,
     comments: bool,
-    drop_bad: bool,
+    parse_errors: ParseErrors,
     decoder: Box<dyn RecordDecoder>,
     layout: Arc<Layout>,
     constants: Constants,
@@ -90,7 +90,7 @@ impl LineReader {
                 BlankLines::Skip
             },
             comments,
-            drop_bad: format.parse_errors() == ParseErrors::Drop,
+            parse_errors: format.parse_errors(),
             decoder,
             layout,
             constants,
@@ -174,11 +174,13 @@ impl LineReader {
             if !blank && !comment {
                 match self.decoder.decode(record) {
                     Ok(()) => {}
-                    Err(_) if self.drop_bad => dropped += 1,
-                    Err(error) => {
-                        let message = format!("{} line {}: {error}", self.path.display(), self.line);
-                        return Err(source_error(&self.table, message));
-                    }
+                    Err(error) => match self.parse_errors {
+                        ParseErrors::Drop => dropped += 1,
+                        ParseErrors::Fail { remedy } => {
+                            let message = format!("{} line {}: {error}; {remedy}", self.path.display(), self.line);
+                            return Err(source_error(&self.table, message));
+                        }
+                    },
                 }
             }
             self.at += length;

@@ -17,6 +17,20 @@ pub(super) fn is_glob(path: &Path) -> bool {
     path.to_string_lossy().contains(['*', '?', '['])
 }
 
+/// Checks that a path is there; a pattern may have no match yet. Blocks for the disk.
+///
+/// # Errors
+/// Says what to do when it is not. That it cannot be looked at is no such error: that may be over soon.
+pub(super) fn check(path: &Path) -> Result<(), String> {
+    match path.try_exists() {
+        Ok(false) if !is_glob(path) => Err(format!(
+            "{} does not exist: make it before the job starts, or correct the option 'path'",
+            path.display()
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Lists the files of a path, sorted. Blocks for the disk.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use super::encoder::{FileFormat, ParquetOptions};
 use crate::environment::ConnectorEnvironment;
 use crate::error::ConnectorError;
-use crate::formats::RecordFormat;
+use crate::formats::{FILE_FORMATS, RecordFormat};
 use crate::options::Options;
 use crate::table::TableDefinition;
 use std::path::{Path, PathBuf};
@@ -37,25 +37,19 @@ impl FileOptions {
     pub(super) fn parse(table: &TableDefinition) -> Result<Self, ConnectorError> {
         let options = Options::new(&table.name, &table.options);
         let path = path(options.required("path")?)?;
-        let format = match RecordFormat::parse(&options)? {
+        let format = match RecordFormat::parse(&options, &FILE_FORMATS)? {
             Some(format) => FileFormat::Records(format),
             None => FileFormat::Parquet(ParquetOptions::parse(&options)?),
         };
         let monitor_interval = options.duration("source.monitor-interval")?;
         if monitor_interval.is_some_and(|interval| interval < Duration::from_millis(10)) {
-            return Err(ConnectorError::option(
-                "source.monitor-interval",
-                "must be at least 10 ms",
-            ));
+            return Err(options.out_of_range("source.monitor-interval", "at least 10 ms, such as '1 s'"));
         }
         let roll_bytes = options
             .memory_size("sink.rolling-policy.file-size")?
             .unwrap_or(FILE_SIZE_DEFAULT);
         if roll_bytes == 0 {
-            return Err(ConnectorError::option(
-                "sink.rolling-policy.file-size",
-                "must be above 0",
-            ));
+            return Err(options.out_of_range("sink.rolling-policy.file-size", "above 0, such as '128 mb'"));
         }
         let roll_interval = options.duration("sink.rolling-policy.rollover-interval")?;
         let partition_default = options

@@ -1,6 +1,8 @@
 use super::*;
 use crate::conformance::lines;
-use crate::conformance::sink::{Process, SinkUnderTest, check_exactly_once, schema};
+use crate::conformance::sink::{
+    Process, SinkUnderTest, check_exactly_once, check_run_again_without_checkpoints, schema,
+};
 use crate::conformance::source::{Reading, check_bounded};
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
@@ -134,7 +136,38 @@ fn patterns_and_single_files_are_paths() {
         .block_on(enumerator.discover(&BTreeMap::new()))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("nosuch cannot be read"), "{error}");
+    assert!(error.contains("nosuch does not exist"), "{error}");
+}
+
+#[test]
+fn a_path_that_does_not_exist_refuses_the_job_and_one_that_went_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("missing");
+    let options = [("format", "json"), ("source.monitor-interval", "1 s")];
+    let source = source(&table(&missing, &options));
+    let runtime = crate::conformance::runtime();
+    let found_out = |error: tidemill_engine::Error| {
+        let told = error.to_string();
+        assert!(
+            told.contains("missing does not exist") && told.contains("option 'path'"),
+            "{told}"
+        );
+        assert!(!error.is_retryable(), "{error:?}");
+    };
+    found_out(runtime.block_on(source.check()).unwrap_err());
+    let mut enumerator = source.enumerator().unwrap();
+    found_out(runtime.block_on(enumerator.discover(&Default::default())).unwrap_err());
+    let known = [(
+        tidemill_engine::source::SplitId("a".into()),
+        tidemill_engine::source::SplitState {
+            position: String::new(),
+            ended: true,
+        },
+    )];
+    let gone = runtime.block_on(enumerator.discover(&known.into())).unwrap_err();
+    assert!(gone.is_retryable(), "{gone:?}");
+    std::fs::create_dir(&missing).unwrap();
+    runtime.block_on(source.check()).unwrap();
 }
 
 #[test]
@@ -154,6 +187,7 @@ fn a_bad_line_names_its_place_or_is_dropped() {
         error.contains("a.json line 3: field id: 'x' is not a number"),
         "{error}"
     );
+    assert!(error.contains("set 'json.ignore-parse-errors' = 'true'"), "{error}");
     assert!(reader.read(1, 1).is_err(), "an error is not passed over");
 
     let lenient = source(&table(folder.path(), &[("json.ignore-parse-errors", "true")]));
@@ -284,6 +318,13 @@ fn json_output_conforms() {
 }
 
 #[test]
+fn a_run_without_the_checkpoints_of_the_one_before_adds_its_files() {
+    let test = Written::new(&[], &[]);
+    check_run_again_without_checkpoints(&test);
+    assert_eq!(test.staged(), 0, "what the refused runs left is swept");
+}
+
+#[test]
 fn csv_output_conforms() {
     check_exactly_once(&Written::new(
         &[("format", "csv"), ("sink.rolling-policy.rollover-interval", "1 s")],
@@ -342,7 +383,7 @@ fn an_older_checkpoint_and_a_foreign_file_are_refused() {
     process.tick(2..4);
     let again = process.pre_commit(1, 0);
     let error = process.publish(1, &again).unwrap_err().to_string();
-    assert!(error.contains("checkpoint 5 was already"), "{error}");
+    assert!(error.contains("checkpoint 1 is older than 5"), "{error}");
 
     process.tick(4..6);
     let six = process.pre_commit(6, 0);
@@ -366,14 +407,19 @@ fn only_the_own_leftovers_are_swept() {
     drop(lost);
     let other = SinkName::new("job-2", "sink/1").staging(&test.root());
     std::fs::create_dir_all(&other).unwrap();
-    std::fs::write(other.join("g0-w0-0.json"), "").unwrap();
-    assert_eq!(test.staged(), 2);
+    std::fs::write(other.join("01010101-g0-w0-0.json"), "").unwrap();
+    // One that has not published yet may still do so.
+    let unknown = SinkName::new("job-1", "sink/1")
+        .staging(&test.root())
+        .join("0909abcd-g0-w0-0.json");
+    std::fs::write(&unknown, "").unwrap();
+    assert_eq!(test.staged(), 3);
     let mut process = Process::start(&test, 2);
     process.tick(0..2);
     let one = process.pre_commit(1, 0);
     process.publish(1, &one).unwrap();
-    assert_eq!(test.staged(), 0);
-    assert!(other.join("g0-w0-0.json").exists());
+    assert_eq!(test.staged(), 1);
+    assert!(unknown.exists() && other.join("01010101-g0-w0-0.json").exists());
     assert_eq!(test.visible(), [0, 1]);
 }
 
@@ -433,13 +479,21 @@ fn wrong_options_are_refused() {
         ),
         (
             &[("source.monitor-interval", "soon")],
-            "does not begin with a whole number",
+            "'soon' is not a duration: write a whole number and a unit, such as '5 s'",
         ),
         (
             &[("format", "parquet"), ("parquet.compression", "lzo")],
             "is not one of snappy",
         ),
-        (&[("format", "avro")], "there is no format 'avro'"),
+        (
+            &[("format", "avro")],
+            "there is no format 'avro' for the connector 'filesystem'; there are json, csv, raw, parquet",
+        ),
+        (&[("format", "")], "there are json, csv, raw, parquet"),
+        (&[("source.monitor-interval", "1 ms")], "'1 ms' is out of range"),
+        (&[("sink.rolling-policy.file-size", "big")], "such as '64 kb'"),
+        (&[("json.ignore-parse-errors", "yes")], "write 'true' or 'false'"),
+        (&[("format", "csv"), ("csv.field-delimiter", "ab")], "such as ';'"),
         (&[("parquet.compression", "snappy")], "no such option"),
     ] {
         let error = crate::check_source(&table(path, options)).unwrap_err().to_string();

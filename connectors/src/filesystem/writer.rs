@@ -150,6 +150,7 @@ impl FileWriter {
 
     fn begin(&mut self, partition: &str, wall_time_ms: i64) -> Result<()> {
         let name = StagedName {
+            lineage: self.context.lineage.short(),
             generation: self.context.generation,
             worker: self.context.worker,
             number: self.files,

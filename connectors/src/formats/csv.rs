@@ -11,6 +11,7 @@ pub(crate) use encoder::CsvEncoder;
 
 use crate::error::ConnectorError;
 use crate::options::{Flag, Options};
+use arrow::datatypes::{DataType, FieldRef, Schema};
 
 /// The format's options.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +93,24 @@ impl CsvOptions {
             ));
         }
         Ok(parsed)
+    }
+}
+
+/// Checks that every column has a single value, which a field can hold.
+fn check_flat(schema: &Schema) -> Result<(), ConnectorError> {
+    let nested = |field: &&FieldRef| {
+        matches!(
+            field.data_type(),
+            DataType::List(_) | DataType::Struct(_) | DataType::Map(..)
+        )
+    };
+    match schema.fields().iter().find(nested) {
+        None => Ok(()),
+        Some(field) => Err(ConnectorError::new(format!(
+            "column {} has the type {}, which CSV cannot hold; use the format json",
+            field.name(),
+            field.data_type()
+        ))),
     }
 }
 

@@ -1,12 +1,11 @@
 //! Publishes what writers staged.
 
-use super::sink_error;
-use super::writer::store_error;
+use super::{StreamError, sink_error};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidemill_engine::Result;
 use tidemill_engine::sink::{CommitterContext, PublishPermit, SinkCommitter};
-use tidemill_shards::{PublishRequest, ShardAccess, StagedRef};
+use tidemill_shards::{PublishRequest, ShardAccess, StagedRef, Uuid};
 
 /// Publishes for the whole job.
 pub(super) struct KinesisCommitter {
@@ -46,14 +45,16 @@ impl SinkCommitter for KinesisCommitter {
             let request = PublishRequest {
                 job: self.context.job.clone(),
                 sink: self.context.uid.clone(),
+                lineage: Uuid(permit.lineage.to_bytes()),
                 checkpoint: permit.checkpoint,
                 generation: permit.generation,
+                decided_by: Uuid(permit.decided_by.to_bytes()),
                 staged,
             };
             self.shards
                 .publish(request)
                 .await
-                .map_err(|error| store_error(&self.name, &error))?;
+                .map_err(|error| StreamError::from(error).of_sink(&self.name))?;
         }
         // The checkpoint exists: what comes next belongs to the one after it.
         self.next_checkpoint.fetch_max(permit.checkpoint + 1, Ordering::AcqRel);

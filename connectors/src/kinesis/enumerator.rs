@@ -6,13 +6,22 @@
 //! the order of each partition key.
 
 use super::options::KinesisOptions;
-use super::{position, source_error};
+use super::{StreamError, find_stream, position};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_engine::Result;
 use tidemill_engine::source::{Discovery, Split, SplitEnumerator, SplitId, SplitState};
-use tidemill_shards::{ReadFrom, ShardAccess, ShardMeta, ShardRef, StoreError, StreamMeta};
+use tidemill_shards::{ReadFrom, ShardAccess, ShardMeta, ShardRef, StreamMeta, StreamName};
+
+/// Says that a stream is another than the one that the job has read under its name, and what to do.
+pub(super) fn created_again(stream: &StreamName) -> String {
+    format!(
+        "stream {stream} was deleted and created again since the job began to read it, so the job's place in it and its \
+         state belong to records that are gone: submit the job under another name to read the new stream, or start this one \
+         with the restore point \"nothing\", which gives up its state"
+    )
+}
 
 /// Looks for shards.
 pub(super) struct ShardEnumerator {
@@ -26,32 +35,13 @@ impl ShardEnumerator {
         Self { table, options, shards }
     }
 
-    /// Checks that the stream is the one that the options mean, and the one that was read before.
+    /// Checks that the stream is the one that was read before.
     fn check(&self, stream: &StreamMeta, known: &BTreeMap<SplitId, SplitState>) -> Result<(), String> {
-        if let Some(arn) = &self.options.arn
-            && *arn != stream.arn
-        {
-            return Err(format!(
-                "the stream's ARN is {}, and not {arn}: correct the option 'stream.arn'",
-                stream.arn
-            ));
-        }
-        if let Some(region) = &self.options.region
-            && stream.arn.split(':').nth(3) != Some(region)
-        {
-            let arn = &stream.arn;
-            return Err(format!(
-                "the stream is {arn}, and not in {region}: correct the option 'aws.region'"
-            ));
-        }
         for (id, state) in known {
             let read = position::parse(&state.position)?;
             let shard = stream.shards.iter().find(|shard| shard.id.to_string() == id.0);
             if shard.is_some_and(|shard| shard.key != read.shard) {
-                return Err(format!(
-                    "stream {} was deleted and created again since the checkpoint was taken: start the job afresh",
-                    stream.name
-                ));
+                return Err(created_again(&stream.name));
             }
         }
         Ok(())
@@ -87,10 +77,10 @@ impl ShardEnumerator {
 #[async_trait::async_trait]
 impl SplitEnumerator for ShardEnumerator {
     async fn discover(&mut self, known: &BTreeMap<SplitId, SplitState>) -> Result<Discovery> {
-        let error = |error: StoreError| source_error(&self.table, error);
-        let stream = self.shards.describe_stream(&self.options.stream).await.map_err(error)?;
+        let error = |error: StreamError| error.of_source(&self.table);
+        let stream = find_stream(self.shards.as_ref(), &self.options).await.map_err(error)?;
         self.check(&stream, known)
-            .map_err(|message| source_error(&self.table, message))?;
+            .map_err(|message| error(StreamError::Unfit(message)))?;
         let mut new = Vec::new();
         for shard in &stream.shards {
             let id = SplitId(shard.id.to_string());
@@ -101,7 +91,7 @@ impl SplitEnumerator for ShardEnumerator {
                 continue;
             };
             let shard = ShardRef::new(stream.name.clone(), shard.id);
-            let position = self.shards.resolve(&shard, start).await.map_err(error)?;
+            let position = self.shards.resolve(&shard, start).await.map_err(|e| error(e.into()))?;
             new.push(Split {
                 id,
                 position: position::format(position),

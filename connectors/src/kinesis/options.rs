@@ -1,14 +1,14 @@
 //! The options of a `kinesis` table: the names of Flink's Kinesis connector.
 
 use crate::error::ConnectorError;
-use crate::formats::RecordFormat;
 use crate::formats::time_text::{TimestampStandard, Zone, parse_timestamp};
+use crate::formats::{RECORD_FORMATS, RecordFormat};
 use crate::options::Options;
 use crate::table::TableDefinition;
 use arrow::datatypes::TimeUnit;
 use std::time::Duration;
 use tidemill_engine::sink::DeliveryGuarantee;
-use tidemill_shards::{ReadFrom, StreamName};
+use tidemill_shards::{ReadFrom, StreamMeta, StreamName};
 
 /// Flink's default.
 const DISCOVERY_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
@@ -58,11 +58,8 @@ impl KinesisOptions {
         refuse_foreign(&options)?;
         let (stream, arn) = stream(&options)?;
         let region = options.text("aws.region").map(str::to_owned);
-        let Some(format) = RecordFormat::parse(&options)? else {
-            return Err(ConnectorError::option(
-                "format",
-                "a record of a stream cannot be a Parquet file; use json",
-            ));
+        let Some(format) = RecordFormat::parse(&options, &RECORD_FORMATS)? else {
+            return Err(ConnectorError::option("format", "is not a format of records; use json"));
         };
         if matches!(&format, RecordFormat::Csv(csv) if csv.allow_comments.is_on()) {
             return Err(ConnectorError::option(
@@ -75,10 +72,7 @@ impl KinesisOptions {
             .duration("source.shard.discovery.interval")?
             .unwrap_or(DISCOVERY_INTERVAL_DEFAULT);
         if discovery_interval < Duration::from_millis(100) {
-            return Err(ConnectorError::option(
-                "source.shard.discovery.interval",
-                "must be at least 100 ms",
-            ));
+            return Err(options.out_of_range("source.shard.discovery.interval", "at least 100 ms, such as '10 s'"));
         }
         let partitioners = [("random", PartitionerKind::Random), ("fixed", PartitionerKind::Fixed)];
         let partitioner = options.choice("sink.partitioner", &partitioners)?;
@@ -103,6 +97,29 @@ impl KinesisOptions {
             partition_delimiter,
             guarantee,
         })
+    }
+
+    /// Checks that a stream is the one that the options mean.
+    ///
+    /// # Errors
+    /// Names the option that says otherwise.
+    pub(super) fn check_stream(&self, stream: &StreamMeta) -> Result<(), String> {
+        let arn = &stream.arn;
+        if let Some(wanted) = &self.arn
+            && wanted != arn
+        {
+            return Err(format!(
+                "the stream's ARN is {arn}, and not {wanted}: correct the option 'stream.arn'"
+            ));
+        }
+        if let Some(region) = &self.region
+            && arn.split(':').nth(3) != Some(region)
+        {
+            return Err(format!(
+                "the stream is {arn}, and not in {region}: correct the option 'aws.region'"
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -3,10 +3,12 @@
 //! The worker thread puts requests in and never waits; when too many bytes are on the way it holds back its ticks
 //! until the outbox wakes it.
 
+use super::options::KinesisOptions;
+use super::{StreamError, find_stream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tidemill_shards::{ErrorKind, PutEntry, ShardAccess, StageRequest, StagedRef, StoreError, StreamName};
+use tidemill_shards::{ErrorKind, PutEntry, ShardAccess, StageRequest, StagedRef, StoreError, StreamName, Uuid};
 use tokio::sync::{mpsc, oneshot};
 
 /// Bytes on the way above which ticks are held back.
@@ -20,7 +22,7 @@ enum Command {
     Put(StreamName, Vec<PutEntry>),
     Stage(StageRequest),
     /// Answers when everything before is durable, with what was staged since the last flush.
-    Flush(oneshot::Sender<Result<Vec<StagedRef>, StoreError>>),
+    Flush(oneshot::Sender<Result<Vec<StagedRef>, StreamError>>),
 }
 
 /// The writer's end.
@@ -31,15 +33,15 @@ pub(super) struct Outbox {
 
 struct State {
     in_flight_bytes: AtomicUsize,
-    failure: Mutex<Option<StoreError>>,
+    failure: Mutex<Option<StreamError>>,
 }
 
 impl State {
-    fn failure(&self) -> Option<StoreError> {
+    fn failure(&self) -> Option<StreamError> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn fail(&self, error: StoreError) {
+    fn fail(&self, error: StreamError) {
         self.failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -48,9 +50,10 @@ impl State {
 }
 
 impl Outbox {
-    /// Starts the task. It ends when the writer goes.
+    /// Starts the task, which opens the stream first. It ends when the writer goes.
     pub(super) fn start(
         shards: Arc<dyn ShardAccess>,
+        options: KinesisOptions,
         runtime: &tokio::runtime::Handle,
         wake: Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
@@ -59,7 +62,7 @@ impl Outbox {
             failure: Mutex::new(None),
         });
         let (commands, receiver) = mpsc::unbounded_channel();
-        runtime.spawn(run(shards, receiver, Arc::clone(&state), wake));
+        runtime.spawn(run(shards, options, receiver, Arc::clone(&state), wake));
         Self { commands, state }
     }
 
@@ -76,7 +79,7 @@ impl Outbox {
     }
 
     /// Waits for everything before and gives what was staged since the last flush.
-    pub(super) fn flush(&self) -> oneshot::Receiver<Result<Vec<StagedRef>, StoreError>> {
+    pub(super) fn flush(&self) -> oneshot::Receiver<Result<Vec<StagedRef>, StreamError>> {
         let (reply, answer) = oneshot::channel();
         self.send(Command::Flush(reply), 0);
         answer
@@ -89,10 +92,10 @@ impl Outbox {
     }
 
     /// Returns the failure of a request, if one failed.
-    pub(super) fn failure(&self) -> Option<StoreError> {
+    pub(super) fn failure(&self) -> Option<StreamError> {
         self.state
             .failure()
-            .or_else(|| self.commands.is_closed().then_some(StoreError::Closed))
+            .or_else(|| self.commands.is_closed().then_some(StoreError::Closed.into()))
     }
 
     /// Says whether ticks should be held back; the worker is woken when that changes.
@@ -111,11 +114,20 @@ pub(super) fn entry_bytes(entries: &[PutEntry]) -> usize {
 
 async fn run(
     shards: Arc<dyn ShardAccess>,
+    options: KinesisOptions,
     mut commands: mpsc::UnboundedReceiver<(Command, usize)>,
     state: Arc<State>,
     wake: Arc<dyn Fn() + Send + Sync>,
 ) {
     let mut staged = Vec::new();
+    let opened = match find_stream(shards.as_ref(), &options).await {
+        Ok(stream) => stream.id,
+        Err(error) => {
+            state.fail(error);
+            wake();
+            Uuid([0; 16]) // nothing is sent after a failure
+        }
+    };
     while let Some((command, bytes)) = commands.recv().await {
         let failed = state.failure();
         let outcome = match (command, failed) {
@@ -126,8 +138,10 @@ async fn run(
             }
             // After a failure nothing more is sent: the job is about to end.
             (_, Some(_)) => Ok(()),
-            (Command::Put(stream, entries), None) => put(shards.as_ref(), &stream, entries).await,
-            (Command::Stage(request), None) => stage(shards.as_ref(), request).await.map(|done| staged.push(done)),
+            (Command::Put(stream, entries), None) => put(shards.as_ref(), &stream, opened, entries).await,
+            (Command::Stage(request), None) => stage(shards.as_ref(), opened, request)
+                .await
+                .map(|done| staged.push(done)),
         };
         if let Err(error) = outcome {
             state.fail(error);
@@ -138,9 +152,16 @@ async fn run(
 }
 
 /// Puts records until all are stored: those that the store asks to repeat are put again.
-async fn put(shards: &dyn ShardAccess, stream: &StreamName, mut entries: Vec<PutEntry>) -> Result<(), StoreError> {
+async fn put(
+    shards: &dyn ShardAccess,
+    stream: &StreamName,
+    opened: Uuid,
+    mut entries: Vec<PutEntry>,
+) -> Result<(), StreamError> {
     let mut wait = BACKOFF_MIN;
     for attempt in 0.. {
+        // What is put is visible at once, so it is asked before.
+        check_same(stream, opened, shards.describe_stream(stream).await?.id)?;
         let error = match shards.put_records(stream, entries.clone()).await {
             Ok(results) => {
                 let mut again = Vec::new();
@@ -152,7 +173,7 @@ async fn put(shards: &dyn ShardAccess, stream: &StreamName, mut entries: Vec<Put
                             again.push(entry);
                             last = Some(error);
                         }
-                        Err(error) => return Err(error),
+                        Err(error) => return Err(error.into()),
                     }
                 }
                 entries = again;
@@ -162,10 +183,10 @@ async fn put(shards: &dyn ShardAccess, stream: &StreamName, mut entries: Vec<Put
                 }
             }
             Err(error) if error.kind() == ErrorKind::Retry => error,
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         if attempt >= RETRIES_MAX {
-            return Err(error);
+            return Err(error.into());
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(Duration::from_secs(5));
@@ -173,7 +194,7 @@ async fn put(shards: &dyn ShardAccess, stream: &StreamName, mut entries: Vec<Put
     Ok(())
 }
 
-async fn stage(shards: &dyn ShardAccess, request: StageRequest) -> Result<StagedRef, StoreError> {
+async fn stage(shards: &dyn ShardAccess, opened: Uuid, request: StageRequest) -> Result<StagedRef, StreamError> {
     let mut wait = BACKOFF_MIN;
     for attempt in 0.. {
         match shards.stage(request.clone()).await {
@@ -182,8 +203,23 @@ async fn stage(shards: &dyn ShardAccess, request: StageRequest) -> Result<Staged
                 wait = (wait * 2).min(Duration::from_secs(5));
             }
             // What an attempt that failed may have left is never published, and only takes space.
-            outcome => return outcome,
+            outcome => {
+                let staged = outcome?;
+                check_same(&request.stream, opened, staged.stream_id)?;
+                return Ok(staged);
+            }
         }
     }
-    Err(StoreError::Closed)
+    Err(StoreError::Closed.into())
+}
+
+/// Refuses to write to a stream that took the name of the one that was opened.
+fn check_same(stream: &StreamName, opened: Uuid, found: Uuid) -> Result<(), StreamError> {
+    if opened == found {
+        return Ok(());
+    }
+    Err(StreamError::Unfit(format!(
+        "stream {stream} was deleted and created again while the job wrote to it, so what it wrote before is gone: start the \
+         job again to go on with the new stream, or with the restore point \"nothing\" to write everything anew"
+    )))
 }

@@ -1,8 +1,8 @@
 //! Reads one shard: a task fetches ahead into a bounded queue, the reader decodes on the worker.
 
-use super::{position, source_error};
-use crate::formats::RecordDecoder;
+use super::{StreamError, position, source_error};
 use crate::formats::assembler::{Layout, Origin};
+use crate::formats::{ParseErrors, RecordDecoder};
 use arrow::array::{Array, ArrayRef, RecordBatch, StringBuilder, TimestampMillisecondBuilder, make_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef};
@@ -33,7 +33,7 @@ pub(super) struct ShardReader {
     layout: Arc<Layout>,
     decoder: Box<dyn RecordDecoder>,
     metadata: Metadata,
-    drop_bad: bool,
+    parse_errors: ParseErrors,
     fetched: mpsc::Receiver<Result<ReadBatch, StoreError>>,
     current: Option<Fetched>,
     failed: Option<Error>,
@@ -56,7 +56,7 @@ impl ShardReader {
         position: Position,
         layout: Arc<Layout>,
         decoder: Box<dyn RecordDecoder>,
-        drop_bad: bool,
+        parse_errors: ParseErrors,
         context: SplitContext,
     ) -> Self {
         let (sender, fetched) = mpsc::channel(QUEUE_FETCHES_MAX);
@@ -75,7 +75,7 @@ impl ShardReader {
             metadata: Metadata::new(&layout),
             layout,
             decoder,
-            drop_bad,
+            parse_errors,
             fetched,
             current: None,
             failed: None,
@@ -91,7 +91,7 @@ impl ShardReader {
         }
         match self.fetched.try_recv() {
             Ok(Ok(batch)) => self.current = Some(Fetched { batch, at: 0 }),
-            Ok(Err(error)) => self.failed = Some(source_error(&self.table, error)),
+            Ok(Err(error)) => self.failed = Some(StreamError::from(error).of_source(&self.table)),
             Err(mpsc::error::TryRecvError::Empty) => {}
             Err(mpsc::error::TryRecvError::Disconnected) => {
                 let message = format!("the fetching of {} ended by itself", self.shard);
@@ -113,14 +113,16 @@ impl ShardReader {
             }
             match self.decoder.decode(&record.data) {
                 Ok(()) => self.metadata.append(record, &self.shard_id),
-                Err(_) if self.drop_bad => dropped += 1,
-                Err(error) => {
-                    failed = Some(format!(
-                        "the record with sequence number {} of {} cannot be decoded: {error}",
-                        record.sequence, self.shard
-                    ));
-                    break;
-                }
+                Err(error) => match self.parse_errors {
+                    ParseErrors::Drop => dropped += 1,
+                    ParseErrors::Fail { remedy } => {
+                        failed = Some(format!(
+                            "the record with sequence number {} of {} cannot be decoded: {error}; {remedy}",
+                            record.sequence, self.shard
+                        ));
+                        break;
+                    }
+                },
             }
             fetched.at += 1;
             bytes += record.data.len();

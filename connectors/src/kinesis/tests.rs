@@ -1,10 +1,13 @@
 use super::*;
-use crate::conformance::sink::{Process, SinkUnderTest, check_at_least_once, check_exactly_once, schema};
+use crate::conformance::sink::{
+    Process, SinkUnderTest, check_at_least_once, check_exactly_once, check_run_again_without_checkpoints, schema,
+};
 use crate::conformance::source::Reading;
 use crate::conformance::{lines, runtime};
 use crate::table::MetadataColumn;
 use arrow::datatypes::{Field, Schema, TimeUnit};
 use std::collections::BTreeMap;
+use tidemill_engine::sink::PreCommitId;
 use tidemill_engine::source::{SplitId, SplitState};
 use tidemill_shards::{CreateStream, Position, PutEntry, ReadFrom, ReadLimits, ShardStore, StoreOptions, StreamName};
 
@@ -221,6 +224,7 @@ fn a_bad_record_names_its_place_or_is_dropped() {
     assert!(error.contains("clicks/shardId-000000000000"), "{error}");
     assert!(error.contains("sequence number "), "{error}");
     assert!(error.contains("field id: 'many' is not a number"), "{error}");
+    assert!(error.contains("set 'json.ignore-parse-errors' = 'true'"), "{error}");
 
     let lenient = source(
         &store,
@@ -293,19 +297,70 @@ fn a_stream_that_was_created_again_is_not_mistaken() {
         .block_on(enumerator.discover(&known))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("created again"), "{error}");
+    assert!(
+        error.contains("created again") && error.contains("another name"),
+        "{error}"
+    );
     let split = Split {
         id: SplitId("shardId-000000000000".to_owned()),
         position: "4711@12".to_owned(),
     };
     let mut reader = reading.open(&split);
-    assert!(
-        reading
-            .next(reader.as_mut(), 10)
-            .unwrap_err()
-            .to_string()
-            .contains("does not belong")
-    );
+    let error = reading.next(reader.as_mut(), 10).unwrap_err();
+    assert!(error.to_string().contains("created again"), "{error}");
+    assert!(!error.is_retryable(), "{error:?}");
+}
+
+#[test]
+fn output_is_not_written_to_a_stream_that_took_the_name_of_the_one_that_was_opened() {
+    for guarantee in ["exactly-once", "at-least-once"] {
+        let written = Written {
+            store: Store::new(1),
+            options: vec![("sink.delivery-guarantee", guarantee)],
+        };
+        let mut process = Process::start(&written, 1);
+        process.tick(0..4);
+        let one = process.pre_commit(1, 0);
+        if process.committer.is_some() {
+            process.publish(1, &one).unwrap();
+        }
+        assert_eq!(written.visible(), [0, 1, 2, 3]);
+        let store = &written.store;
+        store.runtime.block_on(store.store.delete_stream(&name())).unwrap();
+        store.create(1);
+        let writer = &mut process.writers[0];
+        writer.write(&crate::conformance::sink::rows(4..6), 0).unwrap();
+        let pre_commit = writer
+            .pre_commit(PreCommitId {
+                checkpoint: 2,
+                attempt: 0,
+            })
+            .unwrap();
+        let error = store.runtime.block_on(pre_commit).unwrap_err();
+        assert!(
+            error.to_string().contains("created again while"),
+            "{guarantee}: {error}"
+        );
+        assert!(!error.is_retryable(), "{error:?}");
+        assert_eq!(written.visible(), Vec::<i64>::new(), "{guarantee}");
+    }
+}
+
+#[test]
+fn a_table_whose_stream_is_missing_is_found_out_before_the_job_starts() {
+    let store = Store::new(1);
+    let other = table(schema(), &[("stream", "nosuch")]);
+    let source = crate::create_source(&other, &[0, 1], &store.environment()).unwrap();
+    let sink = crate::create_sink(&other, &store.environment()).unwrap();
+    for error in [
+        store.runtime.block_on(source.check()).unwrap_err(),
+        store.runtime.block_on(sink.check()).unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("stream nosuch does not exist"), "{error}");
+        assert!(!error.is_retryable(), "{error:?}");
+    }
+    let there = crate::create_sink(&table(schema(), &[]), &store.environment()).unwrap();
+    store.runtime.block_on(there.check()).unwrap();
 }
 
 #[test]
@@ -313,6 +368,10 @@ fn a_missing_stream_or_another_arn_is_told() {
     let store = Store::new(1);
     for (options, about) in [
         (&[("stream", "nosuch")][..], "stream nosuch does not exist"),
+        (
+            &[("stream", "nosuch")],
+            r#"CreateStream' -d '{"StreamName": "nosuch", "ShardCount": 1}'"#,
+        ),
         (&[("aws.region", "eu-west-9")], "correct the option 'aws.region'"),
     ] {
         let source = source(&store, options);
@@ -351,6 +410,14 @@ impl SinkUnderTest for Written {
 #[test]
 fn exactly_once_output_conforms() {
     check_exactly_once(&Written {
+        store: Store::new(2),
+        options: Vec::new(),
+    });
+}
+
+#[test]
+fn a_run_without_the_checkpoints_of_the_one_before_adds_its_records() {
+    check_run_again_without_checkpoints(&Written {
         store: Store::new(2),
         options: Vec::new(),
     });
@@ -447,6 +514,29 @@ fn a_record_that_is_too_large_fails_with_its_size() {
 }
 
 #[test]
+fn output_to_a_missing_stream_tells_how_to_create_it() {
+    let test = Written {
+        store: Store::new(1),
+        options: vec![("stream", "nosuch")],
+    };
+    let mut process = Process::start(&test, 1);
+    let id = tidemill_engine::sink::PreCommitId {
+        checkpoint: 1,
+        attempt: 0,
+    };
+    // The stream is looked for in the background: whoever asks first after that is told.
+    let error = match process.writers[0].pre_commit(id) {
+        Ok(pending) => test.store.runtime.block_on(pending).unwrap_err().to_string(),
+        Err(error) => error.to_string(),
+    };
+    assert!(error.contains("stream nosuch does not exist"), "{error}");
+    assert!(
+        error.contains(r#"{"StreamName": "nosuch", "ShardCount": 1}"#),
+        "{error}"
+    );
+}
+
+#[test]
 fn wrong_options_are_refused() {
     for (options, about) in [
         (&[("aws.endpoint", "http://127.0.0.1:4566")][..], "not supported yet"),
@@ -459,7 +549,14 @@ fn wrong_options_are_refused() {
             &[("stream.arn", "arn:aws:kinesis:us-east-1:000000000000:stream/clicks")],
             "together with stream",
         ),
-        (&[("format", "parquet")], "Parquet"),
+        (
+            &[("format", "")],
+            "add for example 'format' = 'json' to its WITH; there are json, csv, raw",
+        ),
+        (
+            &[("format", "parquet")],
+            "there is no format 'parquet' for the connector 'kinesis'; there are json, csv, raw",
+        ),
         (&[("format", "jsn")], "did you mean 'json'?"),
         (
             &[("json.ignore-parse-error", "true")],

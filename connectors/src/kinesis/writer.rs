@@ -17,7 +17,7 @@ use tidemill_engine::operator::{Progress, TickClose};
 use tidemill_engine::sink::{DeliveryGuarantee, PreCommit, PreCommitId, SinkContext, SinkWriter};
 use tidemill_engine::{Error, Result};
 use tidemill_shards::limits::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
-use tidemill_shards::{PutEntry, ShardAccess, StageRequest, StoreError, StreamName};
+use tidemill_shards::{PutEntry, ShardAccess, StageRequest, StreamName, Uuid};
 
 /// Bytes that are staged together.
 const STAGE_BYTES: usize = 2 << 20;
@@ -55,7 +55,7 @@ impl KinesisWriter {
             guarantee: options.guarantee,
             partitioner,
             encoder,
-            outbox: Outbox::start(shards, &context.runtime, Arc::clone(&context.waker)),
+            outbox: Outbox::start(shards, options.clone(), &context.runtime, Arc::clone(&context.waker)),
             buffer: Vec::new(),
             buffer_bytes: 0,
             last: None,
@@ -68,7 +68,7 @@ impl KinesisWriter {
     fn check(&self) -> Result<()> {
         self.outbox
             .failure()
-            .map_or(Ok(()), |error| Err(store_error(&self.name, &error)))
+            .map_or(Ok(()), |error| Err(error.of_sink(&self.name)))
     }
 
     /// Returns the checkpoint that what is written now certainly belongs to.
@@ -87,6 +87,7 @@ impl KinesisWriter {
             job: self.context.job.clone(),
             sink: self.context.uid.clone(),
             stream: self.stream.clone(),
+            lineage: Uuid(self.context.lineage.to_bytes()),
             checkpoint,
             attempt,
             worker: u32::try_from(self.context.worker).unwrap_or(u32::MAX),
@@ -111,14 +112,6 @@ impl KinesisWriter {
         if !request.is_empty() {
             self.outbox.put(&self.stream, request);
         }
-    }
-}
-
-/// Makes the engine's error of one of the store's.
-pub(super) fn store_error(name: &str, error: &StoreError) -> Error {
-    match error {
-        StoreError::StaleGeneration { .. } => Error::Fenced,
-        error => sink_error(name, error),
     }
 }
 
@@ -188,7 +181,7 @@ impl SinkWriter for KinesisWriter {
         };
         Ok(Box::pin(async move {
             let staged = match answer.await {
-                Ok(answer) => answer.map_err(|error| store_error(&name, &error))?,
+                Ok(answer) => answer.map_err(|error| error.of_sink(&name))?,
                 Err(_) => return Err(sink_error(&name, "the task that sends records is gone")),
             };
             if staged.is_empty() {

@@ -99,11 +99,7 @@ impl From<Error> for Failure {
 impl From<checkpoints::Error> for Failure {
     fn from(error: checkpoints::Error) -> Self {
         let refused = match (error.kind(), &error) {
-            // Its answer was lost, and with it what we know of our sinks: the successor restores it.
-            (_, checkpoints::Error::DecidedEarlier { .. }) => {
-                return Failure::Job(Error::Checkpoint(error.to_string()));
-            }
-            (ErrorKind::Fenced, _) => return Failure::Job(Error::Fenced),
+            (ErrorKind::Fenced, _) => return Failure::Job(Error::of_checkpoints(&error)),
             (_, checkpoints::Error::SavepointExists { .. } | checkpoints::Error::InvalidName { .. }) => true,
             _ => false,
         };
@@ -225,7 +221,7 @@ impl Coordinator {
             && let Err(error) = protocol.gc(options.retained).await
         {
             if error.kind() == ErrorKind::Fenced {
-                return Err(Failure::Job(Error::Fenced));
+                return Err(Failure::Job(Error::of_checkpoints(&error)));
             }
             // What is left lying is found again by the next collection.
             tracing::warn!(%error, "old checkpoints could not be collected");
@@ -352,14 +348,13 @@ pub(super) async fn publish(
     checkpoint: CheckpointId,
     committables: &BTreeMap<OperatorUid, Vec<Committable>>,
 ) -> Result<()> {
-    let failed = |error: checkpoints::Error| match error.kind() {
-        ErrorKind::Fenced => Error::Fenced,
-        _ => Error::Checkpoint(error.to_string()),
-    };
+    let failed = |error: checkpoints::Error| Error::of_checkpoints(&error);
     let permit = protocol.permit(checkpoint).await.map_err(failed)?;
     let permit = PublishPermit {
         checkpoint: permit.checkpoint.0,
         generation: permit.generation.0,
+        lineage: permit.lineage,
+        decided_by: permit.decided_by,
     };
     for (uid, committer) in committers {
         let bytes: Vec<Vec<u8>> = committables
@@ -370,8 +365,7 @@ pub(super) async fn publish(
         loop {
             match committer.publish(permit, &bytes).await {
                 Ok(()) => break,
-                Err(Error::Fenced) => return Err(Error::Fenced),
-                Err(error) if tries == PUBLISH_TRIES => return Err(error),
+                Err(error) if tries == PUBLISH_TRIES || !error.is_retryable() => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, sink = %uid, checkpoint = permit.checkpoint, "publishing failed and is repeated");
                     tokio::time::sleep(RETRY_PAUSE * 2u32.pow(tries)).await;

@@ -35,6 +35,10 @@ pub(crate) fn launch(
         None => (None, None),
     };
     let generation = protocol.as_ref().map_or(0, |protocol| protocol.generation().0);
+    let lineage = protocol
+        .as_ref()
+        .map(checkpoints::Coordinator::lineage)
+        .unwrap_or_default();
     let key_groups = restored
         .as_ref()
         .map_or(config.key_groups, |manifest| manifest.snapshot.key_group_count);
@@ -42,7 +46,8 @@ pub(crate) fn launch(
         let workers = config.parallelism;
         return Err(Error::Limit(format!(
             "a parallelism of {workers} is more than the job's {key_groups} key groups; lower the parallelism"
-        )));
+        ))
+        .permanent());
     }
     let tables: Vec<TableOptions> = table_options(&graph);
     let start = restored.as_ref().map_or_else(
@@ -110,6 +115,7 @@ pub(crate) fn launch(
         config,
         key_groups,
         generation,
+        lineage,
         state,
         start,
         tables,
@@ -189,10 +195,7 @@ async fn claim(
     options: &CheckpointOptions,
     committers: &Committers,
 ) -> Result<(checkpoints::Coordinator, Option<Manifest>)> {
-    let failed = |error: checkpoints::Error| match error.kind() {
-        checkpoints::ErrorKind::Fenced => Error::Fenced,
-        _ => Error::Checkpoint(error.to_string()),
-    };
+    let failed = |error: checkpoints::Error| Error::of_checkpoints(&error);
     let start = StartOptions {
         job: JobUid::new(config.uid.clone()).map_err(failed)?,
         nonce: Nonce::random(),
@@ -219,7 +222,8 @@ async fn claim(
                 "checkpoint {} has output of sink {uid} that is not published yet, and the job no longer has that sink; \
                  run the old job once more, or give the output up with allow_non_restored_state",
                 manifest.checkpoint.0
-            )));
+            ))
+            .permanent());
         }
         coordinator::publish(&protocol, committers, manifest.checkpoint, committables).await?;
     }
@@ -269,7 +273,8 @@ fn check_everything_is_restored(graph: &JobGraph, manifest: &Manifest) -> Result
          without that state (allow_non_restored_state)",
         manifest.checkpoint.0,
         lost.join(", ")
-    )))
+    ))
+    .permanent())
 }
 
 fn table_options(graph: &JobGraph) -> Vec<TableOptions> {

@@ -18,7 +18,7 @@ use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, Sta
 use crate::operators::asynchronous::AsyncRunner;
 use crate::operators::calc::CalcOperator;
 use crate::operators::window_aggregate::{Stage, WindowAggregateOperator, has_partial_stage, partial_schema};
-use crate::sink::{PreCommitId, SinkContext, SinkWriter};
+use crate::sink::{Lineage, PreCommitId, SinkContext, SinkWriter};
 use crate::time::Watermark;
 use arrow::array::RecordBatch;
 use std::cell::RefCell;
@@ -43,6 +43,7 @@ pub(super) struct Blueprint {
     pub(super) config: JobConfig,
     pub(super) key_groups: u16,
     pub(super) generation: u64,
+    pub(super) lineage: Lineage,
     pub(super) state: Option<StateReader>,
     pub(super) start: ClockStart,
     pub(super) tables: Vec<TableOptions>,
@@ -496,6 +497,7 @@ impl<'scope> Builder<'_, 'scope> {
                         uid: node.uid.clone(),
                         job: blueprint.config.uid.clone(),
                         generation: blueprint.generation,
+                        lineage: blueprint.lineage,
                         worker,
                         workers,
                         waker,

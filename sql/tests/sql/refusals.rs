@@ -452,3 +452,17 @@ fn arguments_that_fit_no_signature_are_the_writers_mistake_not_ours() {
     );
     assert!(error.position.is_some(), "{error}");
 }
+
+#[test]
+fn the_hint_about_a_parallelism_names_the_limit_that_holds() {
+    let set = |parallelism: &str| {
+        plan(&format!(
+            "SET 'parallelism.default' = '{parallelism}';\n{BIDS}{OUT}INSERT INTO out SELECT auction FROM bids"
+        ))
+    };
+    assert!(set("256").is_ok());
+    for wrong in ["0", "257", "32768"] {
+        let error = set(wrong).map(drop).unwrap_err();
+        assert_eq!(error.hint.as_deref(), Some("write a number from 1 to 256"), "{wrong}");
+    }
+}

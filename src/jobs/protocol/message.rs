@@ -103,6 +103,8 @@ pub(crate) struct StartJob {
     pub(crate) uid: String,
     /// The SQL text; `None` for a Rust job, which brings its own graph.
     pub(crate) sql: Option<String>,
+    /// Whether somebody waits for the answer to its submission: then what its tables name must be there.
+    pub(crate) is_submission: bool,
     /// The number of worker threads; `None`: as the SQL text says, or else one.
     pub(crate) parallelism: Option<usize>,
     /// Where checkpoints are kept.
@@ -223,7 +225,7 @@ pub(crate) enum ToWorker {
     /// Stop; answered by `Ended`, or by `StopRefused`.
     Stop(StopRequest),
     /// The answer to a store call.
-    StoreReply(RequestId, StoreReply),
+    StoreReply(RequestId, Box<StoreReply>),
     /// News of the store.
     StoreEvent(StoreEvent),
 }

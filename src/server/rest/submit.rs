@@ -1,10 +1,15 @@
 //! The body of `POST /v1/jobs`, and what it makes.
 
-use crate::jobs::definition::{Program, RESTART_ATTEMPTS_DEFAULT};
+use crate::jobs::definition::{
+    CHECKPOINT_INTERVAL_MAX_MS, CHECKPOINT_INTERVAL_MIN_MS, Program, RESTART_ATTEMPTS_DEFAULT,
+};
 use crate::jobs::error::JobError;
 use crate::jobs::protocol::message::IntervalWish;
 use crate::jobs::supervisor::Submission;
+use crate::settings::PARALLELISM_MAX;
+use serde::de::{Error as _, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// The body of `POST /v1/jobs`. Unknown fields are refused.
@@ -15,6 +20,7 @@ pub(in crate::server) struct SubmitBody {
     sql: Option<String>,
     executable: Option<PathBuf>,
     args: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "parallelism")]
     parallelism: Option<usize>,
     /// Left out: as the text says, or the default; null: no checkpoints but the final one.
     #[serde(default, deserialize_with = "interval", rename = "checkpoint_interval_ms")]
@@ -22,12 +28,59 @@ pub(in crate::server) struct SubmitBody {
     restore: Option<String>,
     #[serde(default)]
     allow_non_restored_state: bool,
+    #[serde(default, deserialize_with = "restart_attempts")]
     restart_attempts: Option<u32>,
     client_token: Option<String>,
 }
 
+/// Reads a whole number or null, and says in words what is wanted where something else stands.
+struct WholeNumber {
+    wanted: String,
+}
+
+impl<'de> Visitor<'de> for WholeNumber {
+    type Value = Option<u64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, without quotes", self.wanted)
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Some(number))
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+}
+
+impl WholeNumber {
+    fn read<'de, D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<u64>, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+fn parallelism<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let wanted = format!("\"parallelism\" as a whole number from 1 to {PARALLELISM_MAX}");
+    let number = WholeNumber { wanted }.read(deserializer)?;
+    // What is too large for the type is too large in any case, and is refused with the limit.
+    Ok(number.map(|number| usize::try_from(number).unwrap_or(usize::MAX)))
+}
+
+fn restart_attempts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let wanted = format!("\"restart_attempts\" as a whole number from 0 to {}", u32::MAX);
+    let number = WholeNumber { wanted: wanted.clone() }.read(deserializer)?;
+    let checked = number.map(|number| {
+        u32::try_from(number).map_err(|_| D::Error::invalid_value(Unexpected::Unsigned(number), &wanted.as_str()))
+    });
+    checked.transpose()
+}
+
 fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IntervalWish, D::Error> {
-    let interval = Option::deserialize(deserializer)?;
+    let wanted = format!(
+        "\"checkpoint_interval_ms\" as a whole number from {CHECKPOINT_INTERVAL_MIN_MS} to {CHECKPOINT_INTERVAL_MAX_MS}, or null"
+    );
+    let interval = WholeNumber { wanted }.read(deserializer)?;
     Ok(interval.map_or(IntervalWish::Never, IntervalWish::EveryMs))
 }
 
@@ -134,7 +187,26 @@ mod tests {
                 r#"{"name": "a", "sql": "x", "paralelism": 2}"#,
                 "unknown field `paralelism`",
             ),
-            (r#"{"name": "a", "sql": "x", "parallelism": -1}"#, "invalid value"),
+            (
+                r#"{"name": "a", "sql": "x", "parallelism": -1}"#,
+                "expected \"parallelism\" as a whole number from 1 to 256, without quotes",
+            ),
+            (
+                r#"{"name": "a", "sql": "x", "parallelism": "2"}"#,
+                "expected \"parallelism\" as a whole number from 1 to 256, without quotes",
+            ),
+            (
+                r#"{"name": "a", "sql": "x", "parallelism": 1.5}"#,
+                "expected \"parallelism\" as a whole number",
+            ),
+            (
+                r#"{"name": "a", "sql": "x", "checkpoint_interval_ms": "1s"}"#,
+                "as a whole number from 10 to 604800000, or null, without quotes",
+            ),
+            (
+                r#"{"name": "a", "sql": "x", "restart_attempts": 4294967296}"#,
+                "\"restart_attempts\" as a whole number from 0 to 4294967295",
+            ),
             (r#"{"name": "a", "sql": "x", "executable": "y"}"#, "not both"),
             (r#"{"name": "a", "sql": "x", "args": []}"#, "leave them out"),
             (r#"{"name": "a", "executable": "/bin/sh"}"#, "--job-binaries"),

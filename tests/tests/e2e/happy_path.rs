@@ -141,11 +141,14 @@ async fn a_job_continues_from_the_savepoint_of_another_at_another_parallelism() 
         stopped.body
     );
 
-    let request = json!({"name": "none", "sql": COUNTS, "restore": "first/savepoint/missing", "restart_attempts": 0});
-    let submitted = server.post("/v1/jobs", &request).await;
-    assert_eq!(submitted.status, 201, "{:?}", submitted.body);
-    let failed = server.wait_for_state("none", "failed").await;
-    assert!(failed["failure"].as_str().unwrap().contains("missing"), "{failed}");
+    let request = json!({"name": "none", "sql": COUNTS, "restore": "first/savepoint/missing"});
+    let refused = server.post("/v1/jobs", &request).await;
+    assert_eq!(refused.status, 400, "{:?}", refused.body);
+    assert!(
+        refused.body["detail"].as_str().unwrap().contains("missing"),
+        "{:?}",
+        refused.body
+    );
 
     let request = json!({
         "name": "second", "sql": COUNTS, "parallelism": 3, "checkpoint_interval_ms": 200, "restore": "first/savepoint/s",

@@ -98,7 +98,8 @@ async fn a_server_that_is_asked_to_stop_takes_last_checkpoints_and_its_jobs_run_
 async fn a_job_that_keeps_failing_is_given_up_with_the_reason() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&directory.path().join("data"));
-    // The stream does not exist, so the job fails each time it is started.
+    // A record cannot be decoded, so the job fails each time it is started.
+    super::stops::poison(&server).await;
     let sql = super::sql::COUNTS;
     let submitted = server
         .post("/v1/jobs", &json!({"name": "a", "sql": sql, "restart_attempts": 2}))
@@ -116,7 +117,8 @@ async fn a_job_that_keeps_failing_is_given_up_with_the_reason() {
 #[tokio::test]
 async fn a_frozen_job_is_killed_and_comes_back() {
     let directory = tempfile::tempdir().unwrap();
-    let server = Server::start_with(&directory.path().join("data"), &["--heartbeat-timeout", "2s"]);
+    // Long enough for a slow machine to give the job its turn, for this must strike the frozen process only.
+    let server = Server::start_with(&directory.path().join("data"), &["--heartbeat-timeout", "10s"]);
     let frozen = process_of(&submit(&server, "a").await);
     signal(frozen, Signal::SIGSTOP);
     let back = eventually("the job to come back", || async {

@@ -87,6 +87,40 @@ async fn a_paused_coordinator_and_its_successor_agree_on_one_decision() {
 }
 
 #[tokio::test]
+async fn a_coordinator_whose_checkpoints_were_deleted_decides_and_publishes_nothing_more() {
+    let world = World::default();
+    let mut first = world.start(&Failpoints::none()).await.unwrap();
+    first.checkpoint(PERIODIC).await.unwrap();
+    let waiting = first.decide(PERIODIC).await.unwrap();
+    let attempt = first.coordinator.begin().await.unwrap();
+    world.store().delete_job(&crate::test_support::job()).await.unwrap();
+    let coordinator = &first.coordinator;
+    let refused = async |told: &str| {
+        for error in [
+            coordinator.begin().await.unwrap_err(),
+            coordinator
+                .decide(&attempt, crate::test_support::snapshot(1))
+                .await
+                .unwrap_err(),
+            coordinator.permit(waiting.checkpoint).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Fenced, "{error}");
+            assert!(error.to_string().contains(told), "{error}");
+        }
+    };
+    refused("deleted while it runs").await;
+    // The job is started again: it counts from the beginning, and its claims have the names of the old ones.
+    let mut second = world.start(&Failpoints::none()).await.unwrap();
+    assert_eq!(second.position, 0);
+    let one = second.decide(PERIODIC).await.unwrap();
+    assert_ne!(one.lineage, waiting.lineage);
+    refused("fenced by j/gen/1.json").await;
+    second.publish(&one).await.unwrap();
+    assert_eq!(world.sink.lock().unwrap().published, [1, 2, 3, 1, 2, 3]);
+    assert_eq!(world.names("j/checkpoint/").await, ["j/checkpoint/1.json"]);
+}
+
+#[tokio::test]
 async fn of_many_coordinators_starting_at_once_one_remains() {
     let world = World::default();
     world

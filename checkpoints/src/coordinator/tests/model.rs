@@ -7,8 +7,8 @@
 use crate::faulty::Faulty;
 use crate::test_support::{job, snapshot};
 use crate::{
-    CheckpointId, Committable, Coordinator, Error, Failpoints, Manifest, Nonce, Permit, Restore, RestoreFrom, Result,
-    SnapshotKind, SnapshotStore, SplitPosition, StartOptions, StateReader, StateWriter,
+    CheckpointId, Committable, Coordinator, Error, Failpoints, Lineage, Manifest, Nonce, Permit, Restore, RestoreFrom,
+    Result, SnapshotKind, SnapshotStore, SplitPosition, StartOptions, StateReader, StateWriter,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -25,24 +25,32 @@ pub(crate) struct World {
     nonces: Arc<Mutex<u8>>,
 }
 
-/// A sink as the design wants it: publishing is idempotent, and old permits are refused.
+/// A sink as the design wants it: publishing is idempotent, old permits are refused, and a lineage that it does not know is a new run.
 #[derive(Debug, Default)]
 pub(crate) struct Sink {
     pub(crate) published: Vec<u64>,
     last: Option<Permit>,
+    retired: Vec<Lineage>,
 }
 
 impl Sink {
     fn publish(&mut self, permit: &Permit, numbers: impl Iterator<Item = u64>) {
-        let last = self.last.as_ref().map_or(0, |last| last.checkpoint.0);
-        if permit.checkpoint.0 > last {
+        assert!(
+            !self.retired.contains(&permit.lineage),
+            "{permit:?} came after {:?}",
+            self.last
+        );
+        let last = self.last.as_ref().filter(|last| last.lineage == permit.lineage);
+        if last.is_none_or(|last| permit.checkpoint > last.checkpoint) {
             self.published.extend(numbers);
-            self.last = Some(permit.clone());
-        } else {
-            assert!(
-                permit.checkpoint.0 == last,
-                "a permit for {} came after {last}",
-                permit.checkpoint
+            let before = self.last.replace(permit.clone()).map(|before| before.lineage);
+            self.retired.extend(before.filter(|before| *before != permit.lineage));
+        } else if let Some(last) = last {
+            let of = |permit: &Permit| (permit.checkpoint, permit.decided_by);
+            assert_eq!(
+                of(permit),
+                of(last),
+                "a permit for an older checkpoint, or for another content"
             );
         }
     }

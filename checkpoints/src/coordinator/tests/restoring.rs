@@ -100,6 +100,91 @@ async fn output_of_a_checkpoint_rewound_over_is_never_published() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_left_behind_unpublished_is_refused_once_a_later_one_is_published() {
+    let world = World::default();
+    let mut process = world.start(&Failpoints::none()).await.unwrap();
+    process.checkpoint(PERIODIC).await.unwrap();
+    process.decide(PERIODIC).await.unwrap();
+    // Nothing later is published: it is, now.
+    let process = world
+        .start_from(&Failpoints::none(), choose("checkpoint/2", "r1"))
+        .await
+        .unwrap();
+    assert_eq!(process.position, 6);
+    let mut process = world.start(&Failpoints::none()).await.unwrap();
+    process.decide(PERIODIC).await.unwrap();
+    let mut process = world
+        .start_from(&Failpoints::none(), choose("checkpoint/1", "r2"))
+        .await
+        .unwrap();
+    assert_eq!(process.checkpoint(PERIODIC).await.unwrap(), CheckpointId(4));
+    let claims = world.names("j/gen/").await;
+    let choice = choose("checkpoint/3", "r3");
+    let error = world.start_from(&Failpoints::none(), choice).await.err().unwrap();
+    assert!(matches!(error, Error::LeftBehind { .. }), "{error}");
+    assert_eq!(error.kind(), crate::ErrorKind::User);
+    assert_eq!(world.names("j/gen/").await, claims);
+}
+
+#[tokio::test]
+async fn a_lineage_lasts_over_restarts_and_ends_with_a_choice_or_the_checkpoints() {
+    let world = World::default();
+    let mut process = world.start(&Failpoints::none()).await.unwrap();
+    process.checkpoint(PERIODIC).await.unwrap();
+    let first = process.coordinator.lineage();
+    for _ in 0..4 {
+        process.checkpoint(PERIODIC).await.unwrap();
+        // Claims a generation now and then.
+        process.coordinator.gc(1).await.unwrap();
+        process = world.start(&Failpoints::none()).await.unwrap();
+        assert_eq!(process.coordinator.lineage(), first);
+    }
+    // What is decided and not published is published in the lineage that it was decided in; what follows, in the new one.
+    let six = process.decide(PERIODIC).await.unwrap();
+    let (coordinator, restore) = Coordinator::start(
+        world.store(),
+        world.options(&Failpoints::none(), choose("checkpoint/6", "r")),
+    )
+    .await
+    .unwrap();
+    assert_eq!(restore.unwrap().replay, std::slice::from_ref(&six));
+    let permit = coordinator.permit(six.checkpoint).await.unwrap();
+    assert_eq!((permit.lineage, permit.decided_by), (first, six.nonce));
+    assert_ne!(coordinator.lineage(), first);
+    let mut process = world.start(&Failpoints::none()).await.unwrap();
+    assert_eq!(process.coordinator.lineage(), coordinator.lineage());
+    let seven = process.decide(PERIODIC).await.unwrap();
+    assert_eq!(
+        (seven.checkpoint, seven.lineage),
+        (CheckpointId(7), coordinator.lineage())
+    );
+    process.publish(&seven).await.unwrap();
+    world.check_output(21);
+
+    world.store().delete_job(&job()).await.unwrap();
+    let process = world.start(&Failpoints::none()).await.unwrap();
+    assert!(![first, coordinator.lineage()].contains(&process.coordinator.lineage()));
+}
+
+#[tokio::test]
+async fn numbers_above_a_base_that_is_gone_are_not_given_again() {
+    let world = six().await;
+    let mut process = world.start(&Failpoints::none()).await.unwrap();
+    process.coordinator.gc(1).await.unwrap();
+    process.checkpoint(PERIODIC).await.unwrap();
+    // Somebody deletes the checkpoints, and leaves the claims and the markers.
+    world.store().delete(world.names("j/checkpoint/").await).await.unwrap();
+    let error = world.start(&Failpoints::none()).await.err().unwrap();
+    assert!(matches!(error, Error::CheckpointMissing { .. }), "{error}");
+    let mut process = world
+        .start_from(&Failpoints::none(), choose("nothing", "r"))
+        .await
+        .unwrap();
+    // Number 7 has a marker: it would be taken for published.
+    assert_eq!(process.checkpoint(PERIODIC).await.unwrap(), CheckpointId(8));
+}
+
+#[tokio::test]
 async fn a_wrong_choice_is_told_and_claims_nothing() {
     let world = six().await;
     let mut process = world.start(&Failpoints::none()).await.unwrap();

@@ -39,12 +39,13 @@ struct State {
     budget: Option<usize>,
     /// Bytes that the disk can hold.
     capacity: Option<usize>,
+    /// Writes that were refused for lack of room.
+    refused: usize,
 }
 
 impl State {
-    /// Bytes of the files that have a name; those that are only open count until they are closed on a real disk.
-    fn used(&self) -> usize {
-        self.names.values().map(|file| self.files[*file].len()).sum()
+    fn bytes(&self) -> usize {
+        self.names.values().map(|&file| self.files[file].len()).sum()
     }
 
     fn spend(&mut self) -> io::Result<()> {
@@ -86,6 +87,16 @@ impl SimDisk {
     /// Fails writes that make the files longer than `bytes` together; `None` lifts the limit.
     pub fn set_capacity(&self, bytes: Option<usize>) {
         self.state().capacity = bytes;
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> usize {
+        self.state().bytes()
+    }
+
+    /// Number of writes that were refused for lack of room.
+    pub fn refused(&self) -> usize {
+        self.state().refused
     }
 
     /// The disk as it may be found after a power cut behind the first `count` operations.
@@ -261,8 +272,9 @@ impl DiskFile for SimFile {
         state.spend()?;
         let growth = (offset as usize + bytes.len()).saturating_sub(state.files[self.file].len());
         if let Some(capacity) = state.capacity
-            && state.used() + growth > capacity
+            && state.bytes() + growth > capacity
         {
+            state.refused += 1;
             return Err(io::ErrorKind::StorageFull.into());
         }
         put(&mut state.files[self.file], offset as usize, bytes);

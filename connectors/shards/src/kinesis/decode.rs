@@ -32,7 +32,7 @@ fn item(value: Value, kind: Kind) -> Result<Item, ApiError> {
     let serialization = |text: String| Err(ApiError::serialization(text));
     let unexpected = |what: &str| serialization(format!("Start of {what} found where not expected"));
     match (kind, value) {
-        (Kind::List(_), Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+        (Kind::List(_) | Kind::Texts(_), Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
             serialization("Expected list or null".to_owned())
         }
         (Kind::Map, Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
@@ -43,6 +43,10 @@ fn item(value: Value, kind: Kind) -> Result<Item, ApiError> {
         }
         (Kind::List(fields), Value::Array(values)) => {
             let items = values.into_iter().map(|value| item(value, Kind::Structure(fields)));
+            Ok(Item::List(items.collect::<Result<_, _>>()?))
+        }
+        (Kind::Texts(member), Value::Array(values)) => {
+            let items = values.into_iter().map(|value| item(value, member.kind));
             Ok(Item::List(items.collect::<Result<_, _>>()?))
         }
         (Kind::Structure(fields), Value::Object(mut object)) => Ok(structure(&mut object, fields)?.into()),

@@ -123,15 +123,98 @@ impl ApiError {
             StoreError::ShardNotFound { stream, shard } => Self::not_found(format!(
                 "Could not find shard {shard} in stream {stream} under account {account}."
             )),
+            StoreError::StreamBusy { stream, status } => Self::in_use(format!(
+                "Stream {stream} under account {account} not ACTIVE, instead in state {status}"
+            )),
+            StoreError::ShardClosed { stream, shard } => Self::invalid_argument(format!(
+                "Shard {shard} in stream {stream} under account {account} has already been merged or split, and thus is \
+                 not eligible for merging or splitting."
+            )),
+            StoreError::NotAdjacent {
+                stream,
+                shard,
+                adjacent,
+            } => Self::invalid_argument(format!(
+                "Shards {shard} and {adjacent} in stream {stream} under account {account} are not an adjacent pair of \
+                 shards eligible for merging"
+            )),
+            StoreError::SplitPoint {
+                stream,
+                shard,
+                at,
+                range,
+            } => Self::invalid_argument(format!(
+                "NewStartingHashKey {at} used in SplitShard() on shard {shard} in stream {stream} under account \
+                 {account} is not both greater than one plus the shard's StartingHashKey {} and less than the shard's \
+                 EndingHashKey {}.",
+                range.start, range.end
+            )),
             other => match other.kind() {
                 ErrorKind::User => Self::invalid_argument(other.to_string()),
                 ErrorKind::Conflict | ErrorKind::Fenced => Self::in_use(other.to_string()),
                 // The client retries these; the operator finds the reason in the log.
                 ErrorKind::Retry | ErrorKind::Corrupt | ErrorKind::Internal => {
-                    tracing::error!(error = %other, "a Kinesis request failed");
+                    // Of what meets every request the store itself tells, and not for each.
+                    if !matches!(other, StoreError::NoSpace { .. } | StoreError::Poisoned { .. }) {
+                        tracing::error!(error = %other, "a Kinesis request failed");
+                    }
                     Self::internal()
                 }
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tracing::span;
+
+    /// Counts lines.
+    #[derive(Default)]
+    struct Lines(Arc<AtomicUsize>);
+
+    impl tracing::Subscriber for Lines {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn enter(&self, _: &span::Id) {}
+
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn refusals_that_the_store_tells_of_have_no_line_for_each_request() {
+        let lines = Lines::default();
+        let count = Arc::clone(&lines.0);
+        tracing::subscriber::with_default(lines, || {
+            let full = StoreError::NoSpace {
+                directory: "/data/store".to_owned(),
+            };
+            let poisoned = StoreError::Poisoned {
+                reason: "input/output error".to_owned(),
+            };
+            for error in [full, poisoned] {
+                assert_eq!(ApiError::of(error, "000000000000"), ApiError::internal());
+            }
+            assert_eq!(count.load(Ordering::SeqCst), 0);
+            assert_eq!(ApiError::of(StoreError::Closed, "000000000000"), ApiError::internal());
+            assert_eq!(count.load(Ordering::SeqCst), 1);
+        });
     }
 }

@@ -100,6 +100,38 @@ impl Fields {
         }
     }
 
+    /// The entries of a map of texts.
+    pub(crate) fn text_map(&self, name: &str) -> Vec<(String, String)> {
+        let entries = match self.get(name) {
+            Some(Item::Map(entries)) => &entries[..],
+            _ => &[],
+        };
+        let texts = entries.iter().filter_map(|(key, value)| {
+            if let Item::Text(value) = value {
+                Some((key.clone(), value.clone()))
+            } else {
+                None
+            }
+        });
+        texts.collect()
+    }
+
+    /// The members of a list of texts.
+    pub(crate) fn texts(&self, name: &str) -> Vec<String> {
+        let items = match self.get(name) {
+            Some(Item::List(items)) => &items[..],
+            _ => &[],
+        };
+        let texts = items.iter().filter_map(|item| {
+            if let Item::Text(text) = item {
+                Some(text.clone())
+            } else {
+                None
+            }
+        });
+        texts.collect()
+    }
+
     pub(crate) fn structures(&self, name: &str) -> impl Iterator<Item = &Fields> {
         let items = match self.get(name) {
             Some(Item::List(items)) => &items[..],

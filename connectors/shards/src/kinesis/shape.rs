@@ -10,6 +10,8 @@ pub(crate) enum Kind {
     Blob,
     /// A list of structures.
     List(&'static [Field]),
+    /// A list of texts, each with the constraints of the field.
+    Texts(&'static Field),
     Structure(&'static [Field]),
     /// A map from text to text.
     Map,
@@ -23,6 +25,7 @@ pub(crate) enum Pattern {
     SequenceNumber,
     StreamArn,
     StreamId,
+    ResourceArn,
 }
 
 impl Pattern {
@@ -34,6 +37,7 @@ impl Pattern {
             Self::SequenceNumber => r"0|([1-9]\d{0,128})",
             Self::StreamArn => r"arn:aws.*:kinesis:.*:\d{12}:stream/\S+",
             Self::StreamId => "[a-z0-9]{20}-[a-z0-9]{3}",
+            Self::ResourceArn => r"arn:aws.*:kinesis:.*:\d{12}:.*(stream|channel|queue)/\S+",
         }
     }
 
@@ -49,6 +53,15 @@ impl Pattern {
             Self::HashKey => decimal(39),
             Self::SequenceNumber => decimal(129),
             Self::StreamArn => arn(text).is_some(),
+            Self::ResourceArn => resource(text).is_some_and(|resource| {
+                let named = |kind: &str| {
+                    resource.match_indices(kind).any(|(at, _)| {
+                        let name = &resource[at + kind.len()..];
+                        !name.is_empty() && !name.contains(char::is_whitespace)
+                    })
+                };
+                ["stream/", "channel/", "queue/"].into_iter().any(named)
+            }),
             Self::StreamId => {
                 let lower = |part: &str| part.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
                 text.len() == 24
@@ -62,6 +75,12 @@ impl Pattern {
 
 /// The stream's name in an ARN.
 pub(crate) fn arn(text: &str) -> Option<&str> {
+    let name = resource(text)?.strip_prefix("stream/")?;
+    (!name.is_empty() && !name.contains(char::is_whitespace)).then_some(name)
+}
+
+/// What an ARN of the service names, behind the account.
+pub(crate) fn resource(text: &str) -> Option<&str> {
     let mut parts = text.splitn(6, ':');
     let sound = parts.next()? == "arn"
         && parts.next()?.starts_with("aws")
@@ -70,8 +89,7 @@ pub(crate) fn arn(text: &str) -> Option<&str> {
         && parts
             .next()
             .is_some_and(|account| account.len() == 12 && account.bytes().all(|c| c.is_ascii_digit()));
-    let name = parts.next()?.strip_prefix("stream/")?;
-    (sound && !name.is_empty() && !name.contains(char::is_whitespace)).then_some(name)
+    parts.next().filter(|_| sound)
 }
 
 /// A field of a request.
@@ -145,9 +163,27 @@ pub(crate) const EXCLUSIVE_START_SHARD_ID: Field = Field::new("ExclusiveStartSha
     .range(1, 128);
 pub(crate) const NEXT_TOKEN: Field = Field::new("NextToken", Kind::Text).range(1, 1_048_576);
 pub(crate) const DATA: Field = Field::new("Data", Kind::Blob).required().range(0, 10_485_760);
-/// The model has it optional for streams that spread records by themselves; here it is always needed.
-pub(crate) const PARTITION_KEY: Field = Field::new("PartitionKey", Kind::Text).required().range(1, 256);
+/// Optional for streams that spread records by themselves; the operations ask for it on all others.
+pub(crate) const PARTITION_KEY: Field = Field::new("PartitionKey", Kind::Text).range(1, 256);
 pub(crate) const EXPLICIT_HASH_KEY: Field = Field::new("ExplicitHashKey", Kind::Text).pattern(Pattern::HashKey);
+pub(crate) const RESOURCE_ARN: Field = Field::new("ResourceARN", Kind::Text)
+    .required()
+    .pattern(Pattern::ResourceArn)
+    .range(1, 2048);
+pub(crate) const TAGS: Field = Field::new("Tags", Kind::Map).range(1, 200);
+pub(crate) const TAG_KEYS: Field = Field::new("TagKeys", Kind::Texts(&Field::new("", Kind::Text).range(1, 128)))
+    .required()
+    .range(1, 50);
+pub(crate) const STREAM_MODE_DETAILS: Field = Field::new(
+    "StreamModeDetails",
+    Kind::Structure(&[Field::new("StreamMode", Kind::Text)
+        .required()
+        .values(&["PROVISIONED", "ON_DEMAND"])]),
+);
+pub(crate) const WARM_THROUGHPUT: Field = Field::new("WarmThroughputMiBps", Kind::Integer).min(0);
+pub(crate) const MAX_RECORD_SIZE: Field = Field::new("MaxRecordSizeInKiB", Kind::Integer).range(1024, 10_240);
+pub(crate) const DISTRIBUTION: Field =
+    Field::new("RecordDistributionStrategy", Kind::Text).values(&["AUTO", "USER_PARTITION_KEY"]);
 pub(crate) const DRY_RUN: Field = Field::new("DryRun", Kind::Boolean);
 
 #[cfg(test)]
@@ -174,6 +210,21 @@ mod tests {
             "arn:aws:kinesis:r:000000000000:stream/",
         ] {
             assert_eq!(arn(bad), None, "{bad}");
+        }
+        for good in [
+            "arn:aws:kinesis:r:000000000000:stream/a",
+            "arn:aws:kinesis:r:000000000000:stream/a/consumer/b:17",
+            "arn:aws:kinesis:r:000000000000:x-queue/b",
+        ] {
+            assert!(Pattern::ResourceArn.matches(good), "{good}");
+        }
+        for bad in [
+            "arn:aws:kinesis:r:000000000000:stream/",
+            "arn:aws:kinesis:r:000000000000:topic/a",
+            "arn:aws:kinesis:r:000000000000:stream/a b",
+            "arn:aws:sns:r:000000000000:stream/a",
+        ] {
+            assert!(!Pattern::ResourceArn.matches(bad), "{bad}");
         }
     }
 }

@@ -9,6 +9,11 @@ use crate::limits::VALIDATION_ERRORS_MAX;
 pub(crate) fn request(fields: &Fields, shape: &'static [Field]) -> Result<(), ApiError> {
     let mut errors = Vec::new();
     structure("", fields, shape, &mut errors);
+    outcome(errors)
+}
+
+/// One message of all errors, if there are any.
+pub(crate) fn outcome(mut errors: Vec<String>) -> Result<(), ApiError> {
     if errors.is_empty() {
         return Ok(());
     }
@@ -21,6 +26,11 @@ pub(crate) fn request(fields: &Fields, shape: &'static [Field]) -> Result<(), Ap
     )))
 }
 
+/// The error of a field that is not there.
+pub(crate) fn missing(path: &str) -> String {
+    format!("Value null at '{path}' failed to satisfy constraint: Member must not be null")
+}
+
 fn structure(parent: &str, fields: &Fields, shape: &'static [Field], errors: &mut Vec<String>) {
     for field in shape {
         if errors.len() >= VALIDATION_ERRORS_MAX {
@@ -29,9 +39,7 @@ fn structure(parent: &str, fields: &Fields, shape: &'static [Field], errors: &mu
         let path = format!("{parent}{}", lower_first(field.name));
         let Some(item) = fields.get(field.name) else {
             if field.required {
-                errors.push(format!(
-                    "Value null at '{path}' failed to satisfy constraint: Member must not be null"
-                ));
+                errors.push(missing(&path));
             }
             continue;
         };
@@ -45,9 +53,39 @@ fn structure(parent: &str, fields: &Fields, shape: &'static [Field], errors: &mu
                     }
                 }
             }
+            (Item::List(items), Kind::Texts(member)) => texts(&path, item, items, member, errors),
             _ => {}
         }
     }
+}
+
+/// The service tells the constraints of a member once, for the list as a whole.
+fn texts(path: &str, list: &Item, items: &[Item], member: &Field, errors: &mut Vec<String>) {
+    let mut broken = Vec::new();
+    for item in items {
+        constraints(path, item, member, &mut broken);
+    }
+    if broken.is_empty() {
+        return;
+    }
+    let mut rules = Vec::new();
+    if let Some(max) = member.max {
+        rules.push(format!("Member must have length less than or equal to {max}"));
+    }
+    if let Some(min) = member.min {
+        rules.push(format!("Member must have length greater than or equal to {min}"));
+    }
+    if !member.values.is_empty() {
+        rules.push(format!(
+            "Member must satisfy enum value set: [{}]",
+            member.values.join(", ")
+        ));
+    }
+    errors.push(format!(
+        "Value '{}' at '{path}' failed to satisfy constraint: Member must satisfy constraint: [{}]",
+        shown(list),
+        rules.join(", ")
+    ));
 }
 
 fn constraints(path: &str, item: &Item, field: &Field, errors: &mut Vec<String>) {
@@ -114,8 +152,11 @@ fn shown(item: &Item) -> String {
         Item::Time(ms) => ms.to_string(),
         Item::Blob(bytes) => format!("java.nio.HeapByteBuffer[pos=0 lim={0} cap={0}]", bytes.len()),
         Item::List(items) => {
-            let member = "com.amazonaws.kinesis.v20131202.PutRecordsRequestEntry@c965e310";
-            format!("[{}]", vec![member; items.len()].join(", "))
+            let member = |item: &Item| match item {
+                Item::Structure(_) => "com.amazonaws.kinesis.v20131202.PutRecordsRequestEntry@c965e310".to_owned(),
+                other => shown(other),
+            };
+            format!("[{}]", items.iter().map(member).collect::<Vec<_>>().join(", "))
         }
         Item::Map(entries) => {
             let entries: Vec<String> = entries

@@ -64,10 +64,19 @@ impl Housekeeper {
                 let thread = std::thread::Builder::new()
                     .name("shards-housekeeping".to_owned())
                     .spawn(move || {
+                        let mut failing = false;
                         for task in queue {
                             match task {
                                 Task::Prepare { number, capacity } => {
-                                    if done.send(prepare(&own, store, number, capacity)).is_err() {
+                                    let prepared = prepare(&own, store, number, capacity);
+                                    // The first failure comes while there is room in the segment in use: a warning.
+                                    if let Err(error) = &prepared
+                                        && !failing
+                                    {
+                                        tracing::warn!(%error, "could not prepare the next log segment ahead of its use");
+                                    }
+                                    failing = prepared.is_err();
+                                    if done.send(prepared).is_err() {
                                         return;
                                     }
                                 }
@@ -105,14 +114,24 @@ impl Housekeeper {
 
     /// Waits for a segment. After an error it can be asked for again.
     pub(crate) fn take(&mut self, number: SegmentNumber, capacity: u64) -> Result<Segment, StoreError> {
-        self.request(number, capacity);
-        match &self.worker {
-            Some(worker) if self.requested == Some(number) => {
-                self.requested = None;
-                worker.prepared.recv().unwrap_or(Err(StoreError::Closed))
+        if self.requested == Some(number) {
+            // That was tried ahead of its use, perhaps long ago: after a failure there may be room by now.
+            if let Ok(segment) = self.receive() {
+                return Ok(segment);
             }
-            _ => prepare(&self.environment, self.store, number, capacity),
         }
+        self.request(number, capacity);
+        if self.requested == Some(number) {
+            return self.receive();
+        }
+        prepare(&self.environment, self.store, number, capacity)
+    }
+
+    /// Waits for the segment that was asked for.
+    fn receive(&mut self) -> Result<Segment, StoreError> {
+        self.requested = None;
+        let prepared = self.worker.as_ref().and_then(|worker| worker.prepared.recv().ok());
+        prepared.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Whether a segment is being prepared.
@@ -169,8 +188,7 @@ fn prepare(
     number: SegmentNumber,
     capacity: u64,
 ) -> Result<Segment, StoreError> {
-    Segment::prepare(environment, store, number, capacity).inspect_err(|error| {
-        tracing::warn!(%error, "could not prepare the next log segment");
+    Segment::prepare(environment, store, number, capacity).inspect_err(|_| {
         // Gives back the space that the unfinished file took.
         let _ = environment.disk.create(&names::unfinished(&names::segment(number)));
     })

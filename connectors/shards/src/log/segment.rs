@@ -13,6 +13,7 @@
 //!
 //! Frames follow. All numbers are little-endian.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::names;
@@ -120,15 +121,7 @@ impl Segment {
         let disk: &dyn Disk = &*environment.disk;
         let name = names::segment(number);
         let unfinished = names::unfinished(&name);
-        let failed = |error: std::io::Error| {
-            if error.kind() == std::io::ErrorKind::StorageFull {
-                StoreError::NoSpace {
-                    directory: disk.describe(),
-                }
-            } else {
-                StoreError::io("prepare log segment", format!("{name} in {}", disk.describe()), &error)
-            }
-        };
+        let failed = |error: std::io::Error| no_room(disk, "prepare log segment", &name, &error);
         let mut uuid = [0; 16];
         environment.entropy.fill(&mut uuid).map_err(failed)?;
         let header = SegmentHeader {
@@ -150,18 +143,21 @@ impl Segment {
     pub(crate) fn extend(&mut self, disk: &dyn Disk, capacity: u64) -> Result<(), StoreError> {
         if capacity > self.capacity {
             let extended = fill_with_zeros(&*self.file, self.capacity, capacity).and_then(|()| self.file.sync_data());
-            extended.map_err(|error| {
-                if error.kind() == std::io::ErrorKind::StorageFull {
-                    StoreError::NoSpace {
-                        directory: disk.describe(),
-                    }
-                } else {
-                    StoreError::io("extend log segment", names::segment(self.header.number), &error)
-                }
-            })?;
+            let name = names::segment(self.header.number);
+            extended.map_err(|error| no_room(disk, "extend log segment", &name, &error))?;
             self.capacity = capacity;
         }
         Ok(())
+    }
+}
+
+/// The error of a segment that cannot be had.
+fn no_room(disk: &dyn Disk, action: &str, name: &str, error: &std::io::Error) -> StoreError {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => StoreError::NoSpace {
+            directory: disk.describe(),
+        },
+        _ => StoreError::io(action, format!("{name} in {}", disk.describe()), error),
     }
 }
 

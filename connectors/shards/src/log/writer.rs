@@ -6,9 +6,18 @@
 //!        └───────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //! Batches grow by themselves while a sync runs; there is no timer. The writer alone gives counters and arrival times
-//! and decides on publishes, so these decisions need no lock. So it does on what has expired (`writer/expiry.rs`).
+//! and decides on publishes, so these decisions need no lock. So it does on what has expired.
+//!
+//! | file | |
+//! |---|---|
+//! | `metadata.rs` | streams are created, changed and deleted |
+//! | `reroute.rs` | records whose shard was closed while they waited |
+//! | `expiry.rs` | what has expired leaves; the bound of the disk use |
+//! | `tiering.rs` | which objects may exist, which hold records, which are gone |
 
 mod expiry;
+mod metadata;
+mod reroute;
 mod tiering;
 
 use std::collections::VecDeque;
@@ -25,24 +34,30 @@ use super::housekeeping::{Housekeeper, Housekeeping};
 use super::index_file::IndexFile;
 use super::names;
 use super::recovery::{Active, Recovered};
+use super::refusals::{Refusals, lies_within};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment};
 use crate::access::{DurablePosition, PublishOutcome, PutEntry, StagedExtent};
+use crate::account::AccountSettings;
 use crate::env::Environment;
 use crate::error::StoreError;
-use crate::hashkey::HashRange;
-use crate::ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};
+use crate::ids::{SegmentNumber, ShardKey, StreamName, Uuid};
 use crate::index::{EntryKind, IndexEntry};
 use crate::limits;
 use crate::publications::{Decision, Publication, decide};
 use crate::retention::{Ledger, RetentionOptions, StagedGroup};
 use crate::state::{Control, PublishedFrame, SealedAt, State};
-use crate::stream::{CreateStream, ShardMeta, StreamMeta, StreamMode};
+use crate::stream::{CreateStream, StreamMeta};
 use crate::tier::{Candidates, ObjectKey, Planned, Uploaded};
+use crate::update::{StreamUpdate, StreamUpdated};
 use crate::view::{Effect, View};
+
+pub(crate) use reroute::hash_key;
 
 /// What a record was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Assigned {
+    /// The shard that took it: not the one it was sent to when that was closed meanwhile.
+    pub(crate) shard: ShardKey,
     pub(crate) counter: u64,
     pub(crate) arrival_ms: u64,
 }
@@ -65,6 +80,17 @@ pub(crate) struct StagedPayload {
     pub(crate) payload: Vec<u8>,
 }
 
+/// Staged frames that a publish makes visible, each with its stream's id and name.
+pub(crate) type Staged = Vec<(Uuid, StreamName, StagedExtent)>;
+
+/// What a publish command is answered.
+#[derive(Debug)]
+pub(crate) enum Publishing {
+    Done(PublishOutcome),
+    /// Nothing has happened: some frames are of shards that are closed, so their records have to be staged again.
+    Moved(Staged),
+}
+
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the writer can be asked.
@@ -84,9 +110,21 @@ pub(crate) enum Command {
         request: CreateStream,
         reply: Reply<StreamMeta>,
     },
+    Update {
+        stream: StreamName,
+        update: Box<StreamUpdate>,
+        /// Bytes that the change may take in the log.
+        room: usize,
+        reply: Reply<StreamUpdated>,
+    },
     Delete {
         stream: StreamName,
         reply: Reply<()>,
+    },
+    /// Makes or withdraws the account's commitment.
+    Commit {
+        enabled: bool,
+        reply: Reply<AccountSettings>,
     },
     Forget {
         job: String,
@@ -120,8 +158,8 @@ pub(crate) struct PublishCommand {
     pub(crate) sink: String,
     pub(crate) publication: Publication,
     /// An error only counts when the request is no replay.
-    pub(crate) staged: Result<Vec<(Uuid, StreamName, StagedExtent)>, StoreError>,
-    pub(crate) reply: Reply<PublishOutcome>,
+    pub(crate) staged: Result<Staged, StoreError>,
+    pub(crate) reply: Reply<Publishing>,
 }
 
 /// A command with its share of the queue.
@@ -153,6 +191,8 @@ impl Command {
             Self::Stage { reply, .. } => drop(reply.send(Err(error))),
             Self::Publish(publish) => drop(publish.reply.send(Err(error))),
             Self::Create { reply, .. } => drop(reply.send(Err(error))),
+            Self::Update { reply, .. } => drop(reply.send(Err(error))),
+            Self::Commit { reply, .. } => drop(reply.send(Err(error))),
             Self::Delete { reply, .. }
             | Self::Forget { reply, .. }
             | Self::Expire { reply }
@@ -168,8 +208,10 @@ impl Command {
 enum Answer {
     Append(Reply<AssignedEach>, AssignedEach),
     Stage(Reply<Vec<StagedExtent>>, Result<Vec<StagedExtent>, StoreError>),
-    Publish(Reply<PublishOutcome>, Result<PublishOutcome, StoreError>),
+    Publish(Reply<Publishing>, Result<Publishing, StoreError>),
     Create(Reply<StreamMeta>, Result<Box<StreamMeta>, StoreError>),
+    Update(Reply<StreamUpdated>, Result<Box<StreamUpdated>, StoreError>),
+    Account(Reply<AccountSettings>, AccountSettings),
     Done(Reply<()>, Result<(), StoreError>),
 }
 
@@ -187,6 +229,8 @@ impl Answer {
             Self::Stage(reply, outcome) => drop(reply.send(result(outcome, failure))),
             Self::Publish(reply, outcome) => drop(reply.send(result(outcome, failure))),
             Self::Create(reply, outcome) => drop(reply.send(result(outcome.map(|meta| *meta), failure))),
+            Self::Update(reply, outcome) => drop(reply.send(result(outcome.map(|updated| *updated), failure))),
+            Self::Account(reply, settings) => drop(reply.send(result(Ok(settings), failure))),
             Self::Done(reply, outcome) => drop(reply.send(result(outcome, failure))),
         }
     }
@@ -200,6 +244,7 @@ pub(crate) struct WriterOptions {
     pub(crate) region: String,
     pub(crate) account: String,
     pub(crate) shards_max: u32,
+    pub(crate) lifecycle_delay_ms: u64,
     pub(crate) retention: RetentionOptions,
 }
 
@@ -212,6 +257,9 @@ pub(crate) struct Writer {
     active: Option<Active>,
     prepared: VecDeque<Segment>,
     housekeeper: Housekeeper,
+    /// Why there was no next segment, and when that was: a full disk is not asked again for each batch.
+    no_segment: Option<(StoreError, u64)>,
+    refusals: Refusals,
     draft: Draft,
     effects: Vec<Effect>,
     /// Frames of the batch that are staged.
@@ -250,6 +298,8 @@ impl Writer {
             active,
             prepared,
             housekeeper,
+            no_segment: None,
+            refusals: Refusals::default(),
             draft: Draft::default(),
             effects: Vec::new(),
             staged: Vec::new(),
@@ -263,8 +313,10 @@ impl Writer {
             at_ms: writer.environment.clock.now_ms(),
             counter_skip: if torn { limits::COUNTER_SKIP } else { 0 },
         };
-        writer.reserve(frame_len(256))?;
+        let gone = writer.gone_streams();
+        writer.reserve(frame_len(256) + gone.len() * limits::SWEEP_BYTES)?;
         writer.control(&opened);
+        writer.sweep(gone);
         writer.commit()?;
         Ok((writer, view))
     }
@@ -298,12 +350,6 @@ impl Writer {
 
     /// One group commit.
     fn batch(&mut self, batch: &mut Vec<Queued>, bytes: usize) {
-        if let Some(failure) = self.view.failure() {
-            batch
-                .drain(..)
-                .for_each(|queued| queued.command.refuse(failure.clone()));
-            return;
-        }
         let mut upkeep = Vec::new();
         if batch.iter().any(|queued| queued.command.is_upkeep()) {
             // By itself, behind the others: it changes files, and needs another kind of room.
@@ -333,22 +379,31 @@ impl Writer {
         }
     }
 
+    /// Tells that requests are refused: at once, and then every now and then.
+    fn tell_refused(&mut self, requests: usize, error: &StoreError) {
+        if let Some(requests) = self.refusals.add(requests, self.environment.clock.now_ms()) {
+            tracing::error!(requests, %error, "the log refuses appends");
+        }
+    }
+
     /// Writes what changes records and metadata.
     fn records(&mut self, batch: &mut Vec<Queued>, bytes: usize) {
         if batch.is_empty() {
             return;
         }
-        let room = match self.make_room(bytes) {
+        let ready = self.view.failure().cloned().map_or(Ok(()), Err);
+        let room = match ready.and_then(|()| self.make_room(bytes)) {
             // What gives room is let through.
             Err(error @ StoreError::StoreFull { .. }) => {
                 let gives = |queued: &Queued| matches!(queued.command, Command::Delete { .. } | Command::Forget { .. });
-                for queued in std::mem::take(batch) {
-                    if gives(&queued) {
-                        batch.push(queued);
-                    } else {
-                        queued.command.refuse(error.clone());
-                    }
+                let refused: Vec<Queued>;
+                (*batch, refused) = std::mem::take(batch).into_iter().partition(gives);
+                if !refused.is_empty() {
+                    self.tell_refused(refused.len(), &error);
                 }
+                refused
+                    .into_iter()
+                    .for_each(|queued| queued.command.refuse(error.clone()));
                 if batch.is_empty() {
                     return;
                 }
@@ -358,6 +413,7 @@ impl Writer {
         };
         if let Err(error) = room.and_then(|()| self.reserve(bytes)) {
             // Nothing has been written or decided: the log is as before.
+            self.tell_refused(batch.len(), &error);
             batch.drain(..).for_each(|queued| queued.command.refuse(error.clone()));
             return;
         }
@@ -382,6 +438,7 @@ impl Writer {
 
     /// Encodes the records of several requests: those of one shard go into common frames.
     fn append(&mut self, appends: &mut Vec<(Vec<Routed>, Reply<AssignedEach>)>) {
+        self.reroute(appends);
         let now = self.environment.clock.now_ms();
         let mut by_shard: HashMap<ShardKey, Vec<(usize, usize)>> = HashMap::new();
         let mut order = Vec::new();
@@ -396,6 +453,7 @@ impl Writer {
             }
             outcomes.push(vec![
                 Ok(Assigned {
+                    shard: ShardKey(0),
                     counter: 0,
                     arrival_ms: 0
                 });
@@ -432,7 +490,11 @@ impl Writer {
                 head.before = known.last;
                 known.advance(head.last(), arrival_ms);
                 for (place, counter) in frame.iter().zip(head.first..) {
-                    outcomes[place.0][place.1] = Ok(Assigned { counter, arrival_ms });
+                    outcomes[place.0][place.1] = Ok(Assigned {
+                        shard,
+                        counter,
+                        arrival_ms,
+                    });
                 }
                 let (first, last) = (head.first, head.last());
                 let (offset, len) = self.draft.frame(head, |payload| {
@@ -467,12 +529,17 @@ impl Writer {
             None => Err(StoreError::Invalid(
                 "the shard was deleted with its stream meanwhile: look it up again".to_owned(),
             )),
+            Some(known) if known.closed => Err(StoreError::Invalid(format!(
+                "{} was split or merged meanwhile: look up its children",
+                self.state.shard_name(shard)
+            ))),
             Some(known) if known.quarantined => Err(StoreError::Limit(format!(
-                "{} is read-only, because part of its records are damaged: restore them, or write to a new stream",
+                "{} is read-only, because part of its records are damaged: restore them, or split or merge the shard, so \
+                 that its children take records",
                 self.state.shard_name(shard)
             ))),
             Some(known) if known.next > limits::COUNTER_MAX - limits::COUNTER_SKIP => Err(StoreError::Limit(format!(
-                "{} has no sequence numbers left: write to a new stream",
+                "{} has no sequence numbers left: split or merge it",
                 self.state.shard_name(shard)
             ))),
             Some(_) => Ok(()),
@@ -506,20 +573,22 @@ impl Writer {
                 let created = self.create(request);
                 self.answers.push(Answer::Create(reply, created.map(Box::new)));
             }
+            Command::Update {
+                stream,
+                update,
+                room,
+                reply,
+            } => {
+                let updated = self.update(&stream, &update, room);
+                self.answers.push(Answer::Update(reply, updated.map(Box::new)));
+            }
             Command::Delete { stream, reply } => {
-                let deleted = match self.state.streams.get(&stream) {
-                    None => Err(StoreError::StreamNotFound(stream)),
-                    Some(meta) => {
-                        let id = meta.id;
-                        self.control(&Control::StreamDeleted {
-                            name: stream.clone(),
-                            id,
-                        });
-                        self.effects.push(Effect::StreamDeleted(stream));
-                        Ok(())
-                    }
-                };
+                let deleted = self.delete(&stream);
                 self.answers.push(Answer::Done(reply, deleted));
+            }
+            Command::Commit { enabled, reply } => {
+                let settings = self.commitment(enabled);
+                self.answers.push(Answer::Account(reply, settings));
             }
             Command::Forget { job, reply } => {
                 if self.state.publications.contains_key(&job) {
@@ -539,7 +608,10 @@ impl Writer {
     ) -> Result<Vec<StagedExtent>, StoreError> {
         let now = self.environment.clock.now_ms();
         for frame in &frames {
-            self.writable(frame.shard)?;
+            // A closed shard's frame is as good as any: publishing stages its records again, for the children.
+            if self.state.shards.get(&frame.shard).is_none_or(|shard| !shard.closed) {
+                self.writable(frame.shard)?;
+            }
         }
         Ok(frames
             .into_iter()
@@ -572,23 +644,15 @@ impl Writer {
         job: String,
         sink: String,
         publication: Publication,
-        staged: Result<Vec<(Uuid, StreamName, StagedExtent)>, StoreError>,
-    ) -> Result<PublishOutcome, StoreError> {
-        let Publication { checkpoint, generation } = publication;
-        match decide(self.state.publication(&job, &sink), checkpoint, generation) {
-            Decision::StaleCheckpoint(last) => Err(StoreError::StaleCheckpoint {
-                job,
-                sink,
-                checkpoint,
-                published: last.checkpoint,
-            }),
-            Decision::StaleGeneration(last) => Err(StoreError::StaleGeneration {
-                job,
-                sink,
-                generation,
-                newest: last.generation,
-            }),
-            Decision::Replay => Ok(PublishOutcome::Replayed),
+        staged: Result<Staged, StoreError>,
+    ) -> Result<Publishing, StoreError> {
+        let last = self.state.publication(&job, &sink);
+        let decision = decide(self.state.retired(&job), last.as_ref(), &publication);
+        if let Some(refusal) = decision.refusal(&job, &sink, &publication) {
+            return Err(refusal);
+        }
+        match decision {
+            Decision::Replay => Ok(Publishing::Done(PublishOutcome::Replayed)),
             Decision::ReplayAndFence => {
                 self.control(&Control::Published {
                     job,
@@ -596,9 +660,9 @@ impl Writer {
                     publication,
                     frames: Vec::new(),
                 });
-                Ok(PublishOutcome::Replayed)
+                Ok(Publishing::Done(PublishOutcome::Replayed))
             }
-            Decision::Publish => {
+            _ => {
                 let staged = staged?;
                 let known: usize = self
                     .state
@@ -614,6 +678,10 @@ impl Writer {
                 for (stream_id, stream, extent) in &staged {
                     if self.state.streams.get(stream).is_none_or(|meta| meta.id != *stream_id) {
                         return Err(StoreError::StreamNotFound(stream.clone()));
+                    }
+                    // A shard that is not known was closed so long ago that it is forgotten.
+                    if self.state.shards.get(&extent.shard).is_none_or(|shard| shard.closed) {
+                        return Ok(Publishing::Moved(staged));
                     }
                     self.writable(extent.shard)?;
                     if !self.ledger.contains(extent.segment) {
@@ -650,13 +718,13 @@ impl Writer {
                     publication,
                     frames,
                 });
-                Ok(PublishOutcome::Published { records })
+                Ok(Publishing::Done(PublishOutcome::Published { records }))
             }
         }
     }
 
     /// Gives staged records their sequence numbers and arrival time.
-    fn number(&self, staged: Vec<(Uuid, StreamName, StagedExtent)>) -> Vec<PublishedFrame> {
+    fn number(&self, staged: Staged) -> Vec<PublishedFrame> {
         let now = self.environment.clock.now_ms();
         let mut shards: HashMap<ShardKey, crate::state::ShardState> = HashMap::new();
         staged
@@ -682,58 +750,6 @@ impl Writer {
             .collect()
     }
 
-    fn create(&mut self, request: CreateStream) -> Result<StreamMeta, StoreError> {
-        if self.state.streams.contains_key(&request.name) {
-            return Err(StoreError::StreamExists(request.name));
-        }
-        let count = request.shards.unwrap_or(limits::ON_DEMAND_SHARDS);
-        let current = self.state.shard_count() as u32;
-        if count > self.options.shards_max.saturating_sub(current) {
-            return Err(StoreError::ShardLimit {
-                current,
-                limit: self.options.shards_max,
-                requested: count,
-            });
-        }
-        let mut id = [0; 16];
-        let entropy = self.environment.entropy.fill(&mut id);
-        entropy.map_err(|error| StoreError::io("get random bytes for", "a new stream", &error))?;
-        let created_ms = self.environment.clock.now_ms();
-        let shards = HashRange::tiles(count)
-            .zip(0..)
-            .map(|(hash_range, index)| ShardMeta {
-                key: ShardKey(self.state.next_shard + u64::from(index)),
-                id: ShardId(index),
-                hash_range,
-                created_ms,
-                parent: None,
-                adjacent_parent: None,
-                closed_ms: None,
-            })
-            .collect();
-        let meta = StreamMeta {
-            arn: format!(
-                "arn:aws:kinesis:{}:{}:stream/{}",
-                self.options.region, self.options.account, request.name
-            ),
-            name: request.name,
-            id: Uuid(id),
-            created_ms,
-            mode: if request.shards.is_some() {
-                StreamMode::Provisioned
-            } else {
-                StreamMode::OnDemand
-            },
-            retention_hours: request.retention_hours,
-            record_kib_max: request.record_kib_max,
-            shards,
-            tags: request.tags,
-        };
-        self.control(&Control::StreamCreated(meta.clone()));
-        self.effects.push(Effect::StreamCreated(meta.clone()));
-        Ok(meta)
-    }
-
     fn control(&mut self, control: &Control) {
         let json = serde_json::to_vec(control).expect("strings, numbers and lists serialise");
         self.draft.control(&json, self.environment.clock.now_ms());
@@ -753,6 +769,23 @@ impl Writer {
             return Ok(());
         }
         let now = self.environment.clock.now_ms();
+        if let Some((error, at_ms)) = &self.no_segment
+            && lies_within(*at_ms, now, limits::ROOM_RETRY_MS)
+        {
+            return Err(error.clone());
+        }
+        let begun = self.next_segment(bytes, now);
+        self.no_segment = begun.as_ref().err().map(|error| (error.clone(), now));
+        if begun.is_ok()
+            && let Some(requests) = self.refusals.end()
+        {
+            tracing::info!(requests, "the log takes appends again; so many requests were refused");
+        }
+        begun
+    }
+
+    /// Goes on in the next segment, with room for `bytes` behind the snapshot. After an error the log is as before.
+    fn next_segment(&mut self, bytes: u64, now: u64) -> Result<(), StoreError> {
         if let Some(active) = self
             .active
             .as_mut()
@@ -817,9 +850,15 @@ impl Writer {
             .and_then(|()| file.sync_data())
         {
             let failure = StoreError::Poisoned {
-                reason: format!("{}: {error}", names::segment(number)),
+                reason: format!(
+                    "{} in {}: {error}",
+                    names::segment(number),
+                    self.environment.disk.describe()
+                ),
             };
             tracing::error!(%failure, "the log is poisoned");
+            // That was the line about these.
+            self.refusals.add(self.answers.len(), self.environment.clock.now_ms());
             self.view.fail(failure.clone());
             return Err(failure);
         }
@@ -832,7 +871,7 @@ impl Writer {
                     entry.offset += offset as u32;
                 }
                 active.entries.push(*shard, *entry);
-                // A stream that was deleted in this very batch is not visible any more.
+                // A stream that was deleted in this very batch is not visible any more, nor is a shard forgotten in it.
                 if self.state.shards.contains_key(shard) {
                     self.ledger.add(entry);
                     self.ledger.publish(number, *shard, entry);
@@ -842,7 +881,7 @@ impl Writer {
         for group in self.staged.drain(..) {
             self.ledger.stage(number, group);
         }
-        self.release_deleted();
+        self.release_gone();
         for answer in &mut self.answers {
             if let Answer::Stage(_, Ok(extents)) = answer {
                 for extent in extents {

@@ -21,7 +21,7 @@ impl SegmentReader {
         let fault = |fault| told(fault, extent, object, located);
         let tier = self.cache(object)?;
         let directory = tier.directory(object).map_err(fault)?;
-        let (next, cutoff) = (records.next, located.expired_before_ms);
+        let (next, cutoff) = (records.next, located.trim_before_ms);
         let runs: Vec<&Run> = of_shard(&directory, located.shard.key)
             .iter()
             .filter(|run| run.last >= next && run.last_arrival_ms >= cutoff)

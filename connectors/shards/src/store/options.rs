@@ -4,7 +4,8 @@ use crate::error::StoreError;
 use crate::limits;
 use crate::log::housekeeping::Housekeeping;
 use crate::retention::RetentionOptions;
-use crate::stream::CreateStream;
+use crate::stream::{CreateStream, StreamMode};
+use crate::update::{check_record_kib, check_retention, check_tags, check_warm_throughput};
 
 /// Options of a [`crate::ShardStore`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,8 +18,11 @@ pub struct StoreOptions {
     pub region: String,
     /// Account in the ARNs of new streams: twelve digits.
     pub account: String,
-    /// Shards of all streams together.
+    /// Open shards of all streams together.
     pub shards_max: u32,
+    /// How long clients are told that a stream is CREATING, UPDATING or DELETING, milliseconds, at most an hour. The
+    /// changes themselves take no time; 0, the default, shows none of these states.
+    pub lifecycle_delay_ms: u64,
     /// How long things are kept, and how much disk they may take.
     pub retention: RetentionOptions,
 }
@@ -31,6 +35,7 @@ impl Default for StoreOptions {
             region: "us-east-1".to_owned(),
             account: "000000000000".to_owned(),
             shards_max: limits::SHARDS_MAX,
+            lifecycle_delay_ms: 0,
             retention: RetentionOptions::default(),
         }
     }
@@ -43,6 +48,13 @@ impl StoreOptions {
             return Err(StoreError::Invalid(format!(
                 "segment_bytes is {}: choose a multiple of 8 from {min} to {max}",
                 self.segment_bytes
+            )));
+        }
+        if self.lifecycle_delay_ms > limits::LIFECYCLE_DELAY_MS_MAX {
+            return Err(StoreError::Invalid(format!(
+                "lifecycle_delay_ms is {}: choose at most {}",
+                self.lifecycle_delay_ms,
+                limits::LIFECYCLE_DELAY_MS_MAX
             )));
         }
         if self.account.len() != 12 || !self.account.bytes().all(|c| c.is_ascii_digit()) {
@@ -62,34 +74,16 @@ impl StoreOptions {
 }
 
 pub(super) fn check_stream(request: &CreateStream) -> Result<(), StoreError> {
-    let invalid = |text: String| Err(StoreError::Invalid(text));
     if request.shards == Some(0) {
-        return invalid("a stream has at least one shard".to_owned());
+        return Err(StoreError::Invalid("a stream has at least one shard".to_owned()));
     }
-    if !(24..=8_760).contains(&request.retention_hours) {
-        return invalid(format!(
-            "retention of {} hours: choose 24 to 8,760",
-            request.retention_hours
-        ));
-    }
-    if !(limits::RECORD_KIB..=limits::RECORD_KIB_MAX).contains(&request.record_kib_max) {
-        return invalid(format!(
-            "records of {} KiB: choose 1,024 to 10,240",
-            request.record_kib_max
-        ));
-    }
-    if request.tags.len() > limits::TAGS_MAX {
-        return invalid(format!(
-            "{} tags: a stream has at most {}",
-            request.tags.len(),
-            limits::TAGS_MAX
-        ));
-    }
-    if request.tags.iter().any(|(key, value)| {
-        let (key, value) = (key.chars().count(), value.chars().count());
-        !(1..=128).contains(&key) || value > 256
-    }) {
-        return invalid("a tag's key has 1 to 128 characters and its value at most 256".to_owned());
-    }
-    Ok(())
+    let mode = if request.shards.is_some() {
+        StreamMode::Provisioned
+    } else {
+        StreamMode::OnDemand
+    };
+    check_retention(request.retention_hours)?;
+    check_record_kib(request.record_kib_max)?;
+    check_warm_throughput(mode, request.warm_throughput_mibps)?;
+    check_tags(&request.tags)
 }

@@ -1,16 +1,18 @@
 //! Putting records: checking, routing, queueing.
 
+use std::sync::atomic::Ordering;
+
 use tokio::sync::oneshot;
 
 use super::ShardStore;
 use crate::access::{PutEntry, PutReceipt, PutResult};
 use crate::error::StoreError;
-use crate::hashkey::HashKey;
 use crate::ids::{ShardKey, StreamName};
 use crate::limits;
 use crate::log::entry;
 use crate::log::frame::frame_len;
-use crate::log::writer::{AssignedEach, Command, Routed};
+use crate::log::writer::{Assigned, AssignedEach, Command, Routed, hash_key};
+use crate::stream::{RecordDistribution, StreamMeta};
 use crate::view::StreamView;
 
 /// Requests are cut into commands of this many bytes; each is answered on its own.
@@ -28,18 +30,16 @@ impl ShardStore {
     /// [`StoreError::Poisoned`], when it is not known whether something was. For a record: [`StoreError::Invalid`]
     /// (key or size), [`StoreError::Limit`] (its shard is read-only).
     pub async fn put_records(&self, stream: &StreamName, entries: Vec<PutEntry>) -> Result<Vec<PutResult>, StoreError> {
-        let view = self.view().stream(stream)?;
+        let view = self.writable_stream(stream)?;
         let mut results: Vec<Option<PutResult>> = Vec::with_capacity(entries.len());
-        let mut shards = Vec::with_capacity(entries.len());
         let mut chunks: Vec<Chunk> = Vec::new();
         for entry in entries {
-            if let Err(error) = check_entry(&entry, view.meta.record_kib_max) {
+            if let Err(error) = check_entry(&entry, &view.meta) {
                 results.push(Some(Err(error)));
                 continue;
             }
             results.push(None);
-            let shard = route(&view, &entry);
-            shards.push(shard);
+            let shard = self.route(&view, &entry);
             // At worst every record is a frame of its own.
             let bytes = frame_len(encoded_len(&entry));
             match chunks.last_mut() {
@@ -59,63 +59,170 @@ impl ShardStore {
             self.send(bytes, Command::Append { records, reply }).await?;
             answers.push(answer);
         }
-        let mut assigned = Vec::with_capacity(shards.len());
+        let mut assigned = Vec::with_capacity(results.len());
         for answer in answers {
             assigned.extend(self.answer(answer).await?);
         }
-        let mut stored = shards.into_iter().zip(assigned);
+        let mut stored = assigned.into_iter();
         Ok(results
             .into_iter()
             .map(|refused| {
                 refused.unwrap_or_else(|| {
                     stored
                         .next()
-                        .map_or(Err(StoreError::Closed), |stored| receipt(&view, stored))
+                        .map_or(Err(StoreError::Closed), |assigned| self.receipt(&view, assigned))
                 })
             })
             .collect())
     }
-}
 
-fn receipt(
-    view: &StreamView,
-    (shard, assigned): (ShardKey, Result<crate::log::writer::Assigned, Box<StoreError>>),
-) -> PutResult {
-    let assigned = assigned.map_err(|error| *error)?;
-    let shard = &view.shard_by_key(shard).ok_or(StoreError::Closed)?.meta;
-    Ok(PutReceipt {
-        shard: shard.id,
-        sequence: shard.sequence(assigned.counter, assigned.arrival_ms),
-    })
-}
+    fn receipt(&self, view: &StreamView, assigned: Result<Assigned, Box<StoreError>>) -> PutResult {
+        let assigned = assigned.map_err(|error| *error)?;
+        // A shard that took records of one that was closed meanwhile is newer than what the request saw.
+        let newer;
+        let shard = match view.shard_by_key(assigned.shard) {
+            Some(shard) => &shard.meta,
+            None => {
+                newer = self
+                    .view()
+                    .shard(assigned.shard)
+                    .ok_or_else(|| StoreError::StreamNotFound(view.meta.name.clone()))?;
+                &newer.meta
+            }
+        };
+        Ok(PutReceipt {
+            shard: shard.id,
+            sequence: shard.sequence(assigned.counter, assigned.arrival_ms),
+        })
+    }
 
-/// The shard that takes a record.
-pub(super) fn route(view: &StreamView, entry: &PutEntry) -> ShardKey {
-    view.route(
-        entry
-            .explicit_hash_key
-            .unwrap_or_else(|| HashKey::of(&entry.partition_key)),
-    )
+    /// The shard that takes a record.
+    pub(super) fn route(&self, view: &StreamView, entry: &PutEntry) -> ShardKey {
+        match view.meta.distribution {
+            RecordDistribution::Auto => view.routes.turn(self.0.turns.fetch_add(1, Ordering::Relaxed)),
+            distribution => view.routes.shard(hash_key(entry, distribution)),
+        }
+    }
 }
 
 pub(super) fn encoded_len(entry: &PutEntry) -> usize {
     entry::encoded_len(&entry.partition_key, entry.explicit_hash_key, &entry.data)
 }
 
-pub(super) fn check_entry(entry: &PutEntry, record_kib_max: u32) -> Result<(), StoreError> {
+pub(super) fn check_entry(entry: &PutEntry, meta: &StreamMeta) -> Result<(), StoreError> {
     let chars = entry.partition_key.chars().count();
-    if !(1..=limits::PARTITION_KEY_CHARS_MAX).contains(&chars) {
+    // Where keys decide on nothing they may be left out.
+    let fewest = usize::from(meta.distribution != RecordDistribution::Auto);
+    if !(fewest..=limits::PARTITION_KEY_CHARS_MAX).contains(&chars) {
         return Err(StoreError::Invalid(format!(
             "the partition key has {chars} characters: it must have 1 to {}",
             limits::PARTITION_KEY_CHARS_MAX
         )));
     }
     let bytes = entry.partition_key.len() + entry.data.len();
-    let max = record_kib_max as usize * 1024;
+    let max = meta.record_kib_max as usize * 1024;
     if bytes > max {
         return Err(StoreError::Invalid(format!(
-            "the record has {bytes} bytes with its key: the stream takes up to {max}"
+            "the record has {bytes} bytes with its key, and the stream takes up to {max} bytes: make the record smaller, \
+             or write to a stream that was created for larger ones (MaxRecordSizeInKiB is {} here, up to \
+             {} elsewhere)",
+            meta.record_kib_max,
+            limits::RECORD_KIB_MAX
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::StoreOptions;
+    use crate::access::{ReadFrom, ReadLimits, ShardRef};
+    use crate::env::{Environment, ManualClock, SeededEntropy, SimDisk};
+    use crate::hashkey::HashKey;
+    use crate::ids::ShardId;
+    use crate::stream::CreateStream;
+    use crate::update::StreamUpdate;
+
+    /// The writer gets records for a shard that was split and whose child was merged since they were routed.
+    #[test]
+    fn records_routed_before_a_reshard_go_to_the_open_shards_in_their_order() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let environment = Environment {
+                disk: Arc::new(SimDisk::new()),
+                clock: Arc::new(ManualClock::new(1_800_000_000_000)),
+                entropy: Arc::new(SeededEntropy::new(7)),
+            };
+            let options = StoreOptions {
+                segment_bytes: 64 << 10,
+                ..StoreOptions::default()
+            };
+            let store = ShardStore::open_in(environment, options).unwrap();
+            let name = StreamName::new("s").unwrap();
+            store
+                .create_stream(CreateStream::provisioned(name.clone(), 2))
+                .await
+                .unwrap();
+            let old = store.stream(&name).unwrap();
+            store.split_shard(&name, ShardId(0), HashKey(1 << 126)).await.unwrap();
+            store.update_stream(&name, StreamUpdate::ShardCount(4)).await.unwrap();
+            let records: Vec<Routed> = (0..200u32)
+                .map(|index| {
+                    let entry = PutEntry {
+                        partition_key: format!("{}", index % 9),
+                        explicit_hash_key: None,
+                        data: index.to_le_bytes().to_vec().into(),
+                    };
+                    let shard = store.route(&old, &entry);
+                    assert!(
+                        !store
+                            .stream(&name)
+                            .unwrap()
+                            .meta
+                            .open_shards()
+                            .any(|open| open.key == shard)
+                    );
+                    Routed { shard, entry }
+                })
+                .collect();
+            let (reply, answer) = oneshot::channel();
+            store.send(20_000, Command::Append { records, reply }).await.unwrap();
+            let receipts: Vec<PutReceipt> = store
+                .answer(answer)
+                .await
+                .unwrap()
+                .into_iter()
+                .map(|assigned| store.receipt(&old, assigned).unwrap())
+                .collect();
+            let limits = ReadLimits {
+                records_max: 1_000,
+                bytes_max: 1 << 20,
+            };
+            let mut found = 0;
+            for shard in store.describe_stream(&name).unwrap().shards {
+                let at = ShardRef::new(name.clone(), shard.id);
+                let from = store.resolve(&at, ReadFrom::TrimHorizon).unwrap();
+                let records = store.read(&at, from, limits).unwrap().records;
+                assert!(shard.is_open() || records.is_empty());
+                let numbers: Vec<u32> = records
+                    .iter()
+                    .map(|record| u32::from_le_bytes(record.data[..].try_into().unwrap()))
+                    .collect();
+                assert!(numbers.is_sorted());
+                for (record, number) in records.iter().zip(numbers) {
+                    assert!(shard.hash_range.contains(HashKey::of(record.partition_key())));
+                    let receipt = receipts[number as usize];
+                    assert_eq!((receipt.shard, receipt.sequence), (shard.id, record.sequence));
+                }
+                found += records.len();
+            }
+            assert_eq!(found, 200);
+        });
+    }
 }

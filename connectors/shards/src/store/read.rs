@@ -9,7 +9,6 @@ use crate::ids::Uuid;
 use crate::index::{EntryKind, IndexEntry};
 use crate::limits::{self, RELOCATE_MAX};
 use crate::reader::{damaged, extent_of, first_at};
-use crate::retention::cutoff_ms;
 use crate::sequence::SequenceNumber;
 use crate::view::{ShardView, read};
 
@@ -20,14 +19,14 @@ impl ShardStore {
     /// [`StoreError::StreamNotFound`], [`StoreError::ShardNotFound`]; [`StoreError::ForeignPosition`] when a sequence
     /// number is of another shard.
     pub fn resolve(&self, shard: &ShardRef, from: ReadFrom) -> Result<Position, StoreError> {
-        let stream = self.view().stream(&shard.stream)?;
+        let stream = self.stream(&shard.stream)?;
         let view = stream.shard(shard.shard)?;
         let counter = match from {
             ReadFrom::TrimHorizon => 0,
             ReadFrom::Latest => read(&view.index).end(),
             ReadFrom::AtTimestamp(time_ms) => {
-                let cutoff = cutoff_ms(&stream.meta, self.trusted_ms());
-                self.at_time(shard, view, time_ms.max(cutoff))?
+                let horizon_ms = stream.meta.trim_horizon_ms(self.trusted_ms());
+                self.at_time(shard, view, time_ms.max(horizon_ms))?
             }
             ReadFrom::At(sequence) => own(shard, view, sequence)?.counter,
             ReadFrom::After(sequence) => own(shard, view, sequence)?.counter + 1,
@@ -45,7 +44,7 @@ impl ShardStore {
     /// # Errors
     /// As [`Self::resolve`], and [`StoreError::Corrupt`] when the next record is known to be damaged.
     pub fn locate(&self, shard: &ShardRef, from: Position, limits: ReadLimits) -> Result<Located, StoreError> {
-        let stream = self.view().stream(&shard.stream)?;
+        let stream = self.stream(&shard.stream)?;
         let view = stream.shard(shard.shard)?;
         if view.meta.key != from.shard {
             return Err(StoreError::ForeignPosition {
@@ -57,13 +56,13 @@ impl ShardStore {
                 ),
             });
         }
-        let cutoff = cutoff_ms(&stream.meta, self.trusted_ms());
+        let trim_before_ms = stream.meta.trim_horizon_ms(self.trusted_ms());
         let mut entries: Vec<(IndexEntry, Uuid, Option<ObjectPlace>)> = Vec::new();
         let end = {
             let index = read(&view.index);
             let (mut records, mut bytes) = (0u64, 0usize);
             let begin = from.counter.max(index.floor() + 1);
-            for entry in index.from(begin, cutoff) {
+            for entry in index.live(begin, trim_before_ms) {
                 if entry.kind == EntryKind::Damaged {
                     if entries.is_empty() {
                         let id = shard.shard.to_string();
@@ -103,9 +102,23 @@ impl ShardStore {
                 shard: view.meta.key,
                 counter: end,
             },
-            closed: view.meta.closed_ms.is_some(),
-            now_ms: self.0.environment.clock.now_ms(),
-            expired_before_ms: cutoff,
+            trim_before_ms,
+            closed: !view.meta.is_open(),
+            now_ms: self.now_ms(),
+        })
+    }
+
+    /// The first position of a shard that can still be read: everything before is older than the stream's retention, and
+    /// may be removed. It names the first record of an extent, so a few records from there on may be older too.
+    ///
+    /// # Errors
+    /// [`StoreError::StreamNotFound`], [`StoreError::ShardNotFound`].
+    pub fn trim_horizon(&self, shard: &ShardRef) -> Result<Position, StoreError> {
+        let stream = self.stream(&shard.stream)?;
+        let view = stream.shard(shard.shard)?;
+        Ok(Position {
+            shard: view.meta.key,
+            counter: view.first_live(stream.meta.trim_horizon_ms(self.trusted_ms())),
         })
     }
 

@@ -14,7 +14,7 @@ use crate::env::Environment;
 use crate::error::StoreError;
 use crate::ids::SegmentNumber;
 use crate::log::writer::{Command, Queued};
-use crate::retention::{StoreUsage, cutoff_ms};
+use crate::retention::StoreUsage;
 use crate::tier::{ObjectTier, Port, Round, round};
 use crate::view::{View, read};
 
@@ -54,14 +54,14 @@ impl ShardStore {
         let now = self.trusted_ms();
         let (mut oldest, mut index_entries): (Option<u64>, u64) = (None, 0);
         for stream in self.view().streams() {
-            let cutoff = cutoff_ms(&stream.meta, now);
+            let horizon_ms = stream.meta.trim_horizon_ms(now);
             for shard in &stream.shards {
                 let index = read(&shard.index);
                 index_entries += index.entries().len() as u64;
                 let first = index.oldest().map(|entry| entry.first_arrival_ms);
                 // The first records of an extent may be gone already; those of unknown age are damaged.
                 if let Some(first) = first.filter(|first| *first > 0) {
-                    oldest = Some(oldest.unwrap_or(u64::MAX).min(first.max(cutoff)));
+                    oldest = Some(oldest.unwrap_or(u64::MAX).min(first.max(horizon_ms)));
                 }
             }
         }

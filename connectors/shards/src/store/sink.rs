@@ -1,14 +1,14 @@
 //! Stage and publish: output of a job that becomes visible with its checkpoint, once.
 
 use super::ShardStore;
-use super::put::{check_entry, encoded_len, route};
+use super::put::{check_entry, encoded_len};
 use crate::access::{PublishOutcome, PublishRequest, StageRequest, StagedExtent, StagedRef};
 use crate::error::StoreError;
 use crate::ids::ShardKey;
 use crate::limits;
 use crate::log::entry;
 use crate::log::frame::frame_len;
-use crate::log::writer::{Command, PublishCommand, StagedPayload};
+use crate::log::writer::{Command, PublishCommand, Publishing, Staged, StagedPayload};
 use crate::publications::Publication;
 use crate::reader::sink_hash;
 
@@ -19,11 +19,12 @@ impl ShardStore {
     /// As [`Self::put_records`]; a record that cannot be stored refuses the whole request.
     pub async fn stage(&self, request: StageRequest) -> Result<StagedRef, StoreError> {
         check_names(&request.job, &request.sink)?;
-        let view = self.view().stream(&request.stream)?;
+        let view = self.writable_stream(&request.stream)?;
         let StageRequest {
             job,
             sink,
             stream,
+            lineage,
             checkpoint,
             attempt,
             worker,
@@ -35,8 +36,8 @@ impl ShardStore {
         let mut frames: Vec<StagedPayload> = Vec::new();
         let mut open: hashbrown::HashMap<ShardKey, usize> = hashbrown::HashMap::new();
         for entry in entries {
-            check_entry(&entry, view.meta.record_kib_max)?;
-            let shard = route(&view, &entry);
+            check_entry(&entry, &view.meta)?;
+            let shard = self.route(&view, &entry);
             let at = match open.get(&shard) {
                 Some(&at) if frames[at].payload.len() + encoded_len(&entry) <= limits::FRAME_SPLIT_BYTES => at,
                 _ => {
@@ -58,6 +59,27 @@ impl ShardStore {
             );
         }
 
+        let extents = self.stage_frames(checkpoint, sink_hash, frames).await?;
+        Ok(StagedRef {
+            job,
+            sink,
+            stream,
+            stream_id: view.meta.id,
+            lineage,
+            checkpoint,
+            attempt,
+            worker,
+            extents,
+        })
+    }
+
+    /// Makes frames durable, in as many commands as they need.
+    pub(super) async fn stage_frames(
+        &self,
+        checkpoint: u64,
+        sink_hash: u64,
+        frames: Vec<StagedPayload>,
+    ) -> Result<Vec<StagedExtent>, StoreError> {
         let mut extents: Vec<StagedExtent> = Vec::with_capacity(frames.len());
         let mut frames = frames.into_iter().peekable();
         while frames.peek().is_some() {
@@ -77,24 +99,16 @@ impl ShardStore {
             };
             extents.extend(self.ask(bytes, staged).await?);
         }
-        Ok(StagedRef {
-            job,
-            sink,
-            stream,
-            stream_id: view.meta.id,
-            checkpoint,
-            attempt,
-            worker,
-            extents,
-        })
+        Ok(extents)
     }
 
     /// Makes staged records visible, all at once and once only.
     ///
     /// # Errors
-    /// [`StoreError::StaleCheckpoint`] and [`StoreError::StaleGeneration`]: the caller is fenced and must stop.
+    /// [`StoreError::StaleCheckpoint`], [`StoreError::StaleGeneration`], [`StoreError::RetiredLineage`] and
+    /// [`StoreError::RepeatedCheckpoint`]: the caller is fenced and must stop.
     /// [`StoreError::StagedMismatch`] when a reference is not of this job, sink and checkpoint, or the log does not
-    /// hold what it says.
+    /// hold what it says. Records that were staged for a shard that is closed by now go to its children.
     pub async fn publish(&self, request: PublishRequest) -> Result<PublishOutcome, StoreError> {
         check_names(&request.job, &request.sink)?;
         let store = self.clone();
@@ -103,26 +117,52 @@ impl ShardStore {
             Ok((request, staged))
         })
         .await?;
+        let PublishRequest {
+            job,
+            sink,
+            lineage,
+            checkpoint,
+            generation,
+            decided_by,
+            ..
+        } = request;
+        let publication = Publication {
+            lineage,
+            checkpoint,
+            generation,
+            decided_by,
+        };
+        let mut staged = staged;
+        loop {
+            match self.publish_staged(&job, &sink, publication, staged).await? {
+                Publishing::Done(outcome) => return Ok(outcome),
+                // Some frames are of shards that were closed since; another may close while they are staged again.
+                Publishing::Moved(old) => {
+                    staged = Ok(self.restage(checkpoint, sink_hash(&job, &sink), old).await?);
+                }
+            }
+        }
+    }
+
+    async fn publish_staged(
+        &self,
+        job: &str,
+        sink: &str,
+        publication: Publication,
+        staged: Result<Staged, StoreError>,
+    ) -> Result<Publishing, StoreError> {
         let frames = staged.as_ref().map_or(0, Vec::len);
         // A frame takes some 170 bytes of JSON.
-        let bytes = frame_len(1_024 + 12 * (request.job.len() + request.sink.len()) + 240 * frames);
+        let bytes = frame_len(1_024 + 12 * (job.len() + sink.len()) + 240 * frames);
         if bytes > limits::FRAME_PAYLOAD_BYTES_MAX {
             return Err(StoreError::Limit(format!(
                 "{frames} staged frames in one publish: take checkpoints more often, or use fewer shards"
             )));
         }
-        let PublishRequest {
-            job,
-            sink,
-            checkpoint,
-            generation,
-            ..
-        } = request;
         self.ask(bytes, |reply| {
-            let publication = Publication { checkpoint, generation };
             Command::Publish(Box::new(PublishCommand {
-                job,
-                sink,
+                job: job.to_owned(),
+                sink: sink.to_owned(),
                 publication,
                 staged,
                 reply,
@@ -141,12 +181,13 @@ impl ShardStore {
             .await
     }
 
-    fn check_staged(
-        &self,
-        request: &PublishRequest,
-    ) -> Result<Vec<(crate::ids::Uuid, crate::ids::StreamName, StagedExtent)>, StoreError> {
+    fn check_staged(&self, request: &PublishRequest) -> Result<Staged, StoreError> {
         let PublishRequest {
-            job, sink, checkpoint, ..
+            job,
+            sink,
+            lineage,
+            checkpoint,
+            ..
         } = request;
         let mismatch = |reason: String| StoreError::StagedMismatch {
             job: job.clone(),
@@ -157,15 +198,21 @@ impl ShardStore {
         let mut seen = std::collections::HashSet::new();
         let mut checked = Vec::new();
         for staged in &request.staged {
-            if (&staged.job, &staged.sink, &staged.checkpoint) != (job, sink, checkpoint) {
+            if (&staged.job, &staged.sink, &staged.lineage, &staged.checkpoint) != (job, sink, lineage, checkpoint) {
                 return Err(mismatch(format!(
-                    "a reference belongs to {}/{} checkpoint {}, not to checkpoint {checkpoint}",
-                    staged.job, staged.sink, staged.checkpoint
+                    "a reference belongs to {}/{} checkpoint {} (lineage {}), not to checkpoint {checkpoint} (lineage {lineage})",
+                    staged.job, staged.sink, staged.checkpoint, staged.lineage
                 )));
             }
-            let view = self.view().stream(&staged.stream)?;
+            let view = self.stream(&staged.stream)?;
             for extent in &staged.extents {
-                if view.meta.id != staged.stream_id || view.shard_by_key(extent.shard).is_none() {
+                // A shard that nobody knows was closed so long ago that it is forgotten.
+                let foreign = || {
+                    self.view()
+                        .stream_of(extent.shard)
+                        .is_some_and(|owner| owner != staged.stream)
+                };
+                if view.meta.id != staged.stream_id || foreign() {
                     return Err(mismatch(format!("stream {} was deleted since", staged.stream)));
                 }
                 if !seen.insert((extent.segment_uuid, extent.offset)) {

@@ -1,9 +1,14 @@
 //! Power cuts after every disk operation, with what was not synced lost, kept or torn; and disks that fail.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use tidemill_shards::env::{Crash, SimDisk};
-use tidemill_shards::{ErrorKind, PublishRequest, ReadFrom, SequenceNumber, StageRequest, StoreError};
+use tidemill_shards::env::{Crash, Entropy, ManualClock, SeededEntropy, SimDisk};
+use tidemill_shards::limits::ROOM_RETRY_MS;
+use tidemill_shards::{
+    ErrorKind, Housekeeping, PublishRequest, ReadFrom, SequenceNumber, ShardStore, StageRequest, StoreError,
+    StoreOptions,
+};
 
 use crate::support::*;
 
@@ -40,6 +45,7 @@ fn every_prefix_of_the_disk_operations_recovers_what_was_acknowledged() {
                     job: "j".into(),
                     sink: "k".into(),
                     stream: name("s"),
+                    lineage: LINEAGE,
                     checkpoint: 1,
                     attempt: 1,
                     worker: 0,
@@ -49,8 +55,10 @@ fn every_prefix_of_the_disk_operations_recovers_what_was_acknowledged() {
                 let request = PublishRequest {
                     job: "j".into(),
                     sink: "k".into(),
+                    lineage: LINEAGE,
                     checkpoint: 1,
                     generation: 1,
+                    decided_by: DECIDER,
                     staged: vec![staged],
                 };
                 store.publish(request).await.unwrap();
@@ -150,8 +158,8 @@ fn a_failed_write_or_sync_poisons_the_log_until_it_is_opened_again() {
 #[test]
 fn a_full_disk_refuses_appends_and_recovers_by_itself() {
     block_on(async {
-        let disk = SimDisk::new();
-        let store = open(&disk).unwrap();
+        let (disk, clock) = (SimDisk::new(), ManualClock::new(NOW_MS));
+        let store = ShardStore::open_in(environment(&disk, &clock), options()).unwrap();
         create(&store, "s", 1).await;
         disk.set_capacity(Some(20 << 10));
         let mut acknowledged = Vec::new();
@@ -166,11 +174,117 @@ fn a_full_disk_refuses_appends_and_recovers_by_itself() {
         assert_eq!(error.kind(), ErrorKind::Retry);
         assert_eq!(texts(&read_all(&store, &shard("s", 0)).unwrap()), acknowledged);
         disk.set_capacity(None);
+        clock.advance(ROOM_RETRY_MS);
         put(&store, "s", "k", "there is room again").await;
         drop(store);
         assert_eq!(
             read_all(&open(&disk).unwrap(), &shard("s", 0)).unwrap().len(),
             acknowledged.len() + 1
         );
+    });
+}
+
+#[test]
+fn a_full_disk_is_asked_for_room_once_a_second() {
+    block_on(async {
+        let (disk, clock) = (SimDisk::new(), ManualClock::new(NOW_MS));
+        let store = ShardStore::open_in(environment(&disk, &clock), options()).unwrap();
+        create(&store, "s", 1).await;
+        disk.set_capacity(Some(12 << 10));
+        let refused = async |count: usize| {
+            for _ in 0..count {
+                let outcome = store.put_records(&name("s"), vec![entry("k", vec![b'x'; 9_000])]).await;
+                assert!(matches!(outcome, Err(StoreError::NoSpace { .. })), "{outcome:?}");
+            }
+            disk.refused()
+        };
+        assert_eq!(refused(100).await, 1);
+        // What fits into the segment in use is taken all the time.
+        put(&store, "s", "k", "small").await;
+        clock.advance(ROOM_RETRY_MS);
+        assert_eq!(refused(100).await, 2);
+        // A clock that is set back does not put the next attempt off.
+        clock.set(NOW_MS - 3_600_000);
+        assert_eq!(refused(100).await, 3);
+        assert_eq!(texts(&read_all(&store, &shard("s", 0)).unwrap()), ["small"]);
+    });
+}
+
+#[test]
+fn room_that_was_missing_ahead_of_time_is_looked_for_again() {
+    block_on(async {
+        let disk = SimDisk::new();
+        disk.set_capacity(Some(12 << 10));
+        let options = StoreOptions {
+            housekeeping: Housekeeping::Background,
+            ..options()
+        };
+        let store = ShardStore::open_in(environment(&disk, &ManualClock::new(NOW_MS)), options).unwrap();
+        // The second segment is prepared as soon as the first is in use, and does not fit.
+        while disk.refused() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        disk.set_capacity(None);
+        create(&store, "s", 1).await;
+        for index in 0..40 {
+            put(&store, "s", "k", format!("{index:0500}")).await;
+        }
+        assert_eq!(read_all(&store, &shard("s", 0)).unwrap().len(), 40);
+    });
+}
+
+/// A disk that fills up and gets room again at random, then loses power: what was acknowledged is there, once, in
+/// order, and nothing that was refused.
+#[test]
+fn full_disks_lose_nothing_that_was_acknowledged() {
+    block_on(async {
+        let mut refused = 0;
+        for seed in 0..40_u64 {
+            let (disk, clock) = (SimDisk::new(), ManualClock::new(NOW_MS));
+            let random = SeededEntropy::new(seed);
+            let byte = || {
+                let mut byte = [0];
+                random.fill(&mut byte).unwrap();
+                usize::from(byte[0])
+            };
+            let options = StoreOptions {
+                housekeeping: if seed % 2 == 0 {
+                    Housekeeping::Inline
+                } else {
+                    Housekeeping::Background
+                },
+                ..options()
+            };
+            let store = ShardStore::open_in(environment(&disk, &clock), options).unwrap();
+            create(&store, "s", 1).await;
+            let mut acknowledged = Vec::new();
+            for index in 0..120 {
+                match byte() % 8 {
+                    0 => disk.set_capacity(Some(disk.bytes() + 64 * byte())),
+                    1 => disk.set_capacity(None),
+                    2 => clock.advance(ROOM_RETRY_MS),
+                    _ => {}
+                }
+                let data = format!("{index} {}", "x".repeat(16 * byte()));
+                match store.put_records(&name("s"), vec![entry("k", data.clone())]).await {
+                    Ok(_) => acknowledged.push(data),
+                    Err(StoreError::NoSpace { .. }) => refused += 1,
+                    Err(error) => panic!("seed {seed}: {error}"),
+                }
+            }
+            assert_eq!(
+                texts(&read_all(&store, &shard("s", 0)).unwrap()),
+                acknowledged,
+                "{seed}"
+            );
+            let after = disk.after_crash(disk.operations(), Crash::Dropped);
+            let store = open(&after).unwrap();
+            assert_eq!(
+                texts(&read_all(&store, &shard("s", 0)).unwrap()),
+                acknowledged,
+                "{seed}"
+            );
+        }
+        assert!(refused > 100, "the disks were hardly ever full: {refused}");
     });
 }

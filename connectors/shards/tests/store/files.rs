@@ -158,6 +158,7 @@ fn requests_and_answers_cross_a_socket_without_field_names() {
             job: "j".into(),
             sink: "s".into(),
             stream: name("s"),
+            lineage: LINEAGE,
             checkpoint: 1,
             attempt: 1,
             worker: 0,
@@ -168,8 +169,10 @@ fn requests_and_answers_cross_a_socket_without_field_names() {
         let publish = tidemill_shards::PublishRequest {
             job: "j".into(),
             sink: "s".into(),
+            lineage: LINEAGE,
             checkpoint: 1,
             generation: 1,
+            decided_by: DECIDER,
             staged,
         };
         round_trip(&publish);

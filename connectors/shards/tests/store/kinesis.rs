@@ -6,20 +6,27 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidemill_shards::env::{ManualClock, SimDisk};
 use tidemill_shards::kinesis::{ApiResponse, KinesisApi, RequestContext};
+use tidemill_shards::limits::ROOM_RETRY_MS;
 use tidemill_shards::{ShardStore, StoreOptions};
 
 use crate::support::*;
 
-struct Client {
+pub(crate) struct Client {
     api: KinesisApi,
-    clock: ManualClock,
+    pub(crate) clock: ManualClock,
 }
 
 impl Client {
-    fn new(disk: &SimDisk) -> Self {
+    pub(crate) fn new(disk: &SimDisk) -> Self {
+        Self::with_delay(disk, 0)
+    }
+
+    /// A store that tells of each change for a while.
+    pub(crate) fn with_delay(disk: &SimDisk, lifecycle_delay_ms: u64) -> Self {
         let clock = ManualClock::new(NOW_MS);
         let options = StoreOptions {
             shards_max: 50,
+            lifecycle_delay_ms,
             ..options()
         };
         let store = ShardStore::open_in(environment(disk, &clock), options).unwrap();
@@ -29,13 +36,13 @@ impl Client {
         }
     }
 
-    async fn raw(&self, target: &str, content_type: &str, body: &[u8]) -> ApiResponse {
+    pub(crate) async fn raw(&self, target: &str, content_type: &str, body: &[u8]) -> ApiResponse {
         self.api
             .handle(target, content_type, body, &RequestContext::default())
             .await
     }
 
-    async fn call(&self, operation: &str, body: Value) -> (u16, Value) {
+    pub(crate) async fn call(&self, operation: &str, body: Value) -> (u16, Value) {
         let target = format!("Kinesis_20131202.{operation}");
         let response = self
             .raw(&target, "application/x-amz-json-1.1", body.to_string().as_bytes())
@@ -48,26 +55,26 @@ impl Client {
         (response.status, json)
     }
 
-    async fn ok(&self, operation: &str, body: Value) -> Value {
+    pub(crate) async fn ok(&self, operation: &str, body: Value) -> Value {
         let (status, answer) = self.call(operation, body).await;
         assert_eq!(status, 200, "{operation}: {answer}");
         answer
     }
 
     /// The name and message of an error.
-    async fn error(&self, operation: &str, body: Value) -> (String, String) {
+    pub(crate) async fn error(&self, operation: &str, body: Value) -> (String, String) {
         let (status, answer) = self.call(operation, body).await;
         assert_eq!(status, 400, "{operation}: {answer}");
         let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
         (text("__type"), text("message") + &text("Message"))
     }
 
-    async fn stream(&self, name: &str, shards: u32) {
+    pub(crate) async fn stream(&self, name: &str, shards: u32) {
         self.ok("CreateStream", json!({"StreamName": name, "ShardCount": shards}))
             .await;
     }
 
-    async fn put(&self, stream: &str, key: &str, data: &str) -> Value {
+    pub(crate) async fn put(&self, stream: &str, key: &str, data: &str) -> Value {
         let data = STANDARD.encode(data);
         self.ok(
             "PutRecord",
@@ -76,7 +83,7 @@ impl Client {
         .await
     }
 
-    async fn iterator(&self, stream: &str, kind: Value) -> String {
+    pub(crate) async fn iterator(&self, stream: &str, kind: Value) -> String {
         let mut body = json!({"StreamName": stream, "ShardId": "shardId-000000000000"});
         body.as_object_mut().unwrap().extend(kind.as_object().unwrap().clone());
         self.ok("GetShardIterator", body).await["ShardIterator"]
@@ -85,7 +92,7 @@ impl Client {
             .to_owned()
     }
 
-    async fn data(&self, iterator: &str) -> Vec<String> {
+    pub(crate) async fn data(&self, iterator: &str) -> Vec<String> {
         let answer = self.ok("GetRecords", json!({"ShardIterator": iterator})).await;
         let records = answer["Records"].as_array().unwrap().iter();
         records
@@ -142,9 +149,9 @@ fn transport_level_errors_are_those_of_the_service() {
                 (400, expected)
             );
         }
-        let (name, message) = client.error("SplitShard", json!({})).await;
+        let (name, message) = client.error("CreateQueue", json!({})).await;
         assert_eq!(name, "UnsupportedOperationException");
-        assert!(message.contains("SplitShard"), "{message}");
+        assert!(message.contains("CreateQueue"), "{message}");
         let response = client.raw(list, "application/x-amz-cbor-1.1", b"\xa0").await;
         assert!(String::from_utf8(response.body).unwrap().contains("CBOR"));
     });
@@ -297,8 +304,8 @@ fn life_of_a_stream() {
         for body in [
             json!({"StreamName": "t", "ShardCount": 1, "StreamModeDetails": {"StreamMode": "ON_DEMAND"}}),
             json!({"StreamName": "t", "StreamModeDetails": {"StreamMode": "PROVISIONED"}}),
-            json!({"StreamName": "t", "WarmThroughputMiBps": 5}),
-            json!({"StreamName": "t", "RecordDistributionStrategy": "AUTO"}),
+            json!({"StreamName": "t", "ShardCount": 1, "WarmThroughputMiBps": 5}),
+            json!({"StreamName": "t", "Tags": {"k": "<"}}),
         ] {
             assert_eq!(client.error("CreateStream", body).await.0, "InvalidArgumentException");
         }
@@ -694,6 +701,11 @@ fn puts_are_checked_and_answered_each() {
             let (name, message) = client.error(operation, body).await;
             assert_eq!(name, "InvalidArgumentException", "{message}");
         }
+        let large = json!({"StreamName": "s", "PartitionKey": "k", "Data": mebibyte});
+        let (_, message) = client.error("PutRecord", large).await;
+        assert!(message.contains("have 1048577 bytes"), "{message}");
+        assert!(message.contains("which is 1024, allows 1048576 bytes"), "{message}");
+        assert!(message.contains("greater MaxRecordSizeInKiB, up to 10240"), "{message}");
         let receipt = client.put("s", "k", "a").await;
         let body = json!({"StreamName": "s", "PartitionKey": "k", "Data": "", "SequenceNumberForOrdering": receipt["SequenceNumber"]});
         client.ok("PutRecord", body).await;
@@ -715,6 +727,36 @@ fn puts_are_checked_and_answered_each() {
     });
 }
 
+#[test]
+fn a_full_disk_is_an_internal_failure_to_repeat_and_readers_go_on() {
+    block_on(async {
+        let disk = SimDisk::new();
+        let client = Client::new(&disk);
+        client.stream("s", 1).await;
+        client.put("s", "k", "stored").await;
+        disk.set_capacity(Some(disk.bytes()));
+        let large = json!({"StreamName": "s", "PartitionKey": "k", "Data": STANDARD.encode(vec![0u8; 9_000])});
+        let records =
+            json!({"StreamName": "s", "Records": [{"PartitionKey": "k", "Data": STANDARD.encode(vec![0u8; 9_000])}]});
+        for (operation, body) in [("PutRecord", &large), ("PutRecords", &records)] {
+            let (status, answer) = client.call(operation, body.clone()).await;
+            // Without a message, as the service answers it: SDKs repeat it.
+            assert_eq!(
+                (status, answer),
+                (500, json!({"__type": "InternalFailure"})),
+                "{operation}"
+            );
+        }
+        assert_eq!(client.api.store().failure(), None, "the log is not poisoned");
+        let iterator = client.iterator("s", json!({"ShardIteratorType": "TRIM_HORIZON"})).await;
+        let answer = client.ok("GetRecords", json!({"ShardIterator": iterator})).await;
+        assert_eq!(answer["Records"].as_array().unwrap().len(), 1);
+        disk.set_capacity(None);
+        client.clock.advance(ROOM_RETRY_MS);
+        client.ok("PutRecord", large).await;
+    });
+}
+
 fn json_values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -722,8 +764,19 @@ fn json_values() -> impl Strategy<Value = Value> {
         any::<i64>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
         ".{0,20}".prop_map(Value::from),
-        prop::sample::select(vec!["s", "shardId-000000000000", "LATEST", "AT_TIMESTAMP", "AAAA", "0"])
-            .prop_map(Value::from),
+        prop::sample::select(vec![
+            "s",
+            "shardId-000000000000",
+            "LATEST",
+            "AT_TIMESTAMP",
+            "AAAA",
+            "0",
+            "UNIFORM_SCALING",
+            "KMS",
+            "ALL",
+            "arn:aws:kinesis:us-east-1:000000000000:stream/s"
+        ])
+        .prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 20, 5, |inner| {
         prop_oneof![
@@ -734,7 +787,22 @@ fn json_values() -> impl Strategy<Value = Value> {
 }
 
 fn fields(value: impl Strategy<Value = Value>) -> impl Strategy<Value = serde_json::Map<String, Value>> {
-    const NAMES: [&str; 24] = [
+    const NAMES: [&str; 39] = [
+        "ShardToSplit",
+        "NewStartingHashKey",
+        "ShardToMerge",
+        "AdjacentShardToMerge",
+        "TargetShardCount",
+        "ScalingType",
+        "RetentionPeriodHours",
+        "ResourceARN",
+        "TagKeys",
+        "Policy",
+        "ShardLevelMetrics",
+        "EncryptionType",
+        "KeyId",
+        "WarmThroughputMiBps",
+        "RecordDistributionStrategy",
         "StreamName",
         "StreamARN",
         "ShardCount",
@@ -776,9 +844,15 @@ proptest! {
         requests in prop::collection::vec((any::<prop::sample::Index>(), fields(json_values())), 1..20),
         bytes in prop::collection::vec(any::<u8>(), 0..200),
     ) {
-        const OPERATIONS: [&str; 10] = [
+        const OPERATIONS: [&str; 35] = [
             "CreateStream", "DeleteStream", "DescribeStream", "DescribeStreamSummary", "ListStreams", "ListShards",
-            "PutRecord", "PutRecords", "GetShardIterator", "GetRecords",
+            "PutRecord", "PutRecords", "GetShardIterator", "GetRecords", "AddTagsToStream",
+            "DecreaseStreamRetentionPeriod", "DeleteResourcePolicy", "DescribeAccountSettings", "DescribeLimits",
+            "DisableEnhancedMonitoring", "EnableEnhancedMonitoring", "GetResourcePolicy",
+            "IncreaseStreamRetentionPeriod", "ListTagsForResource", "ListTagsForStream", "MergeShards",
+            "PutResourcePolicy", "RemoveTagsFromStream", "SplitShard", "StartStreamEncryption", "StopStreamEncryption",
+            "TagResource", "UntagResource", "UpdateAccountSettings", "UpdateMaxRecordSize", "UpdateShardCount",
+            "UpdateStreamMode", "UpdateStreamRecordDistributionStrategy", "UpdateStreamWarmThroughput",
         ];
         block_on(async {
             let client = Client::new(&SimDisk::new());

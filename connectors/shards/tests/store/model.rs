@@ -111,6 +111,7 @@ async fn run(steps: Vec<Step>) {
                     job: "job".into(),
                     sink: "sink".into(),
                     stream: name(&text),
+                    lineage: LINEAGE,
                     checkpoint,
                     attempt: 0,
                     worker: 0,
@@ -120,8 +121,10 @@ async fn run(steps: Vec<Step>) {
                 let publish = || PublishRequest {
                     job: "job".into(),
                     sink: "sink".into(),
+                    lineage: LINEAGE,
                     checkpoint,
                     generation: 1,
+                    decided_by: DECIDER,
                     staged: staged.clone(),
                 };
                 store.publish(publish()).await.unwrap();
@@ -156,7 +159,7 @@ async fn run(steps: Vec<Step>) {
 }
 
 /// Replays nothing: moves the files into a disk whose journal starts with them, written and synced.
-fn settle(disk: SimDisk, store: &mut ShardStore, clock: &ManualClock) -> SimDisk {
+pub(crate) fn settle(disk: SimDisk, store: &mut ShardStore, clock: &ManualClock) -> SimDisk {
     use tidemill_shards::env::Disk;
     let settled = SimDisk::new();
     for file in disk.list().unwrap() {

@@ -51,6 +51,7 @@ async fn stage(store: &ShardStore, checkpoint: u64, data: &str) -> StagedRef {
         job: "job".into(),
         sink: "sink".into(),
         stream: name("s"),
+        lineage: LINEAGE,
         checkpoint,
         attempt: 0,
         worker: 0,
@@ -63,8 +64,10 @@ async fn publish(store: &ShardStore, checkpoint: u64, staged: &StagedRef) -> Res
     let request = PublishRequest {
         job: "job".into(),
         sink: "sink".into(),
+        lineage: LINEAGE,
         checkpoint,
         generation: 1,
+        decided_by: DECIDER,
         staged: vec![staged.clone()],
     };
     store.publish(request).await.map(|_| ())

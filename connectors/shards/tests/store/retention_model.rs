@@ -182,6 +182,7 @@ impl World {
                     job: "job".into(),
                     sink: "sink".into(),
                     stream: name(&stream_name(stream)),
+                    lineage: LINEAGE,
                     checkpoint: self.checkpoint,
                     attempt: 0,
                     worker: 0,
@@ -194,8 +195,10 @@ impl World {
                     let request = PublishRequest {
                         job: "job".into(),
                         sink: "sink".into(),
+                        lineage: LINEAGE,
                         checkpoint: self.checkpoint,
                         generation: 1,
+                        decided_by: DECIDER,
                         staged: vec![staged],
                     };
                     self.store().publish(request).await.unwrap();

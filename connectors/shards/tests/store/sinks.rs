@@ -1,16 +1,26 @@
 //! Stage, publish, replay, fence.
 
 use tidemill_shards::env::SimDisk;
-use tidemill_shards::{ErrorKind, PublishOutcome, PublishRequest, ShardStore, StageRequest, StagedRef, StoreError};
+use tidemill_shards::{
+    ErrorKind, PublishOutcome, PublishRequest, ShardStore, StageRequest, StagedRef, StoreError, Uuid,
+};
 
 use crate::support::*;
 
+/// The lineage of another run of the job.
+const OTHER: Uuid = Uuid([9; 16]);
+
 async fn stage(store: &ShardStore, checkpoint: u64, worker: u32, data: &[&str]) -> StagedRef {
+    stage_in(store, LINEAGE, checkpoint, worker, data).await
+}
+
+async fn stage_in(store: &ShardStore, lineage: Uuid, checkpoint: u64, worker: u32, data: &[&str]) -> StagedRef {
     let entries = data.iter().map(|data| entry(data, *data)).collect();
     let request = StageRequest {
         job: "job".into(),
         sink: "sink".into(),
         stream: name("out"),
+        lineage,
         checkpoint,
         attempt: 1,
         worker,
@@ -23,8 +33,10 @@ fn request(checkpoint: u64, generation: u64, staged: Vec<StagedRef>) -> PublishR
     PublishRequest {
         job: "job".into(),
         sink: "sink".into(),
+        lineage: LINEAGE,
         checkpoint,
         generation,
+        decided_by: DECIDER,
         staged,
     }
 }
@@ -176,6 +188,14 @@ fn references_that_do_not_fit_are_refused() {
         .await;
         refused(
             vec![StagedRef {
+                lineage: OTHER,
+                ..staged.clone()
+            }],
+            1,
+        )
+        .await;
+        refused(
+            vec![StagedRef {
                 job: "other".into(),
                 ..staged.clone()
             }],
@@ -210,5 +230,86 @@ fn publishing_to_a_deleted_stream_is_an_error() {
         create(&store, "out", 2).await;
         let error = store.publish(request(1, 1, vec![staged])).await.unwrap_err();
         assert!(matches!(error, StoreError::StagedMismatch { .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_new_run_under_an_old_name_publishes_and_ends_the_old_one() {
+    block_on(async {
+        let disk = SimDisk::new();
+        let store = open(&disk).unwrap();
+        create(&store, "out", 2).await;
+        let old = |checkpoint, staged| request(checkpoint, 1, staged);
+        let new = |checkpoint, generation, staged| PublishRequest {
+            lineage: OTHER,
+            decided_by: OTHER,
+            ..request(checkpoint, generation, staged)
+        };
+        for (checkpoint, row) in [(1, "a"), (2, "b")] {
+            let staged = vec![stage(&store, checkpoint, 0, &[row]).await];
+            store.publish(old(checkpoint, staged)).await.unwrap();
+        }
+        let three = stage(&store, 3, 0, &["zombie"]).await;
+        // Another sink of the job has its last publish with the old run, too.
+        let mut aside = old(7, Vec::new());
+        aside.sink = "aside".into();
+        store.publish(aside.clone()).await.unwrap();
+
+        // The checkpoints were deleted: the numbers begin again.
+        let one = vec![stage_in(&store, OTHER, 1, 0, &["c"]).await];
+        let two = vec![stage_in(&store, OTHER, 2, 0, &["d"]).await];
+        let published = |records| Ok(PublishOutcome::Published { records });
+        assert_eq!(store.publish(new(1, 1, one.clone())).await, published(1));
+        assert_eq!(
+            store.publish(new(1, 1, one.clone())).await,
+            Ok(PublishOutcome::Replayed)
+        );
+        // The old one is over for all its sinks.
+        aside.checkpoint = 8;
+        for zombie in [
+            old(3, vec![three.clone()]),
+            old(1, Vec::new()),
+            old(2, Vec::new()),
+            aside,
+        ] {
+            let error = store.publish(zombie).await.unwrap_err();
+            assert!(
+                matches!(error, StoreError::RetiredLineage { lineage: LINEAGE, .. }),
+                "{error}"
+            );
+            assert_eq!(error.kind(), ErrorKind::Fenced);
+        }
+        drop(store);
+        let store = open(&disk).unwrap();
+        let error = store.publish(old(3, vec![three.clone()])).await.unwrap_err();
+        assert!(error.to_string().contains("another run of job"), "{error}");
+        assert_eq!(store.publish(new(1, 2, one)).await, Ok(PublishOutcome::Replayed));
+        assert_eq!(store.publish(new(2, 2, two)).await, published(1));
+        let mut aside_new = new(1, 2, Vec::new());
+        aside_new.sink = "aside".into();
+        assert_eq!(store.publish(aside_new).await, published(0));
+        assert_eq!(visible(&store), ["a", "b", "c", "d"]);
+    });
+}
+
+#[test]
+fn two_contents_under_one_number_are_refused() {
+    block_on(async {
+        let disk = SimDisk::new();
+        let store = open(&disk).unwrap();
+        create(&store, "out", 2).await;
+        let staged = vec![stage(&store, 4, 0, &["a"]).await];
+        store.publish(request(4, 1, staged)).await.unwrap();
+        // A copy of the checkpoints from before 4: another process decides a 4 of its own.
+        let other = PublishRequest {
+            decided_by: OTHER,
+            ..request(4, 2, vec![stage(&store, 4, 0, &["b"]).await])
+        };
+        let error = store.publish(other).await.unwrap_err();
+        assert!(
+            matches!(error, StoreError::RepeatedCheckpoint { checkpoint: 4, .. }),
+            "{error}"
+        );
+        assert_eq!(visible(&store), ["a"]);
     });
 }

@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tidemill_shards::env::{Environment, ManualClock, SeededEntropy, SimDisk};
 use tidemill_shards::{
     CreateStream, Housekeeping, Position, PutEntry, PutReceipt, ReadFrom, ReadLimits, Record, ShardId, ShardRef,
-    ShardStore, StoreError, StoreOptions, StreamName,
+    ShardStore, StoreError, StoreOptions, StreamName, Uuid,
 };
 
+/// The lineage and the decider of a job that never loses its checkpoints.
+pub(crate) const LINEAGE: Uuid = Uuid([1; 16]);
+pub(crate) const DECIDER: Uuid = Uuid([2; 16]);
 pub(crate) const NOW_MS: u64 = 1_800_000_000_000;
 /// Gives every store another seed: the uuids of segments must differ.
 static OPENED: AtomicU64 = AtomicU64::new(1);

@@ -192,6 +192,7 @@ async fn history(store: &ShardStore, clock: &ManualClock) -> Vec<String> {
         job: "job".into(),
         sink: "sink".into(),
         stream: name("s"),
+        lineage: LINEAGE,
         checkpoint: 1,
         attempt: 0,
         worker: 0,
@@ -204,8 +205,10 @@ async fn history(store: &ShardStore, clock: &ManualClock) -> Vec<String> {
     let request = PublishRequest {
         job: "job".into(),
         sink: "sink".into(),
+        lineage: LINEAGE,
         checkpoint: 1,
         generation: 1,
+        decided_by: DECIDER,
         staged: vec![staged],
     };
     store.publish(request).await.unwrap();

@@ -1,12 +1,11 @@
 //! Fills columns from lines of fields.
 
-use super::{CsvOptions, byte};
+use super::{CsvOptions, byte, check_flat};
 use crate::error::ConnectorError;
 use crate::formats::columns::{ColumnBuilder, TextOptions, builders, roll_back};
 use crate::formats::record_error::RecordError;
 use crate::formats::{RecordDecoder, RecordSchema};
 use arrow::array::ArrayRef;
-use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
 /// Decodes records that are one line of fields each.
@@ -25,17 +24,7 @@ impl CsvDecoder {
     /// # Errors
     /// When a column's type cannot be read from CSV.
     pub(crate) fn new(schema: &RecordSchema, options: CsvOptions) -> Result<Self, ConnectorError> {
-        for field in schema.all().fields() {
-            if matches!(
-                field.data_type(),
-                DataType::List(_) | DataType::Struct(_) | DataType::Map(..)
-            ) {
-                let message = format!("column {} has the type {}", field.name(), field.data_type());
-                return Err(ConnectorError::new(format!(
-                    "{message}, which CSV cannot hold; use the format json"
-                )));
-            }
-        }
+        check_flat(schema.all())?;
         let columns = builders(schema.projected().fields(), TextOptions::default())?;
         let mut targets = vec![None; schema.all().fields().len()];
         for (column, &field) in schema.projection().iter().enumerate() {
@@ -181,6 +170,7 @@ fn split_field<'a>(
 mod tests {
     use super::*;
     use arrow::array::AsArray;
+    use arrow::datatypes::DataType;
     use arrow::datatypes::{Field as ArrowField, Int64Type, Schema};
     use proptest::prelude::*;
     use std::sync::Arc;

@@ -1,12 +1,12 @@
 //! Writes rows as lines of fields.
 
-use super::{CsvOptions, byte};
+use super::{CsvOptions, byte, check_flat};
 use crate::error::ConnectorError;
 use crate::formats::RowEncoder;
 use crate::formats::time_text::TimestampStandard;
 use crate::formats::values::{Shape, TextColumn, check_writable};
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::Schema;
 use tidemill_engine::Error;
 
 /// Encodes a row as one line of fields.
@@ -20,17 +20,9 @@ impl CsvEncoder {
     /// # Errors
     /// When a column's type cannot be written.
     pub(crate) fn new(schema: &Schema, options: CsvOptions) -> Result<Self, ConnectorError> {
+        check_flat(schema)?;
         for field in schema.fields() {
             check_writable(field.name(), field.data_type())?;
-            if matches!(
-                field.data_type(),
-                DataType::List(_) | DataType::Struct(_) | DataType::Map(..)
-            ) {
-                let message = format!("column {} has the type {}", field.name(), field.data_type());
-                return Err(ConnectorError::new(format!(
-                    "{message}, which CSV cannot hold; use the format json"
-                )));
-            }
         }
         Ok(Self { options })
     }
@@ -103,6 +95,7 @@ mod tests {
     use crate::formats::csv::CsvDecoder;
     use crate::formats::{RecordDecoder, RecordSchema};
     use arrow::array::{Int64Array, StringArray};
+    use arrow::datatypes::DataType;
     use arrow::datatypes::Field;
     use proptest::prelude::*;
     use std::sync::Arc;

@@ -150,6 +150,7 @@ fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
             "the window aggregation's state has no column {name}: the query has changed; start without this state \
              (allow_non_restored_state) or restore the query"
         ))
+        .permanent()
     })
 }
 

@@ -1,11 +1,12 @@
 //! CreateStream: provisioned with a number of shards, or on-demand with 4.
 
-use super::store_error;
-use crate::error::StoreError;
+use super::{distribution, store_error};
 use crate::ids::StreamName;
 use crate::kinesis::error::ApiError;
-use crate::kinesis::item::{Fields, Item};
-use crate::kinesis::shape::{Field, Kind, STREAM_NAME};
+use crate::kinesis::item::Fields;
+use crate::kinesis::shape::{
+    DISTRIBUTION, Field, Kind, MAX_RECORD_SIZE, STREAM_MODE_DETAILS, STREAM_NAME, TAGS, WARM_THROUGHPUT,
+};
 use crate::limits;
 use crate::store::ShardStore;
 use crate::stream::CreateStream;
@@ -13,16 +14,11 @@ use crate::stream::CreateStream;
 pub(super) const SHAPE: &[Field] = &[
     Field::new("ShardCount", Kind::Integer).min(1),
     STREAM_NAME.required(),
-    Field::new(
-        "StreamModeDetails",
-        Kind::Structure(&[Field::new("StreamMode", Kind::Text)
-            .required()
-            .values(&["PROVISIONED", "ON_DEMAND"])]),
-    ),
-    Field::new("Tags", Kind::Map).range(1, 200),
-    Field::new("WarmThroughputMiBps", Kind::Integer).min(0),
-    Field::new("MaxRecordSizeInKiB", Kind::Integer).range(1024, 10_240),
-    Field::new("RecordDistributionStrategy", Kind::Text).values(&["AUTO", "USER_PARTITION_KEY"]),
+    STREAM_MODE_DETAILS,
+    TAGS,
+    WARM_THROUGHPUT,
+    MAX_RECORD_SIZE,
+    DISTRIBUTION,
 ];
 
 pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<(), ApiError> {
@@ -44,47 +40,15 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<(), ApiErr
         }
         (_, count) => count,
     };
-    if fields.integer("WarmThroughputMiBps").is_some() {
-        return Err(ApiError::invalid_argument(
-            "WarmThroughputMiBps is not supported yet: leave it out, there is no throughput limit here.",
-        ));
-    }
-    if fields.text("RecordDistributionStrategy") == Some("AUTO") {
-        return Err(ApiError::invalid_argument(
-            "RecordDistributionStrategy AUTO is not supported yet: use USER_PARTITION_KEY.",
-        ));
-    }
-    let tags: Vec<(String, String)> = match fields.get("Tags") {
-        Some(Item::Map(entries)) => entries
-            .iter()
-            .filter_map(|(key, value)| {
-                if let Item::Text(value) = value {
-                    Some((key.clone(), value.clone()))
-                } else {
-                    None
-                }
-            })
-            .collect(),
-        _ => Vec::new(),
-    };
     let request = CreateStream {
         shards,
         record_kib_max: fields
             .integer("MaxRecordSizeInKiB")
             .map_or(limits::RECORD_KIB, |kib| kib as u32),
-        tags,
+        tags: fields.text_map("Tags"),
+        distribution: distribution(&fields).unwrap_or_default(),
+        warm_throughput_mibps: fields.integer("WarmThroughputMiBps").map(|mibps| mibps as u32),
         ..CreateStream::on_demand(name)
     };
-    store.create_stream(request).await.map(|_| ()).map_err(|error| match error {
-        StoreError::ShardLimit { current, limit, requested } => ApiError::limit(format!(
-            "This request would exceed the shard limit for the account {} in {}. Current shard count for the account: \
-             {current}. Limit: {limit}. Number of additional shards that would have resulted from this request: \
-             {requested}. Refer to the AWS Service Limits page \
-             (http://docs.aws.amazon.com/general/latest/gr/aws_service_limits.html) for current limits and how to \
-             request higher limits.",
-            store.options().account,
-            store.options().region
-        )),
-        other => store_error(store)(other),
-    })
+    store.create_stream(request).await.map(drop).map_err(store_error(store))
 }

@@ -1,6 +1,6 @@
 //! DescribeStream: a stream with a page of its shards.
 
-use super::{mode_details, monitoring, page, shard};
+use super::{encryption_type, mode_details, monitoring, page, shard};
 use crate::ids::ShardId;
 use crate::kinesis::error::ApiError;
 use crate::kinesis::item::{Fields, Item};
@@ -21,22 +21,20 @@ pub(super) fn run(store: &ShardStore, fields: &Fields) -> Result<Fields, ApiErro
     let meta = stream_ref::stream(store, fields)?;
     let limit = page(fields, "Limit", limits::DESCRIBE_LIMIT, limits::GET_RECORDS_MAX);
     let after = exclusive_start(fields)?;
-    let mut shards = meta
-        .shards
-        .iter()
-        .filter(|shard| after.is_none_or(|after| shard.id > after));
+    let mut shards = meta.shards().filter(|shard| after.is_none_or(|after| shard.id > after));
     let listed: Vec<Item> = shards.by_ref().take(limit).map(shard).collect();
     let description = Fields::new()
         .with("StreamName", meta.name.as_str())
         .with("StreamARN", meta.arn.as_str())
-        .with("StreamStatus", "ACTIVE")
+        .with("StreamStatus", meta.status().as_str())
         .with("StreamModeDetails", mode_details(&meta))
         .with("Shards", listed)
         .with("HasMoreShards", shards.next().is_some())
         .with("RetentionPeriodHours", i64::from(meta.retention_hours))
         .with("StreamCreationTimestamp", Item::Time(meta.created_ms as i64))
-        .with("EnhancedMonitoring", monitoring())
-        .with("EncryptionType", "NONE");
+        .with("EnhancedMonitoring", monitoring(&meta))
+        .with("EncryptionType", encryption_type(&meta))
+        .with_some("KeyId", meta.encryption_key.as_deref());
     Ok(Fields::new().with("StreamDescription", description))
 }
 

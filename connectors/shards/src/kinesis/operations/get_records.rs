@@ -1,6 +1,6 @@
 //! GetRecords: the next records of a shard, and the iterator behind them.
 
-use super::{hash_key_range, page, store_error};
+use super::{encryption_type, hash_key_range, page, store_error};
 use crate::access::{ReadLimits, ShardAccess};
 use crate::kinesis::error::ApiError;
 use crate::kinesis::item::{Fields, Item};
@@ -45,26 +45,34 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
     let batch = ShardAccess::read(store, &shard, position, limits)
         .await
         .map_err(store_error(store))?;
+    // After the read, so that the children of a shard that has ended are there.
+    let stream = stream_ref::named(store, &shard.stream)?;
+    let encryption = encryption_type(&stream);
     let records = batch.records.iter().map(|record| {
         Fields::new()
             .with("SequenceNumber", record.sequence.to_string())
             .with("ApproximateArrivalTimestamp", Item::Time(record.arrival_ms as i64))
             .with("Data", Item::Blob(record.data.clone()))
-            .with("PartitionKey", record.partition_key())
+            // A stream that spreads records by itself takes them without a key.
+            .with_some(
+                "PartitionKey",
+                Some(record.partition_key()).filter(|key| !key.is_empty()),
+            )
+            .with("EncryptionType", encryption)
             .into()
     });
     let mut answer = Fields::new().with("Records", records.collect::<Vec<Item>>());
     if batch.at_end {
         // The end of a closed shard: no iterator, and its children, which exist by then.
-        let meta = store.describe_stream(&shard.stream).map_err(store_error(store))?;
-        answer = answer.with("ChildShards", children(&meta, shard.shard));
+        answer = answer.with("ChildShards", children(&stream, shard.shard));
     } else {
         answer = answer.with("NextShardIterator", token::iterator(store, batch.next));
     }
     Ok(answer.with("MillisBehindLatest", batch.millis_behind_latest as i64))
 }
 
-fn children(meta: &StreamMeta, parent: crate::ids::ShardId) -> Vec<Item> {
+/// The shards that a closed shard was split or merged into.
+pub(crate) fn children(meta: &StreamMeta, parent: crate::ids::ShardId) -> Vec<Item> {
     let of_parent =
         |shard: &&crate::stream::ShardMeta| shard.parent == Some(parent) || shard.adjacent_parent == Some(parent);
     let children = meta.shards.iter().filter(of_parent).map(|child| {

@@ -29,7 +29,7 @@ pub(super) const SHAPE: &[Field] = &[
 ];
 
 pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, ApiError> {
-    let meta = stream_ref::stream(store, &fields)?;
+    let meta = stream_ref::stream(store, &fields)?.with_records(store)?;
     let account = &store.options().account;
     let text = fields.text("ShardId").unwrap_or_default();
     let id: ShardId = text.parse().map_err(|_| {
@@ -38,7 +38,7 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
             meta.name
         ))
     })?;
-    if meta.shard(id).is_none() {
+    if meta.shards().all(|shard| shard.id != id) {
         return Err(ApiError::not_found(format!(
             "Shard {id} in stream {} under account {account} does not exist",
             meta.name

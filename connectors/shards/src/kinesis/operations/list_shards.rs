@@ -1,18 +1,18 @@
 //! ListShards: a page of a stream's shards, filtered by when they were open.
 
 use super::describe_stream::exclusive_start;
-use super::{page, shard, store_error};
+use super::{page, shard};
 use crate::ids::ShardId;
 use crate::kinesis::error::ApiError;
 use crate::kinesis::item::{Fields, Item};
 use crate::kinesis::shape::{
     EXCLUSIVE_START_SHARD_ID, Field, Kind, NEXT_TOKEN, SHARD_ID, STREAM_ARN, STREAM_ID, STREAM_NAME,
 };
-use crate::kinesis::stream_ref;
+use crate::kinesis::stream_ref::{self, Stream};
 use crate::kinesis::token::{self, NextToken, ShardFilter};
 use crate::limits;
 use crate::store::ShardStore;
-use crate::stream::{ShardMeta, StreamMeta};
+use crate::stream::ShardMeta;
 
 const FILTERS: &[&str] = &[
     "AFTER_SHARD_ID",
@@ -42,21 +42,20 @@ pub(super) const SHAPE: &[Field] = &[
 ];
 
 pub(super) fn run(store: &ShardStore, fields: &Fields) -> Result<Fields, ApiError> {
-    let (meta, after, filter) = match fields.text("NextToken") {
+    let (stream, after, filter) = match fields.text("NextToken") {
         Some(text) => from_token(store, fields, text)?,
         None => from_request(store, fields)?,
     };
     let limit = page(fields, "MaxResults", limits::LIST_SHARDS_MAX, limits::LIST_SHARDS_MAX);
-    let mut rest = meta
-        .shards
-        .iter()
+    let mut rest = stream
+        .shards()
         .filter(|shard| after.is_none_or(|after| shard.id > after))
         .filter(|shard| matches(shard, filter));
     let listed: Vec<&ShardMeta> = rest.by_ref().take(limit).collect();
     let token = listed.last().filter(|_| rest.next().is_some()).map(|last| {
         let token = NextToken::Shards {
-            stream: meta.name.clone(),
-            id: meta.id,
+            stream: stream.name.clone(),
+            id: stream.id,
             after: last.id,
             filter,
         };
@@ -71,7 +70,7 @@ fn from_token(
     store: &ShardStore,
     fields: &Fields,
     text: &str,
-) -> Result<(StreamMeta, Option<ShardId>, ShardFilter), ApiError> {
+) -> Result<(Stream, Option<ShardId>, ShardFilter), ApiError> {
     for other in [
         "StreamName",
         "StreamARN",
@@ -95,7 +94,7 @@ fn from_token(
     else {
         return Err(ApiError::invalid_argument("NextToken is not valid."));
     };
-    let meta = store.describe_stream(&stream).map_err(store_error(store))?;
+    let meta = stream_ref::named(store, &stream)?.settled(store)?;
     if meta.id != id {
         return Err(ApiError::invalid_argument(
             "NextToken is not valid: its stream was deleted.",
@@ -104,8 +103,8 @@ fn from_token(
     Ok((meta, Some(after), filter))
 }
 
-fn from_request(store: &ShardStore, fields: &Fields) -> Result<(StreamMeta, Option<ShardId>, ShardFilter), ApiError> {
-    let meta = stream_ref::stream(store, fields)?;
+fn from_request(store: &ShardStore, fields: &Fields) -> Result<(Stream, Option<ShardId>, ShardFilter), ApiError> {
+    let meta = stream_ref::stream(store, fields)?.settled(store)?;
     if let Some(created) = fields.time("StreamCreationTimestamp")
         && created / 1000 != meta.created_ms as i64 / 1000
     {
@@ -130,9 +129,7 @@ fn from_request(store: &ShardStore, fields: &Fields) -> Result<(StreamMeta, Opti
         }
     }
     let now = store.now_ms();
-    let horizon = now
-        .saturating_sub(u64::from(meta.retention_hours) * 3_600_000)
-        .max(meta.created_ms);
+    let horizon = meta.trim_horizon_ms(store.trusted_ms()).max(meta.created_ms);
     let timestamp = filter.time("Timestamp").map_or(0, |ms| ms.max(0) as u64);
     if timestamp > now {
         return Err(ApiError::invalid_argument(format!(
@@ -167,7 +164,7 @@ fn matches(shard: &ShardMeta, filter: ShardFilter) -> bool {
         ShardFilter::All => true,
         ShardFilter::At(time) => shard.created_ms <= time && open_until(time),
         ShardFilter::From(time) => open_until(time),
-        ShardFilter::Open => shard.closed_ms.is_none(),
+        ShardFilter::Open => shard.is_open(),
     }
 }
 
@@ -188,6 +185,7 @@ mod tests {
             parent: None,
             adjacent_parent: None,
             closed_ms,
+            sequence_created_s: None,
         };
         let (parent, child) = (shard(10, Some(20)), shard(20, None));
         let both = |filter| (matches(&parent, filter), matches(&child, filter));

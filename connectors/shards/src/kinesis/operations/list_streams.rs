@@ -45,11 +45,12 @@ pub(super) fn run(store: &ShardStore, fields: &Fields) -> Result<Fields, ApiErro
             },
         )
     });
+    let now_ms = store.now_ms();
     let summaries = listed.iter().map(|meta| {
         Fields::new()
             .with("StreamName", meta.name.as_str())
             .with("StreamARN", meta.arn.as_str())
-            .with("StreamStatus", "ACTIVE")
+            .with("StreamStatus", meta.status(now_ms).as_str())
             .with("StreamModeDetails", mode_details(meta))
             .with("StreamCreationTimestamp", Item::Time(meta.created_ms as i64))
             .into()

@@ -1,7 +1,7 @@
 //! PutRecord: one record, acknowledged when it is durable.
 
-use super::put_records::{entry, record_bytes};
-use super::store_error;
+use super::put_records::{entry, partition_keys, record_bytes};
+use super::{encryption_type, store_error};
 use crate::kinesis::error::ApiError;
 use crate::kinesis::item::Fields;
 use crate::kinesis::shape::{
@@ -23,7 +23,8 @@ pub(super) const SHAPE: &[Field] = &[
 ];
 
 pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, ApiError> {
-    let meta = stream_ref::stream(store, &fields)?;
+    let meta = stream_ref::stream(store, &fields)?.writable(store)?;
+    partition_keys(&meta, "", std::iter::once(&fields))?;
     let entry = entry(&fields)?;
     record_bytes(&entry, &meta)?;
     if let Some(text) = fields.text("SequenceNumberForOrdering") {
@@ -49,5 +50,6 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
         .map_err(store_error(store))?;
     Ok(Fields::new()
         .with("ShardId", receipt.shard.to_string())
-        .with("SequenceNumber", receipt.sequence.to_string()))
+        .with("SequenceNumber", receipt.sequence.to_string())
+        .with("EncryptionType", encryption_type(&meta)))
 }

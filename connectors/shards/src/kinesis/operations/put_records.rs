@@ -1,6 +1,6 @@
 //! PutRecords: up to 500 records, each with its own outcome.
 
-use super::store_error;
+use super::{encryption_type, store_error};
 use crate::access::PutEntry;
 use crate::hashkey::HashKey;
 use crate::kinesis::error::ApiError;
@@ -8,10 +8,10 @@ use crate::kinesis::item::{Fields, Item};
 use crate::kinesis::shape::{
     DATA, DRY_RUN, EXPLICIT_HASH_KEY, Field, Kind, PARTITION_KEY, STREAM_ARN, STREAM_ID, STREAM_NAME,
 };
-use crate::kinesis::stream_ref;
+use crate::kinesis::{stream_ref, validate};
 use crate::limits;
 use crate::store::ShardStore;
-use crate::stream::StreamMeta;
+use crate::stream::{RecordDistribution, StreamMeta};
 
 pub(super) const SHAPE: &[Field] = &[
     Field::new("Records", Kind::List(&[PARTITION_KEY, EXPLICIT_HASH_KEY, DATA]))
@@ -24,7 +24,8 @@ pub(super) const SHAPE: &[Field] = &[
 ];
 
 pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, ApiError> {
-    let meta = stream_ref::stream(store, &fields)?;
+    let meta = stream_ref::stream(store, &fields)?.writable(store)?;
+    partition_keys(&meta, "records.", fields.structures("Records"))?;
     let entries = fields.structures("Records").map(entry).collect::<Result<Vec<_>, _>>()?;
     let mut bytes = 0;
     for entry in &entries {
@@ -60,7 +61,35 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
     });
     Ok(Fields::new()
         .with("FailedRecordCount", failed as i64)
-        .with("Records", records.collect::<Vec<Item>>()))
+        .with("Records", records.collect::<Vec<Item>>())
+        .with("EncryptionType", encryption_type(&meta)))
+}
+
+/// Records need a partition key, but where the stream spreads them by itself. The service finds that with the other
+/// constraints of the request; here the stream has to be known first.
+pub(super) fn partition_keys<'a>(
+    meta: &StreamMeta,
+    list: &str,
+    records: impl Iterator<Item = &'a Fields>,
+) -> Result<(), ApiError> {
+    if meta.distribution == RecordDistribution::Auto {
+        return Ok(());
+    }
+    let missing = records
+        .enumerate()
+        .filter(|(_, record)| record.text("PartitionKey").is_none());
+    let errors: Vec<String> = missing
+        .take(limits::VALIDATION_ERRORS_MAX)
+        .map(|(index, _)| {
+            let path = if list.is_empty() {
+                "partitionKey".to_owned()
+            } else {
+                format!("{list}{}.member.partitionKey", index + 1)
+            };
+            validate::missing(&path)
+        })
+        .collect();
+    validate::outcome(errors)
 }
 
 /// The record in a request.
@@ -86,8 +115,11 @@ pub(super) fn record_bytes(entry: &PutEntry, meta: &StreamMeta) -> Result<usize,
     let max = meta.record_kib_max as usize * 1024;
     if bytes > max {
         return Err(ApiError::invalid_argument(format!(
-            "Record size exceeds the stream's limit: data and partition key have {bytes} bytes, MaxRecordSizeInKiB \
-             allows {max}."
+            "Record size exceeds the stream's limit: data and partition key have {bytes} bytes, and \
+             MaxRecordSizeInKiB, which is {}, allows {max} bytes. Make the record smaller, or create the stream with a \
+             greater MaxRecordSizeInKiB, up to {}.",
+            meta.record_kib_max,
+            limits::RECORD_KIB_MAX
         )));
     }
     Ok(bytes)

@@ -20,7 +20,7 @@ use crate::log::frame::frame_len;
 use crate::log::names;
 use crate::log::segment::SEGMENT_HEADER_BYTES;
 use crate::reader::sink_hash;
-use crate::retention::{Pin, RetentionOptions, TrustedClock, WhenFull, cutoff_ms};
+use crate::retention::{Pin, RetentionOptions, TrustedClock, WhenFull};
 use crate::state::{Control, State};
 use crate::view::{Effect, read, write};
 
@@ -150,14 +150,14 @@ impl Writer {
         self.expiry.searched_ms = None;
         let now = self.view.trusted_ms(&*self.environment.clock);
         for stream in self.view.streams() {
-            let cutoff = cutoff_ms(&stream.meta, now);
+            let horizon_ms = stream.meta.trim_horizon_ms(now);
             for shard in &stream.shards {
-                let due = |entry: &IndexEntry| entry.last_arrival_ms < cutoff;
+                let due = |entry: &IndexEntry| entry.last_arrival_ms < horizon_ms;
                 if !read(&shard.index).oldest().is_some_and(due) {
                     continue;
                 }
                 let mut index = write(&shard.index);
-                index.expire(cutoff).for_each(|entry| self.ledger.release(&entry));
+                index.expire(horizon_ms).for_each(|entry| self.ledger.release(&entry));
                 index.shrink();
             }
         }
@@ -305,17 +305,20 @@ impl Writer {
         Ok(false)
     }
 
-    /// Takes the records of streams that this batch deleted out of the account.
-    pub(super) fn release_deleted(&mut self) {
-        let mut seen = HashSet::new();
-        for effect in &self.effects {
-            let Effect::StreamDeleted(name) = effect else { continue };
-            // A second stream of the name was created in this batch, and none of its records were counted.
-            if !seen.insert(name) {
-                continue;
-            }
+    /// Takes the records of streams and shards that this batch deleted or forgot out of the account.
+    pub(super) fn release_gone(&mut self) {
+        let touched = self.effects.iter().filter_map(|effect| match effect {
+            Effect::StreamDeleted(name) => Some(name),
+            Effect::StreamChanged(meta) => Some(&meta.name),
+            _ => None,
+        });
+        // A second stream of a name that was created in this batch is not visible yet, and no record of it was counted.
+        for name in touched.collect::<HashSet<_>>() {
             let Ok(stream) = self.view.stream(name) else { continue };
             for shard in &stream.shards {
+                if self.state.shards.contains_key(&shard.meta.key) {
+                    continue;
+                }
                 read(&shard.index)
                     .entries()
                     .for_each(|entry| self.ledger.release(entry));

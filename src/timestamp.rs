@@ -1,9 +1,16 @@
-//! Timestamps as Flink's JSON format writes them: `2026-11-23 06:10:33.123`, in UTC.
+//! Timestamps in UTC, for people and as Flink's JSON format writes them.
 
 const DAY_MS: i64 = 86_400_000;
 
-/// Writes milliseconds since the epoch.
-pub(super) fn format(ms: i64) -> String {
+/// Writes milliseconds since the epoch as RFC 3339 does: `2026-11-23T06:10:33.123Z`.
+pub(crate) fn rfc3339(ms: i64) -> String {
+    let mut text = format(ms).replacen(' ', "T", 1);
+    text.push('Z');
+    text
+}
+
+/// Writes milliseconds since the epoch as Flink's JSON format does: `2026-11-23 06:10:33.123`.
+pub(crate) fn format(ms: i64) -> String {
     let (year, month, day) = civil(ms.div_euclid(DAY_MS));
     let of_day = ms.rem_euclid(DAY_MS);
     let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60);
@@ -14,7 +21,7 @@ pub(super) fn format(ms: i64) -> String {
 }
 
 /// Reads what [`format()`] writes; the fraction may have any number of digits, or be left out.
-pub(super) fn parse(text: &str) -> Option<i64> {
+pub(crate) fn parse(text: &str) -> Option<i64> {
     let (date, time) = text.trim_end_matches('Z').split_once([' ', 'T'])?;
     let mut date = date.splitn(3, '-').map(str::parse::<i64>);
     let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
@@ -61,7 +68,9 @@ mod tests {
         ] {
             assert_eq!(format(ms), text);
             assert_eq!(parse(text), Some(ms));
+            assert_eq!(parse(&rfc3339(ms)), Some(ms));
         }
+        assert_eq!(rfc3339(1_795_414_233_007), "2026-11-23T06:10:33.007Z");
         assert_eq!(parse("2026-11-23T06:10:33Z"), Some(1_795_414_233_000));
         assert_eq!(parse("2026-11-23 06:10:33.5"), Some(1_795_414_233_500));
     }

@@ -264,14 +264,17 @@ pub enum StoreError {
     Closed,
     /// The log has reached the bound that was set for it; nothing was written.
     #[error(
-        "the log takes {bytes} bytes, its limit is {limit}, and nothing in it has expired: raise the limit, shorten the \
-         retention of a stream, or delete streams; appends go on by themselves then"
+        "the log takes {bytes} bytes, its limit is {limit}, and nothing in it has expired{}: raise the limit, shorten the \
+         retention of a stream, or delete streams; appends go on by themselves then",
+        if *tiered { " or could be moved to the object store (is it reachable?)" } else { "" }
     )]
     StoreFull {
         /// Bytes of the log.
         bytes: u64,
         /// The limit.
         limit: u64,
+        /// Segments could be moved, if the object store took them.
+        tiered: bool,
     },
     /// Records are in an object, which cannot be had now.
     #[error("object {object} in the store's tier cannot be used: {reason}; it is tried again")]

@@ -40,6 +40,11 @@ pub const READ_SPAN_BYTES_MAX: u64 = 8 << 20;
 pub const LOCATE_EXTENTS_MAX: usize = 16 << 10;
 /// Segment files that a reader keeps open.
 pub const READER_FILES_MAX: usize = 32;
+/// How long a closed shard is remembered when its records have expired and it is not listed any more: whoever still has a
+/// place in it is told of its end and its children.
+pub const FORGET_SHARDS_AFTER_MS: u64 = 24 * 3_600_000;
+/// Shards of a stream that are forgotten at a time.
+pub const FORGET_SHARDS_MAX: usize = 10_000;
 /// How often expired records are looked for.
 pub const RETENTION_CHECK_MS: u64 = 60_000;
 /// How long staged output that nobody publishes is kept: a week.

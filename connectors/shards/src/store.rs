@@ -179,6 +179,7 @@ impl ShardStore {
             account: options.account.clone(),
             shards_max: options.shards_max,
             lifecycle_delay_ms: options.lifecycle_delay_ms,
+            tiered: tier.is_some(),
             retention: options.retention.clone(),
         };
         let (writer, view) = Writer::open(environment.clone(), writer_options, recovered)?;

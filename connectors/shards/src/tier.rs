@@ -8,6 +8,9 @@
 //! listing. Names are used once: segment, attempt and stream. A segment's records are those that its frames made
 //! visible, so the object also holds output that was staged in older segments.
 //!
+//! Before any other object the store's *mark* is created. Where an object is missing and the mark is too, the whole place
+//! is away (a directory that is not mounted, a wrong URL): an error that may pass, and no reason to take records for lost.
+//!
 //! | file | |
 //! |---|---|
 //! | `object.rs` | the format of an object |
@@ -39,6 +42,18 @@ pub(crate) struct ObjectKey {
     /// The stream's id.
     pub(crate) stream: Uuid,
 }
+
+/// The name of the mark that a store leaves where its objects are.
+pub(crate) fn mark(store: impl std::fmt::Display) -> String {
+    format!("{store}/store")
+}
+
+/// What the mark says.
+pub(crate) const MARK: &[u8] = b"objects of a shard store: nothing but the store may change or delete them\n";
+
+/// What the errors say when the mark is missing.
+pub(crate) const UNMARKED: &str =
+    "nothing of this store is there: is the place mounted, and the URL that of the objects?";
 
 impl ObjectKey {
     /// The object's name: `<store>/<segment>-<attempt>-<stream>`.

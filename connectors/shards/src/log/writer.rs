@@ -245,6 +245,8 @@ pub(crate) struct WriterOptions {
     pub(crate) account: String,
     pub(crate) shards_max: u32,
     pub(crate) lifecycle_delay_ms: u64,
+    /// The store has a tier.
+    pub(crate) tiered: bool,
     pub(crate) retention: RetentionOptions,
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::object::{Run, directory};
 use super::objects::{ObjectTier, TierError};
+use super::{MARK, UNMARKED, mark};
 use crate::access::ObjectPlace;
 use crate::limits;
 
@@ -35,20 +36,23 @@ pub(crate) enum TierFault {
     Unavailable(String),
 }
 
-impl TierFault {
-    fn of(error: TierError) -> Self {
-        match error {
-            TierError::NotFound => Self::Damaged("the object is missing: it was deleted from outside".to_owned()),
-            TierError::Unavailable(reason) => Self::Unavailable(reason),
-        }
-    }
-}
-
 impl TierCache {
     pub(crate) fn new(tier: Arc<dyn ObjectTier>) -> Self {
         Self {
             tier,
             kept: Mutex::default(),
+        }
+    }
+
+    fn fault(&self, object: &ObjectPlace, error: TierError) -> TierFault {
+        if let TierError::Unavailable(reason) = error {
+            return TierFault::Unavailable(reason);
+        }
+        let store = object.name.split('/').next().unwrap_or_default();
+        match self.tier.read(&mark(store), 0..MARK.len() as u64) {
+            Ok(_) => TierFault::Damaged("the object is missing: it was deleted from outside".to_owned()),
+            Err(TierError::NotFound) => TierFault::Unavailable(UNMARKED.to_owned()),
+            Err(TierError::Unavailable(reason)) => TierFault::Unavailable(reason),
         }
     }
 
@@ -60,7 +64,7 @@ impl TierCache {
         let bytes = self
             .tier
             .read(&object.name, 0..object.directory_bytes)
-            .map_err(TierFault::of)?;
+            .map_err(|error| self.fault(object, error))?;
         let sound = bytes.len() as u64 == object.directory_bytes && crc32c::crc32c(&bytes) == object.directory_crc;
         let runs = sound.then(|| directory(&bytes, object.bytes)).flatten();
         let runs = Arc::new(runs.ok_or_else(|| {
@@ -90,7 +94,10 @@ impl TierCache {
         if let Some(bytes) = self.kept_range(&object.name, range.start, need) {
             return Ok(bytes);
         }
-        let bytes = self.tier.read(&object.name, range.clone()).map_err(TierFault::of)?;
+        let bytes = self
+            .tier
+            .read(&object.name, range.clone())
+            .map_err(|error| self.fault(object, error))?;
         if (bytes.len() as u64) < need {
             return Err(TierFault::Damaged("the object is shorter than it was".to_owned()));
         }

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::object::{Run, encode, summarise};
-use super::{ObjectKey, ObjectTier, TieredObject, Uploaded};
+use super::objects::TierError;
+use super::{MARK, ObjectKey, ObjectTier, TieredObject, UNMARKED, Uploaded, mark};
 use crate::env::Environment;
 use crate::error::StoreError;
 use crate::ids::{SegmentNumber, ShardKey, Uuid};
@@ -29,6 +30,8 @@ pub(crate) struct Candidates {
     pub(crate) excess: usize,
     /// Objects that nothing needs.
     pub(crate) garbage: Vec<ObjectKey>,
+    /// Some object was planned before, so the store's mark is there.
+    pub(crate) marked: bool,
 }
 
 /// Names that were written down for an upload.
@@ -81,6 +84,10 @@ impl From<StoreError> for Failure {
 /// before it is done.
 pub(crate) fn round(round: Round<'_>) -> Result<(), StoreError> {
     let candidates = round.port.ask(|reply| Command::TierCandidates { reply })?;
+    let mut marked = false;
+    if !candidates.garbage.is_empty() {
+        round.mark(&candidates, &mut marked)?;
+    }
     let collected = round.collect(&candidates);
     let mut excess = candidates.excess;
     for &segment in &candidates.segments {
@@ -99,6 +106,7 @@ pub(crate) fn round(round: Round<'_>) -> Result<(), StoreError> {
         if !due && excess == 0 {
             continue;
         }
+        round.mark(&candidates, &mut marked)?;
         excess = excess.saturating_sub(1);
         match round.upload(&candidates, &index, live) {
             Ok(()) => {}
@@ -117,6 +125,23 @@ pub(crate) fn round(round: Round<'_>) -> Result<(), StoreError> {
 }
 
 impl Round<'_> {
+    /// Looks for the store's mark, or leaves it where no object was before. Once a round.
+    fn mark(&self, candidates: &Candidates, marked: &mut bool) -> Result<(), StoreError> {
+        if std::mem::replace(marked, true) {
+            return Ok(());
+        }
+        let name = mark(candidates.store);
+        let outcome = if candidates.marked {
+            self.tier.read(&name, 0..MARK.len() as u64).map(drop)
+        } else {
+            self.tier.create(&name, Bytes::from_static(MARK))
+        };
+        outcome.map_err(|error| match error {
+            TierError::NotFound => unavailable(name, UNMARKED.to_owned()),
+            TierError::Unavailable(reason) => unavailable(name, reason),
+        })
+    }
+
     fn collect(&self, candidates: &Candidates) -> Result<(), StoreError> {
         let mut deleted = Vec::new();
         let mut outcome = Ok(());

@@ -56,6 +56,9 @@ fn unavailable(error: std::io::Error) -> TierError {
 impl ObjectTier for Files {
     fn create(&self, name: &str, bytes: Bytes) -> Result<(), TierError> {
         let path = self.path(name);
+        if name.ends_with("/store") && path.exists() {
+            return Ok(());
+        }
         assert!(!path.exists(), "a name is used once");
         let unfinished = path.with_extension("tmp");
         std::fs::write(&unfinished, &bytes).map_err(unavailable)?;
@@ -137,7 +140,7 @@ fn acknowledged_records_survive_sigkill_while_segments_move_to_objects() {
     let left = left
         .filter(|file| file.as_ref().unwrap().path().extension().is_none())
         .count();
-    assert_eq!(left as u64, usage.tiered_objects);
+    assert_eq!(left as u64, usage.tiered_objects + 1, "and the mark");
 }
 
 fn kill_again_and_again(tier: Option<&Path>) -> StoreUsage {

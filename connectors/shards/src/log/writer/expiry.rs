@@ -22,6 +22,8 @@ use crate::log::segment::SEGMENT_HEADER_BYTES;
 use crate::reader::sink_hash;
 use crate::retention::{Pin, RetentionOptions, TrustedClock, WhenFull};
 use crate::state::{Control, State};
+use crate::stream::ShardMeta;
+use crate::update::StreamChange;
 use crate::view::{Effect, read, write};
 
 /// What expiry remembers from one time to the next.
@@ -137,6 +139,7 @@ impl Writer {
             Some(limit) if full(self) => Err(StoreError::StoreFull {
                 bytes: self.log_bytes(),
                 limit,
+                tiered: self.options.tiered,
             }),
             _ => Ok(()),
         }
@@ -161,9 +164,40 @@ impl Writer {
                 index.shrink();
             }
         }
+        self.forget_shards(now)?;
         self.drop_objects(now)?;
         let segments = self.removable(now);
         self.remove(now, segments)
+    }
+
+    /// Forgets shards that were closed so long ago that nobody can have a place in them.
+    fn forget_shards(&mut self, now: u64) -> Result<(), StoreError> {
+        for meta in self.state.streams.values() {
+            let before = meta.trim_horizon_ms(now).saturating_sub(limits::FORGET_SHARDS_AFTER_MS);
+            let long_closed = |shard: &&ShardMeta| shard.closed_ms.is_some_and(|closed| closed < before);
+            let forgotten: Vec<ShardKey> = (meta.shards.iter().filter(long_closed).map(|shard| shard.key))
+                .take(limits::FORGET_SHARDS_MAX)
+                .collect();
+            if forgotten.is_empty() {
+                continue;
+            }
+            tracing::debug!(stream = %meta.name, shards = forgotten.len(), "forgetting shards that were closed long ago");
+            let control = Control::StreamChanged {
+                name: meta.name.clone(),
+                id: meta.id,
+                change: StreamChange {
+                    forgotten,
+                    ..StreamChange::default()
+                },
+            };
+            // One stream at a time, and only where it takes no more disk: the next look is not far.
+            let bytes = serde_json::to_vec(&control).map_or(0, |json| json.len());
+            if self.needs_file(frame_len(bytes) as u64) {
+                return Ok(());
+            }
+            return self.note(&[control]);
+        }
+        Ok(())
     }
 
     /// The last segment that may go: the active one and the one before are what the next start reads.

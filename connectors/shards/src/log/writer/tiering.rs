@@ -13,7 +13,7 @@ use crate::log::frame::frame_len;
 use crate::log::names;
 use crate::state::Control;
 use crate::tier::{Candidates, ObjectKey, Planned, Uploaded};
-use crate::view::{read, write};
+use crate::view::{Effect, read, write};
 
 impl Writer {
     /// What may be moved, and what may be deleted.
@@ -33,6 +33,7 @@ impl Writer {
             store: self.state.store,
             segments,
             excess: excess as usize,
+            marked: self.state.tier_attempt > 0,
             garbage: self.state.tier_garbage.iter().copied().collect(),
         })
     }
@@ -144,7 +145,14 @@ impl Writer {
         self.sound()?;
         let json = |control: &Control| serde_json::to_vec(control).map_or(0, |json| json.len());
         self.reserve(controls.iter().map(|control| frame_len(json(control))).sum())?;
-        controls.iter().for_each(|control| self.control(control));
+        for control in controls {
+            self.control(control);
+            if let Control::StreamChanged { name, .. } = control
+                && let Some(meta) = self.state.streams.get(name)
+            {
+                self.effects.push(Effect::StreamChanged(Box::new(meta.clone())));
+            }
+        }
         self.commit()
     }
 

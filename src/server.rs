@@ -13,7 +13,6 @@ mod aws;
 mod guard;
 mod listen;
 mod metrics;
-pub(crate) mod object_tier;
 mod openapi;
 pub(crate) mod options;
 mod problem;
@@ -29,6 +28,7 @@ use crate::jobs::registry::{Registry, RegistryError};
 use crate::jobs::spawner::Spawner;
 use crate::jobs::store_service::StoreService;
 use crate::jobs::supervisor::Supervisor;
+use crate::object_tier;
 use crate::process::StopSignals;
 use crate::standalone;
 use crate::worker::WorkerArguments;
@@ -40,7 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_checkpoints::SnapshotStore;
 use tidemill_engine::time::{SystemTime, TimeSource};
-use tidemill_shards::{ObjectTier, ShardStore, SharedAccess};
+use tidemill_shards::{ShardStore, SharedAccess};
 use tokio::task::JoinHandle;
 
 /// Why a server cannot start.
@@ -205,21 +205,9 @@ impl Server {
 
 async fn open_store(directory: &DataDirectory, options: &ServerOptions) -> Result<ShardStore, ServerError> {
     let (path, store) = (directory.store(), options.store.clone());
-    let refuse = |url: &str, error: String| ServerError::Option(format!("--store-tier-url {url}: {error}"));
-    let tier = match &options.store_tier_url {
-        None => None,
-        Some(url) => {
-            let objects = SnapshotStore::open(url)
-                .map_err(|error| refuse(url, error.to_string()))?
-                .objects();
-            let tier = object_tier::StoredObjects::new(objects).map_err(|error| refuse(url, error.to_string()))?;
-            Some(Arc::new(tier) as Arc<dyn ObjectTier>)
-        }
-    };
-    let opening: JoinHandle<_> = tokio::task::spawn_blocking(move || match tier {
-        Some(tier) => ShardStore::open_with_tier(&path, store, tier).map_err(|error| error.to_string()),
-        None => standalone::open_store(&path, store),
-    });
+    let tier = options.store_tier_url.as_deref().map(object_tier::open).transpose();
+    let tier = tier.map_err(ServerError::Option)?;
+    let opening: JoinHandle<_> = tokio::task::spawn_blocking(move || standalone::open_store(&path, store, tier));
     match opening.await {
         Ok(result) => result.map_err(ServerError::Store),
         Err(error) => Err(ServerError::Store(error.to_string())),

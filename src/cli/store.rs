@@ -8,6 +8,12 @@ use tidemill_shards::{RetentionOptions, StoreOptions, WhenFull};
 /// The arguments.
 #[derive(Debug, Args)]
 pub(super) struct StoreArguments {
+    /// The size of a segment of the streams' log; two of them, and one prepared, stay on the disk whatever expires.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_bytes)]
+    store_segment_bytes: u64,
+    /// How often is looked for what has expired, and for what is to move.
+    #[arg(long, value_name = "TIME", default_value = "1m", value_parser = parse_duration)]
+    store_check_interval: Duration,
     /// The most disk that the log of the streams may take, like 500GiB [default: no limit].
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     store_max_bytes: Option<u64>,
@@ -47,6 +53,7 @@ impl StoreArguments {
     pub(super) fn options(&self) -> StoreOptions {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         StoreOptions {
+            segment_bytes: self.store_segment_bytes,
             retention: RetentionOptions {
                 disk_bytes_max: self.store_max_bytes,
                 when_full: match self.store_when_full {
@@ -56,7 +63,7 @@ impl StoreArguments {
                 staged_retention_ms: millis(self.store_staged_retention),
                 clock_confirm_ms: millis(self.store_clock_confirm),
                 local_retention_ms: millis(self.store_local_retention),
-                ..RetentionOptions::default()
+                check_interval_ms: millis(self.store_check_interval),
             },
             ..StoreOptions::default()
         }

@@ -255,12 +255,7 @@ mod tests {
     async fn a_job_reads_what_has_moved_to_objects_through_the_server() {
         let (directory, objects) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let url = url::Url::from_file_path(objects.path()).unwrap();
-        let tier = || {
-            let objects = tidemill_checkpoints::SnapshotStore::open(url.as_str())
-                .unwrap()
-                .objects();
-            Arc::new(crate::server::object_tier::StoredObjects::new(objects).unwrap())
-        };
+        let tier = || crate::object_tier::open(url.as_str()).unwrap();
         let options = StoreOptions {
             segment_bytes: 64 << 10,
             retention: tidemill_shards::RetentionOptions {

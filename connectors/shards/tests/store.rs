@@ -15,6 +15,9 @@
 //! | `producers_model` | random histories of them against a model |
 //! | `producers_api` | the same as a client sees it |
 //! | `sinks` | stage, publish, replay, fence |
+//! | `retention` | expiry, its crashes, a wrong clock, a full log |
+//! | `retention_model` | random histories with time and expiry against a model in memory |
+//! | `tiering` | segments in objects, crashes and failures on the way |
 //! | `kill` | a child process killed with SIGKILL under load |
 //! | `kinesis` | the API as a client sees it |
 //! | `cbor` | the same in CBOR |
@@ -56,9 +59,15 @@ mod producers_crash;
 mod producers_model;
 #[path = "store/reshard.rs"]
 mod reshard;
+#[path = "store/retention.rs"]
+mod retention;
+#[path = "store/retention_model.rs"]
+mod retention_model;
 #[path = "store/sinks.rs"]
 mod sinks;
 #[path = "store/subscribe.rs"]
 mod subscribe;
 #[path = "store/support.rs"]
 mod support;
+#[path = "store/tiering.rs"]
+mod tiering;

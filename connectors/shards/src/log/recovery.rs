@@ -6,6 +6,8 @@
 //! ```
 //! *last* is the last segment with sound frames, *base* the last one with a sound snapshot: usually the same. Segments
 //! before the base are not read, only their index files (rebuilt when missing); from the base on every frame is read.
+//! Segments that the log says are removed are not looked for; their files, should a crash have left some, are unlinked.
+//! A segment that is missing without that is damage.
 //! A torn tail of *last* is overwritten with zeros. Damage is put into the index, so that reading there answers with an
 //! error, and its shard takes no more appends; when damage may hide metadata, the store does not open.
 
@@ -24,7 +26,9 @@ use crate::error::{Corruption, StoreError};
 use crate::ids::{SegmentNumber, ShardKey, Uuid};
 use crate::index::{EntryKind, IndexEntry, SegmentEntries, ShardIndex};
 use crate::producers::memory::Produced;
+use crate::retention::{Ledger, StagedGroup, StagedGroups};
 use crate::state::{Control, State};
+use crate::tier::{ObjectTier, entries_of};
 
 /// The segment that is being appended to.
 pub(crate) struct Active {
@@ -59,18 +63,20 @@ pub(crate) struct Recovered {
     pub(crate) prepared: VecDeque<Segment>,
     /// A torn tail was cut.
     pub(crate) torn: bool,
+    /// What refers to each segment, but for visible records.
+    pub(crate) ledger: Ledger,
     /// Ranges that cannot be read.
     pub(crate) damage: Vec<Corruption>,
 }
 
 /// Reads the log on the environment's disk.
-pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError> {
+pub(crate) fn recover(environment: &Environment, tier: Option<&dyn ObjectTier>) -> Result<Recovered, StoreError> {
     let disk = &*environment.disk;
     let names = disk
         .list()
         .map_err(|error| StoreError::io("list the files in", disk.describe(), &error))?;
     let numbers: BTreeSet<SegmentNumber> = names.iter().filter_map(|name| names::parse_segment(name)).collect();
-    // Nothing removes segments yet, so the log starts with number 1.
+    // Where a new log starts. In an old one this number may be among those removed.
     let first = SegmentNumber(1);
     let Some(&last) = numbers.last() else {
         if let Some(index) = names.iter().find(|name| name.ends_with(".index")) {
@@ -121,13 +127,24 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
         base = SegmentNumber(base.0 - 1);
     };
 
+    let ahead = ahead(&mut files, base, last, &state)?;
+    let begins = ahead.shards.iter().filter(|(_, shard)| shard.floor > 0);
     let mut builder = Builder {
-        shards: HashMap::new(),
+        shards: begins
+            .map(|(key, shard)| (*key, ShardIndex::above(shard.floor)))
+            .collect(),
+        tiered: ahead.tiered.iter().map(|object| object.key.segment).collect(),
         segments: BTreeMap::new(),
+        ledger: Ledger::default(),
         damage: Vec::new(),
     };
     let mut active = None;
     for number in (first.0..=last.0).map(SegmentNumber) {
+        builder.tiered(disk, tier, number, &ahead)?;
+        if ahead.removed.contains(number) {
+            continue;
+        }
+        builder.ledger.know(number);
         if number < base {
             builder.sealed(&mut files, number)?;
             continue;
@@ -142,16 +159,7 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
             ));
         }
         builder.segments.insert(number, segment.header.uuid);
-        let tail = if number == last {
-            Tail::Open
-        } else {
-            let (next, bytes) = files.open(number.next())?;
-            Tail::Sealed(
-                snapshot(&bytes, next.header.uuid)
-                    .and_then(|state| state.before)
-                    .map(|before| before.end),
-            )
-        };
+        let tail = tail_of(&mut files, number, last)?;
         let mut entries = SegmentEntries::default();
         let mut previous = (0, CONTROL_KEY);
         let mut pending = HashMap::new();
@@ -175,13 +183,14 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
                 entries,
             });
         } else {
-            seal(disk, &segment.header, end, entries);
+            seal(disk, &segment.header, end, entries, builder.ledger.staged(number));
         }
     }
     for segment in &prepared {
         builder.segments.insert(segment.header.number, segment.header.uuid);
     }
     builder.complete(last, &mut state);
+    unlink_removed(disk, &names, &state)?;
     Ok(Recovered {
         state,
         shards: builder.shards,
@@ -189,8 +198,67 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
         active,
         prepared,
         torn,
+        ledger: builder.ledger,
         damage: builder.damage,
     })
+}
+
+/// What is known about the end of a segment from the base on.
+fn tail_of(files: &mut Files<'_>, number: SegmentNumber, last: SegmentNumber) -> Result<Tail, StoreError> {
+    if number == last {
+        return Ok(Tail::Open);
+    }
+    let (next, bytes) = files.open(number.next())?;
+    Ok(Tail::Sealed(
+        snapshot(&bytes, next.header.uuid)
+            .and_then(|state| state.before)
+            .map(|before| before.end),
+    ))
+}
+
+/// The metadata at the end of the log: what is removed, what is tiered, and where shards begin. What a torn batch says does
+/// not count, as it does not for anything else.
+fn ahead(files: &mut Files<'_>, base: SegmentNumber, last: SegmentNumber, state: &State) -> Result<State, StoreError> {
+    let mut ahead = state.clone();
+    for number in (base.0..=last.0).map(SegmentNumber) {
+        let (segment, bytes) = files.open(number)?;
+        let tail = tail_of(files, number, last)?;
+        scan(&bytes, segment.header.uuid, tail, |piece| {
+            if let Piece::Frame {
+                offset,
+                header,
+                payload,
+            } = piece
+                && header.kind == FrameKind::Control
+            {
+                ahead.apply(&control(number, offset, &payload)?);
+            }
+            Ok::<_, StoreError>(())
+        })?;
+    }
+    Ok(ahead)
+}
+
+/// Removes the files of segments that the log says are removed: a crash came in between.
+fn unlink_removed(disk: &dyn Disk, names: &[String], state: &State) -> Result<(), StoreError> {
+    let leftover = |name: &&String| {
+        names::parse_segment(name)
+            .or_else(|| names::parse_index(name))
+            .or_else(|| names::parse_tier(name).filter(|number| state.tiered_of(*number).is_empty()))
+            .is_some_and(|number| state.removed.contains(number))
+    };
+    let mut any = false;
+    for name in names.iter().filter(leftover) {
+        tracing::info!(file = %name, "removing a file of a segment that had expired");
+        any = true;
+        disk.unlink(name)
+            .map_err(|error| StoreError::io("remove expired log segment", name, &error))?;
+    }
+    if any {
+        disk.sync_dir()
+            .map_err(|error| StoreError::io("sync the directory", disk.describe(), &error))?;
+    }
+    Ok(())
 }
 
 /// What the frame behind `header` says about it.
@@ -215,6 +283,7 @@ fn fresh(environment: &Environment, store: Uuid, prepared: VecDeque<Segment>) ->
         active: None,
         prepared,
         torn: false,
+        ledger: Ledger::default(),
         damage: Vec::new(),
     })
 }
@@ -335,12 +404,13 @@ fn cut(disk: &dyn Disk, segment: &Segment, start: u64, end: u64) -> Result<bool,
     Ok(true)
 }
 
-fn seal(disk: &dyn Disk, header: &SegmentHeader, end: End, entries: SegmentEntries) {
+fn seal(disk: &dyn Disk, header: &SegmentHeader, end: End, entries: SegmentEntries, staged: StagedGroups) {
     let index = IndexFile {
         segment: header.number,
         uuid: header.uuid,
         end: end.offset,
         entries,
+        staged,
     };
     if IndexFile::read(disk, header.number).is_some_and(|old| old.encode() == index.encode()) {
         return;
@@ -359,16 +429,79 @@ struct Pending {
 
 struct Builder {
     shards: HashMap<ShardKey, ShardIndex>,
+    /// Segments whose records are in objects: what their frames say of records is not needed.
+    tiered: BTreeSet<SegmentNumber>,
     segments: BTreeMap<SegmentNumber, Uuid>,
+    ledger: Ledger,
     damage: Vec<Corruption>,
 }
 
 impl Builder {
+    /// Takes the entries of a tiered segment from its local index, or from its objects when that is lost.
+    fn tiered(
+        &mut self,
+        disk: &dyn Disk,
+        tier: Option<&dyn ObjectTier>,
+        number: SegmentNumber,
+        ahead: &State,
+    ) -> Result<(), StoreError> {
+        let objects = ahead.tiered_of(number);
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let name = names::tier(number);
+        let entries = match (IndexFile::read_as(disk, number, &name), tier) {
+            (Some(index), _) => index.entries.0,
+            (None, Some(tier)) => {
+                tracing::warn!(file = %name, "the index of a tiered segment is missing; reading it from its objects");
+                let entries = entries_of(tier, ahead.store, objects)?;
+                let index = IndexFile {
+                    segment: number,
+                    uuid: Uuid([0; 16]),
+                    end: 0,
+                    entries: SegmentEntries(entries.clone()),
+                    staged: StagedGroups::default(),
+                };
+                if let Err(error) = index.write_as(disk, &name) {
+                    tracing::warn!(file = %name, %error, "could not write the index of a tiered segment");
+                }
+                entries
+            }
+            (None, None) => {
+                return Err(StoreError::TierUnavailable {
+                    object: objects[0].key.name(ahead.store),
+                    reason: format!("{name} is missing, and the store was opened without its object store"),
+                });
+            }
+        };
+        let streams: HashMap<ShardKey, Uuid> = ahead
+            .streams
+            .values()
+            .flat_map(|meta| meta.shards.iter().map(|shard| (shard.key, meta.id)))
+            .collect();
+        for (shard, entry) in entries {
+            let stream = streams.get(&shard);
+            if objects.iter().any(|object| Some(&object.key.stream) == stream) {
+                self.shards.entry(shard).or_default().push(entry);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a segment from before the base from its index, or rebuilds that.
     fn sealed(&mut self, files: &mut Files<'_>, number: SegmentNumber) -> Result<(), StoreError> {
         if let Some(index) = IndexFile::read(files.disk, number) {
             self.segments.insert(number, index.uuid);
-            for (shard, entry) in index.entries.0 {
+            for group in index.staged.0 {
+                self.ledger.stage(number, group);
+            }
+            let entries = if self.tiered.contains(&number) {
+                Vec::new()
+            } else {
+                index.entries.0
+            };
+            for (shard, entry) in entries {
+                self.ledger.publish(number, shard, &entry);
                 self.shards.entry(shard).or_default().push(entry);
             }
             return Ok(());
@@ -396,13 +529,15 @@ impl Builder {
                         header,
                         payload,
                     } => {
+                        self.stage(number, &header);
                         for (shard, before, entry) in visible(number, offset, &header, &payload)? {
                             self.gap(shard, before, number, &ranges, &mut entries);
-                            self.push(shard, entry, &mut entries);
+                            self.push(number, shard, entry, &mut entries);
                         }
                     }
                     Piece::DamagedPayload { offset, header } if header.kind == FrameKind::Records => {
                         self.push(
+                            number,
                             header.shard,
                             entry(number, EntryKind::Damaged, offset, &header),
                             &mut entries,
@@ -417,7 +552,7 @@ impl Builder {
         for (shard, known) in after.iter().flat_map(|state| &state.shards) {
             self.gap(*shard, known.last, number, &ranges, &mut entries);
         }
-        seal(files.disk, &segment.header, end, entries);
+        seal(files.disk, &segment.header, end, entries, self.ledger.staged(number));
         Ok(())
     }
 
@@ -436,6 +571,7 @@ impl Builder {
                 header,
                 payload,
             } => {
+                self.stage(number, &header);
                 for (shard, before, entry) in visible(number, offset, &header, &payload)? {
                     if let Some(lost) = pending.remove(&shard) {
                         let offset = (lost.offset, lost.len);
@@ -453,7 +589,7 @@ impl Builder {
                         let lost = known.last + 1..=before;
                         self.damaged(shard, lost, number, (offset, 0), state, entries);
                     }
-                    self.push(shard, entry, entries);
+                    self.push(number, shard, entry, entries);
                     if let Some(shard) = state.shards.get_mut(&shard) {
                         shard.advance(entry.last, entry.last_arrival_ms);
                     }
@@ -541,6 +677,11 @@ impl Builder {
         for (shard, lost) in lost {
             self.damaged(shard, lost, last, (0, 0), state, &mut SegmentEntries::default());
         }
+        for (key, index) in &mut self.shards {
+            if let Some(shard) = state.shards.get(key) {
+                index.settle_time(shard.arrival_ms);
+            }
+        }
     }
 
     fn damaged(
@@ -576,7 +717,7 @@ impl Builder {
             first_arrival_ms: arrival_ms,
             last_arrival_ms: arrival_ms,
         };
-        self.push(shard, entry, entries);
+        self.push(number, shard, entry, entries);
     }
 
     /// Fills a hole before the records behind `before`.
@@ -601,12 +742,29 @@ impl Builder {
                 first_arrival_ms: 0,
                 last_arrival_ms: 0,
             };
-            self.push(shard, entry, entries);
+            self.push(number, shard, entry, entries);
         }
     }
 
-    fn push(&mut self, shard: ShardKey, entry: IndexEntry, entries: &mut SegmentEntries) {
-        self.shards.entry(shard).or_default().push(entry);
+    /// Takes note of a staged frame.
+    fn stage(&mut self, number: SegmentNumber, header: &FrameHeader) {
+        if header.kind == FrameKind::Staged {
+            let group = StagedGroup {
+                sink_hash: header.before,
+                checkpoint: header.first,
+                bytes: header.frame_len() as u64,
+                last_ms: header.time_ms,
+            };
+            self.ledger.stage(number, group);
+        }
+    }
+
+    /// Takes an entry that a frame of segment `home` made visible.
+    fn push(&mut self, home: SegmentNumber, shard: ShardKey, entry: IndexEntry, entries: &mut SegmentEntries) {
+        if !self.tiered.contains(&home) {
+            self.ledger.publish(home, shard, &entry);
+            self.shards.entry(shard).or_default().push(entry);
+        }
         entries.push(shard, entry);
     }
 }

@@ -14,4 +14,5 @@ mod e2e {
     mod stops;
     mod stream;
     mod stream_refusals;
+    mod tiering;
 }

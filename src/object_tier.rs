@@ -2,7 +2,7 @@
 //!
 //! A directory's objects are written beside their names, as `NAME#1`, and then linked. A process that is killed leaves
 //! such files behind, which no listing shows; they go with the deletion of the object that the log says was never
-//! finished.
+//! finished, or when it is written again, as the store's mark is.
 
 use bytes::Bytes;
 use object_store::path::Path;
@@ -109,6 +109,7 @@ impl StoredObjects {
 
 impl ObjectTier for StoredObjects {
     fn create(&self, name: &str, bytes: Bytes) -> Result<(), TierError> {
+        self.remove_half_written(name)?;
         let (objects, path) = (Arc::clone(&self.objects), Path::from(name));
         self.run(async move {
             let options = PutOptions {
@@ -195,6 +196,11 @@ mod tests {
         assert_eq!(left, ["b#1"]);
         tier.delete("s/b").unwrap();
         assert!(!directory.path().join("s/b#1").exists());
+        // The mark is written again, also where it is there already.
+        tier.create("s/store", Bytes::from_static(b"mark")).unwrap();
+        std::fs::write(directory.path().join("s/store#1"), "mark").unwrap();
+        tier.create("s/store", Bytes::from_static(b"mark")).unwrap();
+        assert!(!directory.path().join("s/store#1").exists());
     }
 
     #[test]

@@ -18,4 +18,5 @@ mod e2e {
     mod stream_lost_answers;
     mod stream_refusals;
     mod subscribe;
+    mod tiering;
 }

@@ -6,6 +6,8 @@
 //! | `basics` | put, read, starting points, restart |
 //! | `crash` | power cuts after every disk operation; failing disks |
 //! | `damage` | every byte of a small log cut and flipped |
+//! | `flips` | any byte of any file flipped |
+//! | `surgery` | garbage tails; files that are gone, swapped, foreign or of a later release |
 //! | `model` | random histories against a model in memory |
 //! | `reshard` | split, merge and scale: lineage, order of each key, what was on its way meanwhile |
 //! | `lifecycle` | states of streams, retention, forgotten shards |
@@ -17,6 +19,8 @@
 //! | `consumers` | registered consumers: states, limits, restart |
 //! | `subscribe` | SubscribeToShard: what is sent, and how it ends |
 //! | `files` | real files: second owner, reader beside the owner, many putters |
+
+#![allow(clippy::disallowed_methods, reason = "tests set their stage with files")]
 
 #[path = "store/basics.rs"]
 mod basics;
@@ -34,6 +38,8 @@ mod crash;
 mod damage;
 #[path = "store/files.rs"]
 mod files;
+#[path = "store/flips.rs"]
+mod flips;
 #[path = "store/kill.rs"]
 mod kill;
 #[path = "store/kinesis.rs"]
@@ -50,3 +56,5 @@ mod sinks;
 mod subscribe;
 #[path = "store/support.rs"]
 mod support;
+#[path = "store/surgery.rs"]
+mod surgery;

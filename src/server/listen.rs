@@ -260,3 +260,69 @@ impl Drop for InProgress {
         self.0.send_modify(|requests| *requests -= 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+    async fn serve(connections_max: usize) -> (Listener, SocketAddr) {
+        let socket = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let routes = Router::new().route("/", get(|| async { "here" }));
+        (Listener::serve(socket, routes, connections_max, None), address)
+    }
+
+    async fn connect(address: SocketAddr, said: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(said).await.unwrap();
+        stream
+    }
+
+    async fn answer(mut stream: TcpStream) -> String {
+        let mut answer = Vec::new();
+        // A connection that is cut off may also end in an error.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// The clock is the test's: it jumps ahead when all wait.
+    #[tokio::test(start_paused = true)]
+    async fn connections_that_dawdle_are_closed_and_make_room_for_others() {
+        let (listener, address) = serve(3).await;
+        let silent = connect(address, b"").await;
+        let half_a_header = connect(address, b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").await;
+        let half_a_preface = connect(address, b"PRI * HTTP/2.0\r\n").await;
+        let waiting = connect(address, REQUEST).await;
+        let answered = answer(waiting).await;
+        assert!(
+            answered.starts_with("HTTP/1.1 200") && answered.ends_with("here"),
+            "{answered}"
+        );
+        for dawdler in [silent, half_a_header, half_a_preface] {
+            let said = answer(dawdler).await;
+            assert!(!said.contains("200"), "{said}");
+        }
+        listener.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_header_has_a_limit() {
+        let (listener, address) = serve(8).await;
+        let mut request = REQUEST[..REQUEST.len() - 2].to_vec();
+        request.extend_from_slice(b"X-Large: ");
+        request.resize(2 * HEADER_BYTES_MAX, b'x');
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // The server may close before it has read all.
+        let _ = stream.write_all(&request).await;
+        let mut status = [0; 12];
+        let read = stream.read_exact(&mut status).await;
+        assert!(read.is_err() || status == *b"HTTP/1.1 431", "{status:?}");
+        let answered = answer(connect(address, REQUEST).await).await;
+        assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+        listener.stop().await;
+    }
+}

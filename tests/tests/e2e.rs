@@ -6,6 +6,7 @@ mod e2e {
     mod bad_input;
     mod bench;
     mod commands;
+    mod descriptors;
     mod happy_path;
     mod processes;
     mod run_again;

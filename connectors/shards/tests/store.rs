@@ -8,6 +8,8 @@
 //! | `damage` | every byte of a small log cut and flipped |
 //! | `flips` | any byte of any file flipped |
 //! | `surgery` | garbage tails; files that are gone, swapped, foreign or of a later release |
+//! | `kernel` | short writes, EIO, no room, little memory: faults of the operating system, without root |
+//! | `slow` | syncs that take long |
 //! | `model` | random histories against a model in memory |
 //! | `reshard` | split, merge and scale: lineage, order of each key, what was on its way meanwhile |
 //! | `lifecycle` | states of streams, retention, forgotten shards |
@@ -16,6 +18,8 @@
 //! | `kill` | a child process killed with SIGKILL under load |
 //! | `kinesis` | the API as a client sees it |
 //! | `cbor` | the same in CBOR |
+//! | `boundaries` | limits to the byte, times at the ends of their range, names that are taken again |
+//! | `names` | no name makes a file |
 //! | `consumers` | registered consumers: states, limits, restart |
 //! | `subscribe` | SubscribeToShard: what is sent, and how it ends |
 //! | `files` | real files: second owner, reader beside the owner, many putters |
@@ -24,6 +28,8 @@
 
 #[path = "store/basics.rs"]
 mod basics;
+#[path = "store/boundaries.rs"]
+mod boundaries;
 #[path = "store/capacity.rs"]
 mod capacity;
 #[path = "store/cbor.rs"]
@@ -40,6 +46,8 @@ mod damage;
 mod files;
 #[path = "store/flips.rs"]
 mod flips;
+#[path = "store/kernel.rs"]
+mod kernel;
 #[path = "store/kill.rs"]
 mod kill;
 #[path = "store/kinesis.rs"]
@@ -48,10 +56,14 @@ mod kinesis;
 mod lifecycle;
 #[path = "store/model.rs"]
 mod model;
+#[path = "store/names.rs"]
+mod names;
 #[path = "store/reshard.rs"]
 mod reshard;
 #[path = "store/sinks.rs"]
 mod sinks;
+#[path = "store/slow.rs"]
+mod slow;
 #[path = "store/subscribe.rs"]
 mod subscribe;
 #[path = "store/support.rs"]

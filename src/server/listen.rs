@@ -87,7 +87,7 @@ impl Listener {
         let (stop, stopped) = oneshot::channel();
         Self {
             stop,
-            task: tokio::spawn(accept(socket, routes, connections_max, tls, stopped)),
+            task: tokio::spawn(accept(socket, routes, connections_max, tls, HEADER_TIMEOUT, stopped)),
         }
     }
 
@@ -103,6 +103,7 @@ async fn accept(
     routes: Router,
     connections_max: usize,
     tls: Option<TlsAcceptor>,
+    header_timeout: Duration,
     mut stopped: oneshot::Receiver<()>,
 ) {
     let room = Arc::new(Semaphore::new(connections_max));
@@ -141,6 +142,7 @@ async fn accept(
         let connection = Connection {
             routes: routes.clone(),
             stopping: stopping.subscribe(),
+            header_timeout,
             _permit: permit.ok(),
         };
         connections.spawn(connection.run(stream, tls.clone()));
@@ -157,13 +159,14 @@ async fn accept(
 struct Connection {
     routes: Router,
     stopping: watch::Receiver<bool>,
+    header_timeout: Duration,
     /// Given back when it is closed.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
     async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        let opened = timeout(HEADER_TIMEOUT, async {
+        let opened = timeout(self.header_timeout, async {
             Ok::<_, std::io::Error>(match tls {
                 Some(acceptor) => {
                     let stream = acceptor.accept(stream).await?;
@@ -200,7 +203,7 @@ impl Connection {
             Protocol::Http1 => {
                 let mut http = http1::Builder::new();
                 http.timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_TIMEOUT)
+                    .header_read_timeout(self.header_timeout)
                     .max_buf_size(HEADER_BYTES_MAX);
                 let mut connection = pin!(http.serve_connection(io, service));
                 tokio::select! {
@@ -226,7 +229,7 @@ impl Connection {
                 tokio::select! {
                     result = connection.as_mut() => return result.map_err(Into::into),
                     _ = stopping.wait_for(|stopping| *stopping) => {}
-                    () = activity.idle_for(HEADER_TIMEOUT) => {}
+                    () = activity.idle_for(self.header_timeout) => {}
                 }
                 connection.as_mut().graceful_shutdown();
                 // A client that does not want to close is not waited for, unless it is being answered.
@@ -269,11 +272,15 @@ mod tests {
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
+    /// A server with few connections and little patience.
     async fn serve(connections_max: usize) -> (Listener, SocketAddr) {
         let socket = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = socket.local_addr().unwrap();
         let routes = Router::new().route("/", get(|| async { "here" }));
-        (Listener::serve(socket, routes, connections_max, None), address)
+        let (stop, stopped) = oneshot::channel();
+        let patience = Duration::from_secs(3);
+        let task = tokio::spawn(accept(socket, routes, connections_max, None, patience, stopped));
+        (Listener { stop, task }, address)
     }
 
     async fn connect(address: SocketAddr, said: &[u8]) -> TcpStream {
@@ -289,8 +296,7 @@ mod tests {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// The clock is the test's: it jumps ahead when all wait.
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn connections_that_dawdle_are_closed_and_make_room_for_others() {
         let (listener, address) = serve(3).await;
         let silent = connect(address, b"").await;

@@ -228,6 +228,8 @@ pub(crate) struct Writer {
     /// Why there was no next segment, and when that was: a full disk is not asked again for each batch.
     no_segment: Option<(StoreError, u64)>,
     refusals: Refusals,
+    /// Names of streams that are gone, with the newest second in their sequence numbers, while that is not over.
+    taken_s: HashMap<StreamName, u64>,
     draft: Draft,
     effects: Vec<Effect>,
     /// Staged extents and index entries name a place; until the batch is placed it counts from the batch's start.
@@ -262,6 +264,7 @@ impl Writer {
             housekeeper,
             no_segment: None,
             refusals: Refusals::default(),
+            taken_s: HashMap::new(),
             draft: Draft::default(),
             effects: Vec::new(),
             answers: Vec::new(),

@@ -1,10 +1,10 @@
-//! Durable appends through the store's own API, in turns with a plain writer on the same disk.
+//! Durable appends through the store's own API, in turns with plain writers on the same disk.
 //!
 //! Closed loop: each of the clients in flight puts one record, waits for its acknowledgement, and puts the next.
 
 use super::counting::{Commits, CountingDisk};
 use super::latency::{Latencies, Percentiles, median};
-use super::plain::PlainFile;
+use super::plain::{PreparedFile, append_for};
 use super::scratch::Scratch;
 use super::{BenchOptions, RECORD_BYTES, progress};
 use anyhow::{Context as _, bail};
@@ -37,18 +37,23 @@ pub(super) struct Appended {
     pub(super) bytes_per_sync: f64,
     /// What the log writes, in 1,000,000 bytes a second.
     pub(super) log_mb_per_second: f64,
-    /// The same of the plain writer, with writes of the same size.
+    /// The same of a plain writer that appends to a new file, with writes of the same size.
     pub(super) plain_mb_per_second: f64,
-    /// The log's share of the plain writer, the median of all rounds.
+    /// The log's share of it, the median of all rounds.
     pub(super) ratio: f64,
     /// The lowest and the highest.
     pub(super) ratio_range: (f64, f64),
+    /// The same of a plain writer that overwrites a file prepared beforehand.
+    pub(super) overwrite_mb_per_second: f64,
+    /// The log's share of that.
+    pub(super) overwrite_ratio: f64,
 }
 
 struct Round {
     records_per_second: f64,
     log_bytes_per_second: f64,
     plain_bytes_per_second: f64,
+    overwrite_bytes_per_second: f64,
     bytes_per_sync: f64,
     records_per_sync: f64,
     latencies: Latencies,
@@ -57,8 +62,9 @@ struct Round {
 /// Measures.
 pub(super) async fn measure(options: &BenchOptions, scratch: &Scratch, in_flight: usize) -> anyhow::Result<Appended> {
     let plain_directory = scratch.directory("plain")?;
-    let path = plain_directory.path().join("plain");
-    let mut plain = PlainFile::prepare(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    let path = plain_directory.path().join("prepared");
+    let new_path = plain_directory.path().join("new");
+    let mut prepared = PreparedFile::prepare(&path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut rounds = Vec::new();
     for number in 1..=options.rounds {
         progress(format_args!(
@@ -69,9 +75,15 @@ pub(super) async fn measure(options: &BenchOptions, scratch: &Scratch, in_flight
         let mut round = append(directory.path(), options, in_flight).await?;
         drop(directory);
         let (bytes, duration) = (round.bytes_per_sync as usize, options.duration);
-        let written = tokio::task::spawn_blocking(move || (plain.write_for(bytes, duration), plain)).await?;
-        plain = written.1;
-        round.plain_bytes_per_second = written.0.with_context(|| format!("cannot write {}", path.display()))?;
+        let appended_to = new_path.clone();
+        let plain = tokio::task::spawn_blocking(move || {
+            let appended = append_for(&appended_to, bytes, duration);
+            (appended, prepared.overwrite_for(bytes, duration), prepared)
+        });
+        let (appended, overwritten);
+        (appended, overwritten, prepared) = plain.await?;
+        round.plain_bytes_per_second = appended.with_context(|| format!("cannot write {}", new_path.display()))?;
+        round.overwrite_bytes_per_second = overwritten.with_context(|| format!("cannot write {}", path.display()))?;
         rounds.push(round);
     }
     Ok(summary(options, in_flight, rounds))
@@ -98,6 +110,10 @@ fn summary(options: &BenchOptions, in_flight: usize, rounds: Vec<Round>) -> Appe
         plain_mb_per_second: median(of(|round| round.plain_bytes_per_second)) / 1e6,
         ratio_range: range(&ratios),
         ratio: median(ratios),
+        overwrite_mb_per_second: median(of(|round| round.overwrite_bytes_per_second)) / 1e6,
+        overwrite_ratio: median(of(|round| {
+            round.log_bytes_per_second / round.overwrite_bytes_per_second
+        })),
     };
     let mut latencies = Latencies::default();
     for round in rounds {
@@ -147,6 +163,7 @@ async fn append(directory: &Path, options: &BenchOptions, in_flight: usize) -> a
         records_per_second: latencies.len() as f64 / elapsed,
         log_bytes_per_second: bytes as f64 / elapsed,
         plain_bytes_per_second: 0.0,
+        overwrite_bytes_per_second: 0.0,
         bytes_per_sync: bytes as f64 / count as f64,
         records_per_sync: latencies.len() as f64 / count as f64,
         latencies,
@@ -203,6 +220,7 @@ mod tests {
         Round {
             records_per_second,
             log_bytes_per_second: records_per_second * 1_100.0,
+            overwrite_bytes_per_second: 400.0,
             plain_bytes_per_second: plain,
             bytes_per_sync: 11_000.0,
             records_per_sync: 10.0,

@@ -30,6 +30,7 @@ impl Report {
                     ),
                     format!("{:.0} and {:.0}", row.log_mb_per_second, row.plain_mb_per_second),
                     format!("{:.2} ({worst:.2} to {best:.2})", row.ratio),
+                    format!("{:.0}, {:.2}", row.overwrite_mb_per_second, row.overwrite_ratio),
                 ]
             });
             parts.push(section(
@@ -41,8 +42,9 @@ impl Report {
                     "MB/s",
                     "p50 / p99 / p99.9 ms",
                     "one sync",
-                    "log and plain writer MB/s",
+                    "log and plain appending writer MB/s",
                     "log / plain",
+                    "overwriting writer MB/s, log / it",
                 ],
                 rows.collect(),
             ));

@@ -10,6 +10,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tidemill_engine::time::{SystemTime, TimeSource as _};
+use tidemill_shards::kinesis::PRODUCER_OUTCOME_HEADER;
 
 /// The region that is meant when nobody says one.
 const REGION_DEFAULT: &str = "us-east-1";
@@ -216,6 +217,15 @@ impl Shard {
     }
 }
 
+/// An answer that is no error.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Null when there was none.
+    pub(crate) body: Value,
+    /// The server has understood how the request was numbered.
+    pub(crate) is_numbered: bool,
+}
+
 /// A client of one server.
 #[derive(Clone, Debug)]
 pub(crate) struct KinesisClient {
@@ -265,17 +275,34 @@ impl KinesisClient {
     /// # Errors
     /// When the server cannot be reached or refuses.
     pub(crate) async fn call(&self, operation: &str, body: &Value) -> Result<Value, KinesisError> {
+        self.call_with(operation, body, &[]).await.map(|answer| answer.body)
+    }
+
+    /// Calls an operation with further headers.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub(crate) async fn call_with(
+        &self,
+        operation: &str,
+        body: &Value,
+        headers: &[(&'static str, String)],
+    ) -> Result<Answer, KinesisError> {
         let unreachable = |error: reqwest::Error| KinesisError::Unreachable {
             url: self.url.to_string(),
             reason: super::client::causes(&error),
         };
-        let request = self
+        let mut request = self
             .request(operation, "application/x-amz-json-1.1")
             .timeout(ANSWER_TIMEOUT)
             .body(body.to_string());
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let kind = response.headers().get("x-amzn-errortype").cloned();
+        let is_numbered = response.headers().contains_key(PRODUCER_OUTCOME_HEADER);
         let bytes = response.bytes().await.map_err(unreachable)?;
         let strange = |reason: String| KinesisError::Strange {
             url: self.url.to_string(),
@@ -287,10 +314,12 @@ impl KinesisClient {
             let refused = Refused::read(operation, status, kind, &bytes);
             return Err(refused.map_or_else(|| strange(format!("status {status}")), KinesisError::Refused));
         }
-        if bytes.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&bytes).map_err(|error| strange(format!("not JSON: {error}")))
+        let body = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes).map_err(|error| strange(format!("not JSON: {error}")))?
+        };
+        Ok(Answer { body, is_numbered })
     }
 
     /// Describes a stream without its shards.

@@ -15,7 +15,10 @@ use futures::{StreamExt as _, stream};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_shards::kinesis::{ApiBody, KinesisApi, RequestContext};
+use tidemill_shards::kinesis::{
+    ApiBody, KinesisApi, PRODUCER_EPOCH_HEADER, PRODUCER_ID_HEADER, PRODUCER_SEQUENCE_HEADER, ProducerHeaders,
+    RequestContext,
+};
 use tidemill_shards::limits::BODY_BYTES_MAX;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -25,8 +28,9 @@ const BODIES_BYTES_MAX: usize = 256 << 20;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// What scripts of a web page may read of an answer.
-const EXPOSED: HeaderValue =
-    HeaderValue::from_static("x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,Date");
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,x-tidemill-producer-outcome,Date",
+);
 
 #[derive(Clone)]
 struct AwsState {
@@ -74,6 +78,7 @@ async fn dispatch(state: &AwsState, headers: &HeaderMap, body: Bytes) -> Respons
     let (target, content_type) = (text("x-amz-target"), text(CONTENT_TYPE.as_str()));
     let context = RequestContext {
         content_encoding: Some(text(CONTENT_ENCODING.as_str()).to_owned()),
+        producer: producer(headers),
         ..RequestContext::default()
     };
     let answer = state.kinesis.handle(target, content_type, body, &context).await;
@@ -94,6 +99,24 @@ async fn dispatch(state: &AwsState, headers: &HeaderMap, body: Bytes) -> Respons
         }
     }
     response
+}
+
+/// The headers of a producer that numbers its requests. One that comes twice, or is no text, comes out as a value that is
+/// refused.
+fn producer(headers: &HeaderMap) -> ProducerHeaders {
+    let text = |name: &str| {
+        let values: Vec<_> = headers
+            .get_all(name)
+            .iter()
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+            .collect();
+        (!values.is_empty()).then(|| values.join(","))
+    };
+    ProducerHeaders {
+        id: text(PRODUCER_ID_HEADER),
+        epoch: text(PRODUCER_EPOCH_HEADER),
+        sequence: text(PRODUCER_SEQUENCE_HEADER),
+    }
 }
 
 async fn read_body(body: Body, room: &Arc<Semaphore>) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Response> {
@@ -177,6 +200,20 @@ mod tests {
     fn pieces(count: usize, bytes: usize) -> Body {
         let piece = Bytes::from(vec![b'x'; bytes]);
         Body::from_stream(stream::iter(vec![Ok::<_, Infallible>(piece); count]))
+    }
+
+    #[test]
+    fn headers_of_a_producer_that_are_no_single_text_are_not_lost() {
+        assert_eq!(producer(&HeaderMap::new()), ProducerHeaders::default());
+        let mut headers = HeaderMap::new();
+        headers.append(PRODUCER_ID_HEADER, HeaderValue::from_bytes(b"p\xff").unwrap());
+        headers.append(PRODUCER_EPOCH_HEADER, HeaderValue::from_static("1"));
+        headers.append(PRODUCER_EPOCH_HEADER, HeaderValue::from_static("2"));
+        headers.append(PRODUCER_SEQUENCE_HEADER, HeaderValue::from_static(""));
+        let read = producer(&headers);
+        assert_eq!(read.id.as_deref(), Some("p\u{fffd}"));
+        assert_eq!(read.epoch.as_deref(), Some("1,2"));
+        assert_eq!(read.sequence.as_deref(), Some(""));
     }
 
     #[tokio::test]

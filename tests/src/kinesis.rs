@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
 /// A client of one server.
@@ -38,6 +39,27 @@ impl Kinesis {
         let status = response.status().as_u16();
         let bytes = response.bytes().await.unwrap_or_default();
         (status, serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    /// Calls an operation with further headers, as one that may be left without an answer; answers status, headers and body.
+    pub async fn try_call(
+        &self,
+        operation: &str,
+        body: &Value,
+        headers: &[(&str, String)],
+    ) -> Option<(u16, HeaderMap, Value)> {
+        let mut request = self
+            .http
+            .post(&self.url)
+            .header("X-Amz-Target", format!("Kinesis_20131202.{operation}"))
+            .header("Content-Type", "application/x-amz-json-1.1");
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let response = request.body(body.to_string()).send().await.ok()?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.bytes().await.ok()?;
+        Some((status, headers, serde_json::from_slice(&bytes).unwrap_or_default()))
     }
 
     /// Calls an operation that must succeed.

@@ -7,13 +7,16 @@ mod e2e {
     mod bench;
     mod commands;
     mod descriptors;
+    mod endpoint;
     mod happy_path;
     mod processes;
+    mod resharding;
     mod run_again;
     mod rust_job;
     mod sql;
     mod stops;
     mod stream;
+    mod stream_lost_answers;
     mod stream_refusals;
     mod subscribe;
 }

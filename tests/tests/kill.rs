@@ -9,6 +9,7 @@
 //! | `server_process` | the server killed under a running job |
 //! | `shard_store` | the shard store killed under load |
 //! | `power_cut` | the same, and the power of its disk cut: opt-in, `cargo xtask power-cut` |
+//! | `producers` | numbered requests, repeated until they are answered, are stored once |
 //! | `foreground` | `tidemill run` killed and started again |
 //! | `failpoints` | a job's process aborted at each named step of a checkpoint |
 //! | `job` | the job that all of them run |
@@ -27,6 +28,7 @@ mod kill {
     mod job;
     mod job_process;
     mod power_cut;
+    mod producers;
     mod random;
     mod reader;
     mod results;

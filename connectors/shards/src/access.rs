@@ -142,6 +142,10 @@ pub struct Located {
     /// Records that arrived before this moment are older than the stream's retention and are not read, milliseconds since
     /// 1970. An extent may hold some.
     pub trim_before_ms: u64,
+    /// Records at `from` or behind it have expired, and are not among the extents. Never of a position with counter 0,
+    /// which is wherever the shard begins.
+    #[serde(default)]
+    pub expired: bool,
     /// The shard is closed, so nothing will come behind `latest`.
     pub closed: bool,
     /// The store's clock, milliseconds since 1970.
@@ -184,6 +188,10 @@ pub struct ReadBatch {
     pub millis_behind_latest: u64,
     /// Everything is read and the shard is closed.
     pub at_end: bool,
+    /// Between the position and these records there were others, which have expired unread. Never of a position with
+    /// counter 0, which is wherever the shard begins.
+    #[serde(default)]
+    pub expired: bool,
 }
 
 /// Output of a sink's worker that is to become durable, but not visible.

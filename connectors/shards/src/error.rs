@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::hashkey::{HashKey, HashRange};
 use crate::ids::{ShardId, StreamName, Uuid};
 use crate::lifecycle::StreamStatus;
+use crate::producers::ProducerId;
 
 /// Who must act on an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -151,6 +152,76 @@ pub enum StoreError {
         at: HashKey,
         /// The shard's range.
         range: HashRange,
+    },
+    /// A producer goes on with a sequence, and nothing is known of it.
+    #[error(
+        "producer {producer} is not known to stream {stream}, so whether its request {sequence} is stored is not known either: it \
+         was forgotten because many others wrote since, or the stream was created again; begin a new epoch with sequence 0, after \
+         looking what is stored when that matters"
+    )]
+    ProducerUnknown {
+        /// The stream.
+        stream: StreamName,
+        /// The producer.
+        producer: ProducerId,
+        /// The sequence that was to be stored.
+        sequence: u64,
+    },
+    /// A newer run of the producer has stored something.
+    #[error(
+        "producer {producer} of stream {stream}: epoch {epoch} is fenced by epoch {newest}: another process writes under this id \
+         since; stop this one, or give it another id"
+    )]
+    ProducerFenced {
+        /// The stream.
+        stream: StreamName,
+        /// The producer.
+        producer: ProducerId,
+        /// The epoch that asked.
+        epoch: u64,
+        /// The newest one known.
+        newest: u64,
+    },
+    /// A sequence was left out.
+    #[error(
+        "producer {producer} of stream {stream}: sequence {sequence} was refused, {expected} is the next: sequences of an epoch \
+         begin with 0 and leave none out; send {expected} first, then this one again"
+    )]
+    SequenceGap {
+        /// The stream.
+        stream: StreamName,
+        /// The producer.
+        producer: ProducerId,
+        /// The sequence that came.
+        sequence: u64,
+        /// The one that is next.
+        expected: u64,
+    },
+    /// The sequence was stored so long ago that its outcome is not remembered, or a shard that has its records is forgotten.
+    #[error(
+        "producer {producer} of stream {stream}: sequence {sequence} was stored, and its outcome is not remembered any more: do not \
+         send it again"
+    )]
+    SequenceForgotten {
+        /// The stream.
+        stream: StreamName,
+        /// The producer.
+        producer: ProducerId,
+        /// The sequence that came.
+        sequence: u64,
+    },
+    /// The sequence was stored with other records.
+    #[error(
+        "producer {producer} of stream {stream}: sequence {sequence} was stored with other records: a retry must bring the same \
+         records in the same order, and new records the next sequence"
+    )]
+    SequenceReused {
+        /// The stream.
+        stream: StreamName,
+        /// The producer.
+        producer: ProducerId,
+        /// The sequence.
+        sequence: u64,
     },
     /// The checkpoint is older than the last published one of this job and sink.
     #[error(
@@ -324,11 +395,16 @@ impl StoreError {
             | Self::ShardClosed { .. }
             | Self::NotAdjacent { .. }
             | Self::SplitPoint { .. }
+            | Self::ProducerUnknown { .. }
+            | Self::SequenceGap { .. }
+            | Self::SequenceForgotten { .. }
+            | Self::SequenceReused { .. }
             | Self::StagedMismatch { .. } => ErrorKind::User,
             Self::StreamExists(_) | Self::StreamBusy { .. } | Self::ConsumerExists { .. } | Self::Locked { .. } => {
                 ErrorKind::Conflict
             }
-            Self::StaleCheckpoint { .. }
+            Self::ProducerFenced { .. }
+            | Self::StaleCheckpoint { .. }
             | Self::StaleGeneration { .. }
             | Self::RetiredLineage { .. }
             | Self::RepeatedCheckpoint { .. } => ErrorKind::Fenced,

@@ -88,6 +88,14 @@ impl ShardIndex {
         &self.entries[from.max(live)..]
     }
 
+    /// Says whether records from `counter` on are in entries that [`Self::live`] leaves out because they arrived before
+    /// `horizon_ms`.
+    pub(crate) fn has_expired(&self, counter: u64, horizon_ms: u64) -> bool {
+        let live = self.live(counter, horizon_ms).len();
+        let from = self.entries.partition_point(|entry| entry.last < counter);
+        self.entries.len() - from > live
+    }
+
     /// The first entry that holds a record which arrived at `time_ms` or later.
     pub(crate) fn at_time(&self, time_ms: u64) -> Option<&IndexEntry> {
         self.entries

@@ -16,6 +16,7 @@
 //! | `validate.rs` | constraints, in the service's words |
 //! | `error.rs` | names and statuses of errors |
 //! | `token.rs` | shard iterators and NextTokens: authenticated, and they expire |
+//! | `producer.rs` | the headers of producers that number their requests |
 //! | `stream_ref.rs` | StreamName or StreamARN |
 //! | `consumer_ref.rs` | ConsumerARN, or StreamARN and ConsumerName |
 //! | `starting_point.rs` | the five types of starting points |
@@ -29,6 +30,7 @@ mod error;
 mod event_frame;
 mod item;
 mod operations;
+mod producer;
 mod shape;
 mod starting_point;
 mod stream_ref;
@@ -46,6 +48,10 @@ use crate::limits;
 use crate::store::ShardStore;
 use codec::Codec;
 use error::ApiError;
+use producer::Numbering;
+pub use producer::{
+    PRODUCER_EPOCH_HEADER, PRODUCER_ID_HEADER, PRODUCER_OUTCOME_HEADER, PRODUCER_SEQUENCE_HEADER, ProducerHeaders,
+};
 pub use subscription::Subscription;
 pub use subscriptions::SubscriptionOptions;
 use subscriptions::Subscriptions;
@@ -60,6 +66,8 @@ const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
 pub struct RequestContext {
     /// The id to answer with; a new one when there is none.
     pub request_id: Option<String>,
+    /// How the producer numbers the request.
+    pub producer: ProducerHeaders,
     /// The value of `Content-Encoding`. The service knows no encodings, so only those that change nothing are accepted.
     pub content_encoding: Option<String>,
 }
@@ -69,7 +77,8 @@ pub struct RequestContext {
 pub struct ApiResponse {
     /// The HTTP status.
     pub status: u16,
-    /// Headers: `content-type` (when there is a body), `x-amzn-RequestId`, `x-amz-id-2`.
+    /// Headers: `content-type` (when there is a body), `x-amzn-RequestId`, `x-amz-id-2`; of a numbered put
+    /// [`PRODUCER_OUTCOME_HEADER`].
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: ApiBody,
@@ -164,6 +173,10 @@ impl KinesisApi {
         if !target.starts_with(TARGET_PREFIX) {
             return failed(codec, &ApiError::bare("UnknownOperationException"));
         }
+        let mut numbering = match context.producer.read(operation) {
+            Ok(producer) => Numbering::new(producer),
+            Err(error) => return failed(codec, &error),
+        };
         if operation == "SubscribeToShard" {
             let begun = operations::subscribe_to_shard::run(&self.store, &self.subscriptions, codec, &body);
             return match begun.await {
@@ -175,11 +188,16 @@ impl KinesisApi {
                 Err(error) => failed(codec, &error),
             };
         }
-        match operations::run(&self.store, operation, codec, &body).await {
+        let mut response = match operations::run(&self.store, operation, codec, &body, &mut numbering).await {
             Ok(Some(item)) => full(200, codec, codec.body(&item)),
             Ok(None) => full(200, codec, Vec::new()),
             Err(error) => failed(codec, &error),
+        };
+        if let Some(outcome) = numbering.outcome() {
+            let outcome = outcome.as_str().to_owned();
+            response.headers.push((PRODUCER_OUTCOME_HEADER, outcome));
         }
+        response
     }
 
     fn random<const BYTES: usize>(&self) -> String {

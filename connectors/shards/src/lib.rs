@@ -18,6 +18,7 @@
 //! - Sequence numbers rise in a shard and are never given twice, also over a crash.
 //! - Arrival times never go back in a shard, whatever the clock does.
 //! - Staged output becomes visible as a whole, once.
+//! - A numbered request of a producer is stored once, however often it comes.
 //! - Damaged bytes are an error that names them; they are never skipped in silence and nothing is deleted.
 //!
 //! | module | |
@@ -28,6 +29,7 @@
 //! | `consumers` | registered consumers of streams |
 //! | `log` | files, frames, writer, recovery |
 //! | `state`, `publications`, `account` | metadata as a state machine |
+//! | `producers` | producers that number their requests |
 //! | `update`, `reshard`, `lifecycle` | changes of a stream: pure decisions |
 //! | `view`, `index` | what is durable, in memory |
 //! | `reader` | [`SegmentReader`] |
@@ -51,6 +53,7 @@ pub mod kinesis;
 mod lifecycle;
 pub mod limits;
 mod log;
+mod producers;
 pub mod publications;
 mod reader;
 mod reshard;
@@ -73,6 +76,7 @@ pub use hashkey::{HashKey, HashRange};
 pub use ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};
 pub use lifecycle::{StreamStatus, Transition};
 pub use log::housekeeping::Housekeeping;
+pub use producers::{Producer, ProducerId, PutOnce, PutOnceOutcome};
 pub use reader::SegmentReader;
 pub use sequence::SequenceNumber;
 pub use store::{ShardStore, StoreOptions};

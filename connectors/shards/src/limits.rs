@@ -59,6 +59,22 @@ pub const ON_DEMAND_SHARDS: u32 = 4;
 pub const PUBLICATIONS_MAX: usize = 100_000;
 /// Lineages of a job that are remembered as over: a process of an earlier run, still alive, is refused for that many runs.
 pub const RETIRED_LINEAGES_MAX: usize = 256;
+/// Characters of a producer's id.
+pub const PRODUCER_ID_CHARS_MAX: usize = 128;
+/// Requests of a producer whose outcome is remembered.
+pub const PRODUCER_REQUESTS_MAX: usize = 5;
+/// Producers that are remembered of a stream.
+pub const PRODUCERS_PER_STREAM_MAX: usize = 1_000;
+/// Bytes that all that is remembered of producers may take: every snapshot of the metadata holds it.
+pub const PRODUCERS_BYTES_MAX: usize = 8 << 20;
+/// Bytes that a producer is counted with beside its id and its requests.
+pub const PRODUCER_BYTES: usize = 160;
+/// Different reasons for refused records that are remembered of a request.
+pub const PRODUCER_REFUSALS_MAX: usize = 16;
+/// Bytes of such a reason in the log.
+pub const PRODUCER_REFUSAL_BYTES: usize = 640;
+/// Bytes of a put of a producer in the log, which must be one piece.
+pub const PRODUCER_PUT_BYTES_MAX: usize = 16 << 20;
 /// Characters of a job's or a sink's name.
 pub const SINK_NAME_CHARS_MAX: usize = 512;
 

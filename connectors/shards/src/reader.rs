@@ -269,6 +269,7 @@ struct Records<'a> {
     bytes: usize,
     next: u64,
     full: bool,
+    expired: bool,
 }
 
 impl<'a> Records<'a> {
@@ -287,6 +288,7 @@ impl<'a> Records<'a> {
             bytes: 0,
             next: located.from.counter,
             full: false,
+            expired: located.expired,
         }
     }
 
@@ -333,7 +335,9 @@ impl<'a> Records<'a> {
 
     fn frame(&mut self, first: u64, count: u32, arrival_ms: u64, payload: &Bytes) -> Option<()> {
         if arrival_ms < self.located.trim_before_ms {
-            self.next = self.next.max(first + u64::from(count));
+            let end = first + u64::from(count);
+            self.expired |= self.located.from.counter > 0 && end > self.next;
+            self.next = self.next.max(end);
             return Some(());
         }
         let mut at = 0;
@@ -388,6 +392,7 @@ impl<'a> Records<'a> {
             records: self.out,
             millis_behind_latest,
             at_end: caught_up && self.located.closed,
+            expired: self.expired,
         }
     }
 }

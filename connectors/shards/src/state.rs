@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::account::AccountSettings;
 use crate::consumers::ConsumerMeta;
 use crate::ids::{SegmentNumber, ShardKey, StreamName, Uuid};
+use crate::producers::memory::{Produced, Producers};
 use crate::publications::{self, Publication};
 use crate::stream::{ShardMeta, StreamMeta};
 use crate::update::StreamChange;
@@ -134,6 +135,8 @@ pub(crate) struct State {
     pub(crate) retired: BTreeMap<String, Vec<Uuid>>,
     #[serde(default)]
     pub(crate) account: AccountSettings,
+    #[serde(default, skip_serializing_if = "Producers::is_empty")]
+    pub(crate) producers: Producers,
     /// Set in snapshots.
     pub(crate) before: Option<SealedAt>,
 }
@@ -152,6 +155,7 @@ impl State {
             consumers: BTreeMap::new(),
             retired: BTreeMap::new(),
             account: AccountSettings::default(),
+            producers: Producers::default(),
             before: None,
         }
     }
@@ -201,6 +205,7 @@ impl State {
                     for shard in &meta.shards {
                         self.shards.remove(&shard.key);
                     }
+                    self.producers.forget_stream(*id);
                     self.consumers.remove(id);
                 }
             }
@@ -243,6 +248,16 @@ impl State {
                         self.consumers.remove(stream);
                     }
                 }
+            }
+        }
+    }
+
+    /// Remembers requests of producers, which are stored. Doing it twice is the same as once.
+    pub(crate) fn remember(&mut self, produced: Vec<Produced>) {
+        for produced in produced {
+            let stream = self.streams.get(&produced.stream);
+            if stream.is_some_and(|meta| meta.id == produced.stream_id) {
+                self.producers.remember(produced);
             }
         }
     }

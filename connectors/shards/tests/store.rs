@@ -14,6 +14,10 @@
 //! | `reshard` | split, merge and scale: lineage, order of each key, what was on its way meanwhile |
 //! | `lifecycle` | states of streams, retention, forgotten shards |
 //! | `control` | the operations on streams as a client sees them |
+//! | `producers` | requests of producers that number them: repeated, refused, forgotten |
+//! | `producers_crash` | the same over power cuts, kills and damage |
+//! | `producers_model` | random histories of them against a model |
+//! | `producers_api` | the same as a client sees it |
 //! | `sinks` | stage, publish, replay, fence |
 //! | `kill` | a child process killed with SIGKILL under load |
 //! | `kinesis` | the API as a client sees it |
@@ -58,6 +62,14 @@ mod lifecycle;
 mod model;
 #[path = "store/names.rs"]
 mod names;
+#[path = "store/producers.rs"]
+mod producers;
+#[path = "store/producers_api.rs"]
+mod producers_api;
+#[path = "store/producers_crash.rs"]
+mod producers_crash;
+#[path = "store/producers_model.rs"]
+mod producers_model;
 #[path = "store/reshard.rs"]
 mod reshard;
 #[path = "store/sinks.rs"]

@@ -6,17 +6,20 @@
 //!                                                                 └── records that were refused ◀────┘
 //! ```
 //! One request is in flight at a time, and (unless told otherwise) a request has at most one record of a key: so a record
-//! that is refused is sent again before any later one of its key.
+//! that is refused is sent again before any later one of its key. A request that gets no answer is repeated as it was, under
+//! the same number.
 //!
 //! | file | |
 //! |---|---|
 //! | `input.rs` | from bytes to records |
 //! | `key.rs` | where keys come from |
+//! | `numbers.rs` | how requests are numbered, so that a repeated one is stored once |
 //! | `queue.rs` | what is sent next |
 //! | `pace.rs` | not faster than asked |
 
 mod input;
 mod key;
+mod numbers;
 mod pace;
 mod queue;
 
@@ -30,6 +33,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use clap::Args;
 use input::{Form, Input, Limits, Read};
 use key::KeyChoice;
+use numbers::Numbers;
 use pace::Pace;
 use queue::{Entry, Order, Queue};
 use serde_json::{Value, json};
@@ -98,6 +102,13 @@ pub(in crate::cli) struct PutArguments {
     endpoint: Endpoint,
 }
 
+/// Whether a request was sent before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    First,
+    Repeated,
+}
+
 /// What has happened so far.
 #[derive(Debug, Default)]
 struct Counts {
@@ -106,7 +117,7 @@ struct Counts {
     requests: u64,
     /// Records that were sent again because the service refused them.
     retried: u64,
-    /// Requests that were sent again because no answer came: some of their records may be stored twice.
+    /// Requests that were sent again because no answer came.
     unanswered: u64,
     /// Records that waited only because another of their key was on its way.
     held: u64,
@@ -136,6 +147,8 @@ pub(super) async fn put(arguments: PutArguments, stop: watch::Receiver<bool>) ->
     let mut putting = Putting {
         client,
         arguments: &arguments,
+        numbers: Numbers::new().map_err(Failure::Failed)?,
+        unanswered: None,
         queue: Queue::new(if arguments.unordered { Order::None } else { Order::Key }),
         pace: arguments.rate.map(Pace::new),
         started: Instant::now(),
@@ -152,6 +165,9 @@ pub(super) async fn put(arguments: PutArguments, stop: watch::Receiver<bool>) ->
 struct Putting<'a> {
     client: KinesisClient,
     arguments: &'a PutArguments,
+    numbers: Numbers,
+    /// A request that got no answer: it comes again as it was.
+    unanswered: Option<Vec<Entry>>,
     queue: Queue,
     pace: Option<Pace>,
     started: Instant,
@@ -174,7 +190,7 @@ impl Putting<'_> {
         loop {
             // Whatever has arrived goes into the next request, and a lone line goes at once.
             while end.is_none() && self.queue.has_room() {
-                let chunk = if self.queue.is_empty() {
+                let chunk = if self.queue.is_empty() && self.unanswered.is_none() {
                     tokio::select! {
                         _ = stop.wait_for(|&stop| stop) => return Err(self.interrupted()),
                         chunk = chunks.recv() => chunk,
@@ -192,13 +208,18 @@ impl Putting<'_> {
                     None => end = Some(Ok(())),
                 }
             }
-            if self.queue.is_empty() {
+            if self.queue.is_empty() && self.unanswered.is_none() {
                 return end.unwrap_or(Ok(()));
             }
-            let room = self.room(&mut stop).await?;
-            let batch = self.queue.next(room);
-            self.counts.held += u64::from(batch.is_held);
-            let was_refused = self.send(batch.entries).await?;
+            let was_refused = match self.unanswered.take() {
+                Some(entries) => self.send(entries, Turn::Repeated).await?,
+                None => {
+                    let room = self.room(&mut stop).await?;
+                    let batch = self.queue.next(room);
+                    self.counts.held += u64::from(batch.is_held);
+                    self.send(batch.entries, Turn::First).await?
+                }
+            };
             if was_refused {
                 let delay = (RETRY_DELAY * 2u32.pow(self.failures.min(10))).min(RETRY_DELAY_MAX);
                 tokio::select! {
@@ -230,8 +251,9 @@ impl Putting<'_> {
         Err(self.interrupted())
     }
 
-    /// Sends a request; says whether anything of it was refused. That goes back into the queue.
-    async fn send(&mut self, batch: Vec<Entry>) -> Result<bool, Failure> {
+    /// Sends a request; says whether anything of it was refused. That goes back into the queue, or all of it waits to be
+    /// repeated.
+    async fn send(&mut self, batch: Vec<Entry>, turn: Turn) -> Result<bool, Failure> {
         let body = json!({
             "StreamName": self.arguments.name,
             "Records": batch.iter().map(|entry| record(entry, self.arguments.hash_key)).collect::<Vec<Value>>(),
@@ -241,10 +263,19 @@ impl Putting<'_> {
             [first, .., last] => format!("{} to {}", first.place, last.place),
             [] => String::new(),
         };
-        let answer = self.client.call("PutRecords", &body).await;
+        let answer = self
+            .client
+            .call_with("PutRecords", &body, &self.numbers.headers())
+            .await;
         self.counts.requests += 1;
         let answer = match answer {
             Ok(answer) => answer,
+            // It was forgotten while the input was silent. What was sent before has been answered, so nothing is in doubt.
+            Err(error) if turn == Turn::First && error.is("UnknownProducerException") => {
+                self.numbers.begin_anew();
+                self.unanswered = Some(batch);
+                return Ok(false);
+            }
             Err(error) if error.is_transient() => {
                 self.failures += 1;
                 if self.failures >= ATTEMPTS_MAX {
@@ -256,12 +287,13 @@ impl Putting<'_> {
                     note(format_args!("note: {error}\nnote: trying again"));
                 }
                 self.counts.unanswered += 1;
-                self.queue.put_back(batch);
+                self.unanswered = Some(batch);
                 return Ok(true);
             }
             Err(error) => return Err(Failure::from(error).after(place(&batch))),
         };
-        let results = answer.get("Records").and_then(Value::as_array);
+        self.numbers.is_understood |= answer.is_numbered;
+        let results = answer.body.get("Records").and_then(Value::as_array);
         let results = results
             .filter(|results| results.len() == batch.len())
             .ok_or_else(|| self.client.incomplete("PutRecords", "Records"))?;
@@ -281,6 +313,8 @@ impl Putting<'_> {
         self.failures = if refused.len() == results.len() {
             self.failures + 1
         } else {
+            // What stored nothing has not used its number.
+            self.numbers.next();
             0
         };
         if let Some(reason) = reason.filter(|_| self.failures >= ATTEMPTS_MAX) {
@@ -339,7 +373,7 @@ impl Putting<'_> {
     fn tell_summary(&self) -> Result<(), Failure> {
         let counts = &self.counts;
         note(format_args!("stored {}", self.text()));
-        if counts.unanswered > 0 {
+        if counts.unanswered > 0 && !self.numbers.is_understood {
             note(format_args!(
                 "note: {} requests were sent again because no good answer came; some of their records may be stored twice",
                 counts.unanswered

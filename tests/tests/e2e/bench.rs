@@ -48,6 +48,7 @@ fn a_short_run_reports_every_part_and_leaves_nothing_behind() {
         "bytes_per_sync",
         "plain_mb_per_second",
         "ratio",
+        "overwrite_ratio",
         "p99_ms",
     ] {
         assert!(report["append"][1][figure].as_f64() > Some(0.0), "{figure}: {report}");

@@ -160,6 +160,12 @@ impl ApiError {
                  EndingHashKey {}.",
                 range.start, range.end
             )),
+            // The service has no such errors: these names are ours.
+            error @ StoreError::ProducerUnknown { .. } => Self::new("UnknownProducerException", error.to_string()),
+            error @ StoreError::ProducerFenced { .. } => Self::new("ProducerFencedException", error.to_string()),
+            error @ StoreError::SequenceGap { .. } => Self::new("OutOfSequenceException", error.to_string()),
+            error @ StoreError::SequenceForgotten { .. } => Self::new("SequenceForgottenException", error.to_string()),
+            error @ StoreError::SequenceReused { .. } => Self::new("SequenceReusedException", error.to_string()),
             other => match other.kind() {
                 ErrorKind::User => Self::invalid_argument(other.to_string()),
                 ErrorKind::Conflict | ErrorKind::Fenced => Self::in_use(other.to_string()),

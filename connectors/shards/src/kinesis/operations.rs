@@ -36,6 +36,7 @@ use bytes::Bytes;
 use super::codec::Codec;
 use super::error::ApiError;
 use super::item::{Fields, Item};
+use super::producer::Numbering;
 use super::shape::Field;
 use super::stream_ref::Stream;
 use super::validate;
@@ -67,11 +68,12 @@ const NOT_YET: [&str; 17] = [
 ];
 
 /// Decodes, checks and answers a request. `None` is an answer without a body.
-pub(crate) async fn run(
+pub(super) async fn run(
     store: &ShardStore,
     operation: &str,
     codec: Codec,
     body: &Bytes,
+    numbering: &mut Numbering,
 ) -> Result<Option<Item>, ApiError> {
     let request = |shape| request(codec, body, shape);
     if let Some(done) = without_answer(store, operation, &request).await {
@@ -86,8 +88,8 @@ pub(crate) async fn run(
         "ListShards" => list_shards::run(store, &request(list_shards::SHAPE)?)?,
         "ListStreamConsumers" => list_stream_consumers::run(store, &request(list_stream_consumers::SHAPE)?)?,
         "ListStreams" => list_streams::run(store, &request(list_streams::SHAPE)?)?,
-        "PutRecord" => put_record::run(store, request(put_record::SHAPE)?).await?,
-        "PutRecords" => put_records::run(store, request(put_records::SHAPE)?).await?,
+        "PutRecord" => put_record::run(store, request(put_record::SHAPE)?, numbering).await?,
+        "PutRecords" => put_records::run(store, request(put_records::SHAPE)?, numbering).await?,
         "RegisterStreamConsumer" => {
             register_stream_consumer::run(store, request(register_stream_consumer::SHAPE)?).await?
         }

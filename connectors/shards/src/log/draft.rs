@@ -39,6 +39,18 @@ impl Draft {
         (start, end - start)
     }
 
+    /// Number of frames.
+    pub(crate) fn frames(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Makes the frames from number `from` on one piece with the next one that is added.
+    pub(crate) fn join(&mut self, from: usize) {
+        for (_, header) in &mut self.frames[from..] {
+            header.joined = true;
+        }
+    }
+
     /// Adds a control frame.
     pub(crate) fn control(&mut self, json: &[u8], time_ms: u64) {
         self.frame(header(FrameKind::Control, CONTROL_KEY, 1, 0, time_ms), |payload| {
@@ -79,6 +91,7 @@ impl Draft {
 pub(crate) fn header(kind: FrameKind, shard: ShardKey, count: u32, first: u64, time_ms: u64) -> FrameHeader {
     FrameHeader {
         kind,
+        joined: false,
         payload_len: 0,
         count,
         shard,

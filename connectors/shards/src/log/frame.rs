@@ -6,11 +6,12 @@
 //! |---|---|---|
 //! | 0 | 4 | magic `TMF1` |
 //! | 4 | 1 | format version, 1 |
-//! | 5 | 1 | kind: 1 records, 2 staged, 3 control, 4 snapshot |
-//! | 6 | 2 | zero |
+//! | 5 | 1 | kind: 1 records, 2 staged, 3 control, 4 snapshot, 5 producers |
+//! | 6 | 1 | flags: 1 = the frame is one piece with the next |
+//! | 7 | 1 | zero |
 //! | 8 | 4 | length of the payload, without padding |
-//! | 12 | 4 | records: how many; snapshot: number of chunks |
-//! | 16 | 8 | shard key; control 0; snapshot `u64::MAX` |
+//! | 12 | 4 | records, producers: how many; snapshot: number of chunks |
+//! | 16 | 8 | shard key; control 0; snapshot `u64::MAX`; producers `i64::MAX` |
 //! | 24 | 8 | records: counter of the first; staged: checkpoint; snapshot: index of the chunk |
 //! | 32 | 8 | milliseconds since 1970: arrival of the records, or when the frame was written |
 //! | 40 | 8 | records: last counter of the shard before this frame; staged: xxh3-64 of job, 0, sink |
@@ -25,6 +26,9 @@
 //! a frame at a wrong place, or inside a record, passes. The header has a checksum of its own: damage in a payload
 //! still tells whose it is. The fields about the frame before tell whose a damaged header was.
 //!
+//! Frames with the flag and the first one behind them without it are one piece: when a crash left only some of them, recovery
+//! cuts them all. A producers frame closes such a piece: it tells which requests of producers the records before it are.
+//!
 //! All records of a frame have the same arrival time and consecutive counters.
 
 use crate::ids::{ShardKey, Uuid};
@@ -33,11 +37,14 @@ use crate::ids::{ShardKey, Uuid};
 pub(crate) const HEADER_BYTES: usize = 72;
 /// Shard key in the header of a snapshot frame.
 pub(crate) const SNAPSHOT_KEY: ShardKey = ShardKey(u64::MAX);
+/// Shard key in the header of a producers frame.
+pub(crate) const PRODUCERS_KEY: ShardKey = ShardKey(u64::MAX >> 1);
 /// Set in `previous_shard` when the frame before is staged.
 pub(crate) const STAGED_BIT: u64 = 1 << 63;
 /// Shard key in the header of a control frame.
 pub(crate) const CONTROL_KEY: ShardKey = ShardKey(0);
 
+const ONE_PIECE: u8 = 1;
 const MAGIC: [u8; 4] = *b"TMF1";
 const VERSION: u8 = 1;
 
@@ -53,13 +60,21 @@ pub(crate) enum FrameKind {
     Control = 3,
     /// A piece of the metadata as a whole.
     Snapshot = 4,
+    /// What became of requests of producers, whose records are the frames before it.
+    Producers = 5,
 }
 
 impl FrameKind {
     fn from_byte(byte: u8) -> Option<Self> {
-        [Self::Records, Self::Staged, Self::Control, Self::Snapshot]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
+        [
+            Self::Records,
+            Self::Staged,
+            Self::Control,
+            Self::Snapshot,
+            Self::Producers,
+        ]
+        .into_iter()
+        .find(|kind| *kind as u8 == byte)
     }
 }
 
@@ -67,6 +82,8 @@ impl FrameKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
     pub(crate) kind: FrameKind,
+    /// It is one piece with the next one.
+    pub(crate) joined: bool,
     pub(crate) payload_len: u32,
     pub(crate) count: u32,
     pub(crate) shard: ShardKey,
@@ -119,7 +136,8 @@ impl FrameHeader {
         frame[0..4].copy_from_slice(&MAGIC);
         frame[4] = VERSION;
         frame[5] = self.kind as u8;
-        frame[6..8].fill(0);
+        frame[6] = if self.joined { ONE_PIECE } else { 0 };
+        frame[7] = 0;
         frame[8..12].copy_from_slice(&self.payload_len.to_le_bytes());
         frame[12..16].copy_from_slice(&self.count.to_le_bytes());
         frame[16..24].copy_from_slice(&self.shard.0.to_le_bytes());
@@ -148,6 +166,7 @@ impl FrameHeader {
         }
         Some(Self {
             kind: FrameKind::from_byte(bytes[5])?,
+            joined: bytes[6] & ONE_PIECE != 0,
             payload_len: u32_at(bytes, 8),
             count: u32_at(bytes, 12),
             shard: ShardKey(u64_at(bytes, 16)),
@@ -194,6 +213,7 @@ mod tests {
     fn sample() -> FrameHeader {
         FrameHeader {
             kind: FrameKind::Records,
+            joined: false,
             payload_len: 5,
             count: 2,
             shard: ShardKey(3),

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::frame::{CONTROL_KEY, FrameFault, FrameHeader, FrameKind, SNAPSHOT_KEY, STAGED_BIT};
+use super::frame::{CONTROL_KEY, FrameFault, FrameHeader, FrameKind, PRODUCERS_KEY, SNAPSHOT_KEY, STAGED_BIT};
 use super::index_file::IndexFile;
 use super::names;
 use super::scan::{End, Piece, Tail, scan};
@@ -24,6 +24,7 @@ use crate::env::{Disk, DiskFile, Environment};
 use crate::error::{Corruption, StoreError};
 use crate::ids::{SegmentNumber, ShardKey, Uuid};
 use crate::index::{EntryKind, IndexEntry, SegmentEntries, ShardIndex};
+use crate::producers::memory::Produced;
 use crate::state::{Control, State};
 
 /// The segment that is being appended to.
@@ -534,6 +535,9 @@ impl Builder {
                 if header.kind == FrameKind::Control {
                     state.apply(&control(number, offset, &payload)?);
                 }
+                if header.kind == FrameKind::Producers {
+                    state.remember(produced(number, offset, &payload)?);
+                }
             }
             Piece::DamagedPayload { offset, header } => {
                 let len = header.frame_len() as u64;
@@ -548,6 +552,7 @@ impl Builder {
                     FrameKind::Control => {
                         return Err(corrupt(number, offset, len, "a change of the metadata is damaged"));
                     }
+                    FrameKind::Producers => forget_producers(state, number, offset, len),
                     // Publishing it, or reading the snapshot, notices by itself.
                     FrameKind::Staged | FrameKind::Snapshot => {}
                 }
@@ -556,6 +561,7 @@ impl Builder {
                 let single = next.as_ref().filter(|next| u64::from(next.previous_len) == len);
                 match single.map(|next| next.previous_shard) {
                     Some(SNAPSHOT_KEY) => {}
+                    Some(PRODUCERS_KEY) => forget_producers(state, number, offset, len),
                     Some(key) if key != CONTROL_KEY && key.0 & STAGED_BIT != 0 => {}
                     Some(key) if key != CONTROL_KEY => {
                         let first = state.shards.get(&key).map_or(1, |shard| shard.last + 1);
@@ -690,6 +696,22 @@ fn control(number: SegmentNumber, offset: u64, payload: &[u8]) -> Result<Control
     })
 }
 
+fn produced(number: SegmentNumber, offset: u64, payload: &[u8]) -> Result<Vec<Produced>, StoreError> {
+    serde_json::from_slice(payload).map_err(|error| {
+        let reason = format!("what became of requests of producers is not understood: {error}");
+        corrupt(number, offset, payload.len() as u64, &reason)
+    })
+}
+
+/// It is not known whose requests were lost. Producers that are not known are refused, so nothing is stored twice.
+fn forget_producers(state: &mut State, number: SegmentNumber, offset: u64, len: u64) {
+    tracing::error!(
+        segment = %names::segment(number), offset, bytes = len,
+        "what became of requests of producers is damaged: all producers are forgotten, and have to begin a new epoch"
+    );
+    state.producers.forget_all();
+}
+
 fn entry(number: SegmentNumber, kind: EntryKind, offset: u64, header: &FrameHeader) -> IndexEntry {
     IndexEntry {
         segment: number,
@@ -735,6 +757,6 @@ fn visible(
                 .collect(),
             _ => Vec::new(),
         },
-        FrameKind::Staged | FrameKind::Snapshot => Vec::new(),
+        FrameKind::Staged | FrameKind::Snapshot | FrameKind::Producers => Vec::new(),
     })
 }

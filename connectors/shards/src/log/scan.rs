@@ -4,6 +4,9 @@
 //! frame with sound ones behind it is still a torn tail as long as those belong to the same batch: nothing of that
 //! batch was acknowledged. Once a frame of a *later* batch stands behind it, the batch was synced, and the bad frame is
 //! damage.
+//!
+//! Frames that are one piece (`FrameHeader::joined`) are told together, when the last of them is found: a piece that a torn
+//! tail cut is torn from its first frame on.
 
 use bytes::Bytes;
 
@@ -60,22 +63,37 @@ pub(crate) fn scan<E>(
         Tail::Open => (bytes.len(), false),
         Tail::Sealed(end) => (end.map_or(bytes.len(), |end| (end as usize).min(bytes.len())), true),
     };
+    // Frames of a piece whose last one has not been found.
+    let mut held: Vec<(usize, Piece)> = Vec::new();
+    let end = |at: usize, written: usize, held: &[(usize, Piece)]| {
+        let offset = held.first().map_or(at, |(first, _)| *first);
+        End {
+            offset: offset as u64,
+            torn: (written - offset) as u64,
+        }
+    };
     loop {
         if at >= limit {
-            return Ok(End {
-                offset: at as u64,
-                torn: 0,
-            });
+            return Ok(end(at, at, &held));
         }
         let fault = match FrameHeader::open(&bytes[at..], uuid, at as u64) {
             Ok((header, payload)) => {
                 let next = at + header.frame_len();
                 let payload = bytes.slice_ref(payload);
-                each(Piece::Frame {
+                let joined = header.joined;
+                let frame = Piece::Frame {
                     offset: at as u64,
                     header,
                     payload,
-                })?;
+                };
+                if joined && !sealed {
+                    held.push((at, frame));
+                } else {
+                    for (_, frame) in held.drain(..) {
+                        each(frame)?;
+                    }
+                    each(frame)?;
+                }
                 at = next;
                 continue;
             }
@@ -83,17 +101,15 @@ pub(crate) fn scan<E>(
         };
         let written = end_of_written(bytes, at);
         if written == at && !matches!(tail, Tail::Sealed(Some(_))) {
-            return Ok(End {
-                offset: at as u64,
-                torn: 0,
-            });
+            return Ok(end(at, at, &held));
         }
         let next = next_sound(bytes, uuid, at + 8);
         if !sealed && !later_batch(bytes, uuid, at, next.clone()) {
-            return Ok(End {
-                offset: at as u64,
-                torn: (written - at) as u64,
-            });
+            return Ok(end(at, written, &held));
+        }
+        // It was synced as a whole.
+        for (_, frame) in held.drain(..) {
+            each(frame)?;
         }
         let header = (fault == FrameFault::Payload)
             .then(|| FrameHeader::parse(&bytes[at..], uuid, at as u64))
@@ -173,6 +189,7 @@ mod tests {
             let start = *starts.entry(batch).or_insert(at);
             let header = FrameHeader {
                 kind: FrameKind::Records,
+                joined: false,
                 payload_len: length as u32,
                 count: 1,
                 shard: ShardKey(1),
@@ -190,6 +207,60 @@ mod tests {
         }
         bytes.resize(bytes.len() + 256, 0);
         (bytes, offsets)
+    }
+
+    /// Makes a frame one piece with the next.
+    fn join(bytes: &mut [u8], at: usize) {
+        let (mut header, payload) = FrameHeader::open(&bytes[at..], UUID, at as u64).unwrap();
+        let length = frame_len(payload.len());
+        header.joined = true;
+        header.seal(&mut bytes[at..at + length], UUID, at as u64);
+    }
+
+    #[test]
+    fn frames_that_are_one_piece_are_told_together_or_not_at_all() {
+        let frames = [(0, 10), (1, 20), (1, 30), (1, 40)];
+        let (mut bytes, offsets) = segment(&frames);
+        for &at in &offsets[1..3] {
+            join(&mut bytes, at);
+        }
+        let (pieces, end) = run(bytes.clone(), Tail::Open);
+        assert_eq!((pieces.len(), end.torn), (4, 0));
+        for (cut, torn) in [
+            // Behind a whole frame, where nothing looks torn, and within one.
+            (offsets[2], true),
+            (offsets[3], true),
+            (offsets[2] + 7, true),
+            (offsets[3] + HEADER_BYTES + 9, true),
+            (offsets[1], false),
+        ] {
+            let mut shorter = bytes.clone();
+            shorter[cut..].fill(0);
+            let (pieces, end) = run(shorter.clone(), Tail::Open);
+            assert_eq!(pieces, [format!("ok {}", offsets[0])], "{cut}");
+            assert_eq!((end.offset, end.torn > 0), (offsets[1] as u64, torn), "{cut}");
+            assert!(!torn || end.offset + end.torn >= offsets[2] as u64, "{cut}");
+            // The same at the end of the file, and what was synced is told frame by frame.
+            shorter.truncate(cut);
+            assert_eq!(run(shorter.clone(), Tail::Open).1.offset, offsets[1] as u64, "{cut}");
+            let (pieces, _) = run(shorter, Tail::Sealed(None));
+            assert_eq!(pieces.len() > 1, torn, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_frame_of_a_piece_before_a_later_batch_is_damage_of_that_frame_alone() {
+        let (mut bytes, offsets) = segment(&[(0, 10), (1, 20), (1, 30), (1, 40), (2, 8)]);
+        for &at in &offsets[1..3] {
+            join(&mut bytes, at);
+        }
+        bytes[offsets[2] + HEADER_BYTES] ^= 1;
+        let (pieces, end) = run(bytes, Tail::Open);
+        assert_eq!(
+            pieces[1..3],
+            [format!("ok {}", offsets[1]), format!("payload {}", offsets[2])]
+        );
+        assert_eq!((pieces.len(), end.torn), (5, 0));
     }
 
     fn run(bytes: Vec<u8>, tail: Tail) -> (Vec<String>, End) {

@@ -12,17 +12,19 @@
 //! |---|---|
 //! | `consumers.rs` | consumers are registered and deregistered |
 //! | `metadata.rs` | streams are created, changed and deleted |
+//! | `producers.rs` | requests of producers, which are stored once |
 //! | `reroute.rs` | records whose shard was closed while they waited |
 
 mod consumers;
 mod metadata;
+mod producers;
 mod reroute;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::draft::{Draft, header};
@@ -42,6 +44,7 @@ use crate::error::StoreError;
 use crate::ids::{SegmentNumber, ShardKey, StreamName, Uuid};
 use crate::index::{EntryKind, IndexEntry};
 use crate::limits;
+use crate::producers::{Numbered, ProducerId, PutOnceOutcome};
 use crate::publications::{Decision, Publication, decide};
 use crate::state::{Control, PublishedFrame, SealedAt, State};
 use crate::stream::{CreateStream, StreamMeta};
@@ -69,6 +72,22 @@ pub(crate) struct Routed {
 /// Per record: an error is boxed, because there is one for each record and hardly ever any.
 pub(crate) type AssignedEach = Vec<Result<Assigned, Box<StoreError>>>;
 
+/// What an append is answered.
+#[derive(Debug)]
+pub(crate) struct Appended {
+    pub(crate) each: AssignedEach,
+    /// Whether that was now; means nothing for requests without a producer.
+    pub(crate) outcome: PutOnceOutcome,
+}
+
+/// Records of one request.
+pub(crate) struct Append {
+    pub(crate) records: Vec<Routed>,
+    /// Which request of which producer it is.
+    pub(crate) numbered: Option<Box<Numbered>>,
+    pub(crate) reply: Reply<Appended>,
+}
+
 /// Records of one shard to stage.
 #[derive(Debug)]
 pub(crate) struct StagedPayload {
@@ -88,14 +107,11 @@ pub(crate) enum Publishing {
     Moved(Staged),
 }
 
-type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the writer can be asked.
 pub(crate) enum Command {
-    Append {
-        records: Vec<Routed>,
-        reply: Reply<AssignedEach>,
-    },
+    Append(Append),
     Stage {
         checkpoint: u64,
         sink_hash: u64,
@@ -159,7 +175,7 @@ impl Command {
     fn refuse(self, error: StoreError) {
         // Whoever asked may be gone.
         match self {
-            Self::Append { reply, .. } => drop(reply.send(Err(error))),
+            Self::Append(append) => drop(append.reply.send(Err(error))),
             Self::Stage { reply, .. } => drop(reply.send(Err(error))),
             Self::Publish(publish) => drop(publish.reply.send(Err(error))),
             Self::Create { reply, .. } => drop(reply.send(Err(error))),
@@ -173,7 +189,7 @@ impl Command {
 
 /// An answer that waits for the sync.
 enum Answer {
-    Append(Reply<AssignedEach>, AssignedEach),
+    Append(Reply<Appended>, Result<Appended, StoreError>),
     Stage(Reply<Vec<StagedExtent>>, Result<Vec<StagedExtent>, StoreError>),
     Publish(Reply<Publishing>, Result<Publishing, StoreError>),
     Create(Reply<StreamMeta>, Result<Box<StreamMeta>, StoreError>),
@@ -193,7 +209,7 @@ impl Answer {
         }
         // Whoever asked may be gone.
         match self {
-            Self::Append(reply, assigned) => drop(reply.send(result(Ok(assigned), failure))),
+            Self::Append(reply, outcome) => drop(reply.send(result(outcome, failure))),
             Self::Stage(reply, outcome) => drop(reply.send(result(outcome, failure))),
             Self::Publish(reply, outcome) => drop(reply.send(result(outcome, failure))),
             Self::Create(reply, outcome) => drop(reply.send(result(outcome.map(|meta| *meta), failure))),
@@ -232,6 +248,8 @@ pub(crate) struct Writer {
     taken_s: HashMap<StreamName, u64>,
     draft: Draft,
     effects: Vec<Effect>,
+    /// Producers whose request is in the batch and not encoded yet.
+    deciding: HashSet<(Uuid, ProducerId)>,
     /// Staged extents and index entries name a place; until the batch is placed it counts from the batch's start.
     answers: Vec<Answer>,
 }
@@ -267,6 +285,7 @@ impl Writer {
             taken_s: HashMap::new(),
             draft: Draft::default(),
             effects: Vec::new(),
+            deciding: HashSet::new(),
             answers: Vec::new(),
         };
         let opened = Control::Opened {
@@ -325,7 +344,7 @@ impl Writer {
         for queued in batch.drain(..) {
             permits.push(queued.permit);
             match queued.command {
-                Command::Append { records, reply } => appends.push((records, reply)),
+                Command::Append(append) => self.admit(&mut appends, append),
                 other => {
                     self.append(&mut appends);
                     self.other(other);
@@ -340,14 +359,15 @@ impl Writer {
     }
 
     /// Encodes the records of several requests: those of one shard go into common frames.
-    fn append(&mut self, appends: &mut Vec<(Vec<Routed>, Reply<AssignedEach>)>) {
+    fn append(&mut self, appends: &mut Vec<Append>) {
         self.reroute(appends);
+        let first_frame = self.draft.frames();
         let now = self.environment.clock.now_ms();
         let mut by_shard: HashMap<ShardKey, Vec<(usize, usize)>> = HashMap::new();
         let mut order = Vec::new();
         let mut outcomes: Vec<AssignedEach> = Vec::with_capacity(appends.len());
-        for (request, (records, _)) in appends.iter().enumerate() {
-            for (record, routed) in records.iter().enumerate() {
+        for (request, append) in appends.iter().enumerate() {
+            for (record, routed) in append.records.iter().enumerate() {
                 let places = by_shard.entry(routed.shard).or_default();
                 if places.is_empty() {
                     order.push(routed.shard);
@@ -360,7 +380,7 @@ impl Writer {
                     counter: 0,
                     arrival_ms: 0
                 });
-                records.len()
+                append.records.len()
             ]);
         }
         for shard in order {
@@ -373,7 +393,7 @@ impl Writer {
             }
             let mut rest = &places[..];
             while !rest.is_empty() {
-                let entry = |&(request, record): &(usize, usize)| &appends[request].0[record].entry;
+                let entry = |&(request, record): &(usize, usize)| &appends[request].records[record].entry;
                 let mut size = 0;
                 let count = rest
                     .iter()
@@ -421,8 +441,18 @@ impl Writer {
                 ));
             }
         }
-        for ((_, reply), outcome) in appends.drain(..).zip(outcomes) {
-            self.answers.push(Answer::Append(reply, outcome));
+        if appends.iter().any(|append| append.numbered.is_some()) {
+            Self::complete(appends, &mut outcomes);
+            self.remember(first_frame, appends, &outcomes);
+        }
+        for (append, each) in appends.drain(..).zip(outcomes) {
+            let outcome = if each.iter().any(Result::is_ok) {
+                PutOnceOutcome::Stored
+            } else {
+                PutOnceOutcome::Nothing
+            };
+            let appended = Appended { each, outcome };
+            self.answers.push(Answer::Append(append.reply, Ok(appended)));
         }
     }
 
@@ -451,7 +481,7 @@ impl Writer {
 
     fn other(&mut self, command: Command) {
         match command {
-            Command::Append { .. } => {}
+            Command::Append(_) => {}
             Command::Stage {
                 checkpoint,
                 sink_hash,

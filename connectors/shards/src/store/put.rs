@@ -11,7 +11,8 @@ use crate::ids::{ShardKey, StreamName};
 use crate::limits;
 use crate::log::entry;
 use crate::log::frame::frame_len;
-use crate::log::writer::{Assigned, AssignedEach, Command, Routed, hash_key};
+use crate::log::writer::{Append, Appended, Assigned, Command, Routed, hash_key};
+use crate::producers::{self, Numbered, Producer, PutOnce, PutOnceOutcome, outcome};
 use crate::stream::{RecordDistribution, StreamMeta};
 use crate::view::StreamView;
 
@@ -69,15 +70,20 @@ impl ShardStore {
                 }),
             }
         }
-        let mut answers: Vec<oneshot::Receiver<Result<AssignedEach, StoreError>>> = Vec::with_capacity(chunks.len());
+        let mut answers: Vec<oneshot::Receiver<Result<Appended, StoreError>>> = Vec::with_capacity(chunks.len());
         for Chunk { records, bytes } in chunks {
             let (reply, answer) = oneshot::channel();
-            self.send(bytes, Command::Append { records, reply }).await?;
+            let append = Append {
+                records,
+                numbered: None,
+                reply,
+            };
+            self.send(bytes, Command::Append(append)).await?;
             answers.push(answer);
         }
         let mut assigned = Vec::with_capacity(results.len());
         for answer in answers {
-            assigned.extend(self.answer(answer).await?);
+            assigned.extend(self.answer(answer).await?.each);
         }
         let mut stored = assigned.into_iter();
         Ok(results
@@ -90,6 +96,99 @@ impl ShardStore {
                 })
             })
             .collect())
+    }
+
+    /// Stores a numbered request of a producer, once: when it comes again, also while the first is on its way, after a crash
+    /// or a split, it is answered as the first time and nothing is stored. Dropping the future does not take the records back:
+    /// repeat the request to learn what became of it.
+    ///
+    /// The store remembers the last [`limits::PRODUCER_REQUESTS_MAX`] requests of each of the last
+    /// [`limits::PRODUCERS_PER_STREAM_MAX`] producers that wrote to the stream.
+    ///
+    /// # Errors
+    /// For the whole request, and nothing is stored then: [`StoreError::ProducerUnknown`], [`StoreError::ProducerFenced`],
+    /// [`StoreError::SequenceGap`], [`StoreError::SequenceForgotten`], [`StoreError::SequenceReused`];
+    /// [`StoreError::Invalid`] and [`StoreError::Limit`], when a record or their number is not acceptable;
+    /// [`StoreError::StreamNotFound`], [`StoreError::NoSpace`]. After [`StoreError::Poisoned`] repeat the request when the
+    /// store is open again.
+    pub async fn put_records_once(
+        &self,
+        stream: &StreamName,
+        producer: Producer,
+        entries: Vec<PutEntry>,
+    ) -> Result<PutOnce, StoreError> {
+        self.put_once(stream, producer, entries, false).await
+    }
+
+    /// Stores a numbered request; `is_limited` says whether the stream's capacity counts.
+    pub(super) async fn put_once(
+        &self,
+        stream: &StreamName,
+        producer: Producer,
+        entries: Vec<PutEntry>,
+        is_limited: bool,
+    ) -> Result<PutOnce, StoreError> {
+        let view = self.writable_stream(stream)?;
+        if !(1..=limits::PUT_RECORDS_MAX).contains(&entries.len()) {
+            return Err(StoreError::Limit(format!(
+                "a request of a producer has {} records: it must have 1 to {}",
+                entries.len(),
+                limits::PUT_RECORDS_MAX
+            )));
+        }
+        for entry in &entries {
+            check_entry(entry, &view.meta)?;
+        }
+        // One command: it is stored as one piece.
+        let room = frame_len(outcome::log_bytes(entries.len()));
+        let bytes = room + entries.iter().map(|entry| frame_len(encoded_len(entry))).sum::<usize>();
+        if bytes > limits::PRODUCER_PUT_BYTES_MAX {
+            return Err(StoreError::Limit(format!(
+                "a request of a producer takes {bytes} bytes in the log: make it smaller, up to {}",
+                limits::PRODUCER_PUT_BYTES_MAX
+            )));
+        }
+        let forgotten = StoreError::SequenceForgotten {
+            stream: stream.clone(),
+            producer: producer.id.clone(),
+            sequence: producer.sequence,
+        };
+        let mut numbered = Numbered {
+            stream_id: view.meta.id,
+            stream: stream.clone(),
+            producer,
+            content: producers::content(&entries),
+            refused: Vec::new(),
+        };
+        let mut records = Vec::with_capacity(entries.len());
+        for (index, entry) in entries.into_iter().enumerate() {
+            let shard = self.route(&view, &entry);
+            let size = entry.partition_key.len() + entry.data.len();
+            // What is refused here is still asked for: it may be stored already.
+            match is_limited.then(|| self.admit_record(&view, shard, size)) {
+                Some(Err(error)) => numbered.refused.push((index, Box::new(error))),
+                _ => records.push(Routed { shard, entry }),
+            }
+        }
+        let appended = self.ask(bytes, |reply| {
+            Command::Append(Append {
+                records,
+                numbered: Some(Box::new(numbered)),
+                reply,
+            })
+        });
+        let Appended { each, outcome } = appended.await?;
+        if outcome == PutOnceOutcome::Repeated {
+            // Closed shards are forgotten with their last record. It must not look as if it had not been stored.
+            let is_known = |shard| view.shard_by_key(shard).is_some() || self.view().shard(shard).is_some();
+            if each.iter().flatten().any(|assigned| !is_known(assigned.shard)) {
+                return Err(forgotten);
+            }
+        }
+        Ok(PutOnce {
+            outcome,
+            results: each.into_iter().map(|assigned| self.receipt(&view, assigned)).collect(),
+        })
     }
 
     fn receipt(&self, view: &StreamView, assigned: Result<Assigned, Box<StoreError>>) -> PutResult {
@@ -208,11 +307,17 @@ mod tests {
                 })
                 .collect();
             let (reply, answer) = oneshot::channel();
-            store.send(20_000, Command::Append { records, reply }).await.unwrap();
+            let append = Append {
+                records,
+                numbered: None,
+                reply,
+            };
+            store.send(20_000, Command::Append(append)).await.unwrap();
             let receipts: Vec<PutReceipt> = store
                 .answer(answer)
                 .await
                 .unwrap()
+                .each
                 .into_iter()
                 .map(|assigned| store.receipt(&old, assigned).unwrap())
                 .collect();

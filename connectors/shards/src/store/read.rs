@@ -56,8 +56,9 @@ impl ShardStore {
         let now_ms = self.now_ms();
         let trim_before_ms = stream.meta.trim_horizon_ms(now_ms);
         let mut entries: Vec<IndexEntry> = Vec::new();
-        let end = {
+        let (end, expired) = {
             let index = read(&view.index);
+            let expired = from.counter > 0 && index.has_expired(from.counter, trim_before_ms);
             let (mut records, mut bytes) = (0u64, 0usize);
             for entry in index.live(from.counter, trim_before_ms) {
                 if entry.kind == EntryKind::Damaged {
@@ -77,7 +78,7 @@ impl ShardStore {
                     break;
                 }
             }
-            index.end()
+            (index.end(), expired)
         };
         let extents = entries
             .iter()
@@ -96,6 +97,7 @@ impl ShardStore {
                 counter: end,
             },
             trim_before_ms,
+            expired,
             closed: !view.meta.is_open(),
             now_ms,
         })

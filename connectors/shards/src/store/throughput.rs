@@ -11,6 +11,7 @@ use crate::hashkey::HashKey;
 use crate::ids::{ShardId, ShardKey, StreamName};
 use crate::lifecycle::StreamStatus;
 use crate::limits;
+use crate::producers::{Producer, PutOnce};
 use crate::stream::StreamMode;
 use crate::update::StreamUpdate;
 use crate::view::StreamView;
@@ -26,6 +27,19 @@ impl ShardStore {
         entries: Vec<PutEntry>,
     ) -> Result<Vec<PutResult>, StoreError> {
         self.put(stream, entries, true).await
+    }
+
+    /// Stores a numbered request as [`Self::put_records_once`] does, but no more of it than the stream's capacity allows.
+    ///
+    /// # Errors
+    /// Also [`StoreError::RateExceeded`], for a record. A request that is answered from memory is not refused, but counts.
+    pub async fn put_records_once_within_capacity(
+        &self,
+        stream: &StreamName,
+        producer: Producer,
+        entries: Vec<PutEntry>,
+    ) -> Result<PutOnce, StoreError> {
+        self.put_once(stream, producer, entries, true).await
     }
 
     /// The capacity of a stream: what its tag says, or else what the store's option says.

@@ -161,6 +161,23 @@ fn records_older_than_the_retention_are_not_read_whatever_the_start() {
         let horizon = store.trim_horizon(&shard("s", 0)).unwrap();
         assert!(horizon.counter <= receipts[5].sequence.counter);
 
+        // Whoever goes on at a record is told when it has expired; whoever begins anywhere is not.
+        let expired = |from| {
+            let at = store.resolve(&shard("s", 0), from).unwrap();
+            store.read(&shard("s", 0), at, ALL).unwrap().expired
+        };
+        assert!(expired(ReadFrom::At(receipts[2].sequence)));
+        assert!(expired(ReadFrom::After(receipts[3].sequence)));
+        for from in [
+            ReadFrom::After(receipts[4].sequence),
+            ReadFrom::At(receipts[5].sequence),
+            ReadFrom::TrimHorizon,
+            ReadFrom::AtTimestamp(0),
+            ReadFrom::Latest,
+        ] {
+            assert!(!expired(from), "{from:?}");
+        }
+
         // Both directions take effect at once.
         store
             .update_stream(&name("s"), StreamUpdate::IncreaseRetention(48))

@@ -4,6 +4,7 @@ use super::put_records::{entry, partition_keys, record_bytes};
 use super::{encryption_type, store_error};
 use crate::kinesis::error::ApiError;
 use crate::kinesis::item::Fields;
+use crate::kinesis::producer::Numbering;
 use crate::kinesis::shape::{
     DATA, DRY_RUN, EXPLICIT_HASH_KEY, Field, Kind, PARTITION_KEY, Pattern, STREAM_ARN, STREAM_ID, STREAM_NAME,
 };
@@ -22,7 +23,7 @@ pub(super) const SHAPE: &[Field] = &[
     DRY_RUN,
 ];
 
-pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, ApiError> {
+pub(super) async fn run(store: &ShardStore, fields: Fields, numbering: &mut Numbering) -> Result<Fields, ApiError> {
     let meta = stream_ref::stream(store, &fields)?.writable(store)?;
     partition_keys(&meta, "", std::iter::once(&fields))?;
     let entry = entry(&fields)?;
@@ -43,8 +44,8 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
     if fields.flag("DryRun") {
         return Err(ApiError::dry_run());
     }
-    let receipt = store
-        .put_records_within_capacity(&meta.name, vec![entry])
+    let receipt = numbering
+        .put(store, &meta.name, vec![entry])
         .await
         .and_then(|mut receipts| receipts.pop().unwrap_or(Err(crate::error::StoreError::Closed)))
         .map_err(store_error(store))?;

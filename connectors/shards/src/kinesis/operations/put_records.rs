@@ -6,6 +6,7 @@ use crate::error::StoreError;
 use crate::hashkey::HashKey;
 use crate::kinesis::error::ApiError;
 use crate::kinesis::item::{Fields, Item};
+use crate::kinesis::producer::Numbering;
 use crate::kinesis::shape::{
     DATA, DRY_RUN, EXPLICIT_HASH_KEY, Field, Kind, PARTITION_KEY, STREAM_ARN, STREAM_ID, STREAM_NAME,
 };
@@ -24,7 +25,7 @@ pub(super) const SHAPE: &[Field] = &[
     DRY_RUN,
 ];
 
-pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, ApiError> {
+pub(super) async fn run(store: &ShardStore, fields: Fields, numbering: &mut Numbering) -> Result<Fields, ApiError> {
     let meta = stream_ref::stream(store, &fields)?.writable(store)?;
     partition_keys(&meta, "records.", fields.structures("Records"))?;
     let entries = fields.structures("Records").map(entry).collect::<Result<Vec<_>, _>>()?;
@@ -41,8 +42,8 @@ pub(super) async fn run(store: &ShardStore, fields: Fields) -> Result<Fields, Ap
     if fields.flag("DryRun") {
         return Err(ApiError::dry_run());
     }
-    let receipts = store
-        .put_records_within_capacity(&meta.name, entries)
+    let receipts = numbering
+        .put(store, &meta.name, entries)
         .await
         .map_err(store_error(store))?;
     let failed = receipts.iter().filter(|receipt| receipt.is_err()).count();

@@ -6,7 +6,7 @@
 
 use hashbrown::HashMap;
 
-use super::{AssignedEach, Reply, Routed, Writer};
+use super::{Append, Writer};
 use crate::access::PutEntry;
 use crate::hashkey::HashKey;
 use crate::ids::ShardKey;
@@ -15,9 +15,9 @@ use crate::view::Routes;
 
 impl Writer {
     /// Sends records of closed shards to the shards that are open now. Those of deleted streams stay, and are refused.
-    pub(super) fn reroute(&self, appends: &mut [(Vec<Routed>, Reply<AssignedEach>)]) {
+    pub(super) fn reroute(&self, appends: &mut [Append]) {
         let mut moves: HashMap<ShardKey, Option<(Routes, RecordDistribution)>> = HashMap::new();
-        for routed in appends.iter_mut().flat_map(|(records, _)| records) {
+        for routed in appends.iter_mut().flat_map(|append| &mut append.records) {
             let closed = |shard: ShardKey| self.state.shards.get(&shard).is_some_and(|known| known.closed);
             if !closed(routed.shard) {
                 continue;

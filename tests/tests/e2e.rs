@@ -6,6 +6,7 @@ mod e2e {
     mod bad_input;
     mod bench;
     mod commands;
+    mod descriptors;
     mod endpoint;
     mod happy_path;
     mod processes;

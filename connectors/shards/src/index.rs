@@ -225,6 +225,11 @@ impl SegmentEntries {
         }
         self.0.push((shard, entry));
     }
+
+    /// Whether some of it stands for records that could not be read.
+    pub(crate) fn tell_of_damage(&self) -> bool {
+        self.0.iter().any(|(_, entry)| entry.kind == EntryKind::Damaged)
+    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::error::{Corruption, StoreError};
 use crate::ids::{SegmentNumber, ShardKey, Uuid};
 use crate::limits;
 use crate::log::frame::{FrameHeader, FrameKind};
-use crate::log::segment::SegmentHeader;
+use crate::log::segment::{SegmentHeader, unreadable};
 use crate::log::{entry, names};
 use crate::tier::{ObjectTier, TierCache};
 
@@ -240,7 +240,10 @@ impl SegmentReader {
 fn read_exactly(file: &dyn DiskFile, bytes: &mut [u8], extent: &Extent, shards: &[String]) -> Result<(), StoreError> {
     let done = file
         .read_at(bytes, u64::from(extent.offset))
-        .map_err(|error| StoreError::io("read log segment", &extent.file, &error))?;
+        .map_err(|error| match unreadable(&error) {
+            Some(reason) => corrupt(extent, bytes.len(), shards.to_vec(), reason),
+            None => StoreError::io("read log segment", &extent.file, &error),
+        })?;
     if done < bytes.len() {
         return Err(corrupt(
             extent,

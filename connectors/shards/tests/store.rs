@@ -6,6 +6,10 @@
 //! | `basics` | put, read, starting points, restart |
 //! | `crash` | power cuts after every disk operation; failing disks |
 //! | `damage` | every byte of a small log cut and flipped |
+//! | `flips` | any byte of any file flipped |
+//! | `surgery` | garbage tails; files that are gone, swapped, foreign or of a later release |
+//! | `kernel` | short writes, EIO, no room, little memory: faults of the operating system, without root |
+//! | `slow` | syncs that take long |
 //! | `model` | random histories against a model in memory |
 //! | `reshard` | split, merge and scale: lineage, order of each key, what was on its way meanwhile |
 //! | `lifecycle` | states of streams, retention, forgotten shards |
@@ -21,12 +25,18 @@
 //! | `kill` | a child process killed with SIGKILL under load |
 //! | `kinesis` | the API as a client sees it |
 //! | `cbor` | the same in CBOR |
+//! | `boundaries` | limits to the byte, times at the ends of their range, names that are taken again |
+//! | `names` | no name makes a file |
 //! | `consumers` | registered consumers: states, limits, restart |
 //! | `subscribe` | SubscribeToShard: what is sent, and how it ends |
 //! | `files` | real files: second owner, reader beside the owner, many putters |
 
+#![allow(clippy::disallowed_methods, reason = "tests set their stage with files")]
+
 #[path = "store/basics.rs"]
 mod basics;
+#[path = "store/boundaries.rs"]
+mod boundaries;
 #[path = "store/capacity.rs"]
 mod capacity;
 #[path = "store/cbor.rs"]
@@ -41,6 +51,10 @@ mod crash;
 mod damage;
 #[path = "store/files.rs"]
 mod files;
+#[path = "store/flips.rs"]
+mod flips;
+#[path = "store/kernel.rs"]
+mod kernel;
 #[path = "store/kill.rs"]
 mod kill;
 #[path = "store/kinesis.rs"]
@@ -49,6 +63,8 @@ mod kinesis;
 mod lifecycle;
 #[path = "store/model.rs"]
 mod model;
+#[path = "store/names.rs"]
+mod names;
 #[path = "store/producers.rs"]
 mod producers;
 #[path = "store/producers_api.rs"]
@@ -65,9 +81,13 @@ mod retention;
 mod retention_model;
 #[path = "store/sinks.rs"]
 mod sinks;
+#[path = "store/slow.rs"]
+mod slow;
 #[path = "store/subscribe.rs"]
 mod subscribe;
 #[path = "store/support.rs"]
 mod support;
+#[path = "store/surgery.rs"]
+mod surgery;
 #[path = "store/tiering.rs"]
 mod tiering;

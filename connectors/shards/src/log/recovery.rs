@@ -12,6 +12,7 @@
 //! error, and its shard takes no more appends; when damage may hide metadata, the store does not open.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -21,7 +22,7 @@ use super::index_file::IndexFile;
 use super::names;
 use super::scan::{End, Piece, Tail, scan};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, fill_with_zeros};
-use crate::env::{Disk, Environment};
+use crate::env::{Disk, DiskFile, Environment};
 use crate::error::{Corruption, StoreError};
 use crate::ids::{SegmentNumber, ShardKey, Uuid};
 use crate::index::{EntryKind, IndexEntry, SegmentEntries, ShardIndex};
@@ -96,7 +97,16 @@ pub(crate) fn recover(environment: &Environment, tier: Option<&dyn ObjectTier>) 
     let mut torn = false;
     // From the end: segments without a sound frame are prepared ones, or hold nothing but a torn first batch.
     let last = loop {
-        let (segment, bytes) = files.open(number)?;
+        let (segment, bytes) = match files.open(number) {
+            Err(StoreError::Corrupt(corruption)) if number != first && files.is_blank(number) => {
+                tracing::warn!(%corruption, "a segment that was prepared and never used is damaged; it will be prepared again");
+                // The ones behind it would not be next; they are prepared again, too.
+                prepared.clear();
+                number = SegmentNumber(number.0 - 1);
+                continue;
+            }
+            opened => opened?,
+        };
         if has_sound_frame(&bytes, segment.header.uuid) {
             break number;
         }
@@ -146,7 +156,7 @@ pub(crate) fn recover(environment: &Environment, tier: Option<&dyn ObjectTier>) 
         }
         builder.ledger.know(number);
         if number < base {
-            builder.sealed(&mut files, number)?;
+            builder.sealed(&mut files, number, state.store)?;
             continue;
         }
         let (segment, bytes) = files.open(number)?;
@@ -327,13 +337,7 @@ impl Files<'_> {
             return Ok((segment.clone(), bytes.clone()));
         }
         let name = names::segment(number);
-        let file = self.disk.open(&name).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::NotFound {
-                missing(&name)
-            } else {
-                StoreError::io("open log segment", &name, &error)
-            }
-        })?;
+        let file = self.file(&name)?;
         let failed = |error: std::io::Error| StoreError::io("read log segment", &name, &error);
         let mut bytes = vec![0; file.length().map_err(failed)? as usize];
         let length = file.read_at(&mut bytes, 0).map_err(failed)?;
@@ -347,6 +351,40 @@ impl Files<'_> {
         let bytes = Bytes::from(bytes);
         self.open.insert(number, (segment.clone(), bytes.clone()));
         Ok((segment, bytes))
+    }
+}
+
+impl Files<'_> {
+    fn file(&self, name: &str) -> Result<Arc<dyn DiskFile>, StoreError> {
+        self.disk.open(name).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                missing(name)
+            } else {
+                StoreError::io("open log segment", name, &error)
+            }
+        })
+    }
+
+    /// The header of a segment that need not be read as a whole.
+    fn header(&self, number: SegmentNumber) -> Result<SegmentHeader, StoreError> {
+        if let Some((segment, _)) = self.open.get(&number) {
+            return Ok(segment.header);
+        }
+        let name = names::segment(number);
+        SegmentHeader::read(&name, &*self.file(&name)?)
+    }
+
+    /// Whether a segment, whatever its header says, has nothing behind it: there was never a frame.
+    fn is_blank(&self, number: SegmentNumber) -> bool {
+        let contents = || {
+            let file = self.disk.open(&names::segment(number))?;
+            let mut bytes = vec![0; file.length()? as usize];
+            let length = file.read_at(&mut bytes, 0)?;
+            bytes.truncate(length);
+            Ok::<_, std::io::Error>(bytes)
+        };
+        // A header of zeros would mean that the file was wiped.
+        contents().is_ok_and(|bytes| (1..=SEGMENT_HEADER_BYTES).contains(&written(&bytes)))
     }
 }
 
@@ -489,20 +527,46 @@ impl Builder {
     }
 
     /// Takes a segment from before the base from its index, or rebuilds that.
-    fn sealed(&mut self, files: &mut Files<'_>, number: SegmentNumber) -> Result<(), StoreError> {
-        if let Some(index) = IndexFile::read(files.disk, number) {
-            self.segments.insert(number, index.uuid);
-            for group in index.staged.0 {
-                self.ledger.stage(number, group);
+    fn sealed(&mut self, files: &mut Files<'_>, number: SegmentNumber, store: Uuid) -> Result<(), StoreError> {
+        // An index that tells of damage is not taken: the file may have been put back since.
+        let index = IndexFile::read(files.disk, number).filter(|index| !index.entries.tell_of_damage());
+        let header = match files.header(number) {
+            Err(error @ StoreError::Io { .. }) if index.is_none() => return Err(error),
+            Err(error @ StoreError::NewerFormat { .. }) => return Err(error),
+            // Whoever reads there is told.
+            header => header.ok(),
+        };
+        if let Some(index) = &index
+            && header.as_ref().is_none_or(|header| header.uuid == index.uuid)
+        {
+            self.take(number, index);
+            return Ok(());
+        }
+        // The snapshot behind it knows which segment that was, where it ended, and what it held of every shard.
+        let after = files
+            .open(number.next())
+            .ok()
+            .and_then(|(next, bytes)| snapshot(&bytes, next.header.uuid));
+        let sealed = after
+            .as_ref()
+            .and_then(|state| state.before)
+            .filter(|sealed| sealed.segment == number);
+        let fits = |uuid: Uuid| sealed.is_none_or(|sealed| sealed.uuid == uuid);
+        let own = header.filter(|header| header.store == store && fits(header.uuid));
+        if own.is_none() {
+            if let Some(index) = index.filter(|index| fits(index.uuid)) {
+                self.take(number, &index);
+                return Ok(());
             }
-            let entries = if self.tiered.contains(&number) {
-                Vec::new()
-            } else {
-                index.entries.0
-            };
-            for (shard, entry) in entries {
-                self.ledger.publish(number, shard, &entry);
-                self.shards.entry(shard).or_default().push(entry);
+            // Nothing is written about it, so that the records are back when the file is.
+            tracing::error!(
+                segment = %names::segment(number),
+                "a log segment is missing, damaged or foreign, and so is its index: its records cannot be read until it is put back"
+            );
+            let range = [(0, sealed.map_or(0, |sealed| sealed.end))];
+            let mut entries = SegmentEntries::default();
+            for (shard, known) in after.iter().flat_map(|state| &state.shards) {
+                self.gap(*shard, known.last, number, &range, &mut entries);
             }
             return Ok(());
         }
@@ -510,12 +574,6 @@ impl Builder {
         let (segment, bytes) = files.open(number)?;
         files.open.remove(&number);
         self.segments.insert(number, segment.header.uuid);
-        // The snapshot behind it knows where it ended, and what it held of every shard.
-        let after = files
-            .open(number.next())
-            .ok()
-            .and_then(|(next, bytes)| snapshot(&bytes, next.header.uuid));
-        let sealed = after.as_ref().and_then(|state| state.before);
         let mut entries = SegmentEntries::default();
         let mut ranges = Vec::new();
         let end = scan(
@@ -554,6 +612,20 @@ impl Builder {
         }
         seal(files.disk, &segment.header, end, entries, self.ledger.staged(number));
         Ok(())
+    }
+
+    fn take(&mut self, number: SegmentNumber, index: &IndexFile) {
+        self.segments.insert(number, index.uuid);
+        for group in &index.staged.0 {
+            self.ledger.stage(number, *group);
+        }
+        if self.tiered.contains(&number) {
+            return;
+        }
+        for (shard, entry) in &index.entries.0 {
+            self.ledger.publish(number, *shard, entry);
+            self.shards.entry(*shard).or_default().push(*entry);
+        }
     }
 
     /// Takes a piece from the base or behind it.

@@ -291,6 +291,8 @@ pub(crate) struct Writer {
     /// Why there was no next segment, and when that was: a full disk is not asked again for each batch.
     no_segment: Option<(StoreError, u64)>,
     refusals: Refusals,
+    /// Names of streams that are gone, with the newest second in their sequence numbers, while that is not over.
+    taken_s: HashMap<StreamName, u64>,
     draft: Draft,
     effects: Vec<Effect>,
     /// Producers whose request is in the batch and not encoded yet.
@@ -333,6 +335,7 @@ impl Writer {
             housekeeper,
             no_segment: None,
             refusals: Refusals::default(),
+            taken_s: HashMap::new(),
             draft: Draft::default(),
             effects: Vec::new(),
             deciding: HashSet::new(),

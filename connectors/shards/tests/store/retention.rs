@@ -179,15 +179,23 @@ fn a_segment_that_is_missing_although_nobody_removed_it_is_damage() {
         let left = segments(&disk);
         assert!(left[0] > 1);
         let lost = left[1];
-        disk.remove(&format!("{lost:010}.log"));
+        let (log, index) = (format!("{lost:010}.log"), format!("{lost:010}.index"));
+        let bytes = disk.contents(&log).unwrap();
+        disk.remove(&log);
         let store = open_at(&disk, &clock);
         let error = read_all(&store, &shard("s", 0)).unwrap_err();
         assert!(error.to_string().contains("missing"), "{error}");
         drop(store);
-        disk.remove(&format!("{lost:010}.index"));
-        let error = ShardStore::open_in(environment(&disk, &clock), options()).unwrap_err();
-        assert!(error.to_string().contains("missing"), "{error}");
-        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        // Without its index it is not known what was in there, but that something was.
+        disk.remove(&index);
+        let store = open_at(&disk, &clock);
+        let error = read_all(&store, &shard("s", 0)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().contains(&log), "{error}");
+        drop(store);
+        disk.overwrite(&log, bytes);
+        let store = open_at(&disk, &clock);
+        assert_eq!(read_all(&store, &shard("s", 0)).unwrap().len(), 60);
     });
 }
 

@@ -1,12 +1,15 @@
-//! Random histories of put, stage, publish, time, jumps of the clock, expiry, restart and power cut, against a model:
-//! no live record is lost, none that has expired is returned, and space is given back.
+//! Random histories of put, stage, publish, split, merge, time, jumps of the clock, expiry, tiering, restart and power
+//! cut, against a model: no live record is lost, none that has expired is returned, closed shards are there as long as
+//! their records, and space is given back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use tidemill_shards::env::{Crash, Disk, ManualClock, SimDisk};
-use tidemill_shards::{CreateStream, HashKey, ObjectTier, PublishRequest, ShardStore, StageRequest};
+use tidemill_shards::{
+    CreateStream, HashKey, ObjectTier, PublishRequest, ShardId, ShardMeta, ShardStore, StageRequest, StoreError,
+};
 
 use crate::support::*;
 use crate::tiering::{MemoryTier, tiered_options};
@@ -28,6 +31,16 @@ enum Step {
         stream: u8,
         records: Vec<(u8, u16)>,
         publish: bool,
+        /// A shard is split before the publish.
+        split: bool,
+    },
+    Split {
+        stream: u8,
+        pick: u8,
+    },
+    Merge {
+        stream: u8,
+        pick: u8,
     },
     Pass {
         minutes: u32,
@@ -51,8 +64,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (0u8..2, records()).prop_map(|(stream, records)| Step::Put { stream, records }),
         1 => (0u8..2).prop_map(|stream| Step::Recreate { stream }),
-        4 => (0u8..2, records(), any::<bool>())
-            .prop_map(|(stream, records, publish)| Step::Stage { stream, records, publish }),
+        4 => (0u8..2, records(), any::<bool>(), any::<bool>())
+            .prop_map(|(stream, records, publish, split)| Step::Stage { stream, records, publish, split }),
+        2 => (0u8..2, any::<u8>()).prop_map(|(stream, pick)| Step::Split { stream, pick }),
+        2 => (0u8..2, any::<u8>()).prop_map(|(stream, pick)| Step::Merge { stream, pick }),
         6 => (0u32..1_500).prop_map(|minutes| Step::Pass { minutes }),
         1 => (0u32..10_000, 0u32..59).prop_map(|(hours, minutes)| Step::Jump { hours, minutes }),
         4 => Just(Step::Expire),
@@ -63,8 +78,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// Arrival and data of each record.
-type Records = Vec<(u64, Vec<u8>)>;
+/// A shard as it should be.
+#[derive(Default)]
+struct Shard {
+    /// Arrival and data of each record.
+    records: Vec<(u64, Vec<u8>)>,
+    closed_ms: Option<u64>,
+}
+
+/// How long a closed shard is remembered when it has expired, at least.
+const REMEMBERED: u64 = DAY;
 
 struct World {
     disk: SimDisk,
@@ -72,7 +95,7 @@ struct World {
     /// `None` for a store without a tier.
     tier: Option<MemoryTier>,
     store: Option<ShardStore>,
-    streams: BTreeMap<u8, Vec<Records>>,
+    streams: BTreeMap<u8, BTreeMap<u32, Shard>>,
     number: u64,
     checkpoint: u64,
     now: u64,
@@ -108,7 +131,51 @@ impl World {
             ..CreateStream::provisioned(name(&stream_name(stream)), SHARDS)
         };
         self.store().create_stream(request).await.unwrap();
-        self.streams.insert(stream, vec![Records::new(); SHARDS as usize]);
+        let shards = (0..SHARDS).map(|id| (id, Shard::default()));
+        self.streams.insert(stream, shards.collect());
+    }
+
+    /// The open shards of a stream, in the order of their hash keys.
+    fn open_shards(&self, stream: u8) -> Vec<ShardMeta> {
+        let meta = self.store().describe_stream(&name(&stream_name(stream))).unwrap();
+        let mut open: Vec<ShardMeta> = meta.open_shards().cloned().collect();
+        open.sort_by_key(|shard| shard.hash_range.start);
+        open
+    }
+
+    /// Takes note that shards were closed, and which are there now.
+    fn resharded(&mut self, stream: u8, closed: &[ShardId]) {
+        let open = self.open_shards(stream);
+        let shards = self.streams.get_mut(&stream).unwrap();
+        for id in closed {
+            shards.get_mut(&id.0).unwrap().closed_ms = Some(self.now);
+        }
+        for shard in open {
+            shards.entry(shard.id.0).or_default();
+        }
+    }
+
+    async fn split(&mut self, stream: u8, pick: u8) {
+        let open = self.open_shards(stream);
+        let shard = &open[pick as usize % open.len()];
+        let (start, end) = (shard.hash_range.start.0, shard.hash_range.end.0);
+        if open.len() < 8 && end - start > 2 {
+            let middle = HashKey(start + (end - start) / 2 + 1);
+            let stream_ref = name(&stream_name(stream));
+            self.store().split_shard(&stream_ref, shard.id, middle).await.unwrap();
+            self.resharded(stream, &[shard.id]);
+        }
+    }
+
+    async fn merge(&mut self, stream: u8, pick: u8) {
+        let open = self.open_shards(stream);
+        let at = pick as usize % open.len();
+        if let Some(next) = open.get(at + 1) {
+            let both = [open[at].id, next.id];
+            let stream_ref = name(&stream_name(stream));
+            self.store().merge_shards(&stream_ref, both[0], both[1]).await.unwrap();
+            self.resharded(stream, &both);
+        }
     }
 
     fn entries(&mut self, records: &[(u8, u16)]) -> Vec<tidemill_shards::PutEntry> {
@@ -126,8 +193,9 @@ impl World {
     fn visible(&mut self, stream: u8, entries: &[tidemill_shards::PutEntry]) {
         let meta = self.store().describe_stream(&name(&stream_name(stream))).unwrap();
         for entry in entries {
-            let shard = meta.route(HashKey::of(&entry.partition_key)).unwrap().id.0 as usize;
-            let records = &mut self.streams.get_mut(&stream).unwrap()[shard];
+            let shard = meta.route(HashKey::of(&entry.partition_key)).unwrap().id.0;
+            let shard = self.streams.get_mut(&stream).unwrap().get_mut(&shard).unwrap();
+            let records = &mut shard.records;
             let arrival = records.last().map_or(0, |last| last.0).max(self.now);
             records.push((arrival, entry.data.to_vec()));
         }
@@ -136,8 +204,32 @@ impl World {
     fn check(&self) {
         let doubt = self.store().usage().clock_in_doubt;
         for (stream, shards) in &self.streams {
-            for (id, all) in shards.iter().enumerate() {
-                let found = read_all(self.store(), &shard(&stream_name(*stream), id as u32)).unwrap();
+            let meta = self.store().describe_stream(&name(&stream_name(*stream))).unwrap();
+            for (
+                id,
+                Shard {
+                    records: all,
+                    closed_ms,
+                },
+            ) in shards
+            {
+                let over = closed_ms.map_or(u64::MAX, |closed| closed + retention(*stream));
+                let listed = meta.shards.iter().any(|shard| shard.id.0 == *id);
+                assert!(listed || over < self.now, "a shard is gone before its records");
+                assert!(
+                    !listed || doubt || over >= self.now,
+                    "a shard is told beyond its records"
+                );
+                let found = match read_all(self.store(), &shard(&stream_name(*stream), *id)) {
+                    Err(StoreError::ShardNotFound { .. }) => {
+                        assert!(
+                            over.saturating_add(REMEMBERED) < self.now,
+                            "a shard is forgotten too early"
+                        );
+                        continue;
+                    }
+                    found => found.unwrap(),
+                };
                 // What is there is the end of what was put, and holds everything that is live.
                 assert!(found.len() <= all.len());
                 let (expired, rest) = all.split_at(all.len() - found.len());
@@ -175,6 +267,7 @@ impl World {
                 stream,
                 records,
                 publish,
+                split,
             } => {
                 self.checkpoint += 1;
                 let entries = self.entries(&records);
@@ -192,6 +285,9 @@ impl World {
                 if publish {
                     // Some time goes by, and checks do.
                     self.store().expire().await.unwrap();
+                    if split {
+                        self.split(stream, 0).await;
+                    }
                     let request = PublishRequest {
                         job: "job".into(),
                         sink: "sink".into(),
@@ -205,6 +301,8 @@ impl World {
                     self.visible(stream, &entries);
                 }
             }
+            Step::Split { stream, pick } => self.split(stream, pick).await,
+            Step::Merge { stream, pick } => self.merge(stream, pick).await,
             Step::Pass { minutes } => {
                 self.clock.advance(u64::from(minutes) * 60_000);
                 self.now += u64::from(minutes) * 60_000;
@@ -285,6 +383,13 @@ async fn run(steps: Vec<Step>, tiered: bool) {
     world.step(Step::Put { stream: 0, records }).await;
     world.step(Step::Pass { minutes: 8 * 24 * 60 }).await;
     world.step(Step::Expire).await;
+    for stream in 0..2 {
+        let meta = world.store().describe_stream(&name(&stream_name(stream))).unwrap();
+        assert!(
+            meta.shards.iter().all(ShardMeta::is_open),
+            "closed shards are told no more"
+        );
+    }
     let names = world.disk.list().unwrap();
     let left = names.iter().filter(|name| name.ends_with(".log")).count();
     assert!(left <= 4, "{names:?}");

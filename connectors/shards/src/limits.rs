@@ -59,6 +59,8 @@ pub const DISK_SEGMENTS_MIN: u64 = 4;
 pub const LOCAL_RETENTION_MS: u64 = 3_600_000;
 /// Free segments that tiering keeps within the bound of the disk use.
 pub const TIER_SEGMENTS_FREE: u64 = 2;
+/// Objects that one change of the metadata names.
+pub const TIER_CHANGE_OBJECTS_MAX: usize = 10_000;
 /// Bytes of a range that is read from an object at least, if it has them.
 pub const TIER_READ_BYTES_MIN: u64 = 1 << 20;
 /// Bytes of objects that a reader keeps.

@@ -19,7 +19,7 @@ use crate::producers::memory::{Produced, Producers};
 use crate::publications::{self, Publication};
 use crate::retention::SegmentSet;
 use crate::stream::{ShardMeta, StreamMeta};
-use crate::tier::{ObjectKey, TieredObject};
+use crate::tier::{self, ObjectKey, TieredObject};
 use crate::update::StreamChange;
 
 /// Counters of a shard.
@@ -165,7 +165,7 @@ pub(crate) struct State {
     #[serde(default)]
     pub(crate) trusted_ms: u64,
     /// Objects that hold records, in the order of their keys.
-    #[serde(default)]
+    #[serde(default, with = "tier::listing")]
     pub(crate) tiered: Vec<TieredObject>,
     /// Objects that may exist and that nothing needs, or that are being uploaded.
     #[serde(default)]

@@ -16,10 +16,12 @@
 //! | `object.rs` | the format of an object |
 //! | `objects.rs` | [`ObjectTier`]: where objects are kept |
 //! | `driver.rs` | plans, uploads, deletes |
+//! | `listing.rs` | all objects, as each snapshot lists them |
 //! | `cache.rs` | reads ranges and directories of objects, and keeps some |
 
 mod cache;
 mod driver;
+pub(crate) mod listing;
 mod object;
 mod objects;
 

@@ -160,7 +160,8 @@ pub(crate) struct View {
     failure: OnceLock<StoreError>,
     expiry: Mutex<TrustedClock>,
     /// By segment and stream.
-    objects: RwLock<HashMap<(SegmentNumber, Uuid), ObjectPlace>>,
+    objects: RwLock<BTreeMap<(SegmentNumber, Uuid), TieredObject>>,
+    store: Uuid,
     /// Asks the retention thread to look at once.
     wake: (Sender<()>, Receiver<()>),
     pub(crate) usage: Usage,
@@ -183,13 +184,14 @@ impl View {
             failure: OnceLock::new(),
             expiry: Mutex::new(expiry),
             objects: RwLock::default(),
+            store: state.store,
             wake: bounded(1),
             usage: Usage::default(),
         };
         for (stream, consumers) in &state.consumers {
             view.consumers.set(*stream, consumers.values().cloned().collect());
         }
-        view.tier(state.store, &state.tiered);
+        view.tier(&state.tiered);
         for meta in state.streams.values() {
             view.add_stream(StreamView::new(meta.clone(), |key| {
                 let index = index.remove(&key).unwrap_or_default();
@@ -325,16 +327,10 @@ impl View {
     }
 
     /// Takes note of objects that hold records.
-    pub(crate) fn tier(&self, store: Uuid, tiered: &[TieredObject]) {
+    pub(crate) fn tier(&self, tiered: &[TieredObject]) {
         let mut objects = write(&self.objects);
         for object in tiered {
-            let place = ObjectPlace {
-                name: object.key.name(store),
-                bytes: object.bytes,
-                directory_bytes: object.directory_bytes,
-                directory_crc: object.directory_crc,
-            };
-            objects.insert((object.key.segment, object.key.stream), place);
+            objects.insert((object.key.segment, object.key.stream), *object);
         }
     }
 
@@ -348,15 +344,22 @@ impl View {
 
     /// The object that holds a stream's records of a segment.
     pub(crate) fn object(&self, segment: SegmentNumber, stream: Uuid) -> Option<ObjectPlace> {
-        read(&self.objects).get(&(segment, stream)).cloned()
+        let objects = read(&self.objects);
+        objects.get(&(segment, stream)).map(|object| ObjectPlace {
+            name: object.key.name(self.store),
+            bytes: object.bytes,
+            directory_bytes: object.directory_bytes,
+            directory_crc: object.directory_crc,
+        })
     }
 
     /// Whether an object of this name holds records of a segment.
     pub(crate) fn has_object(&self, segment: SegmentNumber, name: &str) -> bool {
         let objects = read(&self.objects);
+        let (first, last) = ((segment, Uuid([0; 16])), (segment, Uuid([u8::MAX; 16])));
         objects
-            .iter()
-            .any(|((known, _), object)| *known == segment && object.name == name)
+            .range(first..=last)
+            .any(|(_, object)| object.key.name(self.store) == name)
     }
 
     /// Asks the retention thread to look at once.

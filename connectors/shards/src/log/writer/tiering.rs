@@ -34,7 +34,9 @@ impl Writer {
             segments,
             excess: excess as usize,
             marked: self.state.tier_attempt > 0,
-            garbage: self.state.tier_garbage.iter().copied().collect(),
+            garbage: (self.state.tier_garbage.iter().copied())
+                .take(limits::TIER_CHANGE_OBJECTS_MAX)
+                .collect(),
         })
     }
 
@@ -70,7 +72,7 @@ impl Writer {
         self.note(&[Control::Tiered {
             objects: objects.clone(),
         }])?;
-        self.view.tier(self.state.store, &objects);
+        self.view.tier(&objects);
         for (shard, entry) in entries {
             let Some(name) = self.view.stream_of(shard) else {
                 continue;
@@ -91,6 +93,9 @@ impl Writer {
     /// Forgets objects that are deleted.
     pub(super) fn tier_deleted(&mut self, objects: Vec<ObjectKey>) -> Result<(), StoreError> {
         self.note(&[Control::TierDeleted { objects }])?;
+        if !self.state.tier_garbage.is_empty() {
+            self.view.wake_keeper();
+        }
         self.tell_usage();
         Ok(())
     }
@@ -111,6 +116,7 @@ impl Writer {
         let objects = self.state.tiered.iter().map(|object| object.key);
         let dropped: Vec<ObjectKey> = objects
             .filter(|key| !needed.contains(&(key.segment, key.stream)))
+            .take(limits::TIER_CHANGE_OBJECTS_MAX)
             .collect();
         if dropped.is_empty() {
             return Ok(());

@@ -83,6 +83,8 @@ pub(crate) struct BenchOptions {
     pub(crate) rounds: usize,
     /// Appends that wait for their acknowledgement.
     pub(crate) in_flight: Vec<usize>,
+    /// Records of one put.
+    pub(crate) request_records: Vec<usize>,
     /// Shards of the stream that is written to.
     pub(crate) shards: u32,
     /// Records a second of the open loops over HTTP.
@@ -128,7 +130,13 @@ pub(crate) async fn run(options: &BenchOptions) -> anyhow::Result<Report> {
         match part {
             Part::Append => {
                 for &in_flight in &options.in_flight {
-                    report.append.push(append::measure(options, &scratch, in_flight).await?);
+                    for &request_records in &options.request_records {
+                        let load = append::Load {
+                            in_flight,
+                            request_records,
+                        };
+                        report.append.push(append::measure(options, &scratch, load).await?);
+                    }
                 }
             }
             Part::Read => report.read = Some(read::measure(options, &scratch).await?),

@@ -1,6 +1,6 @@
 //! Durable appends through the store's own API, in turns with plain writers on the same disk.
 //!
-//! Closed loop: each of the clients in flight puts one record, waits for its acknowledgement, and puts the next.
+//! Closed loop: each client puts its records, one or many at once, waits for their acknowledgement, and puts the next.
 
 use super::counting::{Commits, CountingDisk};
 use super::latency::{Latencies, Percentiles, median};
@@ -15,11 +15,28 @@ use std::time::Instant;
 use tidemill_shards::env::{Environment, RealDisk, SystemClock, SystemEntropy};
 use tidemill_shards::{CreateStream, PutEntry, ShardStore, StoreOptions, StreamName};
 
-/// Appends with so many in flight.
-#[derive(Debug, Serialize)]
-pub(super) struct Appended {
+/// A closed loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Load {
     /// Records that wait for their acknowledgement.
     pub(super) in_flight: usize,
+    /// Records of one put.
+    pub(super) request_records: usize,
+}
+
+impl Load {
+    /// Clients that put and wait; at least one.
+    fn clients(self) -> usize {
+        (self.in_flight / self.request_records).max(1)
+    }
+}
+
+/// Appends under a load.
+#[derive(Debug, Serialize)]
+pub(super) struct Appended {
+    /// What is asked of the store.
+    #[serde(flatten)]
+    pub(super) load: Load,
     /// Shards that they go to.
     pub(super) shards: u32,
     /// Acknowledged records a second, the median of all rounds.
@@ -60,7 +77,7 @@ struct Round {
 }
 
 /// Measures.
-pub(super) async fn measure(options: &BenchOptions, scratch: &Scratch, in_flight: usize) -> anyhow::Result<Appended> {
+pub(super) async fn measure(options: &BenchOptions, scratch: &Scratch, load: Load) -> anyhow::Result<Appended> {
     let plain_directory = scratch.directory("plain")?;
     let path = plain_directory.path().join("prepared");
     let new_path = plain_directory.path().join("new");
@@ -68,11 +85,11 @@ pub(super) async fn measure(options: &BenchOptions, scratch: &Scratch, in_flight
     let mut rounds = Vec::new();
     for number in 1..=options.rounds {
         progress(format_args!(
-            "append, {in_flight} in flight, round {number} of {}",
-            options.rounds
+            "append, {} in flight, {} a put, round {number} of {}",
+            load.in_flight, load.request_records, options.rounds
         ));
         let directory = scratch.directory("append")?;
-        let mut round = append(directory.path(), options, in_flight).await?;
+        let mut round = append(directory.path(), options, load).await?;
         drop(directory);
         let (bytes, duration) = (round.bytes_per_sync as usize, options.duration);
         let appended_to = new_path.clone();
@@ -86,10 +103,10 @@ pub(super) async fn measure(options: &BenchOptions, scratch: &Scratch, in_flight
         round.overwrite_bytes_per_second = overwritten.with_context(|| format!("cannot write {}", path.display()))?;
         rounds.push(round);
     }
-    Ok(summary(options, in_flight, rounds))
+    Ok(summary(options, load, rounds))
 }
 
-fn summary(options: &BenchOptions, in_flight: usize, rounds: Vec<Round>) -> Appended {
+fn summary(options: &BenchOptions, load: Load, rounds: Vec<Round>) -> Appended {
     let of = |figure: fn(&Round) -> f64| rounds.iter().map(figure).collect::<Vec<f64>>();
     let range = |values: &[f64]| {
         let least = values.iter().copied().fold(f64::INFINITY, f64::min);
@@ -98,7 +115,7 @@ fn summary(options: &BenchOptions, in_flight: usize, rounds: Vec<Round>) -> Appe
     let records = of(|round| round.records_per_second);
     let ratios = of(|round| round.log_bytes_per_second / round.plain_bytes_per_second);
     let mut appended = Appended {
-        in_flight,
+        load,
         shards: options.shards,
         records_per_second_range: range(&records),
         mb_per_second: median(records.clone()) * RECORD_BYTES as f64 / 1e6,
@@ -140,19 +157,23 @@ async fn counted_store(directory: &Path, shards: u32) -> anyhow::Result<(ShardSt
     Ok((store, stream, commits))
 }
 
-async fn append(directory: &Path, options: &BenchOptions, in_flight: usize) -> anyhow::Result<Round> {
+async fn append(directory: &Path, options: &BenchOptions, load: Load) -> anyhow::Result<Round> {
     let (store, stream, commits) = counted_store(directory, options.shards).await?;
     let (commits_before, bytes_before) = (commits.count(), commits.bytes());
     let started = Instant::now();
     let deadline = started + options.duration;
-    let clients: Vec<_> = (0..in_flight)
-        .map(|client| tokio::spawn(put_until(deadline, store.clone(), stream.clone(), client)))
+    let clients: Vec<_> = (0..load.clients())
+        .map(|client| {
+            let (store, stream) = (store.clone(), stream.clone());
+            tokio::spawn(put_until(deadline, store, stream, client, load.request_records))
+        })
         .collect();
     let mut latencies = Latencies::default();
     for client in clients {
         latencies.extend(client.await??);
     }
     let elapsed = started.elapsed().as_secs_f64();
+    let records = latencies.len() * load.request_records;
     let (count, bytes) = (commits.count() - commits_before, commits.bytes() - bytes_before);
     if count == 0 {
         bail!("nothing was written in {:?}; choose a longer --for", options.duration);
@@ -160,12 +181,12 @@ async fn append(directory: &Path, options: &BenchOptions, in_flight: usize) -> a
     // Waits for the writer, so that it does not disturb what is measured next.
     tokio::task::spawn_blocking(move || drop(store)).await?;
     Ok(Round {
-        records_per_second: latencies.len() as f64 / elapsed,
+        records_per_second: records as f64 / elapsed,
         log_bytes_per_second: bytes as f64 / elapsed,
         plain_bytes_per_second: 0.0,
         overwrite_bytes_per_second: 0.0,
         bytes_per_sync: bytes as f64 / count as f64,
-        records_per_sync: latencies.len() as f64 / count as f64,
+        records_per_sync: records as f64 / count as f64,
         latencies,
     })
 }
@@ -175,16 +196,21 @@ async fn put_until(
     store: ShardStore,
     stream: StreamName,
     client: usize,
+    request_records: usize,
 ) -> anyhow::Result<Latencies> {
     let mut latencies = Latencies::default();
-    let entry = PutEntry {
-        partition_key: format!("client-{client}"),
+    let data = bytes::Bytes::from(vec![b'x'; RECORD_BYTES]);
+    let entry = |record: usize| PutEntry {
+        partition_key: format!("client-{client}-{record}"),
         explicit_hash_key: None,
-        data: vec![b'x'; RECORD_BYTES].into(),
+        data: data.clone(),
     };
     while Instant::now() < deadline {
         let put = Instant::now();
-        for receipt in store.put_records(&stream, vec![entry.clone()]).await? {
+        for receipt in store
+            .put_records(&stream, (0..request_records).map(entry).collect())
+            .await?
+        {
             receipt?;
         }
         latencies.add(put.elapsed());
@@ -236,6 +262,7 @@ mod tests {
             duration: std::time::Duration::from_secs(1),
             rounds: 3,
             in_flight: Vec::new(),
+            request_records: Vec::new(),
             shards: 4,
             rates: Vec::new(),
             connections: 1,
@@ -248,7 +275,11 @@ mod tests {
             round(200.0, 220_000.0),
             round(300.0, 660_000.0),
         ];
-        let summary = summary(&options, 7, rounds);
+        let load = Load {
+            in_flight: 7,
+            request_records: 1,
+        };
+        let summary = summary(&options, load, rounds);
         assert_eq!(summary.records_per_second, 200.0);
         assert_eq!(summary.records_per_second_range, (100.0, 300.0));
         assert_eq!((summary.ratio, summary.ratio_range), (0.5, (0.5, 1.0)));

@@ -13,7 +13,8 @@ impl Report {
                 let (least, most) = row.records_per_second_range;
                 let (worst, best) = row.ratio_range;
                 vec![
-                    grouped(row.in_flight as f64),
+                    grouped(row.load.in_flight as f64),
+                    row.load.request_records.to_string(),
                     row.shards.to_string(),
                     format!(
                         "{} ({} to {})",
@@ -37,6 +38,7 @@ impl Report {
                 "Durable appends, 1 KiB, fdatasync before each acknowledgement",
                 &[
                     "in flight",
+                    "in one put",
                     "shards",
                     "records/s",
                     "MB/s",

@@ -97,6 +97,9 @@ pub(super) struct ShardsArguments {
     /// Records in flight of appends; can be repeated.
     #[arg(long, value_name = "N", default_values_t = [1_000, 4_096], value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=100_000))]
     in_flight: Vec<u32>,
+    /// Records of one put of appends; can be repeated.
+    #[arg(long, value_name = "N", default_values_t = [1, 128], value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=500))]
+    request_records: Vec<u32>,
     /// Shards of the stream that is written to.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     shards: u32,
@@ -247,6 +250,7 @@ impl ShardsArguments {
             duration: self.duration,
             rounds: self.rounds as usize,
             in_flight: self.in_flight.into_iter().map(|count| count as usize).collect(),
+            request_records: self.request_records.into_iter().map(|count| count as usize).collect(),
             shards: self.shards,
             rates: self.rates,
             connections: self.connections as usize,

@@ -29,6 +29,8 @@ fn a_short_run_reports_every_part_and_leaves_nothing_behind() {
         "1",
         "--in-flight",
         "10,20",
+        "--request-records",
+        "5",
         "--rate",
         "1000",
         "--many",

@@ -12,8 +12,11 @@ use crate::error::{Result, SqlError};
 use crate::expr::SqlExpr;
 use crate::functions::checks::{Promise, guarded};
 use crate::functions::row_field::row_field;
+use crate::functions::window::window_side_of;
+use crate::window_function::WindowSpec;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::Column;
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::Expr;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -185,11 +188,7 @@ impl Emitter<'_> {
                     .map(|(call, column)| engine_call(call, input_rel, &column.name))
                     .collect::<Result<Vec<_>>>()?;
                 let window = match *windowing {
-                    Windowing::Tumble { time, spec } => WindowAssigner::Tumble {
-                        time,
-                        size_ms: spec.size_ms,
-                        offset_ms: spec.offset_ms,
-                    },
+                    Windowing::Time { time, spec } => assigner(time, spec),
                     Windowing::Attached { start, end } => WindowAssigner::Attached { start, end },
                 };
                 let name = |index: usize| rel.columns[index].name.clone();
@@ -254,6 +253,7 @@ impl Emitter<'_> {
             if let Some(place) = place {
                 return Ok(column(place));
             }
+            check_windows(expr)?;
             // Every expression of the job draws numbers of its own.
             seed += 1;
             let seed = u64::from_str_radix(identity.short(), 16)
@@ -393,6 +393,58 @@ impl Emitter<'_> {
         self.words.push(uid.clone());
         uid
     }
+}
+
+/// Returns how the engine finds windows by a time column.
+fn assigner(time: usize, spec: WindowSpec) -> WindowAssigner {
+    match spec {
+        WindowSpec::Tumble { size_ms, offset_ms } => WindowAssigner::Tumble {
+            time,
+            size_ms,
+            offset_ms,
+        },
+        WindowSpec::Hop {
+            size_ms,
+            slide_ms,
+            offset_ms,
+        } => WindowAssigner::Hop {
+            time,
+            size_ms,
+            slide_ms,
+            offset_ms,
+        },
+        WindowSpec::Cumulate {
+            size_ms,
+            step_ms,
+            offset_ms,
+        } => WindowAssigner::Cumulate {
+            time,
+            size_ms,
+            step_ms,
+            offset_ms,
+        },
+        WindowSpec::Session { gap_ms } => WindowAssigner::Session { time, gap_ms },
+    }
+}
+
+/// Refuses windows that are asked for row by row and are known only where rows are aggregated.
+fn check_windows(expr: &Expr) -> Result<()> {
+    let mut refusal = None;
+    let walked = expr.apply(|expr| {
+        if let Expr::ScalarFunction(call) = expr
+            && let Some(window) = window_side_of(&call.func).filter(|window| !window.spec.is_one_per_row())
+        {
+            let message = format!("{} without an aggregation by its window is not supported yet", window.spec.name());
+            refusal = Some(SqlError::at(window.at, message).hint(
+                "GROUP BY window_start, window_end, ... in the query that reads the window function; the columns can be \
+                 used in HAVING and in queries around it",
+            ));
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    walked.map_err(SqlError::internal)?;
+    refusal.map_or(Ok(()), Err)
 }
 
 /// A column of a source's rows: a column of the table, or a field of its rows.

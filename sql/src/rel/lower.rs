@@ -6,10 +6,10 @@ use super::{AggregateCall, Rel, RelId, RelKind, Rels, Role, Windowing};
 use crate::catalog::Catalog;
 use crate::error::{Position, Result, SqlError};
 use crate::functions::aggregates::{Aggregate as AggregateFunction, star};
-use crate::functions::window::{WindowSide, last_ms, tumble_of};
+use crate::functions::window::{WindowSide, last_ms, window_side_of};
 use crate::script::Script;
 use crate::types::sql_name;
-use crate::window_function::TumbleSpec;
+use crate::window_function::WindowSpec;
 use arrow::datatypes::DataType;
 use datafusion_common::{Column, DFSchema};
 use datafusion_expr::expr::AggregateFunctionParams;
@@ -194,11 +194,14 @@ impl Lowering<'_> {
         }
         let (start, end, spec) = self.window_of(&groups, at)?;
         let windowed = self.carry_time(input, &groups[start]);
+        if let (WindowSpec::Session { .. }, Some((rel, of))) = (spec, &windowed) {
+            self.check_partition(*rel, &of[1..], &groups, at)?;
+        }
 
         // The columns that the aggregation reads.
         let mut columns = Columns::default();
         let (keys, windowing) = {
-            let rel = self.rels.get(windowed.map_or(input, |(input, _)| input));
+            let rel = self.rels.get(windowed.as_ref().map_or(input, |(input, _)| *input));
             let mut keys = Vec::new();
             for (index, group) in groups.iter().enumerate() {
                 if !matches!(group.role, Role::Window(_, known) if known == spec) {
@@ -217,10 +220,10 @@ impl Lowering<'_> {
                     }
                 }
             }
-            let windowing = match windowed {
-                Some((_, time)) => {
-                    let time = &rel.columns[time];
-                    Windowing::Tumble {
+            let windowing = match &windowed {
+                Some((_, of)) => {
+                    let time = &rel.columns[of[0]];
+                    Windowing::Time {
                         time: columns.add(time.name.clone(), Prepared::column(time)),
                         spec,
                     }
@@ -271,7 +274,7 @@ impl Lowering<'_> {
     }
 
     /// Finds the window among the grouping keys.
-    fn window_of(&self, groups: &[Prepared], at: Option<Position>) -> Result<(usize, usize, TumbleSpec)> {
+    fn window_of(&self, groups: &[Prepared], at: Option<Position>) -> Result<(usize, usize, WindowSpec)> {
         let side = |side: WindowSide| {
             groups.iter().enumerate().find_map(|(index, group)| match group.role {
                 Role::Window(found, spec) if found == side => Some((index, spec)),
@@ -295,9 +298,35 @@ impl Lowering<'_> {
         }
     }
 
-    /// Finds the time column from which a window's start is computed, and carries it along to `input`. `None` when the
-    /// rows come with their windows, from an earlier aggregation or a union.
-    fn carry_time(&mut self, input: RelId, start: &Prepared) -> Option<(RelId, usize)> {
+    /// Checks that an aggregation of sessions has the keys that the sessions are kept apart by: those and no others.
+    fn check_partition(&self, rel: RelId, of: &[usize], groups: &[Prepared], at: Option<Position>) -> Result<()> {
+        let partition: Vec<_> = of.iter().map(|index| &self.rels.get(rel).columns[*index]).collect();
+        let keys = || groups.iter().filter(|group| !matches!(group.role, Role::Window(..)));
+        if let Some(column) = partition
+            .iter()
+            .find(|column| keys().all(|key| key.identity != column.identity))
+        {
+            let message = format!(
+                "sessions are kept apart by {}, and GROUP BY does not name it",
+                column.name
+            );
+            return Err(
+                SqlError::at(at, message).hint(format!("write GROUP BY window_start, window_end, {}", column.name))
+            );
+        }
+        let other = keys().find(|key| partition.iter().all(|column| key.identity != column.identity));
+        if let Some(key) = other {
+            let name = column_name(key);
+            let message = format!("sessions are not kept apart by {name}, and GROUP BY names it");
+            return Err(SqlError::at(at, message).hint(format!("write SESSION(TABLE t PARTITION BY {name}, ...)")));
+        }
+        Ok(())
+    }
+
+    /// Finds the columns from which a window's start is computed (the time, and what sessions are kept apart by), and
+    /// carries them along to `input`. `None` when the rows come with their windows, from an earlier aggregation or a
+    /// union.
+    fn carry_time(&mut self, input: RelId, start: &Prepared) -> Option<(RelId, Vec<usize>)> {
         let Expr::Column(column) = &start.expr else { return None };
         let index = self
             .rels
@@ -308,7 +337,7 @@ impl Lowering<'_> {
         self.carry(input, index)
     }
 
-    fn carry(&mut self, id: RelId, index: usize) -> Option<(RelId, usize)> {
+    fn carry(&mut self, id: RelId, index: usize) -> Option<(RelId, Vec<usize>)> {
         let rel = self.rels.get(id).clone();
         let RelKind::Calc {
             input,
@@ -319,21 +348,17 @@ impl Lowering<'_> {
             return None;
         };
         let position = |rels: &Rels, name: &str| rels.get(*input).columns.iter().position(|known| known.name == name);
-        let (new_input, time) = match &outputs[index] {
+        let (new_input, of) = match &outputs[index] {
             Expr::Column(column) => self.carry(*input, position(self.rels, &column.name)?)?,
-            Expr::ScalarFunction(call) if tumble_of(&call.func).is_some() => match call.args.as_slice() {
-                [Expr::Column(time)] => (*input, position(self.rels, &time.name)?),
-                _ => return None,
-            },
+            Expr::ScalarFunction(call) if window_side_of(&call.func).is_some() => {
+                let place = |expr: &Expr| match expr {
+                    Expr::Column(column) => position(self.rels, &column.name),
+                    _ => None,
+                };
+                (*input, call.args.iter().map(place).collect::<Option<Vec<usize>>>()?)
+            }
             _ => return None,
         };
-        let time_column = self.rels.get(new_input).columns[time].clone();
-        let known = outputs.iter().position(|output| {
-            matches!(output, Expr::Column(column) if column.name == time_column.name) && new_input == *input
-        });
-        if let Some(known) = known {
-            return Some((id, known));
-        }
         // The columns of the new input begin with those of the old one, so all expressions stay as they are.
         let prepared = |(column, expr): (&super::RelColumn, &Expr)| {
             let super::RelColumn {
@@ -353,9 +378,21 @@ impl Lowering<'_> {
             )
         };
         let mut carried: Vec<(String, Prepared)> = rel.columns.iter().zip(outputs).map(prepared).collect();
-        carried.push((time_column.name.clone(), Prepared::column(&time_column)));
-        let width = carried.len();
-        Some((self.rels.calc(new_input, predicate.clone(), carried), width - 1))
+        let mut places = Vec::with_capacity(of.len());
+        for index in of {
+            let wanted = self.rels.get(new_input).columns[index].clone();
+            let known = outputs.iter().position(|output| {
+                matches!(output, Expr::Column(column) if column.name == wanted.name) && new_input == *input
+            });
+            places.push(known.unwrap_or(carried.len()));
+            if known.is_none() {
+                carried.push((wanted.name.clone(), Prepared::column(&wanted)));
+            }
+        }
+        if carried.len() == outputs.len() {
+            return Some((id, places));
+        }
+        Some((self.rels.calc(new_input, predicate.clone(), carried), places))
     }
 
     /// Lowers a call of an aggregate.

@@ -103,7 +103,7 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> 
             } => {
                 let mut columns = keys.clone();
                 match windowing {
-                    Windowing::Tumble { time, .. } => columns.extend([*time]),
+                    Windowing::Time { time, .. } => columns.extend([*time]),
                     Windowing::Attached { start, end } => columns.extend([*start, *end]),
                 }
                 for (call, _) in kept_calls(keys, calls, &kept) {
@@ -200,7 +200,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
             let has = needed[input.0].as_ref().ok_or_else(lost)?;
             let moved = |index: usize| has.keys().position(|known| *known == index).ok_or_else(lost);
             let windowing = match *windowing {
-                Windowing::Tumble { time, spec } => Windowing::Tumble {
+                Windowing::Time { time, spec } => Windowing::Time {
                     time: moved(time)?,
                     spec,
                 },

@@ -123,18 +123,6 @@ fn queries_that_streams_cannot_answer_yet_are_refused_at_their_clause() {
 fn windows_are_refused_where_they_are_wrong() {
     assert_refused(&[
         (
-            "INSERT INTO out SELECT auction FROM TABLE(^HOP(TABLE bids, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '5' SECOND))",
-            "HOP",
-        ),
-        (
-            "INSERT INTO out SELECT auction FROM TABLE(^CUMULATE(TABLE bids, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '5' SECOND))",
-            "CUMULATE",
-        ),
-        (
-            "INSERT INTO out SELECT auction FROM TABLE(^SESSION(TABLE bids, DESCRIPTOR(ts), INTERVAL '5' SECOND))",
-            "SESSION",
-        ),
-        (
             "INSERT INTO out SELECT auction FROM TABLE(^FROBNICATE(TABLE bids))",
             "unknown table function",
         ),

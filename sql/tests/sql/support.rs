@@ -239,33 +239,15 @@ fn run_calc(calc: &Calc, batch: &RecordBatch, context: &EvalContext) -> Result<R
     Ok(RecordBatch::try_new(calc.schema(), columns)?)
 }
 
-/// Groups row by row: the windows in order, and in them the keys as text.
+/// Groups row by row: the windows in order, and in them the keys as text. A row that is in several windows is there as
+/// often.
 fn run_aggregate(spec: &WindowAggregate, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let ms = |column: usize| cast(batch.column(column), &DataType::Timestamp(TimeUnit::Millisecond, None));
-    let ms = |column: usize| cast(&ms(column)?, &DataType::Int64);
-    let (starts, ends): (Vec<i64>, Vec<i64>) = match spec.window {
-        WindowAssigner::Tumble {
-            time,
-            size_ms,
-            offset_ms,
-        } => {
-            let times = ms(time)?;
-            let start = |t: i64| t - (t - offset_ms).rem_euclid(size_ms);
-            times
-                .as_primitive::<Int64Type>()
-                .values()
-                .iter()
-                .map(|t| (start(*t), start(*t) + size_ms))
-                .unzip()
-        }
-        WindowAssigner::Attached { start, end } => {
-            let values = |column| Ok::<_, Error>(ms(column)?.as_primitive::<Int64Type>().values().to_vec());
-            (values(start)?, values(end)?)
-        }
-    };
+    let (rows, windows) = windows_of(spec, batch)?;
+    let (starts, ends): (Vec<i64>, Vec<i64>) = windows.into_iter().unzip();
+    let batch = &arrow::compute::take_record_batch(batch, &Int64Array::from(rows))?;
     let options = FormatOptions::new().with_null("NULL");
     let keys: Vec<ArrayRef> = spec.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
-    let mut groups: BTreeMap<(i64, Vec<String>), Vec<usize>> = BTreeMap::new();
+    let mut groups: BTreeMap<(i64, i64, Vec<String>), Vec<usize>> = BTreeMap::new();
     for (row, start) in starts.iter().enumerate() {
         let text = |key: &ArrayRef| {
             ArrayFormatter::try_new(key.as_ref(), &options)
@@ -274,7 +256,7 @@ fn run_aggregate(spec: &WindowAggregate, batch: &RecordBatch, schema: &SchemaRef
                 .to_string()
         };
         groups
-            .entry((*start, keys.iter().map(text).collect()))
+            .entry((*start, ends[row], keys.iter().map(text).collect()))
             .or_default()
             .push(row);
     }
@@ -308,6 +290,81 @@ fn run_aggregate(spec: &WindowAggregate, batch: &RecordBatch, schema: &SchemaRef
         columns.push(accumulator.evaluate(&all)?);
     }
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// Returns each row with each of its windows.
+fn windows_of(spec: &WindowAggregate, batch: &RecordBatch) -> Result<(Vec<i64>, Vec<(i64, i64)>)> {
+    let ms = |column: usize| cast(batch.column(column), &DataType::Timestamp(TimeUnit::Millisecond, None));
+    let values = |column: usize| {
+        let ms = cast(&ms(column)?, &DataType::Int64)?;
+        Ok::<_, Error>(ms.as_primitive::<Int64Type>().values().to_vec())
+    };
+    let down = |time: i64, unit: i64, offset: i64| time - (time - offset).rem_euclid(unit);
+    let each = |time: usize, windows: &dyn Fn(i64) -> Vec<(i64, i64)>| -> Result<_> {
+        let times = values(time)?;
+        let rows = times.iter().enumerate();
+        Ok(rows
+            .flat_map(|(row, time)| windows(*time).into_iter().map(move |window| (row as i64, window)))
+            .unzip())
+    };
+    match spec.window {
+        WindowAssigner::Tumble {
+            time,
+            size_ms,
+            offset_ms,
+        } => each(time, &|t| {
+            let start = down(t, size_ms, offset_ms);
+            vec![(start, start + size_ms)]
+        }),
+        WindowAssigner::Hop {
+            time,
+            size_ms,
+            slide_ms,
+            offset_ms,
+        } => each(time, &|t| {
+            let last = down(t, slide_ms, offset_ms);
+            let starts = (0..)
+                .map(|n| last - n * slide_ms)
+                .take_while(|start| start + size_ms > t);
+            starts.map(|start| (start, start + size_ms)).collect()
+        }),
+        WindowAssigner::Cumulate {
+            time,
+            size_ms,
+            step_ms,
+            offset_ms,
+        } => each(time, &|t| {
+            let start = down(t, size_ms, offset_ms);
+            let ends = (1..=size_ms / step_ms).map(|n| start + n * step_ms);
+            ends.filter(|end| *end > t).map(|end| (start, end)).collect()
+        }),
+        WindowAssigner::Session { time, gap_ms } => {
+            let options = FormatOptions::new().with_null("NULL");
+            let mut by_key: BTreeMap<Vec<String>, Vec<(i64, i64)>> = BTreeMap::new();
+            for (row, time) in values(time)?.into_iter().enumerate() {
+                let text = |key: &usize| {
+                    let key = ArrayFormatter::try_new(batch.column(*key).as_ref(), &options).unwrap();
+                    key.value(row).to_string()
+                };
+                let key = spec.keys.iter().map(text).collect();
+                by_key.entry(key).or_default().push((time, row as i64));
+            }
+            let (mut rows, mut windows) = (Vec::new(), Vec::new());
+            for mut times in by_key.into_values() {
+                times.sort_unstable();
+                for session in times.chunk_by(|(a, _), (b, _)| b - a <= gap_ms) {
+                    let window = (session[0].0, session[session.len() - 1].0 + gap_ms);
+                    rows.extend(session.iter().map(|(_, row)| *row));
+                    windows.extend(session.iter().map(|_| window));
+                }
+            }
+            Ok((rows, windows))
+        }
+        WindowAssigner::Attached { start, end } => {
+            let windows = values(start)?.into_iter().zip(values(end)?).collect();
+            Ok(((0..batch.num_rows() as i64).collect(), windows))
+        }
+    }
 }
 
 /// Makes the rows of a table from CSV text without header.

@@ -116,11 +116,11 @@ fn emitted(batches: &[RecordBatch], with_set: bool) -> Emitted {
             .column(batch.num_columns() - 1)
             .as_primitive::<Int32Type>()
             .clone();
-        for row in 0..batch.num_rows() {
+        for (row, &start) in starts.iter().enumerate() {
             let one = batch.project(&columns).unwrap().slice(row, 1);
             for ((page, end), result) in results(&[one]) {
                 let least = least.is_valid(row).then(|| least.value(row));
-                let key = (page, starts[row], end);
+                let key = (page, start, end);
                 assert!(
                     found.insert(key.clone(), (result, least)).is_none(),
                     "{key:?} came twice"

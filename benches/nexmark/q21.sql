@@ -9,7 +9,8 @@ SELECT auction, bidder, price, channel,
          WHEN 'google' THEN '1'
          WHEN 'facebook' THEN '2'
          WHEN 'baidu' THEN '3'
-         ELSE REGEXP_REPLACE(url, '.*[&?]channel_id=([^&]*).*', '$1')
+         ELSE REGEXP_EXTRACT(url, '[&?]channel_id=([^&]+)', 1)
        END
 FROM bid
-WHERE LOWER(channel) IN ('apple', 'google', 'facebook', 'baidu') OR REGEXP_LIKE(url, '[&?]channel_id=[^&]+');
+WHERE LOWER(channel) IN ('apple', 'google', 'facebook', 'baidu')
+   OR REGEXP_EXTRACT(url, '[&?]channel_id=([^&]+)', 1) IS NOT NULL;

@@ -6,12 +6,13 @@
 //!
 //! File map: `aggregates` are names and types of the engine's aggregates, `ambient` the functions that read more than
 //! their arguments, `bounded` keeps text functions from growing without limit, `checks` guards what sinks write,
-//! `row_field` reaches into rows, `window` computes a row's window; [`crate::rewrite`] turns Flink's meanings into DataFusion's.
+//! `regexp_extract` and `row_field` (fields of rows) are functions of ours, `window` computes a row's window; [`crate::rewrite`] turns Flink's meanings into DataFusion's.
 
 pub(crate) mod aggregates;
 pub(crate) mod ambient;
 mod bounded;
 pub(crate) mod checks;
+pub(crate) mod regexp_extract;
 pub(crate) mod row_field;
 pub(crate) mod window;
 
@@ -141,7 +142,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("last_value", "use MAX of the value"),
     ("listagg", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
     ("rank", "aggregate in a window with MAX or MIN"),
-    ("regexp_extract", "use regexp_replace(x, '.*(pattern).*', '$1')"),
     ("row_number", "aggregate in a window with MAX or MIN"),
     (
         "session",
@@ -203,6 +203,7 @@ impl Functions {
         for (name, function) in ambient::functions().into_iter().chain(Macro::functions()) {
             scalars.insert(name, function);
         }
+        scalars.insert(regexp_extract::NAME.to_owned(), regexp_extract::function());
         let aggregates = aggregates::functions()
             .into_iter()
             .map(|f| (f.name().to_owned(), f))

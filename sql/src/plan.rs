@@ -5,6 +5,7 @@ use crate::connectors::{Connectors, ForExplain};
 use crate::error::{Position, Result, SqlError};
 use crate::expr::{describe, refusal};
 use crate::functions::Functions;
+use crate::functions::regexp_extract;
 use crate::functions::row_field::NO_FIELD;
 use crate::guard::{self, Limits, ReferenceCounter};
 use crate::insert;
@@ -327,6 +328,12 @@ impl Planner<'_> {
             let name: String = name.chars().take_while(|c| !c.is_whitespace() && *c != ':').collect();
             let at = error.position.or_else(|| self.script.find_word(query_at, &[&name]));
             return SqlError { position: at, ..error }.hint("write column.field; names are case-sensitive");
+        }
+        if error.message.starts_with(regexp_extract::PATTERN) {
+            let at = error
+                .position
+                .or_else(|| self.script.find_word(query_at, &[regexp_extract::NAME]));
+            return SqlError { position: at, ..error }.hint("write REGEXP_EXTRACT(text, 'a(b*)c', 1)");
         }
         if error.message.contains("unique expression names") {
             return error.hint("give one of the columns another name with AS");

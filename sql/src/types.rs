@@ -14,6 +14,8 @@
 
 mod row;
 
+pub(crate) use row::ROW_DEPTH_MAX;
+
 use crate::error::{Result, SqlError};
 use crate::script::{from_parser, start_of};
 use arrow::datatypes::{DataType, TimeUnit};

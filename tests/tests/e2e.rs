@@ -9,6 +9,7 @@ mod e2e {
     mod happy_path;
     mod nexmark;
     mod processes;
+    mod rows;
     mod run_again;
     mod rust_job;
     mod sql;

@@ -79,7 +79,7 @@ impl Rows<'_> {
             "creditCard" => self.texts(kind, nulls, 19, |event, out| model.person_card(event, out)),
             "city" => self.texts(kind, nulls, 12, |event, out| model.person_city(event, out)),
             "state" => self.texts(kind, nulls, 2, |event, out| model.person_state(event, out)),
-            "dateTime" => self.times(field, kind, nulls, |event| model.time_ms(event)),
+            "dateTime" => times(field, nulls, self.event_times(kind)),
             "extra" => self.texts(kind, nulls, 180, |event, out| model.person_extra(event, out)),
             other => Err(unknown(other)),
         }
@@ -93,8 +93,8 @@ impl Rows<'_> {
             "description" => self.texts(kind, nulls, 100, |event, out| model.description(event, out)),
             "initialBid" => self.numbers(kind, nulls, |event| model.first_price(event)),
             "reserve" => self.numbers(kind, nulls, |event| model.reserve(event)),
-            "dateTime" => self.times(field, kind, nulls, |event| model.time_ms(event)),
-            "expires" => self.times(field, kind, nulls, |event| model.expires_ms(event)),
+            "dateTime" => times(field, nulls, self.event_times(kind)),
+            "expires" => times(field, nulls, self.values(kind, |event| model.expires_ms(event))),
             "seller" => self.numbers(kind, nulls, |event| model.seller(event)),
             "category" => self.numbers(kind, nulls, |event| model.category(event)),
             "extra" => self.texts(kind, nulls, 480, |event, out| model.auction_extra(event, out)),
@@ -112,7 +112,7 @@ impl Rows<'_> {
                 out.extend_from_slice(model.channel(event));
             }),
             "url" => self.texts(kind, nulls, 78, |event, out| out.extend_from_slice(model.url(event))),
-            "dateTime" => self.times(field, kind, nulls, |event| model.time_ms(event)),
+            "dateTime" => times(field, nulls, self.event_times(kind)),
             "extra" => self.texts(kind, nulls, 82, |event, out| model.bid_extra(event, out)),
             other => Err(unknown(other)),
         }
@@ -134,20 +134,17 @@ impl Rows<'_> {
         Ok(Arc::new(Int64Array::try_new(values.into(), Some(nulls.clone()))?))
     }
 
-    fn times(
-        &self,
-        field: &Field,
-        kind: Kind,
-        nulls: &NullBuffer,
-        value: impl FnMut(Event) -> i64,
-    ) -> Result<ArrayRef, ArrowError> {
-        let values = self.values(kind, value);
-        let array = TimestampMillisecondArray::try_new(values.into(), Some(nulls.clone()))?;
-        let zone = match field.data_type() {
-            DataType::Timestamp(_, zone) => zone.clone(),
-            _ => None,
-        };
-        Ok(Arc::new(array.with_timezone_opt(zone)))
+    fn event_times(&self, kind: Kind) -> Vec<i64> {
+        let timeline = self.model.timeline();
+        let mut times = Vec::with_capacity(self.count);
+        for span in self.spans {
+            let (before, offsets, behind) = span.parts(kind);
+            times.resize(times.len() + before, 0);
+            let first = span.event(offsets.start).number;
+            timeline.times_ms(first, offsets.end - offsets.start, |time| times.push(time));
+            times.resize(times.len() + behind, 0);
+        }
+        times
     }
 
     /// Makes texts; `width` is about how long the longest are.
@@ -160,26 +157,37 @@ impl Rows<'_> {
     ) -> Result<ArrayRef, ArrowError> {
         let (share, of) = (kind.offsets().count(), super::events::EPOCH as usize);
         let mut data: Vec<u8> = Vec::with_capacity((self.count * share / of + share) * width + 8);
-        let mut offsets: Vec<i32> = Vec::with_capacity(self.count + 1);
-        offsets.push(0);
-        let mut end = 0;
+        // Lengths become offsets without being compared with each other.
+        let mut lengths: Vec<u32> = Vec::with_capacity(self.count);
         for span in self.spans {
             let (before, events, behind) = span.parts(kind);
-            offsets.resize(offsets.len() + before, end);
+            lengths.resize(lengths.len() + before, 0);
             for offset in events {
+                let start = data.len();
                 append(span.event(offset), &mut data);
-                end = i32::try_from(data.len()).map_err(|_| too_long())?;
-                offsets.push(end);
+                lengths.push((data.len() - start) as u32);
             }
-            offsets.resize(offsets.len() + behind, end);
+            lengths.resize(lengths.len() + behind, 0);
+        }
+        if i32::try_from(data.len()).is_err() {
+            return Err(too_long());
         }
         let array = StringArray::try_new(
-            OffsetBuffer::new(offsets.into()),
+            OffsetBuffer::from_lengths(lengths.into_iter().map(|length| length as usize)),
             Buffer::from_vec(data),
             Some(nulls.clone()),
         )?;
         Ok(Arc::new(array))
     }
+}
+
+fn times(field: &Field, nulls: &NullBuffer, values: Vec<i64>) -> Result<ArrayRef, ArrowError> {
+    let array = TimestampMillisecondArray::try_new(values.into(), Some(nulls.clone()))?;
+    let zone = match field.data_type() {
+        DataType::Timestamp(_, zone) => zone.clone(),
+        _ => None,
+    };
+    Ok(Arc::new(array.with_timezone_opt(zone)))
 }
 
 fn too_long() -> ArrowError {

@@ -119,6 +119,22 @@ impl Timeline {
         BASE_MS + self.offset_ms(number) as i64
     }
 
+    /// Calls `give` with the time of each of so many events from `number` on; there is no division per event.
+    #[inline]
+    pub(super) fn times_ms(self, number: u64, count: u64, mut give: impl FnMut(i64)) {
+        let (step, step_rest) = (1_000 / self.events_per_second, 1_000 % self.events_per_second);
+        let scaled = number * 1_000;
+        let mut time = BASE_MS + (scaled / self.events_per_second) as i64;
+        let mut rest = scaled % self.events_per_second;
+        for _ in 0..count {
+            give(time);
+            rest += step_rest;
+            let carry = rest >= self.events_per_second;
+            rest -= if carry { self.events_per_second } else { 0 };
+            time += step as i64 + i64::from(carry);
+        }
+    }
+
     /// Returns the milliseconds that the events after `number` take, `count` of them.
     #[inline]
     pub(super) fn span_ms(self, number: u64, count: u64) -> u64 {
@@ -163,6 +179,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn times_in_a_row_are_the_times_of_each(rate in 1_u64..20_000_000, number in 1_u64..1_000_000_000_000) {
+            let timeline = Timeline::new(rate);
+            let mut times = Vec::new();
+            timeline.times_ms(number, 60, |time| times.push(time));
+            prop_assert_eq!(times, (number..number + 60).map(|number| timeline.time_ms(number)).collect::<Vec<_>>());
+        }
+
         #[test]
         fn splits_share_all_events_out(splits in 1_u64..9, last in 0_u64..700, sizes in proptest::collection::vec(1_usize..120, 1..5)) {
             let mut all = Vec::new();

@@ -90,9 +90,8 @@ impl Model {
         }
     }
 
-    #[inline]
-    pub(super) fn time_ms(&self, event: Event) -> i64 {
-        self.timeline.time_ms(event.number)
+    pub(super) fn timeline(&self) -> Timeline {
+        self.timeline
     }
 
     #[inline]
@@ -166,7 +165,7 @@ impl Model {
 
     pub(super) fn expires_ms(&self, event: Event) -> i64 {
         let horizon = self.timeline.span_ms(event.number, EVENTS_OF_AUCTIONS_IN_FLIGHT).max(1);
-        self.time_ms(event) + 1 + self.chances.expires.below(event.number, horizon * 2) as i64
+        self.timeline.time_ms(event.number) + 1 + self.chances.expires.below(event.number, horizon * 2) as i64
     }
 
     pub(super) fn seller(&self, event: Event) -> i64 {

@@ -12,7 +12,7 @@ use tidemill_engine::source::{ReadOutcome, SplitReader};
 use tidemill_engine::time::TimeSource;
 
 /// Rows of a batch: the columns of a few stay in the cache.
-const BATCH_ROWS_MAX: usize = 4_096;
+const BATCH_ROWS_MAX: usize = 2_048;
 /// About how large a row is in memory, all of its kinds together.
 const ROW_BYTES: usize = 400;
 /// A split that was held back catches up with no more than this.

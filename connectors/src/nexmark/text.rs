@@ -6,6 +6,8 @@ use crate::random::Randomness;
 const LETTER_A: u64 = 0x6161_6161_6161_6161;
 /// The lower byte of each 16 bits.
 const LOW_BYTES: u64 = 0x00ff_00ff_00ff_00ff;
+/// Letters that are made before they are appended: a whole `extra` of a bid.
+const BLOCK: usize = 88;
 /// The golden ratio's fraction in 64 bits: steps of it fall evenly.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -21,7 +23,7 @@ impl Letters {
 
     /// Returns the next eight letters, from a to z.
     #[inline]
-    pub(super) fn next8(&mut self) -> [u8; 8] {
+    fn next8(&mut self) -> [u8; 8] {
         self.0 = self.0.wrapping_add(STEP);
         // One wide multiplication, folded: each bit depends on all.
         let product = u128::from(self.0) * u128::from(self.0 ^ LETTER_A);
@@ -35,12 +37,17 @@ impl Letters {
     /// Appends so many letters.
     #[inline]
     pub(super) fn append(&mut self, count: usize, out: &mut Vec<u8>) {
-        let end = out.len() + count;
-        // Whole blocks and then a cut: no branch per letter.
-        for _ in 0..count.div_ceil(8) {
-            out.extend_from_slice(&self.next8());
+        // A block is filled whole and then cut: no branch per letter.
+        let mut block = [0; BLOCK];
+        let mut left = count;
+        while left > 0 {
+            let taken = left.min(BLOCK);
+            for eight in block[..taken.next_multiple_of(8)].chunks_exact_mut(8) {
+                eight.copy_from_slice(&self.next8());
+            }
+            out.extend_from_slice(&block[..taken]);
+            left -= taken;
         }
-        out.truncate(end);
     }
 }
 

@@ -9,7 +9,7 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 /// How deep rows may lie in rows.
-const DEPTH_MAX: usize = 8;
+pub(crate) const ROW_DEPTH_MAX: usize = 8;
 
 /// A parsed row type.
 pub(super) struct Row {
@@ -33,8 +33,8 @@ pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Row> {
 
 fn parse_nested(parser: &mut Parser<'_>, depth: usize) -> Result<Row> {
     let at = start_of(parser.peek_token_ref().span);
-    if depth > DEPTH_MAX {
-        return Err(SqlError::at(at, format!("rows lie more than {DEPTH_MAX} deep in rows")).hint("flatten some"));
+    if depth > ROW_DEPTH_MAX {
+        return Err(SqlError::at(at, format!("rows lie more than {ROW_DEPTH_MAX} deep in rows")).hint("flatten some"));
     }
     parser.advance_token();
     let close = if parser.consume_token(&Token::Lt) {

@@ -11,6 +11,9 @@ use sqlparser::ast::{
     FunctionArgumentList, FunctionArguments, Interval, TypedString, UnaryOperator, Value, ValueWithSpan,
 };
 
+/// The most parts of a name: a table, a column, and as many fields as rows may lie deep in rows.
+const PATH_PARTS_MAX: usize = 2 + types::ROW_DEPTH_MAX;
+
 /// What may stand in an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -25,6 +28,10 @@ pub(super) fn check(list: &Whitelist<'_>, expr: &Expr, place: Place) -> Result<(
     let not_yet = |what: &str, hint: &str| Err(list.not_yet(list.start(expr), &[], what, hint));
     let all = |exprs: &[&Expr]| exprs.iter().try_for_each(|expr| check(list, expr, place));
     match expr {
+        Expr::CompoundIdentifier(parts) if parts.len() > PATH_PARTS_MAX => refuse(
+            "a name of so many parts",
+            "write column.field; rows lie at most 8 deep in rows",
+        ),
         // A column, or a field of a column's row: the planner finds out which.
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) => Ok(()),
         Expr::CompoundFieldAccess { .. } | Expr::JsonAccess { .. } => not_yet(

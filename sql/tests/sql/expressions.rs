@@ -36,6 +36,30 @@ fn arithmetic_has_flinks_types() {
 }
 
 #[test]
+fn regexp_extract_gives_a_group_or_null() {
+    let extract = |args: &str| value("STRING", &format!("regexp_extract({args})"));
+    assert_eq!(extract("'foothebar', 'foo(.*?)(bar)', 2"), "bar");
+    assert_eq!(extract("'foothebar', 'foo(.*?)(bar)'"), "foothebar");
+    assert_eq!(extract("channel, '^(.)(z)?', 1"), "a");
+    for null in [
+        "channel, '^(.)(z)?', 2",
+        "channel, '(x)', 1",
+        "channel, 'a', 7",
+        "channel, 'a', -1",
+        "channel, 'a', CAST(NULL AS INT)",
+        "CAST(NULL AS STRING), 'a'",
+    ] {
+        assert_eq!(extract(null), "NULL", "{null}");
+    }
+    let rows = query(
+        "v STRING",
+        "SELECT regexp_extract(channel, '[wW](e)|(p)$', price % 3) FROM bids",
+    );
+    // Groups 1 (e), 2 (p), 2, null, 0, -1.
+    assert_eq!(rows, ["e", "p", "NULL", "NULL", "we", "NULL"]);
+}
+
+#[test]
 fn overflow_and_division_by_zero_fail_with_the_expression() {
     let error = failure("INT", "price + 2147483647");
     assert!(error.contains("verflow") && error.contains("price"), "{error}");

@@ -220,6 +220,14 @@ fn expressions_are_refused_where_they_are_wrong() {
             "form of CAST",
         ),
         ("INSERT INTO out SELECT ^auction[1] FROM bids", "nested field"),
+        (
+            "INSERT INTO out SELECT char_length(^regexp_extract(channel, '(a', 1)) FROM bids",
+            "not a regular expression",
+        ),
+        (
+            "INSERT INTO out SELECT char_length(^regexp_extract('a', channel)) FROM bids",
+            "must be a literal",
+        ),
         ("INSERT INTO out SELECT ^ARRAY[auction] FROM bids", "nested value"),
         (
             "INSERT INTO out SELECT auction FROM bids WHERE ^ts AT TIME ZONE 'UTC' > ts",

@@ -211,11 +211,23 @@ fn every_read_of_a_shared_table_is_answered() {
 }
 
 #[test]
+fn rows_that_get_no_value_are_null() {
+    let sql = format!(
+        "{EVENTS}CREATE TABLE out (a BIGINT, b ROW<x INT, y ROW<z STRING>>) WITH ('connector' = 'test');
+         INSERT INTO out (a) SELECT bid.price FROM events WHERE bid.price = 1;
+         INSERT INTO out SELECT bid.price, NULL FROM events WHERE bid.price = 2"
+    );
+    let sinks = run(&job(&sql).graph, &BTreeMap::from([("events", events())])).unwrap();
+    assert_eq!(sinks["out"], ["1|NULL", "2|NULL"]);
+}
+
+#[test]
 fn what_rows_cannot_do_is_refused() {
     for (select, words) in [
         ("SELECT bid.cost FROM events", "there is no field cost"),
         ("SELECT kind.x FROM events", "no ROW"),
         ("SELECT bid.price.x FROM events", "no ROW"),
+        (&format!("SELECT bid{} FROM events", ".a".repeat(30)), "many parts"),
         ("SELECT 1 FROM events WHERE bid = bid", "cannot be compared"),
         (
             "SELECT 1 FROM events WHERE person.home IN (person.home)",

@@ -153,7 +153,7 @@ pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Res
                 let columns = fields
                     .map(|field| {
                         let column = rows.column_by_name(field.name());
-                        narrowed(column.expect(field.name()), field.data_type())
+                        narrowed(column.expect("a column of the table"), field.data_type())
                     })
                     .collect();
                 let physical = RecordBatch::try_new(Arc::clone(&source.physical_schema), columns)?;
@@ -192,7 +192,7 @@ fn narrowed(column: &ArrayRef, data_type: &DataType) -> ArrayRef {
     let rows = column.as_struct();
     let part = |field: &arrow::datatypes::FieldRef| {
         narrowed(
-            rows.column_by_name(field.name()).expect(field.name()),
+            rows.column_by_name(field.name()).expect("a field of the row"),
             field.data_type(),
         )
     };

@@ -172,8 +172,8 @@ fn windows_are_refused_where_they_are_wrong() {
             "without window_end",
         ),
         (
-            "INSERT INTO out SELECT COUNT(*) FROM bids GROUP BY ^TUMBLE(ts, INTERVAL '5' SECOND)",
-            "tumble is not supported yet",
+            "INSERT INTO out SELECT COUNT(*) FROM bids GROUP BY ^CUMULATE(ts, INTERVAL '5' SECOND, INTERVAL '10' SECOND)",
+            "cumulate is not supported yet",
         ),
     ]);
 }

@@ -150,6 +150,80 @@ fn windows_over_windows() {
 }
 
 #[test]
+fn older_form_of_windows_is_the_newer_one() {
+    let columns = "a BIGINT, s TIMESTAMP(3), e TIMESTAMP(3), t TIMESTAMP(3), n BIGINT";
+    let both = |older: &str, newer: &str| {
+        let (older, newer) = (query(columns, older), query(columns, newer));
+        assert!(!older.is_empty());
+        assert_eq!(older, newer);
+    };
+    let newer = |function: &str| {
+        format!(
+            "SELECT auction, window_start, window_end, window_time, COUNT(*) FROM TABLE({function})
+             WHERE price > 0 GROUP BY auction, window_start, window_end, window_time"
+        )
+    };
+    both(
+        "SELECT b.auction, TUMBLE_START(ts, INTERVAL '5' SECOND), tumble_end(ts, INTERVAL '5' SECOND) AS e,
+           TUMBLE_ROWTIME(ts, INTERVAL '5' SECOND), COUNT(*)
+         FROM bids AS b WHERE b.price > 0 GROUP BY TUMBLE(ts, INTERVAL '5' SECOND), b.auction",
+        &newer("TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '5' SECOND)"),
+    );
+    both(
+        "SELECT * FROM (
+           SELECT auction, HOP_START(ts, INTERVAL '2' SECOND, INTERVAL '10' SECOND) AS s,
+             HOP_END(ts, INTERVAL '2' SECOND, INTERVAL '10' SECOND) AS e,
+             HOP_ROWTIME(ts, INTERVAL '2' SECOND, INTERVAL '10' SECOND) AS t, COUNT(*) AS n
+           FROM bids WHERE price > 0 GROUP BY auction, HOP(ts, INTERVAL '2' SECOND, INTERVAL '10' SECOND)
+           HAVING HOP_END(ts, INTERVAL '2' SECOND, INTERVAL '10' SECOND) > TIMESTAMP '2025-01-01 00:00:00')",
+        &newer("HOP(TABLE bids, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '10' SECOND)"),
+    );
+    both(
+        "SELECT auction, SESSION_START(bids.ts, INTERVAL '3' SECOND), SESSION_END(bids.ts, INTERVAL '3' SECOND),
+           SESSION_ROWTIME(bids.ts, INTERVAL '3' SECOND), COUNT(*)
+         FROM bids WHERE price > 0 GROUP BY bids.auction, SESSION(bids.ts, INTERVAL '3' SECOND)",
+        &newer("SESSION(TABLE bids PARTITION BY auction, DESCRIPTOR(ts), INTERVAL '3' SECOND)"),
+    );
+    let text = explain(&format!(
+        "{BIDS}EXPLAIN SELECT TUMBLE_START(ts, INTERVAL '5' SECOND), COUNT(*) FROM bids GROUP BY TUMBLE(ts, INTERVAL '5' SECOND)"
+    ));
+    assert!(text.contains("EXPR$0") && text.contains("EXPR$1"), "{text}");
+}
+
+#[test]
+fn older_forms_that_have_no_newer_one_are_refused() {
+    let tumble = "TUMBLE(ts, INTERVAL '5' SECOND)";
+    assert_refused(
+        &format!("SELECT ^TUMBLE_START(ts, INTERVAL '6' SECOND) FROM bids GROUP BY {tumble}"),
+        "another window",
+    );
+    assert_refused(
+        &format!("SELECT COUNT(*) FROM (SELECT ts FROM bids) GROUP BY ^{tumble}"),
+        "no table or view",
+    );
+    assert_refused(
+        &format!("SELECT COUNT(*) FROM bids GROUP BY {tumble}, ^HOP(ts)"),
+        "second window",
+    );
+    assert_refused(
+        "SELECT COUNT(*) FROM bids GROUP BY ^HOP(ts, INTERVAL '5' SECOND)",
+        "HOP needs a size",
+    );
+    assert_refused(
+        "SELECT COUNT(*) FROM bids GROUP BY ^TUMBLE(ts + 1, INTERVAL '5' SECOND)",
+        "time column",
+    );
+    assert_refused(
+        "SELECT COUNT(*) FROM bids GROUP BY SESSION(ts, INTERVAL '5' SECOND), ^auction + 1",
+        "kept apart by columns only",
+    );
+    assert_refused(
+        &format!("SELECT ^TUMBLE_PROCTIME(ts, INTERVAL '5' SECOND) FROM bids GROUP BY {tumble}"),
+        "event time",
+    );
+}
+
+#[test]
 fn plan_shows_windows_and_reads_only_what_they_need() {
     let text = explain(&format!(
         "{BIDS}EXPLAIN SELECT window_end, COUNT(*) FROM {HOP} GROUP BY window_start, window_end"

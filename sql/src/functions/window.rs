@@ -5,6 +5,7 @@ use crate::window_function::WindowSpec;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{DataFusionError, Result, exec_err};
 use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use std::hash::{Hash, Hasher};
@@ -69,6 +70,21 @@ pub(crate) fn last_ms(end: Expr) -> Expr {
 /// Returns the side of a window that a function computes, if it is one of these.
 pub(crate) fn window_side_of(function: &ScalarUDF) -> Option<&WindowSideFunction> {
     function.inner().downcast_ref::<WindowSideFunction>()
+}
+
+/// Returns the first window in an expression that is not found row by row.
+pub(crate) fn row_windows(expr: &Expr) -> Option<WindowSideFunction> {
+    let mut found = None;
+    let _ = expr.apply(|expr| {
+        if let Expr::ScalarFunction(call) = expr
+            && let Some(window) = window_side_of(&call.func).filter(|window| !window.spec.is_one_per_row())
+        {
+            found = Some(window.clone());
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
 }
 
 impl ScalarUDFImpl for WindowSideFunction {

@@ -12,11 +12,10 @@ use crate::error::{Result, SqlError};
 use crate::expr::SqlExpr;
 use crate::functions::checks::{Promise, guarded};
 use crate::functions::row_field::row_field;
-use crate::functions::window::window_side_of;
+use crate::functions::window::row_windows;
 use crate::window_function::WindowSpec;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::Column;
-use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_expr::Expr;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -55,6 +54,7 @@ pub(crate) fn emit(
     idle_timeout: Option<Duration>,
 ) -> Result<Emitted> {
     let read: Vec<RelId> = outputs.iter().map(|output| output.rel).collect();
+    check_windows(rels, &read)?;
     let mut pruned = prune(rels, &read)?;
     let table_paths = flatten(&mut pruned)?;
     let Pruned { mut rels, places, .. } = pruned;
@@ -253,7 +253,6 @@ impl Emitter<'_> {
             if let Some(place) = place {
                 return Ok(column(place));
             }
-            check_windows(expr)?;
             // Every expression of the job draws numbers of its own.
             seed += 1;
             let seed = u64::from_str_radix(identity.short(), 16)
@@ -427,24 +426,30 @@ fn assigner(time: usize, spec: WindowSpec) -> WindowAssigner {
     }
 }
 
-/// Refuses windows that are asked for row by row and are known only where rows are aggregated.
-fn check_windows(expr: &Expr) -> Result<()> {
-    let mut refusal = None;
-    let walked = expr.apply(|expr| {
-        if let Expr::ScalarFunction(call) = expr
-            && let Some(window) = window_side_of(&call.func).filter(|window| !window.spec.is_one_per_row())
-        {
-            let message = format!("{} without an aggregation by its window is not supported yet", window.spec.name());
-            refusal = Some(SqlError::at(window.at, message).hint(
-                "GROUP BY window_start, window_end, ... in the query that reads the window function; the columns can be \
-                 used in HAVING and in queries around it",
-            ));
-            return Ok(TreeNodeRecursion::Stop);
+/// Refuses windows that are known only where rows are aggregated, and are not: every row would be there once per window.
+fn check_windows(rels: &Rels, read: &[RelId]) -> Result<()> {
+    let mut live = vec![false; rels.len()];
+    read.iter().for_each(|id| live[id.0] = true);
+    for index in (0..rels.len()).rev() {
+        if !live[index] {
+            continue;
         }
-        Ok(TreeNodeRecursion::Continue)
-    });
-    walked.map_err(SqlError::internal)?;
-    refusal.map_or(Ok(()), Err)
+        let rel = rels.get(RelId(index));
+        inputs(rel).iter().for_each(|input| live[input.0] = true);
+        let RelKind::Calc { predicate, outputs, .. } = &rel.kind else {
+            continue;
+        };
+        let exprs = predicate.iter().map(|predicate| &predicate.expr).chain(outputs);
+        if let Some(window) = exprs.into_iter().find_map(row_windows) {
+            let message = format!(
+                "{} without an aggregation by its windows is not supported yet",
+                window.spec.name()
+            );
+            return Err(SqlError::at(window.at, message)
+                .hint("GROUP BY window_start, window_end, ... in the query that reads the window function"));
+        }
+    }
+    Ok(())
 }
 
 /// A column of a source's rows: a column of the table, or a field of its rows.

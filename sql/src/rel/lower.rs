@@ -6,7 +6,7 @@ use super::{AggregateCall, Rel, RelId, RelKind, Rels, Role, Windowing};
 use crate::catalog::Catalog;
 use crate::error::{Position, Result, SqlError};
 use crate::functions::aggregates::{Aggregate as AggregateFunction, star};
-use crate::functions::window::{WindowSide, last_ms, window_side_of};
+use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
 use crate::script::Script;
 use crate::types::sql_name;
 use crate::window_function::WindowSpec;
@@ -193,7 +193,7 @@ impl Lowering<'_> {
             groups.push(prepare(expr, names, self.rels.get(input)).map_err(|error| error.or_at(at))?);
         }
         let (start, end, spec) = self.window_of(&groups, at)?;
-        let windowed = self.carry_time(input, &groups[start]);
+        let windowed = self.carry_time(input, &groups[start])?;
         if let (WindowSpec::Session { .. }, Some((rel, of))) = (spec, &windowed) {
             self.check_partition(*rel, &of[1..], &groups, at)?;
         }
@@ -248,6 +248,13 @@ impl Lowering<'_> {
             })
             .collect();
         let read = windowed.map_or(input, |(input, _)| input);
+        let lost = columns
+            .0
+            .iter()
+            .find(|(_, column)| !can_read(&column.expr, self.rels.get(read)));
+        if lost.is_some() {
+            return Err(columns_of_windows(spec, at));
+        }
         let projected = self.rels.calc(read, None, columns.0);
         let aggregated = self
             .rels
@@ -326,18 +333,18 @@ impl Lowering<'_> {
     /// Finds the columns from which a window's start is computed (the time, and what sessions are kept apart by), and
     /// carries them along to `input`. `None` when the rows come with their windows, from an earlier aggregation or a
     /// union.
-    fn carry_time(&mut self, input: RelId, start: &Prepared) -> Option<(RelId, Vec<usize>)> {
-        let Expr::Column(column) = &start.expr else { return None };
-        let index = self
-            .rels
-            .get(input)
-            .columns
-            .iter()
-            .position(|known| known.name == column.name)?;
-        self.carry(input, index)
+    fn carry_time(&mut self, input: RelId, start: &Prepared) -> Result<Option<(RelId, Vec<usize>)>> {
+        let Expr::Column(column) = &start.expr else {
+            return Ok(None);
+        };
+        let columns = &self.rels.get(input).columns;
+        match columns.iter().position(|known| known.name == column.name) {
+            Some(index) => self.carry(input, index),
+            None => Ok(None),
+        }
     }
 
-    fn carry(&mut self, id: RelId, index: usize) -> Option<(RelId, Vec<usize>)> {
+    fn carry(&mut self, id: RelId, index: usize) -> Result<Option<(RelId, Vec<usize>)>> {
         let rel = self.rels.get(id).clone();
         let RelKind::Calc {
             input,
@@ -345,21 +352,35 @@ impl Lowering<'_> {
             outputs,
         } = &rel.kind
         else {
-            return None;
+            return Ok(None);
         };
         let position = |rels: &Rels, name: &str| rels.get(*input).columns.iter().position(|known| known.name == name);
-        let (new_input, of) = match &outputs[index] {
-            Expr::Column(column) => self.carry(*input, position(self.rels, &column.name)?)?,
+        let found = match &outputs[index] {
+            Expr::Column(column) => match position(self.rels, &column.name) {
+                Some(index) => self.carry(*input, index)?,
+                None => None,
+            },
             Expr::ScalarFunction(call) if window_side_of(&call.func).is_some() => {
                 let place = |expr: &Expr| match expr {
                     Expr::Column(column) => position(self.rels, &column.name),
                     _ => None,
                 };
-                (*input, call.args.iter().map(place).collect::<Option<Vec<usize>>>()?)
+                let of = call.args.iter().map(place).collect::<Option<Vec<usize>>>();
+                of.map(|of| (*input, of))
             }
-            _ => return None,
+            _ => None,
         };
-        // The columns of the new input begin with those of the old one, so all expressions stay as they are.
+        let Some((new_input, of)) = found else { return Ok(None) };
+        // The columns of the new input have the names they had in the old one, so all expressions stay as they are. Only
+        // where a row has a window of its own are the window's columns still there.
+        let kept = |expr: &Expr| can_read(expr, self.rels.get(new_input)) && row_windows(expr).is_none();
+        if let (Role::Window(_, spec), Some(predicate)) = (rel.columns[index].role, predicate)
+            && !kept(&predicate.expr)
+        {
+            return Err(columns_of_windows(spec, self.script.find_word(self.at, &["WHERE"])));
+        }
+        let outputs: Vec<_> = rel.columns.iter().zip(outputs).filter(|(_, expr)| kept(expr)).collect();
+        let kept_all = outputs.len() == rel.columns.len();
         let prepared = |(column, expr): (&super::RelColumn, &Expr)| {
             let super::RelColumn {
                 name,
@@ -377,11 +398,11 @@ impl Lowering<'_> {
                 },
             )
         };
-        let mut carried: Vec<(String, Prepared)> = rel.columns.iter().zip(outputs).map(prepared).collect();
+        let mut carried: Vec<(String, Prepared)> = outputs.iter().copied().map(prepared).collect();
         let mut places = Vec::with_capacity(of.len());
         for index in of {
             let wanted = self.rels.get(new_input).columns[index].clone();
-            let known = outputs.iter().position(|output| {
+            let known = outputs.iter().position(|(_, output)| {
                 matches!(output, Expr::Column(column) if column.name == wanted.name) && new_input == *input
             });
             places.push(known.unwrap_or(carried.len()));
@@ -389,10 +410,10 @@ impl Lowering<'_> {
                 carried.push((wanted.name.clone(), Prepared::column(&wanted)));
             }
         }
-        if carried.len() == outputs.len() {
-            return Some((id, places));
+        if kept_all && carried.len() == rel.columns.len() {
+            return Ok(Some((id, places)));
         }
-        Some((self.rels.calc(new_input, predicate.clone(), carried), places))
+        Ok(Some((self.rels.calc(new_input, predicate.clone(), carried), places)))
     }
 
     /// Lowers a call of an aggregate.
@@ -454,6 +475,24 @@ impl Lowering<'_> {
             filter,
         })
     }
+}
+
+/// Says whether all columns of an expression are there.
+fn can_read(expr: &Expr, rel: &Rel) -> bool {
+    let known = |column: &&Column| rel.columns.iter().any(|known| known.name == column.name);
+    expr.column_refs().iter().all(known)
+}
+
+/// Refuses columns of windows that are known only when their rows are aggregated.
+fn columns_of_windows(spec: WindowSpec, at: Option<Position>) -> SqlError {
+    SqlError::at(
+        at,
+        format!(
+            "the window columns of {} are not known before its rows are aggregated",
+            spec.name()
+        ),
+    )
+    .hint("GROUP BY window_start, window_end, ... first; use them in HAVING or in a query around it")
 }
 
 /// The columns that an aggregation reads, each once.

@@ -330,17 +330,50 @@ fn keys_that_sessions_are_not_kept_apart_by_are_refused() {
 }
 
 #[test]
-fn overlapping_windows_without_aggregation_are_refused() {
-    let place = "DESCRIPTOR(^ts)";
+fn windows_without_aggregation_are_refused() {
+    let hop = HOP.replace("ts)", "^ts)");
     for select in [
-        format!("SELECT auction, window_start FROM {HOP}"),
+        format!("SELECT EXTRACT(HOUR FROM window_start) FROM {hop}"),
+        // Also where nobody asks for the window: the row would be there twice.
+        format!("SELECT auction FROM {hop}"),
         format!(
-            "SELECT COUNT(*) FROM {HOP} WHERE window_start > TIMESTAMP '2026-01-01 00:00:00' GROUP BY window_start, window_end"
+            "SELECT n FROM (SELECT auction AS n, window_end FROM {hop}) WHERE n > 1 UNION ALL SELECT auction FROM bids"
+        ),
+        format!(
+            "SELECT COUNT(*) FROM (SELECT * FROM {hop} UNION ALL SELECT * FROM {HOP}) GROUP BY window_start, window_end"
         ),
     ] {
-        let select = select
-            .replace("DESCRIPTOR(ts)", place)
-            .replace("auction, window_start", "EXTRACT(HOUR FROM window_start)");
-        assert_refused(&select, "HOP without an aggregation by its window");
+        assert_refused(&select, "HOP without an aggregation by its windows");
     }
+    let session = "TABLE(SESSION(TABLE bids PARTITION BY auction, DESCRIPTOR(^ts), INTERVAL '1' SECOND))";
+    assert_refused(
+        &format!("SELECT auction FROM {session}"),
+        "SESSION without an aggregation",
+    );
+}
+
+#[test]
+fn window_columns_below_the_aggregation_are_refused() {
+    let words = "not known before its rows are aggregated";
+    assert_refused(
+        &format!("SELECT MAX(EXTRACT(HOUR FROM window_end)) FROM {HOP} ^GROUP BY window_start, window_end"),
+        words,
+    );
+    assert_refused(
+        &format!(
+            "SELECT COUNT(*) FROM {HOP} ^WHERE window_start > TIMESTAMP '2026-01-01 00:00:00' GROUP BY window_start, window_end"
+        ),
+        words,
+    );
+    // In the query around it they are columns like others.
+    let rows = query(
+        "n BIGINT",
+        &format!(
+            "SELECT MAX(EXTRACT(SECOND FROM window_end)) FROM (
+               SELECT window_start, window_end, window_time AS t, auction FROM {HOP}
+               GROUP BY window_start, window_end, window_time, auction)
+             WHERE window_start >= TIMESTAMP '2026-01-01 00:00:00' GROUP BY window_start, window_end"
+        ),
+    );
+    assert_eq!(rows, ["10", "15", "20"]);
 }

@@ -109,11 +109,12 @@ impl Sliding {
         if self.is_stale || self.gone > GONE_MIN.max(self.groups.len() / 2) {
             *self = Self::new(aggregates);
         }
-        for (&pane, state) in open {
-            if pane.end_ms > end_ms {
-                break;
-            }
-            if pane.end_ms > self.merged_until_ms {
+        let after = |end_ms: i64| Window {
+            end_ms: end_ms.saturating_add(1),
+            start_ms: i64::MIN,
+        };
+        if self.merged_until_ms < end_ms {
+            for (&pane, state) in open.range(after(self.merged_until_ms)..after(end_ms)) {
                 self.push(pane, state)?;
             }
         }

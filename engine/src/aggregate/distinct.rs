@@ -89,6 +89,9 @@ impl Sets {
     fn insert(&mut self, group: u32, value: &[u8], again: u32) {
         let hash = hash_of(group, value);
         if let Some(known) = self.find(hash, group, value) {
+            if again == 0 && self.gone == 0 {
+                return;
+            }
             if self.times[known] == 0 {
                 self.times[known] = 1;
                 self.gone -= 1;

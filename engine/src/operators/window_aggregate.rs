@@ -29,9 +29,9 @@ use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, Sta
 use crate::time::Watermark;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
-use panes::Panes;
-pub(crate) use rows::millis;
+pub(crate) use panes::Panes;
 use rows::{WindowRows, Windows};
+pub(crate) use rows::{millis, timestamps_of};
 use session::SessionAggregateOperator;
 use sliding::Sliding;
 use snapshot::Restored;

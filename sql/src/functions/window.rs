@@ -72,14 +72,36 @@ pub(crate) fn window_side_of(function: &ScalarUDF) -> Option<&WindowSideFunction
     function.inner().downcast_ref::<WindowSideFunction>()
 }
 
+/// Windows that are not found row by row, as an expression names them.
+pub(crate) struct RowWindows {
+    pub(crate) spec: WindowSpec,
+    /// Where the window function's time column stands.
+    pub(crate) at: Option<Position>,
+    time: Option<Expr>,
+}
+
+impl RowWindows {
+    /// Returns the name of the time column.
+    pub(crate) fn time(&self) -> Option<&str> {
+        match &self.time {
+            Some(Expr::Column(column)) => Some(&column.name),
+            _ => None,
+        }
+    }
+}
+
 /// Returns the first window in an expression that is not found row by row.
-pub(crate) fn row_windows(expr: &Expr) -> Option<WindowSideFunction> {
+pub(crate) fn row_windows(expr: &Expr) -> Option<RowWindows> {
     let mut found = None;
     let _ = expr.apply(|expr| {
         if let Expr::ScalarFunction(call) = expr
             && let Some(window) = window_side_of(&call.func).filter(|window| !window.spec.is_one_per_row())
         {
-            found = Some(window.clone());
+            found = Some(RowWindows {
+                spec: window.spec,
+                at: window.at,
+                time: call.args.first().cloned(),
+            });
             return Ok(TreeNodeRecursion::Stop);
         }
         Ok(TreeNodeRecursion::Continue)

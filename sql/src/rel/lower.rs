@@ -176,6 +176,17 @@ impl Lowering<'_> {
 
     /// Lowers `GROUP BY`: a projection of what is needed, the aggregation, and a projection in the query's order.
     fn aggregate(&mut self, aggregate: &Aggregate) -> Result<RelId> {
+        match self.aggregate_by(aggregate, Windowed::ByAggregation)? {
+            Some(aggregated) => Ok(aggregated),
+            None => {
+                let aggregated = self.aggregate_by(aggregate, Windowed::Before)?;
+                aggregated.ok_or_else(|| SqlError::internal("an aggregation lost its windows"))
+            }
+        }
+    }
+
+    /// Lowers an aggregation; `None` when it reads windows that it is to find itself.
+    fn aggregate_by(&mut self, aggregate: &Aggregate, windowed: Windowed) -> Result<Option<RelId>> {
         let Aggregate {
             input: source,
             group_expr,
@@ -193,7 +204,10 @@ impl Lowering<'_> {
             groups.push(prepare(expr, names, self.rels.get(input)).map_err(|error| error.or_at(at))?);
         }
         let (start, end, spec) = self.window_of(&groups, at)?;
-        let windowed = self.carry_time(input, &groups[start])?;
+        let windowed = match windowed {
+            Windowed::ByAggregation => self.carry_time(input, &groups[start])?,
+            Windowed::Before => None,
+        };
         if let (WindowSpec::Session { .. }, Some((rel, of))) = (spec, &windowed) {
             self.check_partition(*rel, &of[1..], &groups, at)?;
         }
@@ -253,7 +267,10 @@ impl Lowering<'_> {
             .iter()
             .find(|(_, column)| !can_read(&column.expr, self.rels.get(read)));
         if lost.is_some() {
-            return Err(columns_of_windows(spec, at));
+            return match spec {
+                WindowSpec::Session { .. } => Err(columns_of_windows(at)),
+                _ => Ok(None),
+            };
         }
         let projected = self.rels.calc(read, None, columns.0);
         let aggregated = self
@@ -277,7 +294,7 @@ impl Lowering<'_> {
             let column = &rel.columns[keys.len() + 2 + index];
             outputs.push((schema[groups.len() + index].name().clone(), Prepared::column(column)));
         }
-        Ok(self.rels.calc(aggregated, None, outputs))
+        Ok(Some(self.rels.calc(aggregated, None, outputs)))
     }
 
     /// Finds the window among the grouping keys.
@@ -377,7 +394,10 @@ impl Lowering<'_> {
         if let (Role::Window(_, spec), Some(predicate)) = (rel.columns[index].role, predicate)
             && !kept(&predicate.expr)
         {
-            return Err(columns_of_windows(spec, self.script.find_word(self.at, &["WHERE"])));
+            return match spec {
+                WindowSpec::Session { .. } => Err(columns_of_windows(self.script.find_word(self.at, &["WHERE"]))),
+                _ => Ok(None),
+            };
         }
         let outputs: Vec<_> = rel.columns.iter().zip(outputs).filter(|(_, expr)| kept(expr)).collect();
         let kept_all = outputs.len() == rel.columns.len();
@@ -483,16 +503,22 @@ fn can_read(expr: &Expr, rel: &Rel) -> bool {
     expr.column_refs().iter().all(known)
 }
 
-/// Refuses columns of windows that are known only when their rows are aggregated.
-fn columns_of_windows(spec: WindowSpec, at: Option<Position>) -> SqlError {
+/// Refuses the window columns of sessions where they are not known yet.
+fn columns_of_windows(at: Option<Position>) -> SqlError {
     SqlError::at(
         at,
-        format!(
-            "the window columns of {} are not known before its rows are aggregated",
-            spec.name()
-        ),
+        "the window columns of SESSION are not known before its rows are aggregated",
     )
     .hint("GROUP BY window_start, window_end, ... first; use them in HAVING or in a query around it")
+}
+
+/// Where rows get their windows.
+#[derive(Clone, Copy)]
+enum Windowed {
+    /// In the aggregation, by the time: a row is aggregated once, however many windows it is in.
+    ByAggregation,
+    /// Before it, because something reads the windows: a row is there once per window.
+    Before,
 }
 
 /// The columns that an aggregation reads, each once.

@@ -6,6 +6,7 @@ use super::prepare::Prepared;
 use super::{AggregateCall, Rel, RelId, RelKind, Rels, Windowing};
 use crate::error::{Result, SqlError};
 use crate::functions::row_field::as_path;
+use crate::functions::window::row_windows;
 use arrow::datatypes::DataType;
 use datafusion_expr::Expr;
 use std::collections::HashMap;
@@ -66,6 +67,12 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> 
             let is_row = |column: &super::RelColumn| matches!(column.data_type, DataType::Struct(_));
             let column = rel.columns.iter().position(|column| !is_row(column)).unwrap_or(0);
             kept.insert(column, Need::All);
+        }
+        if let RelKind::Calc { outputs, .. } = &rel.kind
+            && let Some(window) = outputs.iter().position(|output| row_windows(output).is_some())
+        {
+            // A row is there once per window, also where nobody asks for the window.
+            kept.insert(window, Need::All);
         }
         let kept = kept.clone();
         match &rel.kind {

@@ -209,6 +209,18 @@ fn hopping_cumulating_and_session_windows() {
 }
 
 #[test]
+fn rows_with_all_their_windows() {
+    let hop = "TABLE(HOP(TABLE bids, DESCRIPTOR(ts), INTERVAL '3' SECOND, INTERVAL '20' SECOND))";
+    let sinks = sink("out", "a BIGINT, s TIMESTAMP(3), t TIMESTAMP(3)") + &sink("counts", "e TIMESTAMP(3), n BIGINT");
+    assert_engine_agrees(&format!(
+        "{}INSERT INTO out SELECT auction, window_start, window_time FROM {hop} WHERE price > 100;
+         INSERT INTO counts SELECT window_end, COUNT(*) FROM {hop}
+           WHERE EXTRACT(SECOND FROM window_start) > 10 GROUP BY window_start, window_end",
+        tables(&sinks)
+    ));
+}
+
+#[test]
 fn windows_over_hops_and_sessions() {
     let sinks = sink("out", "s TIMESTAMP(3), n BIGINT, m BIGINT") + &sink("most", "e TIMESTAMP(3), n BIGINT");
     assert_engine_agrees(&format!(

@@ -10,9 +10,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidemill_connectors::{ConnectorError, TableDefinition};
 use tidemill_engine::expr::EvalContext;
-use tidemill_engine::graph::{Calc, JobGraph, NodeKind, WindowAggregate, WindowAssigner};
+use tidemill_engine::graph::{Calc, CustomOperator, JobGraph, NodeKind, WindowAggregate, WindowAssigner};
+use tidemill_engine::key::KeyGroupRange;
+use tidemill_engine::operator::{OpenTick, OperatorContext, Output, Progress};
 use tidemill_engine::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
 use tidemill_engine::source::{Source, Split, SplitContext, SplitEnumerator, SplitReader};
+use tidemill_engine::time::{Tick, Watermark};
 use tidemill_engine::{Error, Result};
 use tidemill_sql::{Connectors, JobPlan, Plan, PlanOptions, SqlError, plan_with};
 
@@ -176,12 +179,39 @@ pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Res
                 sinks.entry(sink.name.clone()).or_insert_with(Vec::new).extend(rows);
                 inputs[0].clone()
             }
-            NodeKind::Custom(_) | NodeKind::Async(_) => unreachable!("SQL plans no operator of a caller's own"),
+            NodeKind::Custom(custom) => run_operator(custom, &inputs[0])?,
+            NodeKind::Async(_) => unreachable!("SQL plans no operator of a caller's own"),
         };
         assert_eq!(batch.schema_ref().fields().len(), node.schema.fields().len());
         streams.push(batch);
     }
     Ok(sinks)
+}
+
+/// Runs an operator without state over all rows.
+fn run_operator(custom: &CustomOperator, batch: &RecordBatch) -> Result<RecordBatch> {
+    let context = OperatorContext {
+        uid: custom.name.clone(),
+        worker: 0,
+        workers: 1,
+        key_groups: KeyGroupRange::of_worker(0, 1, 256),
+        metrics: Arc::default(),
+    };
+    let tick = OpenTick {
+        tick: Tick(1),
+        wall_time_ms: WALL_TIME_MS,
+        watermarks: vec![Watermark::NONE],
+    };
+    let mut operator = (custom.factory)(&context)?;
+    let mut found = Vec::new();
+    loop {
+        let mut out = Output::with_budget(3);
+        let progress = operator.on_batch(0, batch, &tick, &mut out)?;
+        found.extend(out.take());
+        if progress == Progress::Done {
+            return Ok(concat_batches(&custom.schema, &found)?);
+        }
+    }
 }
 
 /// Leaves out the fields of rows that are not in the type, as connectors do.

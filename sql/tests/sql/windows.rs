@@ -330,42 +330,109 @@ fn keys_that_sessions_are_not_kept_apart_by_are_refused() {
 }
 
 #[test]
-fn windows_without_aggregation_are_refused() {
-    let hop = HOP.replace("ts)", "^ts)");
-    for select in [
-        format!("SELECT EXTRACT(HOUR FROM window_start) FROM {hop}"),
-        // Also where nobody asks for the window: the row would be there twice.
-        format!("SELECT auction FROM {hop}"),
-        format!(
-            "SELECT n FROM (SELECT auction AS n, window_end FROM {hop}) WHERE n > 1 UNION ALL SELECT auction FROM bids"
+fn row_without_aggregation_is_there_once_per_window() {
+    let rows = query(
+        "b BIGINT, s TIMESTAMP(3), e TIMESTAMP(3), t TIMESTAMP(3)",
+        &format!("SELECT bidder, window_start, window_end, window_time FROM {HOP} WHERE bidder > 11"),
+    );
+    assert_eq!(
+        rows,
+        [
+            "12|2026-01-01T00:00:00|2026-01-01T00:00:10|2026-01-01T00:00:09.999",
+            "12|2026-01-01T00:00:05|2026-01-01T00:00:15|2026-01-01T00:00:14.999",
+            "13|2026-01-01T00:00:05|2026-01-01T00:00:15|2026-01-01T00:00:14.999",
+            "13|2026-01-01T00:00:10|2026-01-01T00:00:20|2026-01-01T00:00:19.999",
+        ]
+    );
+    // Also where nobody asks for the window.
+    let rows = query(
+        "b BIGINT",
+        &format!("SELECT bidder + 1 FROM (SELECT * FROM {HOP}) WHERE bidder > 11"),
+    );
+    assert_eq!(rows, ["13", "13", "14", "14"]);
+    let filtered = query(
+        "b BIGINT",
+        &format!("SELECT bidder FROM {HOP} WHERE window_start > TIMESTAMP '2026-01-01 00:00:00'"),
+    );
+    assert_eq!(filtered, ["12", "10", "13", "13"]);
+    // Rows of two streams with the same windows, aggregated by them.
+    let both = query(
+        "e TIMESTAMP(3), n BIGINT",
+        &format!(
+            "SELECT window_end, COUNT(*) FROM (SELECT * FROM {HOP} UNION ALL SELECT * FROM {HOP} WHERE bidder = 13)
+             GROUP BY window_start, window_end"
         ),
-        format!(
-            "SELECT COUNT(*) FROM (SELECT * FROM {hop} UNION ALL SELECT * FROM {HOP}) GROUP BY window_start, window_end"
-        ),
-    ] {
-        assert_refused(&select, "HOP without an aggregation by its windows");
-    }
+    );
+    assert_eq!(
+        both,
+        [
+            "2026-01-01T00:00:05|3",
+            "2026-01-01T00:00:10|5",
+            "2026-01-01T00:00:15|4",
+            "2026-01-01T00:00:20|2",
+        ]
+    );
+    let grown = query(
+        "b BIGINT, e TIMESTAMP(3)",
+        "SELECT bidder, window_end FROM CUMULATE(TABLE bids, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '15' SECOND)
+         WHERE bidder > 11",
+    );
+    assert_eq!(
+        grown,
+        [
+            "12|2026-01-01T00:00:10",
+            "12|2026-01-01T00:00:15",
+            "13|2026-01-01T00:00:15",
+        ]
+    );
+}
+
+#[test]
+fn sessions_without_aggregation_are_refused() {
     let session = "TABLE(SESSION(TABLE bids PARTITION BY auction, DESCRIPTOR(^ts), INTERVAL '1' SECOND))";
     assert_refused(
         &format!("SELECT auction FROM {session}"),
         "SESSION without an aggregation",
     );
+    assert_refused(
+        &format!("SELECT EXTRACT(HOUR FROM window_start) FROM {session}"),
+        "SESSION without an aggregation",
+    );
 }
 
 #[test]
-fn window_columns_below_the_aggregation_are_refused() {
+fn window_columns_below_the_aggregation() {
+    let rows = query(
+        "e TIMESTAMP(3), n BIGINT, ends BIGINT",
+        &format!(
+            "SELECT window_end, COUNT(*), MAX(EXTRACT(SECOND FROM window_end)) FROM {HOP}
+             WHERE window_start > TIMESTAMP '2025-12-31 23:59:55' GROUP BY window_start, window_end"
+        ),
+    );
+    assert_eq!(
+        rows,
+        [
+            "2026-01-01T00:00:10|5|10",
+            "2026-01-01T00:00:15|3|15",
+            "2026-01-01T00:00:20|1|20",
+        ]
+    );
+    let session = "FROM TABLE(SESSION(TABLE bids, DESCRIPTOR(ts), INTERVAL '1' SECOND))";
     let words = "not known before its rows are aggregated";
     assert_refused(
-        &format!("SELECT MAX(EXTRACT(HOUR FROM window_end)) FROM {HOP} ^GROUP BY window_start, window_end"),
+        &format!("SELECT MAX(EXTRACT(HOUR FROM window_end)) {session} ^GROUP BY window_start, window_end"),
         words,
     );
     assert_refused(
         &format!(
-            "SELECT COUNT(*) FROM {HOP} ^WHERE window_start > TIMESTAMP '2026-01-01 00:00:00' GROUP BY window_start, window_end"
+            "SELECT COUNT(*) {session} ^WHERE window_start > TIMESTAMP '2026-01-01 00:00:00' GROUP BY window_start, window_end"
         ),
         words,
     );
-    // In the query around it they are columns like others.
+}
+
+#[test]
+fn windows_of_an_aggregation_are_columns_like_others() {
     let rows = query(
         "n BIGINT",
         &format!(

@@ -16,7 +16,7 @@ use crate::graph::WindowAssigner;
 
 /// Windows that are made of panes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Panes {
+pub(crate) enum Panes {
     /// Every `slide_ms` one of `size_ms`; the size is at least the slide.
     Hop {
         size_ms: i64,
@@ -30,7 +30,7 @@ pub(super) enum Panes {
 
 impl Panes {
     /// Returns the panes of an assigner; `None` when each row is in one window.
-    pub(super) fn of(assigner: &WindowAssigner) -> Option<Self> {
+    pub(crate) fn of(assigner: &WindowAssigner) -> Option<Self> {
         match *assigner {
             WindowAssigner::Hop {
                 size_ms,
@@ -68,6 +68,17 @@ impl Panes {
             end_ms: start_ms.saturating_add(pane_ms),
             start_ms,
         }
+    }
+
+    /// Returns start and end of all windows of a time, in the order of their ends.
+    pub(crate) fn windows_of(self, time_ms: i64) -> impl Iterator<Item = (i64, i64)> {
+        let pane = self.pane_of(time_ms);
+        let last_end_ms = self.last_end(pane);
+        let next = move |window: &Window| {
+            let after_ms = window.end_ms.checked_add(1)?;
+            Some(self.window_from(after_ms)).filter(|next| next.end_ms <= last_end_ms && next.end_ms > window.end_ms)
+        };
+        std::iter::successors(Some(self.window_from(pane.end_ms)), next).map(|window| (window.start_ms, window.end_ms))
     }
 
     /// Returns the end of the last window that a pane is part of.
@@ -148,6 +159,8 @@ mod tests {
                 prop_assert!(next.end_ms > window.end_ms && next.end_ms - window.end_ms <= slide);
                 window = next;
             }
+            let listed: Vec<i64> = panes.windows_of(time).map(|(_, end)| end).collect();
+            prop_assert_eq!(&ends, &listed);
             prop_assert_eq!(ends.first().copied(), Some(panes.window_from(pane.end_ms).end_ms));
             prop_assert_eq!(ends.last().copied(), Some(panes.last_end(pane)));
         }

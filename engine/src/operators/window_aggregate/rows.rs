@@ -155,7 +155,7 @@ pub(super) fn timestamps(ms: i64, rows: usize, data_type: &DataType) -> Result<A
 }
 
 /// Returns a column of timestamps, given in milliseconds.
-pub(super) fn timestamps_of(all_ms: Vec<i64>, data_type: &DataType) -> Result<ArrayRef> {
+pub(crate) fn timestamps_of(all_ms: Vec<i64>, data_type: &DataType) -> Result<ArrayRef> {
     let value = |ms: i64| match data_type {
         DataType::Timestamp(TimeUnit::Microsecond, _) => ms.checked_mul(1_000),
         DataType::Timestamp(TimeUnit::Nanosecond, _) => ms.checked_mul(1_000_000),

@@ -13,6 +13,7 @@ mod job;
 pub(crate) mod kinesis;
 mod run;
 mod server;
+mod store;
 mod stream;
 mod table;
 

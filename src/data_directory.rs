@@ -89,7 +89,8 @@ impl DataDirectory {
             .and_then(|()| writeln!(lock, "process {}", std::process::id()))
             .map_err(io)?;
         for part in ["store", "checkpoints", "jobs", "logs"] {
-            fs::create_dir_all(path.join(part)).map_err(io)?;
+            let path = path.join(part);
+            fs::create_dir_all(&path).map_err(|source| DataDirectoryError::Io { path, source })?;
         }
         Ok(Self { path, _lock: lock })
     }

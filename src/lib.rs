@@ -52,6 +52,8 @@ pub mod cli;
 #[cfg(feature = "server")]
 mod demo;
 #[cfg(feature = "server")]
+mod object_tier;
+#[cfg(feature = "server")]
 mod server;
 #[cfg(feature = "server")]
 mod timestamp;

@@ -17,6 +17,7 @@ mod openapi;
 pub(crate) mod options;
 mod problem;
 mod rest;
+mod store_metrics;
 
 use crate::data_directory::{DataDirectory, DataDirectoryError};
 use crate::jobs::actor::Context;
@@ -27,6 +28,7 @@ use crate::jobs::registry::{Registry, RegistryError};
 use crate::jobs::spawner::Spawner;
 use crate::jobs::store_service::StoreService;
 use crate::jobs::supervisor::Supervisor;
+use crate::object_tier;
 use crate::process::StopSignals;
 use crate::standalone;
 use crate::worker::WorkerArguments;
@@ -40,7 +42,7 @@ use std::time::Duration;
 use tidemill_checkpoints::SnapshotStore;
 use tidemill_engine::time::{SystemTime, TimeSource};
 use tidemill_shards::kinesis::KinesisApi;
-use tidemill_shards::{ShardStore, SharedAccess, StoreOptions};
+use tidemill_shards::{ShardStore, SharedAccess};
 use tokio::task::JoinHandle;
 
 /// Why a server cannot start.
@@ -119,7 +121,7 @@ impl Server {
         let snapshots = SnapshotStore::open(&checkpoint_url)
             .map_err(|error| ServerError::Option(format!("--checkpoint-url {checkpoint_url}: {error}")))?;
         let registry = Registry::open(directory.jobs())?;
-        let store = open_store(&directory, store_options(&options)).await?;
+        let store = open_store(&directory, &options).await?;
         for damage in store.damage() {
             tracing::error!(%damage, "the shard store is damaged; nothing was deleted");
         }
@@ -145,7 +147,11 @@ impl Server {
         };
         let supervisor = Supervisor::start(context)?;
         let kinesis = KinesisApi::new(store.clone());
-        let metrics = Arc::new(metrics::Metrics::new(supervisor.clone(), kinesis.clone()));
+        let metrics = Arc::new(metrics::Metrics::new(
+            supervisor.clone(),
+            store.clone(),
+            kinesis.clone(),
+        ));
         let state = rest::RestState {
             supervisor: supervisor.clone(),
             snapshots,
@@ -217,14 +223,6 @@ impl Server {
     }
 }
 
-fn store_options(options: &ServerOptions) -> StoreOptions {
-    StoreOptions {
-        capacity: options.capacity,
-        lifecycle_delay_ms: u64::try_from(options.lifecycle_delay.as_millis()).unwrap_or(u64::MAX),
-        ..StoreOptions::default()
-    }
-}
-
 /// Splits and merges the shards of on-demand streams with the service's limits.
 fn scale_on_demand(store: ShardStore) -> JoinHandle<()> {
     tokio::spawn(async move {
@@ -235,9 +233,11 @@ fn scale_on_demand(store: ShardStore) -> JoinHandle<()> {
     })
 }
 
-async fn open_store(directory: &DataDirectory, options: StoreOptions) -> Result<ShardStore, ServerError> {
-    let path = directory.store();
-    let opening: JoinHandle<_> = tokio::task::spawn_blocking(move || standalone::open_store(&path, options));
+async fn open_store(directory: &DataDirectory, options: &ServerOptions) -> Result<ShardStore, ServerError> {
+    let (path, store) = (directory.store(), options.store.clone());
+    let tier = options.store_tier_url.as_deref().map(object_tier::open).transpose();
+    let tier = tier.map_err(ServerError::Option)?;
+    let opening: JoinHandle<_> = tokio::task::spawn_blocking(move || standalone::open_store(&path, store, tier));
     match opening.await {
         Ok(result) => result.map_err(ServerError::Store),
         Err(error) => Err(ServerError::Store(error.to_string())),

@@ -17,13 +17,13 @@ use std::time::Duration;
 use tidemill_checkpoints::{JobUid, RestoreSource};
 use tidemill_engine::job::{self, JobEnd, StopMode};
 use tidemill_engine::status::{JobPhase, JobStatus};
-use tidemill_shards::{ShardStore, SharedAccess, StoreOptions};
+use tidemill_shards::{ObjectTier, ShardStore, SharedAccess, StoreOptions};
 
 /// The time between two log lines about the job's progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How a job runs alone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Standalone {
     /// The job's name, under which its checkpoints are kept; `None`: as the SQL text says, or else the default.
     pub(crate) name: Option<String>,
@@ -47,6 +47,10 @@ pub(crate) struct Standalone {
     pub(crate) source_name: String,
     /// Print the job's last status as JSON on standard output.
     pub(crate) print_json: bool,
+    /// The options of the streams' store.
+    pub(crate) store: StoreOptions,
+    /// Where sealed segments of the log move.
+    pub(crate) tier: Option<Arc<dyn ObjectTier>>,
 }
 
 impl Standalone {
@@ -64,6 +68,8 @@ impl Standalone {
             allow_non_restored_state: false,
             sql: None,
             print_json: false,
+            store: StoreOptions::default(),
+            tier: None,
         }
     }
 }
@@ -86,7 +92,7 @@ async fn run_here(options: Standalone, planner: Planner, arguments: Vec<String>)
     let failed = |message: String| (EXIT_FAILED, message);
     let refused = |message: String| (EXIT_REFUSED, message);
     let directory = DataDirectory::open(&options.data_directory).map_err(|error| failed(error.to_string()))?;
-    let store = open_store(&directory.store(), StoreOptions::default()).map_err(failed)?;
+    let store = open_store(&directory.store(), options.store.clone(), options.tier.clone()).map_err(failed)?;
     let shards: SharedAccess = Arc::new(store.clone());
 
     let here = std::env::current_dir().map_err(|error| failed(format!("the current directory is gone: {error}")))?;
@@ -177,8 +183,16 @@ async fn run_here(options: Standalone, planner: Planner, arguments: Vec<String>)
 ///
 /// # Errors
 /// When it cannot be opened.
-pub(crate) fn open_store(directory: &Path, options: StoreOptions) -> Result<ShardStore, String> {
-    ShardStore::open(directory, options).map_err(|error| error.to_string())
+pub(crate) fn open_store(
+    directory: &Path,
+    options: StoreOptions,
+    tier: Option<Arc<dyn ObjectTier>>,
+) -> Result<ShardStore, String> {
+    let opened = match tier {
+        Some(tier) => ShardStore::open_with_tier(directory, options, tier),
+        None => ShardStore::open(directory, options),
+    };
+    opened.map_err(|error| error.to_string())
 }
 
 fn start_job(options: &Standalone, uid: &JobUid, directory: &DataDirectory) -> Result<StartJob, String> {

@@ -57,6 +57,11 @@ impl fmt::Debug for SnapshotStore {
 }
 
 impl SnapshotStore {
+    /// Returns the object store behind it, for whoever keeps other objects beside snapshots and opens it by URL.
+    pub fn objects(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.objects)
+    }
+
     /// Uses a store made by the caller, for example one with faults. A failed request is tried again without waiting.
     pub fn from_object_store(objects: Arc<dyn ObjectStore>) -> Self {
         Self {

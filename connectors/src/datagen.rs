@@ -181,8 +181,8 @@ impl SplitEnumerator for DatagenEnumerator {
         // A known split of another number of splits is refused when it is opened.
         if !known.is_empty() {
             return Ok(Discovery {
-                new: Vec::new(),
                 complete: true,
+                ..Discovery::default()
             });
         }
         let splits = self.splits;
@@ -193,6 +193,7 @@ impl SplitEnumerator for DatagenEnumerator {
         Ok(Discovery {
             new: (0..splits).map(split).collect(),
             complete: true,
+            ..Discovery::default()
         })
     }
 }

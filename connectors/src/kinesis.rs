@@ -5,13 +5,31 @@
 //!  batches ── writer: encode, partition key ── outbox task ── stage or put ──▶ stream
 //!                                      committer ── publish ──┘
 //! ```
-//! A split is a shard. `options` says what `WITH` may hold, `position` how positions are written down, `enumerator`
-//! finds shards, `reader` reads one, `writer`, `outbox` and `committer` are the sink, `partitioner` its keys.
+//! A split is a shard. `options` says what `WITH` may hold, `position` how positions are written down. The source sees a
+//! stream through `access`, which `embedded` implements for the store of this process and `endpoint` for the Kinesis API:
+//! `enumerator` finds shards, `reader`
+//! reads one, `aggregation` opens what a producer has put together, `metadata` makes columns of what is known of a record.
+//! The sink: `partitioner` makes partition keys, `grouping` aggregates, `writer` buffers, `outlet` sends
+//! through `outbox` to the store or through `endpoint`, `committer` publishes.
 
+#[cfg_attr(not(feature = "aws"), allow(dead_code, reason = "some of it is of endpoints only"))]
+mod access;
+mod aggregation;
 mod committer;
+mod embedded;
+#[cfg(feature = "aws")]
+mod endpoint;
 mod enumerator;
+mod error;
+mod grouping;
+mod metadata;
+#[cfg_attr(
+    not(feature = "aws"),
+    allow(dead_code, reason = "the options of endpoints are read to be refused")
+)]
 mod options;
 mod outbox;
+mod outlet;
 mod partitioner;
 mod position;
 mod reader;
@@ -24,22 +42,22 @@ use crate::error::ConnectorError;
 use crate::formats::RowEncoder;
 use crate::formats::assembler::{Layout, check_readable};
 use crate::table::{PartitionColumns, TableDefinition};
-use arrow::datatypes::DataType;
+use access::StreamAccess;
 use committer::KinesisCommitter;
+use embedded::EmbeddedStream;
 use enumerator::ShardEnumerator;
+use error::{StreamError, source_error};
 use options::KinesisOptions;
+use outlet::Target;
 use partitioner::Partitioner;
-use reader::ShardReader;
+use reader::{ReaderOptions, ShardReader};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use tidemill_engine::Result;
 use tidemill_engine::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
 use tidemill_engine::source::{Source, Split, SplitContext, SplitEnumerator, SplitReader};
-use tidemill_engine::{Error, Result};
-use tidemill_shards::{ErrorKind, ShardAccess, ShardRef, StoreError, StreamMeta};
+use tidemill_shards::ShardAccess;
 use writer::KinesisWriter;
-
-/// Flink's metadata keys, and `partition-key`.
-const METADATA: [&str; 4] = ["timestamp", "shard-id", "sequence-number", "partition-key"];
 
 /// Checks that a table can be read.
 ///
@@ -47,37 +65,8 @@ const METADATA: [&str; 4] = ["timestamp", "shard-id", "sequence-number", "partit
 /// When it cannot.
 pub(crate) fn check_source(table: &TableDefinition) -> Result<(), ConnectorError> {
     let options = KinesisOptions::parse(table)?;
-    for metadata in &table.metadata_columns {
-        let Some(field) = table.schema.field_with_name(&metadata.column).ok() else {
-            continue;
-        };
-        let fits = match metadata.key.as_str() {
-            "timestamp" => matches!(field.data_type(), DataType::Timestamp(..)),
-            _ => matches!(
-                field.data_type(),
-                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-            ),
-        };
-        if !METADATA.contains(&metadata.key.as_str()) {
-            let message = format!("column {}: there is no metadata '{}'", metadata.column, metadata.key);
-            return Err(match crate::options::closest(&metadata.key, METADATA.into_iter()) {
-                Some(near) => ConnectorError::new(message).with_hint(format!("did you mean '{near}'?")),
-                None => ConnectorError::new(message).with_hint(format!("there are {}", METADATA.join(", "))),
-            });
-        }
-        if !fits {
-            let wanted = if metadata.key == "timestamp" {
-                "TIMESTAMP_LTZ(3)"
-            } else {
-                "STRING"
-            };
-            let message = format!(
-                "column {}: the metadata '{}' is {wanted}",
-                metadata.column, metadata.key
-            );
-            return Err(ConnectorError::new(message));
-        }
-    }
+    check_endpoint(&options)?;
+    metadata::check(table)?;
     check_readable(table, &options.format, PartitionColumns::InRecord)
 }
 
@@ -87,8 +76,18 @@ pub(crate) fn check_source(table: &TableDefinition) -> Result<(), ConnectorError
 /// When it cannot.
 pub(crate) fn check_sink(table: &TableDefinition) -> Result<(), ConnectorError> {
     let options = KinesisOptions::parse(table)?;
+    check_endpoint(&options)?;
     options.format.encoder(&table.schema)?;
     Partitioner::check(table, &options)
+}
+
+/// Refuses endpoints when the client was left out of the build.
+fn check_endpoint(options: &KinesisOptions) -> Result<(), ConnectorError> {
+    if options.endpoint.is_some() && !cfg!(feature = "aws") {
+        let message = "streams behind an endpoint are not in this build";
+        return Err(ConnectorError::option("aws.endpoint", message).with_hint("build with the feature 'aws'"));
+    }
+    Ok(())
 }
 
 fn shards(table: &TableDefinition, env: &ConnectorEnvironment) -> Result<Arc<dyn ShardAccess>, ConnectorError> {
@@ -101,12 +100,43 @@ fn shards(table: &TableDefinition, env: &ConnectorEnvironment) -> Result<Arc<dyn
     })
 }
 
+/// Returns the stream that a table reads.
+fn stream(
+    table: &TableDefinition,
+    options: &KinesisOptions,
+    env: &ConnectorEnvironment,
+) -> Result<Arc<dyn StreamAccess>, ConnectorError> {
+    #[cfg(feature = "aws")]
+    if let Some(endpoint) = &options.endpoint {
+        return Ok(Arc::new(endpoint::EndpointStream::new(options, endpoint, env)?));
+    }
+    Ok(Arc::new(EmbeddedStream::new(
+        options.stream.clone(),
+        shards(table, env)?,
+    )))
+}
+
+/// Returns what a table writes to.
+fn target(
+    table: &TableDefinition,
+    options: &KinesisOptions,
+    env: &ConnectorEnvironment,
+) -> Result<Target, ConnectorError> {
+    #[cfg(feature = "aws")]
+    if let Some(endpoint) = &options.endpoint {
+        let put = endpoint::EndpointPut::new(options, endpoint, env)?;
+        return Ok(Target::Endpoint(Arc::new(put)));
+    }
+    let _ = options;
+    Ok(Target::Store(shards(table, env)?))
+}
+
 /// The source.
 pub(crate) struct KinesisSource {
     table: Arc<str>,
     options: KinesisOptions,
     layout: Arc<Layout>,
-    shards: Arc<dyn ShardAccess>,
+    stream: Arc<dyn StreamAccess>,
 }
 
 impl KinesisSource {
@@ -120,125 +150,44 @@ impl KinesisSource {
         env: &ConnectorEnvironment,
     ) -> Result<Self, ConnectorError> {
         check_source(table)?;
+        let options = KinesisOptions::parse(table)?;
         Ok(Self {
             table: table.name.as_str().into(),
-            options: KinesisOptions::parse(table)?,
             layout: Arc::new(Layout::new(table, projection, PartitionColumns::InRecord)?),
-            shards: shards(table, env)?,
+            stream: stream(table, &options, env)?,
+            options,
         })
-    }
-}
-
-/// Looks for the stream that the options mean.
-async fn find_stream(shards: &dyn ShardAccess, options: &KinesisOptions) -> Result<StreamMeta, StreamError> {
-    let stream = shards.describe_stream(&options.stream).await?;
-    options.check_stream(&stream).map_err(StreamError::Unfit)?;
-    Ok(stream)
-}
-
-/// Why a stream cannot be read or written.
-#[derive(Clone, Debug)]
-enum StreamError {
-    /// The store says so.
-    Store(StoreError),
-    /// It is not the stream that was meant, or not the one that it was; what to do about it.
-    Unfit(String),
-}
-
-impl From<StoreError> for StreamError {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
-}
-
-impl StreamError {
-    fn of_source(&self, table: &str) -> Error {
-        match self {
-            // Positions come from this connector, so one does not fit only when the stream is another.
-            Self::Store(StoreError::ForeignPosition { stream, .. }) => {
-                source_error(table, enumerator::created_again(stream)).permanent()
-            }
-            Self::Store(error) => self.with_kind(source_error(table, told(error))),
-            Self::Unfit(message) => self.with_kind(source_error(table, message)),
-        }
-    }
-
-    fn of_sink(&self, sink: &str) -> Error {
-        match self {
-            Self::Store(StoreError::StaleGeneration { .. }) => Error::Fenced,
-            Self::Store(error) => self.with_kind(sink_error(sink, told(error))),
-            Self::Unfit(message) => self.with_kind(sink_error(sink, message)),
-        }
-    }
-
-    /// A restart cannot help when a stream, or what was staged for it, is not there any more; a disk that is full or a
-    /// store that is closed may be mended meanwhile.
-    fn with_kind(&self, error: Error) -> Error {
-        match self {
-            Self::Unfit(_)
-            | Self::Store(
-                StoreError::StreamNotFound(_) | StoreError::ShardNotFound { .. } | StoreError::StagedMismatch { .. },
-            ) => error.permanent(),
-            // Another run has published since, or another content: a user must choose what to go on from.
-            Self::Store(store) if store.kind() == ErrorKind::Fenced => error.permanent(),
-            Self::Store(_) => error,
-        }
-    }
-}
-
-/// Tells an error of the store; of a missing stream also how one is made.
-fn told(error: &StoreError) -> String {
-    match error {
-        StoreError::StreamNotFound(stream) => format!(
-            "stream {stream} does not exist: correct the option 'stream', or create the stream through a server on the \
-             same data directory (`tidemill server`): curl http://127.0.0.1:4566 -H 'Content-Type: \
-             application/x-amz-json-1.1' -H 'X-Amz-Target: Kinesis_20131202.CreateStream' -d \
-             '{{\"StreamName\": \"{stream}\", \"ShardCount\": 1}}'"
-        ),
-        error => error.to_string(),
-    }
-}
-
-/// Makes the error of a source.
-fn source_error(table: &str, message: impl std::fmt::Display) -> Error {
-    Error::Source {
-        table: table.to_owned(),
-        message: message.to_string(),
     }
 }
 
 #[async_trait::async_trait]
 impl Source for KinesisSource {
     async fn check(&self) -> Result<()> {
-        let found = find_stream(self.shards.as_ref(), &self.options).await;
-        found.map(drop).map_err(|error| error.of_source(&self.table))
+        let found = self.stream.find().await;
+        let checked = found.and_then(|arn| self.options.check_arn(&arn).map_err(StreamError::Unfit));
+        checked.map_err(|error| error.of_source(&self.table))
     }
 
     fn enumerator(&self) -> Result<Box<dyn SplitEnumerator>> {
-        let (table, shards) = (Arc::clone(&self.table), Arc::clone(&self.shards));
-        Ok(Box::new(ShardEnumerator::new(table, self.options.clone(), shards)))
+        let (table, stream) = (Arc::clone(&self.table), Arc::clone(&self.stream));
+        Ok(Box::new(ShardEnumerator::new(table, self.options.clone(), stream)))
     }
 
     fn open_split(&self, split: &Split, context: SplitContext) -> Result<Box<dyn SplitReader>> {
         let error = |message: String| source_error(&self.table, message);
-        let shard = split.id.0.parse().map_err(|e| error(format!("{e}")))?;
-        let shard = ShardRef::new(self.options.stream.clone(), shard);
-        let position = position::parse(&split.position).map_err(error)?;
-        let decoder = self
-            .options
-            .format
-            .decoder(self.layout.record())
-            .map_err(|e| error(e.to_string()))?;
-        let parse_errors = self.options.format.parse_errors();
-        let (layout, shards) = (Arc::clone(&self.layout), Arc::clone(&self.shards));
+        let position = self.options.parse_position(&split.position).map_err(error)?;
+        let format = &self.options.format;
+        let decoder = format.decoder(self.layout.record()).map_err(|e| error(e.to_string()))?;
+        let options = ReaderOptions {
+            layout: Arc::clone(&self.layout),
+            parse_errors: format.parse_errors(),
+            deaggregation: self.options.deaggregation,
+            on_data_loss: self.options.on_data_loss,
+        };
+        let (stream, shard) = (self.options.stream.as_str(), split.id.0.as_str());
+        let fetcher = Arc::clone(&self.stream).open(shard, position.place.clone());
         Ok(Box::new(ShardReader::open(
-            shards,
-            shard,
-            position,
-            layout,
-            decoder,
-            parse_errors,
-            context,
+            stream, shard, fetcher, position, decoder, options, context,
         )))
     }
 }
@@ -249,7 +198,7 @@ pub(crate) struct KinesisSink {
     options: KinesisOptions,
     table: TableDefinition,
     encoder: Arc<dyn RowEncoder>,
-    shards: Arc<dyn ShardAccess>,
+    target: Target,
     /// One more than the newest checkpoint that was published from this process; 0 when none was.
     next_checkpoint: Arc<AtomicU64>,
 }
@@ -265,27 +214,19 @@ impl KinesisSink {
         Ok(Self {
             name: table.name.as_str().into(),
             encoder: options.format.encoder(&table.schema)?,
+            target: target(table, &options, env)?,
             options,
             table: table.clone(),
-            shards: shards(table, env)?,
             next_checkpoint: Arc::default(),
         })
-    }
-}
-
-/// Makes the error of a sink.
-fn sink_error(sink: &str, message: impl std::fmt::Display) -> Error {
-    Error::Sink {
-        sink: sink.to_owned(),
-        message: message.to_string(),
     }
 }
 
 #[async_trait::async_trait]
 impl Sink for KinesisSink {
     async fn check(&self) -> Result<()> {
-        let found = find_stream(self.shards.as_ref(), &self.options).await;
-        found.map(drop).map_err(|error| error.of_sink(&self.name))
+        let found = self.target.find(&self.options).await;
+        found.map_err(|error| error.of_sink(&self.name))
     }
 
     fn guarantee(&self) -> DeliveryGuarantee {
@@ -294,24 +235,24 @@ impl Sink for KinesisSink {
 
     fn writer(&self, context: SinkContext) -> Result<Box<dyn SinkWriter>> {
         let partitioner = Partitioner::new(&self.table, &self.options, &context);
-        let (shards, encoder) = (Arc::clone(&self.shards), Arc::clone(&self.encoder));
+        let encoder = Arc::clone(&self.encoder);
         let next = Arc::clone(&self.next_checkpoint);
         Ok(Box::new(KinesisWriter::new(
             Arc::clone(&self.name),
             &self.options,
             partitioner,
             encoder,
-            shards,
+            &self.target,
             next,
             context,
         )))
     }
 
     fn committer(&self, context: CommitterContext) -> Result<Option<Arc<dyn SinkCommitter>>> {
-        if self.options.guarantee == DeliveryGuarantee::AtLeastOnce {
+        let (DeliveryGuarantee::ExactlyOnce, Target::Store(shards)) = (self.options.guarantee, &self.target) else {
             return Ok(None);
-        }
-        let (shards, next) = (Arc::clone(&self.shards), Arc::clone(&self.next_checkpoint));
+        };
+        let (shards, next) = (Arc::clone(shards), Arc::clone(&self.next_checkpoint));
         Ok(Some(Arc::new(KinesisCommitter::new(
             Arc::clone(&self.name),
             shards,

@@ -277,6 +277,7 @@ impl SplitEnumerator for NexmarkEnumerator {
         Ok(Discovery {
             new: numbers.map(split).collect(),
             complete: true,
+            ..Discovery::default()
         })
     }
 }

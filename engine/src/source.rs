@@ -53,6 +53,9 @@ pub struct Discovery {
     pub new: Vec<Split>,
     /// True when no further split will ever appear: once all known ones have ended, the table has ended.
     pub complete: bool,
+    /// Known splits that have ended and need not be in checkpoints any more, for the enumerator will not take them for new
+    /// ones. Others of them stay.
+    pub forget: Vec<SplitId>,
 }
 
 /// Finds the splits of a table. Runs on the job's I/O runtime, once at start and then at its interval.

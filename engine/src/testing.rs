@@ -102,7 +102,11 @@ impl SplitEnumerator for MemoryEnumerator {
                 position: "0".into(),
             })
             .collect();
-        Ok(Discovery { new, complete: true })
+        Ok(Discovery {
+            new,
+            complete: true,
+            forget: Vec::new(),
+        })
     }
 }
 

@@ -68,6 +68,10 @@ impl<D: Disk> Disk for CountingDisk<D> {
         self.disk.rename(from, to)
     }
 
+    fn unlink(&self, name: &str) -> io::Result<()> {
+        self.disk.unlink(name)
+    }
+
     fn list(&self) -> io::Result<Vec<String>> {
         self.disk.list()
     }

@@ -1,6 +1,8 @@
 //! `tidemill run`.
 
+use super::store::StoreArguments;
 use crate::jobs::protocol::message::IntervalWish;
+use crate::object_tier;
 use crate::planning::Planner;
 use crate::process::{EXIT_REFUSED, fail};
 use crate::rust_job::{parse_interval, parse_parallelism};
@@ -41,12 +43,19 @@ pub(super) struct RunArguments {
     /// Print the job's last status as JSON when it has ended.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    store: StoreArguments,
 }
 
 /// Runs the command.
 pub(super) fn run(arguments: RunArguments) -> ExitCode {
     let sql = match read_text(&arguments.file) {
         Ok(sql) => sql,
+        Err(message) => return fail(EXIT_REFUSED, message),
+    };
+    let tier_url = arguments.store.tier_url();
+    let tier = match tier_url.as_deref().map(object_tier::open).transpose() {
+        Ok(tier) => tier,
         Err(message) => return fail(EXIT_REFUSED, message),
     };
     let is_stdin = arguments.file == Path::new("-");
@@ -67,6 +76,8 @@ pub(super) fn run(arguments: RunArguments) -> ExitCode {
         sql: Some(sql),
         source_name: arguments.file.display().to_string(),
         print_json: arguments.json,
+        store: arguments.store.options(),
+        tier,
     };
     standalone::run(options, Planner::Sql, Vec::new())
 }

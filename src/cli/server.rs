@@ -1,6 +1,7 @@
 //! `tidemill server`.
 
 use super::LogArguments;
+use super::store::StoreArguments;
 use crate::jobs::decide::RestartPolicy;
 use crate::process::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, fail, say};
 use crate::rust_job::parse_duration;
@@ -12,7 +13,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use tidemill_shards::Capacity;
+use tidemill_shards::{Capacity, StoreOptions};
 
 /// The command's arguments.
 #[derive(Debug, Args)]
@@ -69,6 +70,8 @@ pub(super) struct ServerArguments {
     /// Connections at a time; further ones wait.
     #[arg(long, value_name = "N", default_value_t = CONNECTIONS_MAX_DEFAULT)]
     connections_max: usize,
+    #[command(flatten)]
+    store: StoreArguments,
     /// Print the address as JSON once the server listens.
     #[arg(long)]
     json: bool,
@@ -102,10 +105,15 @@ impl ServerArguments {
                 .zip(self.tls_key)
                 .map(|(certificate, key)| TlsFiles { certificate, key }),
             insecure_listen_anywhere: self.insecure_listen_anywhere,
-            capacity: self.capacity,
-            lifecycle_delay: self.lifecycle_delay.unwrap_or_default(),
             checkpoint_url: self.checkpoint_url,
             checkpoints_retained: self.checkpoints_retained,
+            store: StoreOptions {
+                capacity: self.capacity,
+                lifecycle_delay_ms: u64::try_from(self.lifecycle_delay.unwrap_or_default().as_millis())
+                    .unwrap_or(u64::MAX),
+                ..self.store.options()
+            },
+            store_tier_url: self.store.tier_url(),
             job_binaries: self.job_binaries,
             restart: RestartPolicy {
                 delay_initial: self.restart_delay_initial,

@@ -182,6 +182,12 @@ mod tests {
             ..StoreOptions::default()
         };
         let store = ShardStore::open(directory, options).unwrap();
+        let remote = serve(&store, directory, job);
+        (store, remote)
+    }
+
+    /// A client of a store.
+    fn serve(store: &ShardStore, directory: &std::path::Path, job: &str) -> Arc<RemoteStore> {
         let service = StoreService::new(Arc::new(store.clone()), directory.display().to_string());
         let (frames, mut to_worker) = mpsc::channel(8);
         let (outbox, mut to_server) = mpsc::unbounded_channel::<Vec<u8>>();
@@ -209,7 +215,7 @@ mod tests {
                 }
             }
         });
-        (store, remote)
+        remote
     }
 
     fn entry(text: &str) -> PutEntry {
@@ -242,6 +248,61 @@ mod tests {
             attempt: 1,
             worker: 0,
             entries,
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_job_reads_what_has_moved_to_objects_through_the_server() {
+        let (directory, objects) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let url = url::Url::from_file_path(objects.path()).unwrap();
+        let tier = || crate::object_tier::open(url.as_str()).unwrap();
+        let options = StoreOptions {
+            segment_bytes: 64 << 10,
+            retention: tidemill_shards::RetentionOptions {
+                local_retention_ms: 0,
+                ..tidemill_shards::RetentionOptions::default()
+            },
+            ..StoreOptions::default()
+        };
+        let store = ShardStore::open_with_tier(directory.path(), options.clone(), tier()).unwrap();
+        let stream = StreamName::new("s").unwrap();
+        store
+            .create_stream(CreateStream::provisioned(stream.clone(), 1))
+            .await
+            .unwrap();
+        let mut expected = Vec::new();
+        for number in 0..300 {
+            expected.push(format!("{number} {:01000}", 0));
+            store
+                .put_records(&stream, vec![entry(&expected[number])])
+                .await
+                .unwrap();
+        }
+        // The index of a sealed segment is written behind the writer's back; it is there at the latest after a restart.
+        drop(store);
+        let store = ShardStore::open_with_tier(directory.path(), options, tier()).unwrap();
+        store.tier().await.unwrap();
+        let usage = store.usage();
+        assert!(usage.tiered_objects >= 3, "{usage:?}");
+        let remote = serve(&store, directory.path(), "job");
+        for client in [&store as &dyn ShardAccess, &*remote] {
+            let shard = ShardRef::new(stream.clone(), ShardId(0));
+            let mut from = client.resolve(&shard, ReadFrom::TrimHorizon).await.unwrap();
+            let mut found = Vec::new();
+            loop {
+                let batch = client.read(&shard, from, ALL).await.unwrap();
+                if batch.records.is_empty() {
+                    break;
+                }
+                from = batch.next;
+                found.extend(
+                    batch
+                        .records
+                        .iter()
+                        .map(|r| String::from_utf8(r.data.to_vec()).unwrap()),
+                );
+            }
+            assert_eq!(found, expected);
         }
     }
 

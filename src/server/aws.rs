@@ -4,13 +4,14 @@
 
 use super::metrics::Metrics;
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{self, CONTENT_ENCODING, CONTENT_TYPE, ORIGIN};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use futures::stream;
+use bytes::BytesMut;
+use futures::{StreamExt as _, stream};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,11 @@ use tidemill_shards::kinesis::{
     RequestContext,
 };
 use tidemill_shards::limits::BODY_BYTES_MAX;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// Bytes of the bodies of all requests that are being read or answered; beyond it, requests are to be repeated later. What
+/// has arrived counts, not what was announced: a client that announces much and sends little takes no room from others.
+const BODIES_BYTES_MAX: usize = 256 << 20;
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// What scripts of a web page may read of an answer.
@@ -30,11 +35,16 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
 #[derive(Clone)]
 struct AwsState {
     kinesis: KinesisApi,
+    /// Room for bodies.
+    room: Arc<Semaphore>,
 }
 
 /// Makes the route.
 pub(super) fn routes(kinesis: KinesisApi, _metrics: Arc<Metrics>) -> Router {
-    let state = AwsState { kinesis };
+    let state = AwsState {
+        kinesis,
+        room: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
+    };
     let route = post(handle)
         .options(preflight)
         .fallback(|| async { unknown_operation() });
@@ -44,8 +54,9 @@ pub(super) fn routes(kinesis: KinesisApi, _metrics: Arc<Metrics>) -> Router {
 async fn handle(State(state): State<AwsState>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let from_page = parts.headers.contains_key(ORIGIN);
-    let mut response = match read_body(body).await {
-        Ok(body) => dispatch(&state, &parts.headers, body).await,
+    let mut response = match read_body(body, &state.room).await {
+        // The room is taken until there is an answer.
+        Ok((body, _room)) => dispatch(&state, &parts.headers, body).await,
         Err(refusal) => refusal,
     };
     if from_page {
@@ -108,12 +119,44 @@ fn producer(headers: &HeaderMap) -> ProducerHeaders {
     }
 }
 
-async fn read_body(body: Body) -> Result<Bytes, Response> {
-    match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_BYTES_MAX)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => Err(StatusCode::PAYLOAD_TOO_LARGE.into_response()),
+async fn read_body(body: Body, room: &Arc<Semaphore>) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Response> {
+    match tokio::time::timeout(BODY_TIMEOUT, collect(body, room)).await {
+        Ok(Ok(read)) => Ok(read),
+        Ok(Err(status)) => Err(status.into_response()),
         Err(_) => Err(StatusCode::REQUEST_TIMEOUT.into_response()),
     }
+}
+
+/// Collects a body up to the limit of one and within the room for all.
+async fn collect(body: Body, room: &Arc<Semaphore>) -> Result<(Bytes, Option<OwnedSemaphorePermit>), StatusCode> {
+    let mut pieces = body.into_data_stream();
+    let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+    let mut taken: Option<OwnedSemaphorePermit> = None;
+    let mut length = 0;
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| StatusCode::BAD_REQUEST)?;
+        length += piece.len();
+        if length > BODY_BYTES_MAX {
+            return Err(StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        let more = Arc::clone(room)
+            .try_acquire_many_owned(piece.len() as u32)
+            .map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+        match &mut taken {
+            Some(taken) => taken.merge(more),
+            None => taken = Some(more),
+        }
+        // Most bodies come in one piece, which need not be copied.
+        if first.is_empty() {
+            first = piece;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&piece);
+        }
+    }
+    Ok((if rest.is_empty() { first } else { rest.freeze() }, taken))
 }
 
 /// What the services answer to a request that names no operation of theirs.
@@ -150,6 +193,15 @@ async fn preflight(headers: HeaderMap) -> Response {
 mod tests {
     use super::*;
 
+    fn room(bytes: usize) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(bytes))
+    }
+
+    fn pieces(count: usize, bytes: usize) -> Body {
+        let piece = Bytes::from(vec![b'x'; bytes]);
+        Body::from_stream(stream::iter(vec![Ok::<_, Infallible>(piece); count]))
+    }
+
     #[test]
     fn headers_of_a_producer_that_are_no_single_text_are_not_lost() {
         assert_eq!(producer(&HeaderMap::new()), ProducerHeaders::default());
@@ -166,9 +218,39 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_are_read_up_to_the_stores_own_limit() {
-        let at_limit = read_body(Body::from(vec![b' '; BODY_BYTES_MAX])).await.unwrap();
+        let room = room(BODIES_BYTES_MAX);
+        let (at_limit, _) = read_body(Body::from(vec![b' '; BODY_BYTES_MAX]), &room).await.unwrap();
         assert_eq!(at_limit.len(), BODY_BYTES_MAX);
-        let refusal = read_body(Body::from(vec![b' '; BODY_BYTES_MAX + 1])).await.unwrap_err();
-        assert_eq!(refusal.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        let (in_pieces, _) = read_body(pieces(16, BODY_BYTES_MAX / 16), &room).await.unwrap();
+        assert!(in_pieces.len() == BODY_BYTES_MAX && in_pieces.iter().all(|&byte| byte == b'x'));
+        for body in [
+            Body::from(vec![b' '; BODY_BYTES_MAX + 1]),
+            pieces(17, BODY_BYTES_MAX / 16),
+        ] {
+            let refusal = read_body(body, &room).await.unwrap_err();
+            assert_eq!(refusal.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        assert_eq!(room.available_permits(), BODIES_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn bodies_of_all_requests_together_have_a_limit() {
+        let room = room(1_000);
+        let (_, first) = read_body(pieces(3, 200), &room).await.unwrap();
+        let refusal = read_body(pieces(3, 200), &room).await.unwrap_err();
+        assert_eq!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE);
+        // The one that was refused gave back what it had.
+        let (_, second) = read_body(pieces(2, 200), &room).await.unwrap();
+        assert_eq!(room.available_permits(), 0);
+        assert!(read_body(Body::empty(), &room).await.is_ok());
+        drop((first, second));
+        assert!(read_body(pieces(5, 200), &room).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_refused() {
+        let broken = stream::iter([Ok(Bytes::from_static(b"{")), Err(std::io::Error::other("gone"))]);
+        let refusal = read_body(Body::from_stream(broken), &room(1_000)).await.unwrap_err();
+        assert_eq!(refusal.status(), StatusCode::BAD_REQUEST);
     }
 }

@@ -87,7 +87,7 @@ impl Listener {
         let (stop, stopped) = oneshot::channel();
         Self {
             stop,
-            task: tokio::spawn(accept(socket, routes, connections_max, tls, stopped)),
+            task: tokio::spawn(accept(socket, routes, connections_max, tls, HEADER_TIMEOUT, stopped)),
         }
     }
 
@@ -103,6 +103,7 @@ async fn accept(
     routes: Router,
     connections_max: usize,
     tls: Option<TlsAcceptor>,
+    header_timeout: Duration,
     mut stopped: oneshot::Receiver<()>,
 ) {
     let room = Arc::new(Semaphore::new(connections_max));
@@ -141,6 +142,7 @@ async fn accept(
         let connection = Connection {
             routes: routes.clone(),
             stopping: stopping.subscribe(),
+            header_timeout,
             _permit: permit.ok(),
         };
         connections.spawn(connection.run(stream, tls.clone()));
@@ -157,13 +159,14 @@ async fn accept(
 struct Connection {
     routes: Router,
     stopping: watch::Receiver<bool>,
+    header_timeout: Duration,
     /// Given back when it is closed.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
     async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        let opened = timeout(HEADER_TIMEOUT, async {
+        let opened = timeout(self.header_timeout, async {
             Ok::<_, std::io::Error>(match tls {
                 Some(acceptor) => {
                     let stream = acceptor.accept(stream).await?;
@@ -200,7 +203,7 @@ impl Connection {
             Protocol::Http1 => {
                 let mut http = http1::Builder::new();
                 http.timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_TIMEOUT)
+                    .header_read_timeout(self.header_timeout)
                     .max_buf_size(HEADER_BYTES_MAX);
                 let mut connection = pin!(http.serve_connection(io, service));
                 tokio::select! {
@@ -226,7 +229,7 @@ impl Connection {
                 tokio::select! {
                     result = connection.as_mut() => return result.map_err(Into::into),
                     _ = stopping.wait_for(|stopping| *stopping) => {}
-                    () = activity.idle_for(HEADER_TIMEOUT) => {}
+                    () = activity.idle_for(self.header_timeout) => {}
                 }
                 connection.as_mut().graceful_shutdown();
                 // A client that does not want to close is not waited for, unless it is being answered.
@@ -258,5 +261,74 @@ impl InProgress {
 impl Drop for InProgress {
     fn drop(&mut self) {
         self.0.send_modify(|requests| *requests -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+    /// A server with few connections and little patience.
+    async fn serve(connections_max: usize) -> (Listener, SocketAddr) {
+        let socket = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let routes = Router::new().route("/", get(|| async { "here" }));
+        let (stop, stopped) = oneshot::channel();
+        let patience = Duration::from_secs(3);
+        let task = tokio::spawn(accept(socket, routes, connections_max, None, patience, stopped));
+        (Listener { stop, task }, address)
+    }
+
+    async fn connect(address: SocketAddr, said: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(said).await.unwrap();
+        stream
+    }
+
+    async fn answer(mut stream: TcpStream) -> String {
+        let mut answer = Vec::new();
+        // A connection that is cut off may also end in an error.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[tokio::test]
+    async fn connections_that_dawdle_are_closed_and_make_room_for_others() {
+        let (listener, address) = serve(3).await;
+        let silent = connect(address, b"").await;
+        let half_a_header = connect(address, b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").await;
+        let half_a_preface = connect(address, b"PRI * HTTP/2.0\r\n").await;
+        let waiting = connect(address, REQUEST).await;
+        let answered = answer(waiting).await;
+        assert!(
+            answered.starts_with("HTTP/1.1 200") && answered.ends_with("here"),
+            "{answered}"
+        );
+        for dawdler in [silent, half_a_header, half_a_preface] {
+            let said = answer(dawdler).await;
+            assert!(!said.contains("200"), "{said}");
+        }
+        listener.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_header_has_a_limit() {
+        let (listener, address) = serve(8).await;
+        let mut request = REQUEST[..REQUEST.len() - 2].to_vec();
+        request.extend_from_slice(b"X-Large: ");
+        request.resize(2 * HEADER_BYTES_MAX, b'x');
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // The server may close before it has read all.
+        let _ = stream.write_all(&request).await;
+        let mut status = [0; 12];
+        let read = stream.read_exact(&mut status).await;
+        assert!(read.is_err() || status == *b"HTTP/1.1 431", "{status:?}");
+        let answered = answer(connect(address, REQUEST).await).await;
+        assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+        listener.stop().await;
     }
 }

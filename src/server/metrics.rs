@@ -4,6 +4,7 @@
 //! operators begin anew when its process does, as Prometheus expects of a restart; restarts and failed checkpoints are counted
 //! since the server's start.
 
+use super::store_metrics::StoreMetrics;
 use crate::jobs::decide::JobState;
 use crate::jobs::supervisor::Supervisor;
 use crate::jobs::view::JobView;
@@ -22,6 +23,7 @@ use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
 use tidemill_engine::metrics::OperatorCounts;
+use tidemill_shards::ShardStore;
 use tidemill_shards::kinesis::KinesisApi;
 
 const TEXT_FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -47,8 +49,8 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    /// Makes the metrics of a server with these jobs and this API.
-    pub(super) fn new(supervisor: Supervisor, kinesis: KinesisApi) -> Self {
+    /// Makes the metrics of a server with these jobs, this store and its API.
+    pub(super) fn new(supervisor: Supervisor, store: ShardStore, kinesis: KinesisApi) -> Self {
         let mut registry = Registry::with_prefix("tidemill");
         let requests = Family::<RequestLabels, Counter>::default();
         registry.register(
@@ -60,6 +62,7 @@ impl Metrics {
         registry.register("job_submissions", "Jobs submitted, by outcome", submissions.clone());
         registry.register_collector(Box::new(Jobs(supervisor)));
         registry.register_collector(Box::new(Subscriptions(kinesis)));
+        registry.register_collector(Box::new(StoreMetrics(store)));
         Self {
             registry,
             requests,

@@ -7,7 +7,7 @@ use crate::logging::LogFormat;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
-use tidemill_shards::Capacity;
+use tidemill_shards::StoreOptions;
 use tidemill_shards::limits::LIFECYCLE_DELAY_MS_MAX;
 
 /// Where clients of AWS emulators already look.
@@ -30,14 +30,14 @@ pub(crate) struct ServerOptions {
     pub(crate) insecure_listen_anywhere: bool,
     /// Where checkpoints are kept; `None` for the data directory.
     pub(crate) checkpoint_url: Option<String>,
-    /// Whether streams have the service's limits per shard, unless their tag says.
-    pub(crate) capacity: Capacity,
-    /// How long clients see streams CREATING, UPDATING and DELETING.
-    pub(crate) lifecycle_delay: Duration,
     /// Checkpoints kept per job, at least 1.
     pub(crate) checkpoints_retained: usize,
     /// The directory of Rust jobs' binaries; `None`: none may be run.
     pub(crate) job_binaries: Option<PathBuf>,
+    /// The shard store's options.
+    pub(crate) store: StoreOptions,
+    /// Where sealed segments of the store move; `None`: they stay.
+    pub(crate) store_tier_url: Option<String>,
     /// When failed jobs are started again.
     pub(crate) restart: RestartPolicy,
     /// How long jobs have for their final checkpoint when the server stops.
@@ -59,10 +59,10 @@ impl ServerOptions {
             tls: None,
             insecure_listen_anywhere: false,
             checkpoint_url: None,
-            capacity: Capacity::default(),
-            lifecycle_delay: Duration::ZERO,
             checkpoints_retained: 3,
             job_binaries: None,
+            store: StoreOptions::default(),
+            store_tier_url: None,
             restart: RestartPolicy::default(),
             shutdown_grace: SHUTDOWN_GRACE_DEFAULT,
             connections_max: CONNECTIONS_MAX_DEFAULT,
@@ -92,7 +92,7 @@ impl ServerOptions {
                  write file:///DIR or s3://BUCKET/PREFIX, or leave the option out to keep checkpoints in the data directory"
             ));
         }
-        if self.lifecycle_delay.as_millis() > u128::from(LIFECYCLE_DELAY_MS_MAX) {
+        if self.store.lifecycle_delay_ms > LIFECYCLE_DELAY_MS_MAX {
             return refuse("--lifecycle-delay is longer than an hour; it is meant for tests, and seconds do".into());
         }
         if self.connections_max == 0 {

@@ -65,6 +65,22 @@ impl Server {
     /// When it does not start.
     #[must_use]
     pub fn start_in(directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_by(command(directory), directory, arguments, environment)
+    }
+
+    /// Starts a server that may have only so many files and connections open.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_with_descriptors(directory: &Path, descriptors: u32) -> Self {
+        let mut limited = Command::new("sh");
+        let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        limited.args(["-c", &script]).arg(binary());
+        Self::start_by(serving(limited, directory), directory, &[], &[])
+    }
+
+    fn start_by(mut command: Command, directory: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         // Beside the data directory, so that a test can look into that without finding it.
         let log = directory.with_extension("log");
         let stderr = File::options()
@@ -72,7 +88,7 @@ impl Server {
             .append(true)
             .open(&log)
             .expect("a log file");
-        let mut child = command(directory)
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--json", "--restart-delay-initial", "100ms"])
             .args(arguments)
             .envs(environment.iter().copied())
@@ -226,7 +242,11 @@ impl Drop for Server {
 
 /// The command line of a server on a directory.
 fn command(directory: &Path) -> Command {
-    let mut command = Command::new(binary());
+    serving(Command::new(binary()), directory)
+}
+
+/// Completes a command line that begins with the binary.
+fn serving(mut command: Command, directory: &Path) -> Command {
     command
         .arg("server")
         .arg("--data-dir")

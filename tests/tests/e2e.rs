@@ -6,9 +6,12 @@ mod e2e {
     mod bad_input;
     mod bench;
     mod commands;
+    mod descriptors;
+    mod endpoint;
     mod happy_path;
     mod nexmark;
     mod processes;
+    mod resharding;
     mod rows;
     mod run_again;
     mod rust_job;
@@ -18,4 +21,5 @@ mod e2e {
     mod stream_lost_answers;
     mod stream_refusals;
     mod subscribe;
+    mod tiering;
 }

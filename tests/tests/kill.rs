@@ -8,6 +8,7 @@
 //! | `job_process` | a job's process killed, and the job rescaled in between |
 //! | `server_process` | the server killed under a running job |
 //! | `shard_store` | the shard store killed under load |
+//! | `power_cut` | the same, and the power of its disk cut: opt-in, `cargo xtask power-cut` |
 //! | `producers` | numbered requests, repeated until they are answered, are stored once |
 //! | `foreground` | `tidemill run` killed and started again |
 //! | `failpoints` | a job's process aborted at each named step of a checkpoint |
@@ -26,6 +27,7 @@ mod kill {
     mod foreground;
     mod job;
     mod job_process;
+    mod power_cut;
     mod producers;
     mod random;
     mod reader;

@@ -5,10 +5,12 @@
 //! | `main.rs` | the commands |
 //! | `step.rs` | runs a named step and tells its time |
 //! | `boto3.rs` | the tests that speak to a real server with boto3 |
+//! | `power_cut.rs` | power cuts on a real file system |
 #![allow(clippy::print_stdout, reason = "what it prints is its result")]
 #![allow(clippy::disallowed_methods, reason = "a developer's tool is all edge")]
 
 mod boto3;
+mod power_cut;
 mod step;
 
 use anyhow::{Context, Result, bail};
@@ -26,6 +28,9 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
 Commands:
   test           everything that must pass: formatting, lints, documentation, all tests, boto3 tests
   boto3          only the boto3 tests; ARGUMENTS go to pytest
+  power-cut [--cycles N]
+                 the shard store under power cuts on ext4 in a loop device, 40 unless N is given; needs root, and says
+                 `skipped` and why where that is not possible
   bench          the benchmarks; ARGUMENTS go to `cargo bench`, for example a filter
   help, --help   this text
 
@@ -40,6 +45,12 @@ fn main() -> ExitCode {
     let result = match (command.as_str(), rest.as_slice()) {
         ("test", []) => test(),
         ("boto3", _) => boto3::run(&rest),
+        ("power-cut", []) => power_cut::run(power_cut::CYCLES_DEFAULT),
+        ("power-cut", [option, cycles]) if option == "--cycles" => match cycles.parse() {
+            Ok(cycles) if cycles > 0 => power_cut::run(cycles),
+            _ => usage(&format!("--cycles takes a number from 1, found {cycles:?}")),
+        },
+        ("power-cut", _) => usage("power-cut takes --cycles N and nothing else"),
         ("bench", _) => bench(&rest),
         ("help" | "--help" | "-h", []) => {
             println!("{HELP}");

@@ -101,7 +101,20 @@ pub struct ReadLimits {
     pub bytes_max: usize,
 }
 
-/// A range of a segment file that holds records of one shard.
+/// An object that holds records of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectPlace {
+    /// Its name in the tier.
+    pub name: String,
+    /// Bytes of the object.
+    pub bytes: u64,
+    /// Bytes of the directory in front.
+    pub directory_bytes: u64,
+    /// Checksum of the directory.
+    pub directory_crc: u32,
+}
+
+/// A range of a segment file that holds records of one shard; or records of one shard in an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extent {
     /// Name of the file in the log's directory.
@@ -124,6 +137,8 @@ pub struct Extent {
     pub last_arrival_ms: u64,
     /// The records were staged: counters and arrival are those of the extent, not of the frame.
     pub staged: bool,
+    /// The records are in this object, and the object's directory says where: `offset` counts nothing then.
+    pub object: Option<ObjectPlace>,
 }
 
 /// Where the next records of a shard lie.
@@ -142,6 +157,10 @@ pub struct Located {
     /// Records that arrived before this moment are older than the stream's retention and are not read, milliseconds since
     /// 1970. An extent may hold some.
     pub trim_before_ms: u64,
+    /// Records at `from` or behind it have expired, and are not among the extents. Never of a position with counter 0,
+    /// which is wherever the shard begins.
+    #[serde(default)]
+    pub expired: bool,
     /// The shard is closed, so nothing will come behind `latest`.
     pub closed: bool,
     /// The store's clock, milliseconds since 1970.
@@ -184,6 +203,10 @@ pub struct ReadBatch {
     pub millis_behind_latest: u64,
     /// Everything is read and the shard is closed.
     pub at_end: bool,
+    /// Between the position and these records there were others, which have expired unread. Never of a position with
+    /// counter 0, which is wherever the shard begins.
+    #[serde(default)]
+    pub expired: bool,
 }
 
 /// Output of a sink's worker that is to become durable, but not visible.

@@ -10,9 +10,9 @@ mod disk;
 mod real;
 mod sim;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub use disk::{Disk, DiskFile};
 pub use real::RealDisk;
@@ -22,6 +22,12 @@ pub use sim::{Crash, SimDisk};
 pub trait Clock: Send + Sync + 'static {
     /// Milliseconds since 1970-01-01 UTC. May go back; whoever needs it monotone takes the maximum.
     fn now_ms(&self) -> u64;
+
+    /// Milliseconds since some moment, by a clock that nobody sets; starts anew with the process.
+    fn monotonic_ms(&self) -> u64 {
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed().as_millis() as u64
+    }
 }
 
 /// Gives unpredictable bytes.
@@ -61,28 +67,38 @@ impl Entropy for SystemEntropy {
 
 /// A clock that a test sets.
 #[derive(Debug, Clone, Default)]
-pub struct ManualClock(Arc<AtomicU64>);
+pub struct ManualClock {
+    wall: Arc<AtomicU64>,
+    monotonic: Arc<AtomicU64>,
+}
 
 impl ManualClock {
     /// Starts at `now_ms`.
     pub fn new(now_ms: u64) -> Self {
-        Self(Arc::new(AtomicU64::new(now_ms)))
+        let clock = Self::default();
+        clock.set(now_ms);
+        clock
     }
 
-    /// Sets the time, also backwards.
+    /// Sets the wall clock, also backwards; no time passes.
     pub fn set(&self, now_ms: u64) {
-        self.0.store(now_ms, Ordering::SeqCst);
+        self.wall.store(now_ms, Ordering::SeqCst);
     }
 
-    /// Moves the time on.
+    /// Lets time pass: both clocks move on.
     pub fn advance(&self, ms: u64) {
-        self.0.fetch_add(ms, Ordering::SeqCst);
+        self.wall.fetch_add(ms, Ordering::SeqCst);
+        self.monotonic.fetch_add(ms, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now_ms(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
+        self.wall.load(Ordering::SeqCst)
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        self.monotonic.load(Ordering::SeqCst)
     }
 }
 

@@ -369,6 +369,28 @@ pub enum StoreError {
         /// The limit.
         limit: usize,
     },
+    /// The log has reached the bound that was set for it; nothing was written.
+    #[error(
+        "the log takes {bytes} bytes, its limit is {limit}, and nothing in it has expired{}: raise the limit, shorten the \
+         retention of a stream, or delete streams; appends go on by themselves then",
+        if *tiered { " or could be moved to the object store (is it reachable?)" } else { "" }
+    )]
+    StoreFull {
+        /// Bytes of the log.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+        /// Segments could be moved, if the object store took them.
+        tiered: bool,
+    },
+    /// Records are in an object, which cannot be had now.
+    #[error("object {object} in the store's tier cannot be used: {reason}; it is tried again")]
+    TierUnavailable {
+        /// The object.
+        object: String,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl StoreError {
@@ -408,7 +430,10 @@ impl StoreError {
             | Self::StaleGeneration { .. }
             | Self::RetiredLineage { .. }
             | Self::RepeatedCheckpoint { .. } => ErrorKind::Fenced,
-            Self::NoSpace { .. } | Self::RateExceeded { .. } => ErrorKind::Retry,
+            Self::NoSpace { .. }
+            | Self::RateExceeded { .. }
+            | Self::StoreFull { .. }
+            | Self::TierUnavailable { .. } => ErrorKind::Retry,
             Self::Corrupt(_) | Self::NewerFormat { .. } => ErrorKind::Corrupt,
             Self::Io { .. } | Self::Poisoned { .. } | Self::Closed => ErrorKind::Internal,
         }

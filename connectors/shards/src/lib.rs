@@ -19,6 +19,8 @@
 //! - Arrival times never go back in a shard, whatever the clock does.
 //! - Staged output becomes visible as a whole, once.
 //! - A numbered request of a producer is stored once, however often it comes.
+//! - A record stays until its stream's retention is over, and is not returned afterwards; a segment's file goes only
+//!   after the log says so.
 //! - Damaged bytes are an error that names them; they are never skipped in silence and nothing is deleted.
 //!
 //! | module | |
@@ -32,6 +34,8 @@
 //! | `producers` | producers that number their requests |
 //! | `update`, `reshard`, `lifecycle` | changes of a stream: pure decisions |
 //! | `view`, `index` | what is durable, in memory |
+//! | `retention` | what has expired, and which files nobody needs |
+//! | `tier` | sealed segments in object storage |
 //! | `reader` | [`SegmentReader`] |
 //! | `capacity` | the service's limits per shard and second, where a stream asks for them |
 //! | [`mod@env`] | disk, clock and entropy as values |
@@ -57,17 +61,19 @@ mod producers;
 pub mod publications;
 mod reader;
 mod reshard;
+mod retention;
 mod sequence;
 mod state;
 mod store;
 mod stream;
+mod tier;
 mod update;
 mod view;
 
 pub use access::{
-    DurablePosition, Extent, Located, Position, PublishOutcome, PublishRequest, PutEntry, PutReceipt, PutResult,
-    ReadBatch, ReadFrom, ReadLimits, Record, ShardAccess, ShardRef, SharedAccess, StageRequest, StagedExtent,
-    StagedRef,
+    DurablePosition, Extent, Located, ObjectPlace, Position, PublishOutcome, PublishRequest, PutEntry, PutReceipt,
+    PutResult, ReadBatch, ReadFrom, ReadLimits, Record, ShardAccess, ShardRef, SharedAccess, StageRequest,
+    StagedExtent, StagedRef,
 };
 pub use capacity::Capacity;
 pub use consumers::{ConsumerMeta, ConsumerStatus, ConsumerUpdate};
@@ -78,7 +84,9 @@ pub use lifecycle::{StreamStatus, Transition};
 pub use log::housekeeping::Housekeeping;
 pub use producers::{Producer, ProducerId, PutOnce, PutOnceOutcome};
 pub use reader::SegmentReader;
+pub use retention::{RetentionOptions, StoreUsage, WhenFull};
 pub use sequence::SequenceNumber;
 pub use store::{ShardStore, StoreOptions};
 pub use stream::{CreateStream, RecordDistribution, ShardMeta, ShardMetric, StreamMeta, StreamMode};
+pub use tier::{ObjectTier, TierError};
 pub use update::{StreamUpdate, StreamUpdated};

@@ -40,6 +40,37 @@ pub const READ_SPAN_BYTES_MAX: u64 = 8 << 20;
 pub const LOCATE_EXTENTS_MAX: usize = 16 << 10;
 /// Segment files that a reader keeps open.
 pub const READER_FILES_MAX: usize = 32;
+/// How long a closed shard is remembered when its records have expired and it is not listed any more: whoever still has a
+/// place in it is told of its end and its children.
+pub const FORGET_SHARDS_AFTER_MS: u64 = 24 * 3_600_000;
+/// Shards of a stream that are forgotten at a time.
+pub const FORGET_SHARDS_MAX: usize = 10_000;
+/// How often expired records are looked for.
+pub const RETENTION_CHECK_MS: u64 = 60_000;
+/// How long staged output that nobody publishes is kept: a week.
+pub const STAGED_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
+/// How long a wall clock that jumped ahead is watched before records expire by it.
+pub const CLOCK_CONFIRM_MS: u64 = 3_600_000;
+/// How often the time that expiry trusts is written down while nothing else is.
+pub const CLOCK_RECORD_MS: u64 = 10 * 60_000;
+/// Segments that a bound of the disk use must leave room for: the active one, the one before, the next, and one of data.
+pub const DISK_SEGMENTS_MIN: u64 = 4;
+/// With a tier: how long records stay on the local disk at least, unless its bound is near.
+pub const LOCAL_RETENTION_MS: u64 = 3_600_000;
+/// Free segments that tiering keeps within the bound of the disk use.
+pub const TIER_SEGMENTS_FREE: u64 = 2;
+/// Objects that one change of the metadata names.
+pub const TIER_CHANGE_OBJECTS_MAX: usize = 10_000;
+/// Bytes of a range that is read from an object at least, if it has them.
+pub const TIER_READ_BYTES_MIN: u64 = 1 << 20;
+/// Bytes of objects that a reader keeps.
+pub const TIER_CACHE_BYTES_MAX: usize = 64 << 20;
+/// Runs in the directories that a reader keeps: 80 bytes each.
+pub const TIER_CACHE_RUNS_MAX: usize = 200_000;
+/// Bytes of an object's directory: a segment has no more runs than this.
+pub const TIER_DIRECTORY_BYTES_MAX: u64 = 2 << 30;
+/// Times that a read looks again for records whose segment was removed in between.
+pub const RELOCATE_MAX: usize = 8;
 /// Numbers of every shard that are left out after a recovery that had to cut a torn tail.
 pub const COUNTER_SKIP: u64 = 1 << 20;
 

@@ -2,7 +2,10 @@
 //!
 //! A [`SegmentReader`] needs nothing but the log's directory and the extents that `locate` told: the store's own reads
 //! and a job's process use the same code. Extents that lie close together are read with one `pread`; records share that
-//! buffer. Every frame's checksum is checked.
+//! buffer. Every frame's checksum is checked. What is not on the disk any more is read from objects
+//! (`reader/tiered.rs`).
+
+mod tiered;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -10,18 +13,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-use crate::access::{Extent, Located, Position, ReadBatch, ReadLimits, Record, StagedExtent};
+use crate::access::{Extent, Located, ObjectPlace, Position, ReadBatch, ReadLimits, Record, StagedExtent};
 use crate::env::{Disk, DiskFile, RealDisk};
 use crate::error::{Corruption, StoreError};
 use crate::ids::{SegmentNumber, ShardKey, Uuid};
 use crate::limits;
 use crate::log::frame::{FrameHeader, FrameKind};
-use crate::log::segment::SegmentHeader;
+use crate::log::segment::{SegmentHeader, unreadable};
 use crate::log::{entry, names};
+use crate::tier::{ObjectTier, TierCache};
 
 /// Reads extents of a log. Safe to share between threads.
 pub struct SegmentReader {
     disk: Arc<dyn Disk>,
+    /// Where objects are read; `None` in a process that has no access to them.
+    tier: Option<TierCache>,
     /// Open files, the one used last at the end.
     files: Mutex<VecDeque<(Uuid, Arc<dyn DiskFile>)>>,
 }
@@ -47,19 +53,35 @@ impl SegmentReader {
     pub fn on(disk: Arc<dyn Disk>) -> Self {
         Self {
             disk,
+            tier: None,
             files: Mutex::default(),
         }
+    }
+
+    /// Reads what is not on the disk from `tier`.
+    pub fn with_tier(mut self, tier: Arc<dyn ObjectTier>) -> Self {
+        self.tier = Some(TierCache::new(tier));
+        self
     }
 
     /// Reads the records that `located` names, up to `limits`. Blocks for the disk when the page cache does not have
     /// them.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] when the first record is damaged; records before damage are given first.
+    /// [`StoreError::Corrupt`] when the first record is damaged, or its object was deleted from outside;
+    /// [`StoreError::TierUnavailable`] when its object cannot be had now. Records before it are given first.
     pub fn read(&self, located: &Located, limits: ReadLimits) -> Result<ReadBatch, StoreError> {
         let mut records = Records::new(located, limits);
         let mut extents = &located.extents[..];
         while !extents.is_empty() && !records.full() {
+            if let Some(object) = &extents[0].object {
+                match self.tiered(&extents[0], object, located, &mut records) {
+                    Ok(()) => extents = &extents[1..],
+                    Err(_) if !records.out.is_empty() => break,
+                    Err(error) => return Err(error),
+                }
+                continue;
+            }
             let (parts, bytes, failure) = self.fill(&mut extents, located);
             let decoded = parts.iter().try_for_each(|(start, span)| {
                 span.iter().try_for_each(|extent| {
@@ -94,6 +116,7 @@ impl SegmentReader {
             first_arrival_ms: 0,
             last_arrival_ms: 0,
             staged: true,
+            object: None,
         };
         let read = || {
             let file = self.checked_file(&range, extent.len as usize, &[])?;
@@ -133,7 +156,7 @@ impl SegmentReader {
     ) -> (Vec<(usize, &'a [Extent])>, Bytes, Option<StoreError>) {
         let shards = [format!("{}/{}", located.stream, located.shard.id)];
         let (mut parts, mut files, mut total, mut failure) = (Vec::new(), Vec::new(), 0, None);
-        while !extents.is_empty() {
+        while !extents.is_empty() && extents[0].object.is_none() {
             let (span, rest) = extents.split_at(span(extents));
             let last = &span[span.len() - 1];
             let length = (last.offset - span[0].offset) as usize + last.len as usize;
@@ -217,7 +240,10 @@ impl SegmentReader {
 fn read_exactly(file: &dyn DiskFile, bytes: &mut [u8], extent: &Extent, shards: &[String]) -> Result<(), StoreError> {
     let done = file
         .read_at(bytes, u64::from(extent.offset))
-        .map_err(|error| StoreError::io("read log segment", &extent.file, &error))?;
+        .map_err(|error| match unreadable(&error) {
+            Some(reason) => corrupt(extent, bytes.len(), shards.to_vec(), reason),
+            None => StoreError::io("read log segment", &extent.file, &error),
+        })?;
     if done < bytes.len() {
         return Err(corrupt(
             extent,
@@ -238,7 +264,8 @@ fn span(extents: &[Extent]) -> usize {
         .take_while(|next| {
             let start = u64::from(next.offset);
             let next_end = start + u64::from(next.len);
-            let near = next.segment_uuid == first.segment_uuid
+            let near = next.object.is_none()
+                && next.segment_uuid == first.segment_uuid
                 && start >= end
                 && start - end <= limits::READ_GAP_BYTES_MAX
                 && next_end - u64::from(first.offset) <= limits::READ_SPAN_BYTES_MAX;
@@ -266,6 +293,7 @@ struct Records<'a> {
     bytes: usize,
     next: u64,
     full: bool,
+    expired: bool,
 }
 
 impl<'a> Records<'a> {
@@ -284,6 +312,7 @@ impl<'a> Records<'a> {
             bytes: 0,
             next: located.from.counter,
             full: false,
+            expired: located.expired,
         }
     }
 
@@ -330,7 +359,9 @@ impl<'a> Records<'a> {
 
     fn frame(&mut self, first: u64, count: u32, arrival_ms: u64, payload: &Bytes) -> Option<()> {
         if arrival_ms < self.located.trim_before_ms {
-            self.next = self.next.max(first + u64::from(count));
+            let end = first + u64::from(count);
+            self.expired |= self.located.from.counter > 0 && end > self.next;
+            self.next = self.next.max(end);
             return Some(());
         }
         let mut at = 0;
@@ -385,6 +416,7 @@ impl<'a> Records<'a> {
             records: self.out,
             millis_behind_latest,
             at_end: caught_up && self.located.closed,
+            expired: self.expired,
         }
     }
 }
@@ -413,7 +445,7 @@ pub(crate) fn sink_hash(job: &str, sink: &str) -> u64 {
 }
 
 /// The extent of an index entry.
-pub(crate) fn extent_of(entry: &crate::index::IndexEntry, uuid: Uuid) -> Extent {
+pub(crate) fn extent_of(entry: &crate::index::IndexEntry, uuid: Uuid, object: Option<ObjectPlace>) -> Extent {
     Extent {
         file: names::segment(entry.segment),
         segment: entry.segment,
@@ -425,6 +457,7 @@ pub(crate) fn extent_of(entry: &crate::index::IndexEntry, uuid: Uuid) -> Extent 
         first_arrival_ms: entry.first_arrival_ms,
         last_arrival_ms: entry.last_arrival_ms,
         staged: entry.kind == crate::index::EntryKind::Published,
+        object,
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! [`State::apply`] is used by the writer and by recovery alike.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,9 @@ use crate::consumers::ConsumerMeta;
 use crate::ids::{SegmentNumber, ShardKey, StreamName, Uuid};
 use crate::producers::memory::{Produced, Producers};
 use crate::publications::{self, Publication};
+use crate::retention::SegmentSet;
 use crate::stream::{ShardMeta, StreamMeta};
+use crate::tier::{self, ObjectKey, TieredObject};
 use crate::update::StreamChange;
 
 /// Counters of a shard.
@@ -35,6 +37,9 @@ pub(crate) struct ShardState {
     /// It was split or merged, so nothing is appended any more.
     #[serde(default)]
     pub(crate) closed: bool,
+    /// Records up to this counter are gone, and segments that told of them may be.
+    #[serde(default)]
+    pub(crate) floor: u64,
 }
 
 impl ShardState {
@@ -101,6 +106,20 @@ pub(crate) enum Control {
     Consumer { stream: Uuid, consumer: ConsumerMeta },
     /// A consumer of a stream is gone.
     ConsumerGone { stream: Uuid, name: String },
+    /// Records expired: these segments are removed, and shards begin behind these counters.
+    Expired {
+        trusted_ms: u64,
+        segments: Vec<SegmentNumber>,
+        floors: Vec<(ShardKey, u64)>,
+    },
+    /// Objects of these names may be uploaded from now on.
+    TierPlanned { objects: Vec<ObjectKey> },
+    /// These objects hold the records of their segment.
+    Tiered { objects: Vec<TieredObject> },
+    /// The records of these objects are gone.
+    TierDropped { objects: Vec<ObjectKey> },
+    /// These objects are deleted.
+    TierDeleted { objects: Vec<ObjectKey> },
 }
 
 /// Where the segment before a snapshot ends.
@@ -139,6 +158,21 @@ pub(crate) struct State {
     pub(crate) producers: Producers,
     /// Set in snapshots.
     pub(crate) before: Option<SealedAt>,
+    /// Segments that are removed; their files may be left over after a crash.
+    #[serde(default)]
+    pub(crate) removed: SegmentSet,
+    /// The time that expiry trusted when it was last written down; 0 before that.
+    #[serde(default)]
+    pub(crate) trusted_ms: u64,
+    /// Objects that hold records, in the order of their keys.
+    #[serde(default, with = "tier::listing")]
+    pub(crate) tiered: Vec<TieredObject>,
+    /// Objects that may exist and that nothing needs, or that are being uploaded.
+    #[serde(default)]
+    pub(crate) tier_garbage: BTreeSet<ObjectKey>,
+    /// The last attempt at an upload.
+    #[serde(default)]
+    pub(crate) tier_attempt: u64,
 }
 
 impl State {
@@ -157,6 +191,11 @@ impl State {
             account: AccountSettings::default(),
             producers: Producers::default(),
             before: None,
+            removed: SegmentSet::default(),
+            trusted_ms: 0,
+            tiered: Vec::new(),
+            tier_garbage: BTreeSet::new(),
+            tier_attempt: 0,
         }
     }
 
@@ -249,6 +288,42 @@ impl State {
                     }
                 }
             }
+            Control::Expired {
+                trusted_ms,
+                segments,
+                floors,
+            } => {
+                self.trusted_ms = *trusted_ms;
+                segments.iter().for_each(|segment| self.removed.insert(*segment));
+                for (shard, floor) in floors {
+                    if let Some(shard) = self.shards.get_mut(shard) {
+                        shard.floor = shard.floor.max(*floor);
+                    }
+                }
+            }
+            Control::TierPlanned { objects } => {
+                for key in objects {
+                    self.tier_attempt = self.tier_attempt.max(key.attempt);
+                    self.tier_garbage.insert(*key);
+                }
+            }
+            Control::Tiered { objects } => {
+                for object in objects {
+                    self.tier_garbage.remove(&object.key);
+                    if let Err(at) = self.tiered.binary_search_by_key(&object.key, |known| known.key) {
+                        self.tiered.insert(at, *object);
+                    }
+                }
+            }
+            Control::TierDropped { objects } => {
+                self.tiered.retain(|object| !objects.contains(&object.key));
+                self.tier_garbage.extend(objects);
+            }
+            Control::TierDeleted { objects } => {
+                objects.iter().for_each(|key| {
+                    self.tier_garbage.remove(key);
+                });
+            }
         }
     }
 
@@ -260,6 +335,13 @@ impl State {
                 self.producers.remember(produced);
             }
         }
+    }
+
+    /// The objects of a tiered segment.
+    pub(crate) fn tiered_of(&self, segment: SegmentNumber) -> &[TieredObject] {
+        let start = self.tiered.partition_point(|object| object.key.segment < segment);
+        let end = self.tiered.partition_point(|object| object.key.segment <= segment);
+        &self.tiered[start..end]
     }
 
     /// The last publish of a job and sink.
@@ -399,6 +481,11 @@ mod tests {
                 at_ms: 0,
                 counter_skip: 10,
             },
+            Control::Expired {
+                trusted_ms: 77,
+                segments: vec![SegmentNumber(1), SegmentNumber(2)],
+                floors: vec![(ShardKey(1), 2), (ShardKey(99), 5)],
+            },
             Control::StreamCreated(stream("b", 2)),
             Control::Consumer {
                 stream: Uuid([1; 16]),
@@ -444,6 +531,7 @@ mod tests {
                 arrival_ms: 9,
                 quarantined: false,
                 closed: true,
+                floor: 2,
             }
         );
         // Those of the deleted stream went with it.

@@ -7,6 +7,7 @@
 //! | `control.rs` | creating, changing, deleting and describing streams |
 //! | `sink.rs` | stage and publish |
 //! | `restage.rs` | staged records of shards that were closed before their publish |
+//! | `retention.rs` | looking for what has expired; use of the disk |
 //! | `read.rs` | from a starting point to extents |
 //! | `consumers.rs` | registered consumers |
 //! | `throughput.rs` | limits per shard and second, and scaling by them |
@@ -17,9 +18,11 @@ mod options;
 mod put;
 mod read;
 mod restage;
+mod retention;
 mod sink;
 mod throughput;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,12 +40,14 @@ use crate::access::{
 use crate::capacity::Throughput;
 use crate::env::{Entropy, Environment, RealDisk, SystemClock, SystemEntropy};
 use crate::error::{Corruption, StoreError};
-use crate::ids::{ShardId, ShardKey, StreamName};
+use crate::ids::{SegmentNumber, ShardId, ShardKey, StreamName};
 use crate::limits;
+use crate::log::housekeeping::Housekeeping;
 use crate::log::recovery::recover;
 use crate::log::writer::{Command, Queued, Writer, WriterOptions};
 use crate::reader::SegmentReader;
 use crate::stream::{CreateStream, StreamMeta};
+use crate::tier::ObjectTier;
 use crate::view::View;
 
 /// Bytes of the queue that one permit of its semaphore stands for.
@@ -79,6 +84,9 @@ struct Inner {
     environment: Environment,
     view: Arc<View>,
     reader: SegmentReader,
+    tier: Option<Arc<dyn ObjectTier>>,
+    /// Held while a round of tiering runs; segments that it leaves alone.
+    tiering: Arc<Mutex<HashSet<SegmentNumber>>>,
     secret: [u8; 32],
     damage: Vec<Corruption>,
     /// Streams with the service's limits only.
@@ -90,6 +98,8 @@ struct Inner {
     /// `None` once the store is being dropped.
     queue: Option<mpsc::Sender<Queued>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Looks for what has expired, every now and then; ends first.
+    keeper: Option<retention::Keeper>,
 }
 
 impl std::fmt::Debug for ShardStore {
@@ -102,6 +112,7 @@ impl std::fmt::Debug for ShardStore {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        drop(self.keeper.take());
         self.queue = None;
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
@@ -126,7 +137,25 @@ impl ShardStore {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
         };
-        Self::open_in(environment, options)
+        Self::open_tiered(environment, options, None)
+    }
+
+    /// Opens the store in `directory` as [`Self::open`] does; sealed segments move to `tier`.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`StoreError::TierUnavailable`] when a local index of tiered records is lost and cannot be
+    /// read from the objects now.
+    pub fn open_with_tier(
+        directory: &Path,
+        options: StoreOptions,
+        tier: Arc<dyn ObjectTier>,
+    ) -> Result<Self, StoreError> {
+        let environment = Environment {
+            disk: Arc::new(RealDisk::open_exclusive(directory)?),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+        };
+        Self::open_tiered(environment, options, Some(tier))
     }
 
     /// Opens the store in surroundings of the caller's: a disk in memory, a clock that a test sets.
@@ -134,8 +163,21 @@ impl ShardStore {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_in(environment: Environment, options: StoreOptions) -> Result<Self, StoreError> {
+        Self::open_tiered(environment, options, None)
+    }
+
+    /// Opens the store in surroundings of the caller's, with or without a tier. Records that were tiered before cannot
+    /// be read without it.
+    ///
+    /// # Errors
+    /// As [`Self::open_with_tier`].
+    pub fn open_tiered(
+        environment: Environment,
+        options: StoreOptions,
+        tier: Option<Arc<dyn ObjectTier>>,
+    ) -> Result<Self, StoreError> {
         options.check()?;
-        let mut recovered = recover(&environment)?;
+        let mut recovered = recover(&environment, tier.as_deref())?;
         let damage = std::mem::take(&mut recovered.damage);
         let writer_options = WriterOptions {
             segment_bytes: options.segment_bytes,
@@ -144,14 +186,40 @@ impl ShardStore {
             account: options.account.clone(),
             shards_max: options.shards_max,
             lifecycle_delay_ms: options.lifecycle_delay_ms,
+            tiered: tier.is_some(),
+            retention: options.retention.clone(),
         };
         let (writer, view) = Writer::open(environment.clone(), writer_options, recovered)?;
         let secret = writer.secret();
         let now_ms = environment.clock.now_ms();
         let (queue, commands) = mpsc::channel(limits::QUEUE_COMMANDS_MAX);
         let thread = writer.spawn(commands)?;
+        let tiering = Arc::new(Mutex::default());
+        let work = |tier: &Arc<dyn ObjectTier>| retention::TierWork {
+            environment: environment.clone(),
+            view: Arc::clone(&view),
+            tier: Arc::clone(tier),
+            local_retention_ms: options.retention.local_retention_ms,
+            damaged: Arc::clone(&tiering),
+        };
+        let keeper = match options.housekeeping {
+            Housekeeping::Inline => None,
+            Housekeeping::Background => Some(retention::Keeper::start(
+                queue.downgrade(),
+                options.retention.check_interval_ms,
+                Arc::clone(&view),
+                tier.as_ref().map(work),
+            )?),
+        };
+        let reader = SegmentReader::on(environment.disk.clone());
+        let reader = match &tier {
+            Some(tier) => reader.with_tier(Arc::clone(tier)),
+            None => reader,
+        };
         Ok(Self(Arc::new(Inner {
-            reader: SegmentReader::on(environment.disk.clone()),
+            reader,
+            tier,
+            tiering,
             options,
             environment,
             view,
@@ -162,6 +230,7 @@ impl ShardStore {
             room: Arc::new(Semaphore::new(limits::QUEUE_BYTES_MAX / PERMIT_BYTES)),
             queue: Some(queue),
             thread: Mutex::new(Some(thread)),
+            keeper,
         })))
     }
 
@@ -282,8 +351,8 @@ impl ShardAccess for ShardStore {
         if located.extents.is_empty() {
             return self.0.reader.read(&located, limits);
         }
-        let store = self.clone();
-        blocking(move || store.0.reader.read(&located, limits)).await
+        let (store, shard) = (self.clone(), shard.clone());
+        blocking(move || Self::read(&store, &shard, from, limits)).await
     }
 
     async fn put_records(&self, stream: &StreamName, entries: Vec<PutEntry>) -> Result<Vec<PutResult>, StoreError> {

@@ -102,7 +102,8 @@ pub struct ShardMeta {
     #[serde(default)]
     pub closed_ms: Option<u64>,
     /// The creation time in its sequence numbers, seconds since 1970, when that is not `created_ms`: a child's numbers
-    /// are greater than its parents', also when both were created within one second.
+    /// are greater than its parents', also when both were created within one second; and those of a stream that took the
+    /// name of one that was deleted within the second are others.
     #[serde(default)]
     pub sequence_created_s: Option<u64>,
 }

@@ -3,21 +3,26 @@
 //! The writer changes it after each sync; everybody else only reads.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crossbeam_channel::{Receiver, Sender, bounded};
 use hashbrown::HashMap;
 use tokio::sync::{Notify, watch};
 
-use crate::access::DurablePosition;
+use crate::access::{DurablePosition, ObjectPlace};
 use crate::account::AccountSettings;
 use crate::capacity::Capacity;
 use crate::consumers::{ConsumerMeta, ConsumerView};
+use crate::env::Clock;
 use crate::error::StoreError;
 use crate::hashkey::HashKey;
 use crate::ids::{SegmentNumber, ShardId, ShardKey, StreamName, Uuid};
 use crate::index::{IndexEntry, ShardIndex};
+use crate::retention::{TrustedClock, Usage};
 use crate::state::State;
 use crate::stream::{ShardMeta, StreamMeta};
+use crate::tier::{ObjectKey, TieredObject};
 
 /// A shard and where its records lie.
 #[derive(Debug)]
@@ -36,7 +41,7 @@ impl ShardView {
         let index = read(&self.index);
         index
             .live(0, horizon_ms)
-            .first()
+            .next()
             .map_or(index.end(), |entry| entry.first)
     }
 }
@@ -153,6 +158,13 @@ pub(crate) struct View {
     account: RwLock<AccountSettings>,
     durable: watch::Sender<DurablePosition>,
     failure: OnceLock<StoreError>,
+    expiry: Mutex<TrustedClock>,
+    /// By segment and stream.
+    objects: RwLock<BTreeMap<(SegmentNumber, Uuid), TieredObject>>,
+    store: Uuid,
+    /// Asks the retention thread to look at once.
+    wake: (Sender<()>, Receiver<()>),
+    pub(crate) usage: Usage,
 }
 
 impl View {
@@ -160,6 +172,7 @@ impl View {
         state: &State,
         mut index: HashMap<ShardKey, ShardIndex>,
         segments: impl IntoIterator<Item = (SegmentNumber, Uuid)>,
+        expiry: TrustedClock,
     ) -> Self {
         let view = Self {
             streams: RwLock::default(),
@@ -169,10 +182,16 @@ impl View {
             account: RwLock::new(state.account),
             durable: watch::Sender::new(DurablePosition(0)),
             failure: OnceLock::new(),
+            expiry: Mutex::new(expiry),
+            objects: RwLock::default(),
+            store: state.store,
+            wake: bounded(1),
+            usage: Usage::default(),
         };
         for (stream, consumers) in &state.consumers {
             view.consumers.set(*stream, consumers.values().cloned().collect());
         }
+        view.tier(&state.tiered);
         for meta in state.streams.values() {
             view.add_stream(StreamView::new(meta.clone(), |key| {
                 let index = index.remove(&key).unwrap_or_default();
@@ -300,6 +319,79 @@ impl View {
 
     pub(crate) fn segment(&self, number: SegmentNumber) -> Option<Uuid> {
         read(&self.segments).get(&number).copied()
+    }
+
+    /// Forgets a segment whose file is about to go.
+    pub(crate) fn forget_segment(&self, number: SegmentNumber) {
+        write(&self.segments).remove(&number);
+    }
+
+    /// Takes note of objects that hold records.
+    pub(crate) fn tier(&self, tiered: &[TieredObject]) {
+        let mut objects = write(&self.objects);
+        for object in tiered {
+            objects.insert((object.key.segment, object.key.stream), *object);
+        }
+    }
+
+    /// Forgets objects.
+    pub(crate) fn untier(&self, keys: &[ObjectKey]) {
+        let mut objects = write(&self.objects);
+        for key in keys {
+            objects.remove(&(key.segment, key.stream));
+        }
+    }
+
+    /// The object that holds a stream's records of a segment.
+    pub(crate) fn object(&self, segment: SegmentNumber, stream: Uuid) -> Option<ObjectPlace> {
+        let objects = read(&self.objects);
+        objects.get(&(segment, stream)).map(|object| ObjectPlace {
+            name: object.key.name(self.store),
+            bytes: object.bytes,
+            directory_bytes: object.directory_bytes,
+            directory_crc: object.directory_crc,
+        })
+    }
+
+    /// Whether an object of this name holds records of a segment.
+    pub(crate) fn has_object(&self, segment: SegmentNumber, name: &str) -> bool {
+        let objects = read(&self.objects);
+        let (first, last) = ((segment, Uuid([0; 16])), (segment, Uuid([u8::MAX; 16])));
+        objects
+            .range(first..=last)
+            .any(|(_, object)| object.key.name(self.store) == name)
+    }
+
+    /// Asks the retention thread to look at once.
+    pub(crate) fn wake_keeper(&self) {
+        // It has been asked already.
+        let _ = self.wake.0.try_send(());
+    }
+
+    /// Where the retention thread hears that it is needed.
+    pub(crate) fn woken(&self) -> &Receiver<()> {
+        &self.wake.1
+    }
+
+    /// The time that expiry trusts.
+    pub(crate) fn trusted_ms(&self, clock: &dyn Clock) -> u64 {
+        let mut expiry = self.expiry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let was_in_doubt = expiry.in_doubt();
+        let trusted = expiry.now(clock.now_ms(), clock.monotonic_ms());
+        if expiry.in_doubt() != was_in_doubt {
+            self.usage.clock_in_doubt.store(expiry.in_doubt(), Ordering::Relaxed);
+            if expiry.in_doubt() {
+                tracing::warn!(
+                    wall_ms = clock.now_ms(),
+                    trusted_ms = trusted,
+                    "the wall clock is more than an hour ahead of what was expected: records do not expire by it until it \
+                     has stayed there for a while; if it is wrong, set it right before that"
+                );
+            } else {
+                tracing::info!(trusted_ms = trusted, "records expire by the wall clock again");
+            }
+        }
+        trusted
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<DurablePosition> {

@@ -82,8 +82,8 @@ impl SplitEnumerator for FileEnumerator {
         // A bounded table is what was there when the job first looked.
         if complete && !known.is_empty() {
             return Ok(Discovery {
-                new: Vec::new(),
                 complete,
+                ..Discovery::default()
             });
         }
         let path = self.path.clone();
@@ -103,7 +103,11 @@ impl SplitEnumerator for FileEnumerator {
                 None => new.push(split),
             }
         }
-        Ok(Discovery { new, complete })
+        Ok(Discovery {
+            new,
+            complete,
+            ..Discovery::default()
+        })
     }
 
     fn interval(&self) -> Option<Duration> {

@@ -1,6 +1,6 @@
 //! Publishes what writers staged.
 
-use super::{StreamError, sink_error};
+use super::error::{StreamError, sink_error};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidemill_engine::Result;

@@ -1,20 +1,25 @@
-//! The options of a `kinesis` table: the names of Flink's Kinesis connector.
+//! The options of a `kinesis` table: the names of Flink's Kinesis connector, and some of ours.
 
+pub(super) mod endpoint;
+pub(super) mod sink;
+pub(super) mod start;
+
+use super::position::{self, Position};
 use crate::error::ConnectorError;
-use crate::formats::time_text::{TimestampStandard, Zone, parse_timestamp};
 use crate::formats::{RECORD_FORMATS, RecordFormat};
 use crate::options::Options;
 use crate::table::TableDefinition;
-use arrow::datatypes::TimeUnit;
+use endpoint::EndpointOptions;
+use sink::{AggregationOptions, BatchingOptions};
+pub(super) use start::InitialPosition;
 use std::time::Duration;
 use tidemill_engine::sink::DeliveryGuarantee;
-use tidemill_shards::{ReadFrom, StreamMeta, StreamName};
+use tidemill_shards::StreamName;
 
 /// Flink's default.
 const DISCOVERY_INTERVAL_DEFAULT: Duration = Duration::from_secs(10);
-const TIMESTAMP_FORMAT: &str = "yyyy-MM-dd'T'HH:mm:ss.SSSXXX";
-const NO_CLIENT: &str =
-    "the embedded store is read and written without an AWS client, so this has no effect; leave it out";
+const NO_CLIENT: &str = "has no effect without 'aws.endpoint': the embedded store is read and written without a client; \
+                         leave it out";
 
 /// What a `kinesis` table's options say.
 #[derive(Clone, Debug)]
@@ -22,14 +27,22 @@ pub(super) struct KinesisOptions {
     pub(super) stream: StreamName,
     /// The stream must have this ARN.
     pub(super) arn: Option<String>,
-    /// The stream must be in this region.
+    /// Of an endpoint the region; of the embedded store, the stream must be in it.
     pub(super) region: Option<String>,
+    /// `None` is the embedded store.
+    pub(super) endpoint: Option<EndpointOptions>,
     pub(super) format: RecordFormat,
-    pub(super) start: ReadFrom,
+    pub(super) start: InitialPosition,
     pub(super) discovery_interval: Duration,
+    pub(super) deaggregation: Deaggregation,
+    pub(super) on_data_loss: OnDataLoss,
     pub(super) partitioner: Option<PartitionerKind>,
+    /// `PARTITIONED BY` makes the partition key.
+    pub(super) has_partition_columns: bool,
     pub(super) partition_delimiter: String,
     pub(super) guarantee: DeliveryGuarantee,
+    pub(super) aggregation: Option<AggregationOptions>,
+    pub(super) batching: BatchingOptions,
 }
 
 /// The values of `sink.partitioner`.
@@ -41,11 +54,24 @@ pub(super) enum PartitionerKind {
     Fixed,
 }
 
-#[derive(Clone, Copy)]
-enum Start {
-    TrimHorizon,
-    Latest,
-    AtTimestamp,
+/// The values of `source.deaggregation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deaggregation {
+    /// The user records that belong to the shard.
+    Shard,
+    /// All user records.
+    All,
+    /// A record is a row, whatever is in it.
+    Off,
+}
+
+/// The values of `source.on-data-loss`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnDataLoss {
+    /// The job fails.
+    Fail,
+    /// It is logged.
+    Continue,
 }
 
 impl KinesisOptions {
@@ -57,6 +83,7 @@ impl KinesisOptions {
         let options = Options::new(&table.name, &table.options);
         refuse_foreign(&options)?;
         let (stream, arn) = stream(&options)?;
+        let endpoint = endpoint::parse(&options)?;
         let region = options.text("aws.region").map(str::to_owned);
         let Some(format) = RecordFormat::parse(&options, &RECORD_FORMATS)? else {
             return Err(ConnectorError::option("format", "is not a format of records; use json"));
@@ -67,35 +94,53 @@ impl KinesisOptions {
                 "a record of a stream is a row; leave it out",
             ));
         }
-        let start = start(&options)?;
+        let start = start::parse(&options)?;
         let discovery_interval = options
             .duration("source.shard.discovery.interval")?
             .unwrap_or(DISCOVERY_INTERVAL_DEFAULT);
         if discovery_interval < Duration::from_millis(100) {
             return Err(options.out_of_range("source.shard.discovery.interval", "at least 100 ms, such as '10 s'"));
         }
+        let deaggregations = [
+            ("shard", Deaggregation::Shard),
+            ("all", Deaggregation::All),
+            ("off", Deaggregation::Off),
+        ];
+        let deaggregation = options.choice("source.deaggregation", &deaggregations)?;
+        let on_data_loss = options.choice(
+            "source.on-data-loss",
+            &[("fail", OnDataLoss::Fail), ("continue", OnDataLoss::Continue)],
+        )?;
         let partitioners = [("random", PartitionerKind::Random), ("fixed", PartitionerKind::Fixed)];
         let partitioner = options.choice("sink.partitioner", &partitioners)?;
         let partition_delimiter = options
             .text("sink.partitioner-field-delimiter")
             .unwrap_or("|")
             .to_owned();
-        let guarantee = crate::sinks::delivery_guarantee(&options)?.unwrap_or(DeliveryGuarantee::ExactlyOnce);
+        let guarantee = guarantee(&options, endpoint.is_some())?;
         if partitioner.is_some() && !table.partition_keys.is_empty() {
             let message = "cannot be set together with PARTITIONED BY, whose columns make the partition key";
             return Err(ConnectorError::option("sink.partitioner", message));
         }
+        let aggregation = sink::aggregation(&options)?;
+        let batching = sink::batching(&options)?;
         options.finish()?;
         Ok(Self {
             stream,
             arn,
             region,
+            endpoint,
             format,
             start,
             discovery_interval,
+            deaggregation: deaggregation.unwrap_or(Deaggregation::Shard),
+            on_data_loss: on_data_loss.unwrap_or(OnDataLoss::Fail),
             partitioner,
+            has_partition_columns: !table.partition_keys.is_empty(),
             partition_delimiter,
             guarantee,
+            aggregation,
+            batching,
         })
     }
 
@@ -103,8 +148,7 @@ impl KinesisOptions {
     ///
     /// # Errors
     /// Names the option that says otherwise.
-    pub(super) fn check_stream(&self, stream: &StreamMeta) -> Result<(), String> {
-        let arn = &stream.arn;
+    pub(super) fn check_arn(&self, arn: &str) -> Result<(), String> {
         if let Some(wanted) = &self.arn
             && wanted != arn
         {
@@ -112,7 +156,9 @@ impl KinesisOptions {
                 "the stream's ARN is {arn}, and not {wanted}: correct the option 'stream.arn'"
             ));
         }
-        if let Some(region) = &self.region
+        // An endpoint of one's own is asked in any region.
+        if self.endpoint.is_none()
+            && let Some(region) = &self.region
             && arn.split(':').nth(3) != Some(region)
         {
             return Err(format!(
@@ -121,49 +167,45 @@ impl KinesisOptions {
         }
         Ok(())
     }
+
+    /// Reads a position of a checkpoint.
+    pub(super) fn parse_position(&self, text: &str) -> Result<Position, String> {
+        match self.endpoint {
+            None => position::parse_store(text),
+            Some(_) => position::parse_endpoint(text),
+        }
+    }
+}
+
+fn guarantee(options: &Options<'_>, has_endpoint: bool) -> Result<DeliveryGuarantee, ConnectorError> {
+    let chosen = crate::sinks::delivery_guarantee(options)?;
+    if !has_endpoint {
+        return Ok(chosen.unwrap_or(DeliveryGuarantee::ExactlyOnce));
+    }
+    match chosen {
+        Some(DeliveryGuarantee::ExactlyOnce) => Err(ConnectorError::option(
+            "sink.delivery-guarantee",
+            "the Kinesis API shows a record as soon as it is put and cannot take it back, so through 'aws.endpoint' rows \
+             are written at least once; exactly-once is for the embedded store",
+        )
+        .with_hint("set 'at-least-once', or leave it out")),
+        _ => Ok(DeliveryGuarantee::AtLeastOnce),
+    }
 }
 
 /// Refuses options of Flink's connector that mean nothing here, with what to do instead.
 fn refuse_foreign(options: &Options<'_>) -> Result<(), ConnectorError> {
-    options.refuse(
-        "aws.endpoint",
-        "streams behind an endpoint are not supported yet; without the option the embedded shard store is used",
-    )?;
-    for prefix in [
-        "aws.credentials.",
-        "aws.http",
-        "aws.trust.",
-        "aws.retry",
-        "source.efo.",
-        "source.shard.get-records",
-    ] {
-        options.refuse_prefix(prefix, NO_CLIENT)?;
-    }
     options.refuse_prefix(
         "scan.",
         "the options of the older connector begin with 'scan.': use those with 'source.'",
     )?;
     options.refuse_prefix(
+        "sink.producer.aggregation-",
+        "the options of the older connector are not supported: use 'sink.aggregation.enabled', '.max-count', '.max-size'",
+    )?;
+    options.refuse_prefix(
         "sink.producer.",
         "the options of the older connector are not supported; leave it out",
-    )?;
-    if options.choice("source.reader.type", &[("POLLING", true), ("EFO", false)])? == Some(false) {
-        return Err(ConnectorError::option(
-            "source.reader.type",
-            "EFO is not needed: the embedded store pushes",
-        ));
-    }
-    for name in [
-        "sink.batch.max-size",
-        "sink.requests.max-inflight",
-        "sink.requests.max-buffered",
-    ] {
-        options.refuse(name, NO_CLIENT)?;
-    }
-    options.refuse_prefix("sink.flush-buffer", NO_CLIENT)?;
-    options.refuse(
-        "sink.fail-on-error",
-        "a record that cannot be written always fails the job; leave it out",
     )?;
     options.refuse(
         "sink.parallelism",
@@ -201,55 +243,4 @@ fn stream(options: &Options<'_>) -> Result<(StreamName, Option<String>), Connect
     };
     let name = StreamName::new(name).map_err(|error| ConnectorError::option(option, error.to_string()))?;
     Ok((name, arn.map(str::to_owned)))
-}
-
-fn start(options: &Options<'_>) -> Result<ReadFrom, ConnectorError> {
-    let choices = [
-        ("LATEST", Start::Latest),
-        ("TRIM_HORIZON", Start::TrimHorizon),
-        ("AT_TIMESTAMP", Start::AtTimestamp),
-    ];
-    let start = options
-        .choice("source.init.position", &choices)?
-        .unwrap_or(Start::Latest);
-    let timestamp = options.text("source.init.timestamp");
-    match options.text("source.init.timestamp.format") {
-        Some(format) if format != TIMESTAMP_FORMAT => {
-            let message = format!("only {TIMESTAMP_FORMAT} and seconds since 1970 are understood; leave it out");
-            return Err(ConnectorError::option("source.init.timestamp.format", message));
-        }
-        _ => {}
-    }
-    match (start, timestamp) {
-        (Start::TrimHorizon, None) => Ok(ReadFrom::TrimHorizon),
-        (Start::Latest, None) => Ok(ReadFrom::Latest),
-        (Start::AtTimestamp, Some(text)) => Ok(ReadFrom::AtTimestamp(parse_moment(text)?)),
-        (Start::AtTimestamp, None) => Err(ConnectorError::option(
-            "source.init.timestamp",
-            "must be set for the position AT_TIMESTAMP",
-        )),
-        (_, Some(_)) => Err(ConnectorError::option(
-            "source.init.timestamp",
-            "has no effect without the position AT_TIMESTAMP",
-        )),
-    }
-}
-
-/// Reads a moment as milliseconds since 1970: ISO 8601 with a zone, or seconds with a fraction, as Flink does.
-fn parse_moment(text: &str) -> Result<u64, ConnectorError> {
-    let error = |why: &str| {
-        let message = format!("'{text}' {why}; write 2024-05-01T12:13:14.123Z, or seconds since 1970");
-        ConnectorError::option("source.init.timestamp", message)
-    };
-    if let Ok(seconds) = text.parse::<f64>() {
-        let valid = (0.0..=1e11).contains(&seconds);
-        return if valid {
-            Ok((seconds * 1_000.0).round() as u64)
-        } else {
-            Err(error("is out of range"))
-        };
-    }
-    let ms = parse_timestamp(text, TimestampStandard::Iso8601, Zone::Utc, TimeUnit::Millisecond);
-    let ms = ms.map_err(|_| error("is not a moment"))?;
-    u64::try_from(ms).map_err(|_| error("is before 1970"))
 }

@@ -3,12 +3,14 @@
 //! The worker thread puts requests in and never waits; when too many bytes are on the way it holds back its ticks
 //! until the outbox wakes it.
 
+use super::error::{StreamError, created_again_meanwhile};
 use super::options::KinesisOptions;
-use super::{StreamError, find_stream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tidemill_shards::{ErrorKind, PutEntry, ShardAccess, StageRequest, StagedRef, StoreError, StreamName, Uuid};
+use tidemill_shards::{
+    ErrorKind, PutEntry, ShardAccess, StageRequest, StagedRef, StoreError, StreamMeta, StreamName, Uuid,
+};
 use tokio::sync::{mpsc, oneshot};
 
 /// Bytes on the way above which ticks are held back.
@@ -110,6 +112,13 @@ pub(super) fn entry_bytes(entries: &[PutEntry]) -> usize {
         .iter()
         .map(|entry| entry.data.len() + entry.partition_key.len())
         .sum()
+}
+
+/// Looks for the stream that the options mean.
+pub(super) async fn find_stream(shards: &dyn ShardAccess, options: &KinesisOptions) -> Result<StreamMeta, StreamError> {
+    let stream = shards.describe_stream(&options.stream).await?;
+    options.check_arn(&stream.arn).map_err(StreamError::Unfit)?;
+    Ok(stream)
 }
 
 async fn run(
@@ -218,8 +227,5 @@ fn check_same(stream: &StreamName, opened: Uuid, found: Uuid) -> Result<(), Stre
     if opened == found {
         return Ok(());
     }
-    Err(StreamError::Unfit(format!(
-        "stream {stream} was deleted and created again while the job wrote to it, so what it wrote before is gone: start the \
-         job again to go on with the new stream, or with the restore point \"nothing\" to write everything anew"
-    )))
+    Err(created_again_meanwhile(stream.as_str()))
 }

@@ -1,85 +1,98 @@
 //! Reads one shard: a task fetches ahead into a bounded queue, the reader decodes on the worker.
+//!
+//! A record may be several rows: the user records that a producer has put together in it
+//! ([`super::aggregation`]). A read may end between them, and so may a position.
 
-use super::{StreamError, position, source_error};
-use crate::formats::assembler::{Layout, Origin};
+use super::access::{Fetch, ShardFetcher, StreamRecord};
+use super::aggregation::UserRecords;
+use super::error::{StreamError, source_error};
+use super::metadata::MetadataBuilders;
+use super::options::{Deaggregation, OnDataLoss};
+use super::position::Position;
+use crate::formats::assembler::Layout;
 use crate::formats::{ParseErrors, RecordDecoder};
-use arrow::array::{Array, ArrayRef, RecordBatch, StringBuilder, TimestampMillisecondBuilder, make_array};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef};
-use arrow::error::ArrowError;
-use std::collections::BTreeMap;
+use arrow::array::RecordBatch;
 use std::sync::Arc;
 use tidemill_engine::source::{ReadOutcome, SplitContext, SplitReader};
 use tidemill_engine::{Error, Result};
-use tidemill_shards::{Position, ReadBatch, ReadLimits, Record, ShardAccess, ShardRef, StoreError};
 use tokio::sync::mpsc;
 
-/// Records and bytes that are fetched at once.
-const FETCH: ReadLimits = ReadLimits {
-    records_max: 8_192,
-    bytes_max: 512 << 10,
-};
-/// Fetches that wait for the worker: with one in its hands, 1.5 MiB a shard.
+/// Fetches that wait for the worker: with one in its hands, and the embedded store's 512 KiB, 1.5 MiB a shard.
 const QUEUE_FETCHES_MAX: usize = 2;
 /// Rows of a batch.
 const BATCH_ROWS_MAX: usize = 8_192;
 
+/// What to do when records are lost.
+const REMEDY: &str = "start the job with the restore point \"nothing\", or set 'source.on-data-loss' = 'continue' to go on \
+                      with what is left";
+
+/// What a reader needs to know of its table.
+pub(super) struct ReaderOptions {
+    pub(super) layout: Arc<Layout>,
+    pub(super) parse_errors: ParseErrors,
+    pub(super) deaggregation: Deaggregation,
+    pub(super) on_data_loss: OnDataLoss,
+}
+
 /// Reads one shard.
 pub(super) struct ShardReader {
     table: String,
-    shard: ShardRef,
-    shard_id: String,
+    /// `stream/shard`, for messages.
+    name: String,
     position: Position,
-    layout: Arc<Layout>,
+    options: ReaderOptions,
     decoder: Box<dyn RecordDecoder>,
-    metadata: Metadata,
-    parse_errors: ParseErrors,
-    fetched: mpsc::Receiver<Result<ReadBatch, StoreError>>,
-    current: Option<Fetched>,
+    metadata: MetadataBuilders,
+    fetched: mpsc::Receiver<Result<Fetch, StreamError>>,
+    current: Option<Current>,
     failed: Option<Error>,
     ended: bool,
+    told_foreign: bool,
     context: SplitContext,
 }
 
 /// A fetch that is being decoded.
-struct Fetched {
-    batch: ReadBatch,
-    /// The next record.
+struct Current {
+    fetch: Fetch,
+    /// The next record, or the one that `inside` is of.
     at: usize,
+    inside: Option<Inside>,
+}
+
+/// An aggregated record of which some user records are read.
+struct Inside {
+    records: UserRecords,
+    /// The sub-sequence number of the next one.
+    next: u64,
 }
 
 impl ShardReader {
     /// Begins to fetch from a position.
     pub(super) fn open(
-        shards: Arc<dyn ShardAccess>,
-        shard: ShardRef,
+        stream: &str,
+        shard: &str,
+        fetcher: Box<dyn ShardFetcher>,
         position: Position,
-        layout: Arc<Layout>,
         decoder: Box<dyn RecordDecoder>,
-        parse_errors: ParseErrors,
+        options: ReaderOptions,
         context: SplitContext,
     ) -> Self {
         let (sender, fetched) = mpsc::channel(QUEUE_FETCHES_MAX);
-        context.runtime.spawn(fetch(
-            shards,
-            shard.clone(),
-            position,
-            sender,
-            Arc::clone(&context.waker),
-        ));
+        context
+            .runtime
+            .spawn(fetch(fetcher, sender, Arc::clone(&context.waker)));
         Self {
             table: context.table.clone(),
-            shard_id: shard.shard.to_string(),
-            shard,
+            name: format!("{stream}/{shard}"),
             position,
-            metadata: Metadata::new(&layout),
-            layout,
+            metadata: MetadataBuilders::new(&options.layout, shard),
+            options,
             decoder,
-            parse_errors,
             fetched,
             current: None,
             failed: None,
             ended: false,
+            told_foreign: false,
             context,
         }
     }
@@ -90,11 +103,35 @@ impl ShardReader {
             return;
         }
         match self.fetched.try_recv() {
-            Ok(Ok(batch)) => self.current = Some(Fetched { batch, at: 0 }),
-            Ok(Err(error)) => self.failed = Some(StreamError::from(error).of_source(&self.table)),
+            Ok(Ok(fetch)) if fetch.expired && self.options.on_data_loss == OnDataLoss::Fail => {
+                let message = format!(
+                    "data loss: records of {} behind {} have expired without having been read; {REMEDY}",
+                    self.name, self.position
+                );
+                self.failed = Some(source_error(&self.table, message).permanent());
+            }
+            Ok(Ok(fetch)) => {
+                if fetch.expired {
+                    tracing::warn!(table = self.table, shard = self.name, position = %self.position, "data loss: records have expired without having been read");
+                }
+                let (at, inside) = (0, None);
+                self.current = Some(Current { fetch, at, inside });
+            }
+            Ok(Err(StreamError::ShardGone)) if self.options.on_data_loss == OnDataLoss::Continue => {
+                tracing::warn!(table = self.table, shard = self.name, position = %self.position, "data loss: the shard has expired, its unread records are lost");
+                self.ended = true;
+            }
+            Ok(Err(StreamError::ShardGone)) => {
+                let message = format!(
+                    "data loss: {} has expired, and was read until {} only; {REMEDY}",
+                    self.name, self.position
+                );
+                self.failed = Some(source_error(&self.table, message).permanent());
+            }
+            Ok(Err(error)) => self.failed = Some(error.of_source(&self.table)),
             Err(mpsc::error::TryRecvError::Empty) => {}
             Err(mpsc::error::TryRecvError::Disconnected) => {
-                let message = format!("the fetching of {} ended by itself", self.shard);
+                let message = format!("the fetching of {} ended by itself", self.name);
                 self.failed = Some(source_error(&self.table, message));
             }
         }
@@ -102,39 +139,46 @@ impl ShardReader {
 
     /// Decodes records of the current fetch within the budget.
     fn decode(&mut self, rows_max: usize, bytes_max: usize) -> Result<()> {
-        let Some(fetched) = &mut self.current else {
+        let Some(mut current) = self.current.take() else {
             return Ok(());
         };
-        let (mut bytes, mut dropped) = (0, 0);
+        let mut budget = Budget { bytes: 0, dropped: 0 };
         let mut failed = None;
-        for record in &fetched.batch.records[fetched.at..] {
-            if self.decoder.rows() >= rows_max || bytes >= bytes_max {
+        while current.at < current.fetch.records.len() {
+            if self.decoder.rows() >= rows_max || budget.bytes >= bytes_max {
                 break;
             }
-            match self.decoder.decode(&record.data) {
-                Ok(()) => self.metadata.append(record, &self.shard_id),
-                Err(error) => match self.parse_errors {
-                    ParseErrors::Drop => dropped += 1,
-                    ParseErrors::Fail { remedy } => {
-                        failed = Some(format!(
-                            "the record with sequence number {} of {} cannot be decoded: {error}; {remedy}",
-                            record.sequence, self.shard
-                        ));
-                        break;
-                    }
-                },
+            let record = &current.fetch.records[current.at];
+            if current.inside.is_none() {
+                current.inside = self.enter(record, &current.fetch);
             }
-            fetched.at += 1;
-            bytes += record.data.len();
-            self.position.counter = record.sequence.counter + 1;
+            let decoded = match &mut current.inside {
+                None => self.row(record, &record.partition_key, None, &record.data, &mut budget),
+                Some(inside) => self.user_record(record, inside, &mut budget),
+            };
+            match decoded {
+                // There are more user records in this one.
+                Ok(Step::Within) => {}
+                Ok(Step::Over) => {
+                    self.position.place = self.position.place.behind(&record.sequence);
+                    self.position.user_records = 0;
+                    current.inside = None;
+                    current.at += 1;
+                }
+                Err(message) => {
+                    failed = Some(message);
+                    break;
+                }
+            }
         }
-        if fetched.at == fetched.batch.records.len() && failed.is_none() {
-            self.position = fetched.batch.next;
-            self.ended = fetched.batch.at_end;
-            self.current = None;
+        if current.at == current.fetch.records.len() && failed.is_none() {
+            self.position = current.fetch.next.clone().into();
+            self.ended = current.fetch.at_end;
+        } else {
+            self.current = Some(current);
         }
-        self.context.metrics.bytes_in.add(bytes as u64);
-        self.context.metrics.rows_dropped.add(dropped);
+        self.context.metrics.bytes_in.add(budget.bytes as u64);
+        self.context.metrics.rows_dropped.add(budget.dropped);
         // The rows before a record that fails are not given: the job fails here in any case, and starts again before.
         match failed {
             Some(message) => Err(source_error(&self.table, message)),
@@ -142,14 +186,97 @@ impl ShardReader {
         }
     }
 
+    /// Opens a record that holds others, behind those that were read already.
+    fn enter(&self, record: &StreamRecord, fetch: &Fetch) -> Option<Inside> {
+        let range = match self.options.deaggregation {
+            Deaggregation::Off => return None,
+            Deaggregation::All => None,
+            Deaggregation::Shard => fetch.range,
+        };
+        let mut records = UserRecords::open(&record.data, range)?;
+        let is_half_read =
+            self.position.user_records > 0 && self.position.place == self.position.place.at(&record.sequence);
+        let next = if is_half_read { self.position.user_records } else { 0 };
+        for _ in 0..next {
+            records.next();
+        }
+        Some(Inside { records, next })
+    }
+
+    /// Decodes the next user record of an aggregated one.
+    fn user_record(&mut self, record: &StreamRecord, inside: &mut Inside, budget: &mut Budget) -> Result<Step, String> {
+        let Some(user_record) = inside.records.next() else {
+            return Ok(Step::Over);
+        };
+        if user_record.belongs {
+            let (key, data) = (&user_record.partition_key, &user_record.data);
+            self.row(record, key, Some(inside.next), data, budget)?;
+        } else {
+            budget.dropped += 1;
+            if !std::mem::replace(&mut self.told_foreign, true) {
+                tracing::warn!(
+                    table = self.table,
+                    shard = self.name,
+                    sequence_number = %record.sequence,
+                    "user records of an aggregated record belong to another shard and are dropped, as the producer library \
+                     sends them again; set 'source.deaggregation' = 'all' if yours does not"
+                );
+            }
+        }
+        inside.next += 1;
+        self.position.place = self.position.place.at(&record.sequence);
+        self.position.user_records = inside.next;
+        Ok(Step::Within)
+    }
+
+    /// Decodes one row.
+    fn row(
+        &mut self,
+        record: &StreamRecord,
+        partition_key: &[u8],
+        sub_sequence: Option<u64>,
+        data: &[u8],
+        budget: &mut Budget,
+    ) -> Result<Step, String> {
+        budget.bytes += data.len();
+        match self.decoder.decode(data) {
+            Ok(()) => self.metadata.append(record, partition_key, sub_sequence.unwrap_or(0)),
+            Err(error) => match self.options.parse_errors {
+                ParseErrors::Drop => budget.dropped += 1,
+                ParseErrors::Fail { remedy } => {
+                    let record = format!("the record with sequence number {} of {}", record.sequence, self.name);
+                    let place = sub_sequence.map(|number| format!("user record {number} of "));
+                    let place = place.unwrap_or_default();
+                    return Err(format!("{place}{record} cannot be decoded: {error}; {remedy}"));
+                }
+            },
+        }
+        Ok(Step::Over)
+    }
+
     fn take_rows(&mut self) -> Result<RecordBatch> {
         let rows = self.decoder.rows();
         let columns = self.decoder.finish()?;
         let metadata = self.metadata.finish();
         Ok(self
+            .options
             .layout
-            .assemble(rows, &columns, |origin, field| take_metadata(&metadata, origin, field))?)
+            .assemble(rows, &columns, |origin, field| metadata.column(origin, field))?)
     }
+}
+
+/// What a read has taken in.
+struct Budget {
+    bytes: usize,
+    dropped: u64,
+}
+
+/// Where a reader is after a row.
+enum Step {
+    /// Still within the record.
+    Within,
+    /// Behind it.
+    Over,
 }
 
 impl SplitReader for ShardReader {
@@ -176,7 +303,7 @@ impl SplitReader for ShardReader {
     }
 
     fn position(&self) -> String {
-        position::format(self.position)
+        self.position.to_string()
     }
 
     fn is_ready(&mut self) -> bool {
@@ -187,124 +314,24 @@ impl SplitReader for ShardReader {
 
 /// Fetches until the shard ends or nobody listens any more.
 async fn fetch(
-    shards: Arc<dyn ShardAccess>,
-    shard: ShardRef,
-    mut position: Position,
-    sender: mpsc::Sender<Result<ReadBatch, StoreError>>,
+    mut fetcher: Box<dyn ShardFetcher>,
+    sender: mpsc::Sender<Result<Fetch, StreamError>>,
     wake: Arc<dyn Fn() + Send + Sync>,
 ) {
-    let mut durable = shards.subscribe();
     loop {
-        // What becomes durable from here on is seen by the wait below.
-        durable.borrow_and_update();
-        let read = shards.read(&shard, position, FETCH).await;
-        let is_last = match &read {
-            Ok(batch) => {
-                position = batch.next;
-                batch.at_end
-            }
-            Err(_) => true,
-        };
-        if is_last || matches!(&read, Ok(batch) if !batch.records.is_empty()) {
-            if sender.send(read).await.is_err() {
-                return;
-            }
-            wake();
-            if is_last {
-                // Stays until the reader goes, so that an end is not mistaken for a task that died.
-                sender.closed().await;
-                return;
-            }
-            continue;
-        }
-        tokio::select! {
+        let fetched = tokio::select! {
             () = sender.closed() => return,
-            changed = durable.changed() => if changed.is_err() {
-                let _ = sender.send(Err(StoreError::Closed)).await;
-                wake();
-                sender.closed().await;
-                return;
-            },
+            fetched = fetcher.next() => fetched,
+        };
+        let is_last = fetched.as_ref().map_or(true, |fetch| fetch.at_end);
+        if sender.send(fetched).await.is_err() {
+            return;
         }
-    }
-}
-
-/// The metadata columns that are wanted.
-struct Metadata {
-    timestamps: Option<TimestampMillisecondBuilder>,
-    shard_ids: Option<StringBuilder>,
-    sequence_numbers: Option<StringBuilder>,
-    partition_keys: Option<StringBuilder>,
-}
-
-impl Metadata {
-    fn new(layout: &Layout) -> Self {
-        let wanted: Vec<&str> = layout.metadata().map(|(key, _)| key).collect();
-        let text = |key| wanted.contains(&key).then(StringBuilder::new);
-        Self {
-            timestamps: wanted.contains(&"timestamp").then(TimestampMillisecondBuilder::new),
-            shard_ids: text("shard-id"),
-            sequence_numbers: text("sequence-number"),
-            partition_keys: text("partition-key"),
+        wake();
+        if is_last {
+            // Stays until the reader goes, so that an end is not mistaken for a task that died.
+            sender.closed().await;
+            return;
         }
-    }
-
-    #[inline]
-    fn append(&mut self, record: &Record, shard_id: &str) {
-        if let Some(builder) = &mut self.timestamps {
-            builder.append_value(i64::try_from(record.arrival_ms).unwrap_or(i64::MAX));
-        }
-        if let Some(builder) = &mut self.shard_ids {
-            builder.append_value(shard_id);
-        }
-        if let Some(builder) = &mut self.sequence_numbers {
-            builder.append_value(record.sequence.to_string());
-        }
-        if let Some(builder) = &mut self.partition_keys {
-            builder.append_value(record.partition_key());
-        }
-    }
-
-    fn finish(&mut self) -> BTreeMap<&'static str, ArrayRef> {
-        let mut arrays: BTreeMap<&'static str, ArrayRef> = BTreeMap::new();
-        if let Some(builder) = &mut self.timestamps {
-            arrays.insert("timestamp", Arc::new(builder.finish()));
-        }
-        for (key, builder) in [
-            ("shard-id", &mut self.shard_ids),
-            ("sequence-number", &mut self.sequence_numbers),
-            ("partition-key", &mut self.partition_keys),
-        ] {
-            if let Some(builder) = builder {
-                arrays.insert(key, Arc::new(builder.finish()));
-            }
-        }
-        arrays
-    }
-}
-
-fn take_metadata(
-    arrays: &BTreeMap<&'static str, ArrayRef>,
-    origin: &Origin,
-    field: &FieldRef,
-) -> Result<ArrayRef, ArrowError> {
-    let array = match origin {
-        Origin::Metadata(key) => arrays.get(key.as_str()),
-        _ => None,
-    };
-    let array = array.ok_or_else(|| ArrowError::SchemaError(format!("column {} has no origin", field.name())))?;
-    match field.data_type() {
-        // A moment is the same number in every zone, so the zone is only put on: Arrow's cast would look its name up.
-        DataType::Timestamp(unit, Some(_)) => {
-            let plain = cast(array, &DataType::Timestamp(*unit, None))?;
-            Ok(make_array(
-                plain
-                    .to_data()
-                    .into_builder()
-                    .data_type(field.data_type().clone())
-                    .build()?,
-            ))
-        }
-        data_type => cast(array, data_type),
     }
 }

@@ -1,3 +1,11 @@
+mod aggregated;
+mod fake;
+#[cfg(feature = "aws")]
+pub(super) mod http;
+mod live;
+mod resharding;
+mod starting;
+
 use super::*;
 use crate::conformance::sink::{
     Process, SinkUnderTest, check_at_least_once, check_exactly_once, check_run_again_without_checkpoints, schema,
@@ -5,11 +13,13 @@ use crate::conformance::sink::{
 use crate::conformance::source::Reading;
 use crate::conformance::{lines, runtime};
 use crate::table::MetadataColumn;
-use arrow::datatypes::{Field, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use std::collections::BTreeMap;
 use tidemill_engine::sink::PreCommitId;
 use tidemill_engine::source::{SplitId, SplitState};
-use tidemill_shards::{CreateStream, Position, PutEntry, ReadFrom, ReadLimits, ShardStore, StoreOptions, StreamName};
+use tidemill_shards::{
+    CreateStream, Position, PutEntry, ReadFrom, ReadLimits, ShardRef, ShardStore, StoreOptions, StreamName,
+};
 
 struct Store {
     _directory: tempfile::TempDir,
@@ -58,6 +68,11 @@ impl Store {
     }
 
     fn stored(&self) -> Vec<(String, String)> {
+        let text = |(key, data): (String, Vec<u8>)| (key, String::from_utf8(data).unwrap());
+        self.stored_raw().into_iter().map(text).collect()
+    }
+
+    fn stored_raw(&self) -> Vec<(String, Vec<u8>)> {
         let limits = ReadLimits {
             records_max: 10_000,
             bytes_max: 8 << 20,
@@ -80,8 +95,7 @@ impl Store {
                 }
                 from = batch.next;
                 for record in batch.records {
-                    let data = String::from_utf8(record.data.to_vec()).unwrap();
-                    found.push((record.partition_key().to_owned(), data));
+                    found.push((record.partition_key().to_owned(), record.data.to_vec()));
                 }
             }
         }
@@ -273,6 +287,23 @@ fn metadata_columns_are_filled() {
     assert!(row.starts_with("key-0|shardId-000000000000|7|"), "{row}");
     assert!(row.contains('Z'), "{row}");
 
+    for (column, key) in [
+        "sequence_number",
+        "shard_id",
+        "approximate_arrival_timestamp",
+        "partition_key",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        table.metadata_columns[column].key = key.to_owned();
+    }
+    let source = crate::create_source(&table, &[4, 2, 1, 0, 3], &store.environment()).unwrap();
+    let reading = Reading::new(source.as_ref());
+    let mut reader = reading.open(&split);
+    let batch = reading.next(reader.as_mut(), 10).unwrap().unwrap();
+    assert_eq!(lines(&[batch]), [row], "the names of the API mean the same");
+
     table.metadata_columns[0].key = "sequence-numbr".to_owned();
     let error = crate::check_source(&table).unwrap_err().to_string();
     assert!(error.contains("did you mean 'sequence-number'?"), "{error}");
@@ -368,10 +399,7 @@ fn a_missing_stream_or_another_arn_is_told() {
     let store = Store::new(1);
     for (options, about) in [
         (&[("stream", "nosuch")][..], "stream nosuch does not exist"),
-        (
-            &[("stream", "nosuch")],
-            r#"CreateStream' -d '{"StreamName": "nosuch", "ShardCount": 1}'"#,
-        ),
+        (&[("stream", "nosuch")], "`tidemill stream create nosuch --shards 1`"),
         (&[("aws.region", "eu-west-9")], "correct the option 'aws.region'"),
     ] {
         let source = source(&store, options);
@@ -513,6 +541,8 @@ fn a_record_that_is_too_large_fails_with_its_size() {
     assert!(error.contains("KiB") || error.contains("bytes"), "{error}");
 }
 
+const ENDPOINT: (&str, &str) = ("aws.endpoint", "http://127.0.0.1:4566");
+
 #[test]
 fn output_to_a_missing_stream_tells_how_to_create_it() {
     let test = Written {
@@ -530,17 +560,13 @@ fn output_to_a_missing_stream_tells_how_to_create_it() {
         Err(error) => error.to_string(),
     };
     assert!(error.contains("stream nosuch does not exist"), "{error}");
-    assert!(
-        error.contains(r#"{"StreamName": "nosuch", "ShardCount": 1}"#),
-        "{error}"
-    );
+    assert!(error.contains("`tidemill stream create nosuch --shards 1`"), "{error}");
 }
 
 #[test]
 fn wrong_options_are_refused() {
     for (options, about) in [
-        (&[("aws.endpoint", "http://127.0.0.1:4566")][..], "not supported yet"),
-        (&[("scan.stream.initpos", "LATEST")], "source."),
+        (&[("scan.stream.initpos", "LATEST")][..], "source."),
         (&[("source.init.position", "AT_TIMESTAMP")], "source.init.timestamp"),
         (&[("source.init.timestamp", "2024-05-01T00:00:00Z")], "no effect"),
         (&[("source.init.position", "EARLIEST")], "is not one of LATEST"),
@@ -563,9 +589,67 @@ fn wrong_options_are_refused() {
             "did you mean 'json.ignore-parse-errors'?",
         ),
         (&[("sink.delivery-guarantee", "none")], "not offered"),
+        (
+            &[("source.init.position", "AT_SEQUENCE_NUMBER")],
+            "source.init.sequence-numbers",
+        ),
+        (&[("source.init.sequence-numbers", "shardId-0:1")], "no effect"),
+        (&[("source.deaggregation", "none")], "is not one of shard, all, off"),
+        (&[("source.on-data-loss", "ignore")], "is not one of fail, continue"),
+        (&[("source.reader.type", "EFO")], "EFO is not supported"),
+        (
+            &[("sink.aggregation.max-count", "5")],
+            "no effect without 'sink.aggregation.enabled'",
+        ),
+        (
+            &[
+                ("sink.aggregation.enabled", "true"),
+                ("sink.aggregation.max-size", "11mb"),
+            ],
+            "10 mb",
+        ),
+        (
+            &[("sink.producer.aggregation-enabled", "true")],
+            "sink.aggregation.enabled",
+        ),
+        (&[("sink.batch.max-size", "100")], "no effect without 'aws.endpoint'"),
+        (
+            &[("aws.credentials.provider", "AUTO")],
+            "no effect without 'aws.endpoint'",
+        ),
+        (&[("aws.endpoint", "localhost:4566")], "is not an endpoint"),
+        (
+            &[ENDPOINT, ("sink.delivery-guarantee", "exactly-once")],
+            "cannot take it back",
+        ),
+        (&[ENDPOINT, ("sink.batch.max-size", "501")], "must be 1 to 500"),
+        (
+            &[ENDPOINT, ("sink.requests.max-buffered", "10")],
+            "at least 'sink.batch.max-size'",
+        ),
+        (
+            &[ENDPOINT, ("sink.flush-buffer.size", "11mb")],
+            "what a request may have",
+        ),
+        (
+            &[ENDPOINT, ("source.shard.get-records.max-record-count", "0")],
+            "must be 1 to 10000",
+        ),
+        (
+            &[ENDPOINT, ("aws.credentials.provider", "ASSUME_ROLE")],
+            "not supported",
+        ),
+        (&[ENDPOINT, ("aws.credentials.provider", "BASIC")], "basic.accesskeyid"),
+        (
+            &[ENDPOINT, ("aws.credentials.basic.secretkey", "hush")],
+            "has no effect with this",
+        ),
+        (&[ENDPOINT, ("aws.credentials.role.externalId", "x")], "not supported"),
+        (&[ENDPOINT, ("aws.trust.all.certificates", "true")], "always checked"),
     ] {
         let error = crate::check_source(&table(schema(), options)).unwrap_err().to_string();
         assert!(error.contains(about), "{error}");
+        assert!(!error.contains("hush"), "{error}");
     }
     let at = [
         ("source.init.position", "AT_TIMESTAMP"),
@@ -573,7 +657,7 @@ fn wrong_options_are_refused() {
     ];
     assert_eq!(
         KinesisOptions::parse(&table(schema(), &at)).unwrap().start,
-        ReadFrom::AtTimestamp(1_714_521_600_500)
+        options::InitialPosition::AtTimestamp(1_714_521_600_500)
     );
     let error = crate::create_source(&table(schema(), &[]), &[0], &ConnectorEnvironment::new())
         .err()

@@ -4,10 +4,11 @@
 //! when the checkpoint that was pre-committed last exists; that is so once it was published. Then full buffers are
 //! staged in the background; before, they wait for the pre-commit.
 
+use super::error::sink_error;
+use super::grouping::Grouping;
 use super::options::KinesisOptions;
-use super::outbox::Outbox;
+use super::outlet::{Outlet, Target};
 use super::partitioner::Partitioner;
-use super::sink_error;
 use crate::formats::RowEncoder;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -16,8 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tidemill_engine::operator::{Progress, TickClose};
 use tidemill_engine::sink::{DeliveryGuarantee, PreCommit, PreCommitId, SinkContext, SinkWriter};
 use tidemill_engine::{Error, Result};
-use tidemill_shards::limits::{PUT_BYTES_MAX, PUT_RECORDS_MAX};
-use tidemill_shards::{PutEntry, ShardAccess, StageRequest, StreamName, Uuid};
+use tidemill_shards::{PutEntry, StageRequest, Uuid};
 
 /// Bytes that are staged together.
 const STAGE_BYTES: usize = 2 << 20;
@@ -25,12 +25,13 @@ const STAGE_BYTES: usize = 2 << 20;
 /// Writes a worker's rows.
 pub(super) struct KinesisWriter {
     name: Arc<str>,
-    stream: StreamName,
-    guarantee: DeliveryGuarantee,
+    options: KinesisOptions,
     partitioner: Partitioner,
     encoder: Arc<dyn RowEncoder>,
-    outbox: Outbox,
+    grouping: Option<Grouping>,
+    outlet: Outlet,
     buffer: Vec<PutEntry>,
+    /// Of the buffer and of what is being grouped.
     buffer_bytes: usize,
     /// The last checkpoint that a pre-commit was asked for, and the one that records were staged for ahead of it.
     last: Option<u64>,
@@ -45,17 +46,17 @@ impl KinesisWriter {
         options: &KinesisOptions,
         partitioner: Partitioner,
         encoder: Arc<dyn RowEncoder>,
-        shards: Arc<dyn ShardAccess>,
+        target: &Target,
         next_checkpoint: Arc<AtomicU64>,
         context: SinkContext,
     ) -> Self {
         Self {
             name,
-            stream: options.stream.clone(),
-            guarantee: options.guarantee,
+            options: options.clone(),
             partitioner,
             encoder,
-            outbox: Outbox::start(shards, options.clone(), &context.runtime, Arc::clone(&context.waker)),
+            grouping: Grouping::new(options),
+            outlet: Outlet::start(target, options, &context),
             buffer: Vec::new(),
             buffer_bytes: 0,
             last: None,
@@ -66,9 +67,7 @@ impl KinesisWriter {
     }
 
     fn check(&self) -> Result<()> {
-        self.outbox
-            .failure()
-            .map_or(Ok(()), |error| Err(error.of_sink(&self.name)))
+        self.outlet.check(&self.name)
     }
 
     /// Returns the checkpoint that what is written now certainly belongs to.
@@ -77,16 +76,24 @@ impl KinesisWriter {
         (self.last.is_some() && self.last == next.checked_sub(1)).then_some(next)
     }
 
+    /// Moves records that wait for others of their keys to the buffer.
+    fn finish_groups(&mut self) {
+        self.buffer_bytes = 0;
+        if let Some(grouping) = &mut self.grouping {
+            grouping.finish(&mut self.buffer);
+        }
+    }
+
     /// Sends the buffer to be staged.
     fn stage(&mut self, checkpoint: u64, attempt: u64) {
-        self.buffer_bytes = 0;
+        self.finish_groups();
         if self.buffer.is_empty() {
             return;
         }
-        self.outbox.stage(StageRequest {
+        self.outlet.stage(StageRequest {
             job: self.context.job.clone(),
             sink: self.context.uid.clone(),
-            stream: self.stream.clone(),
+            stream: self.options.stream.clone(),
             lineage: Uuid(self.context.lineage.to_bytes()),
             checkpoint,
             attempt,
@@ -95,22 +102,11 @@ impl KinesisWriter {
         });
     }
 
-    /// Sends the buffer to be put, in requests within the limits.
+    /// Sends the buffer to be put.
     fn put(&mut self) {
-        self.buffer_bytes = 0;
-        let mut request = Vec::new();
-        let mut bytes = 0;
-        for entry in std::mem::take(&mut self.buffer) {
-            let size = entry.data.len() + entry.partition_key.len();
-            if !request.is_empty() && (request.len() >= PUT_RECORDS_MAX || bytes + size > PUT_BYTES_MAX) {
-                self.outbox.put(&self.stream, std::mem::take(&mut request));
-                bytes = 0;
-            }
-            bytes += size;
-            request.push(entry);
-        }
-        if !request.is_empty() {
-            self.outbox.put(&self.stream, request);
+        self.finish_groups();
+        if !self.buffer.is_empty() {
+            self.outlet.put(&self.options, std::mem::take(&mut self.buffer));
         }
     }
 }
@@ -131,13 +127,16 @@ impl SinkWriter for KinesisWriter {
             let data = bytes.slice(start..end);
             start = end;
             self.buffer_bytes += data.len() + partition_key.len();
-            self.buffer.push(PutEntry {
-                partition_key,
-                explicit_hash_key: None,
-                data,
-            });
+            match &mut self.grouping {
+                Some(grouping) => grouping.add(partition_key, data, &mut self.buffer),
+                None => self.buffer.push(PutEntry {
+                    partition_key,
+                    explicit_hash_key: None,
+                    data,
+                }),
+            }
         }
-        if self.guarantee == DeliveryGuarantee::ExactlyOnce
+        if self.options.guarantee == DeliveryGuarantee::ExactlyOnce
             && self.buffer_bytes >= STAGE_BYTES
             && let Some(checkpoint) = self.certain_checkpoint()
         {
@@ -149,10 +148,10 @@ impl SinkWriter for KinesisWriter {
 
     fn tick_closed(&mut self, _close: &TickClose) -> Result<Progress> {
         self.check()?;
-        if self.guarantee == DeliveryGuarantee::AtLeastOnce {
+        if self.options.guarantee == DeliveryGuarantee::AtLeastOnce {
             self.put();
         }
-        Ok(if self.outbox.is_full() {
+        Ok(if self.outlet.is_full() {
             Progress::More
         } else {
             Progress::Done
@@ -161,11 +160,10 @@ impl SinkWriter for KinesisWriter {
 
     fn pre_commit(&mut self, id: PreCommitId) -> Result<PreCommit> {
         self.check()?;
-        let name = Arc::clone(&self.name);
-        let answer = match self.guarantee {
+        let answer = match self.options.guarantee {
             DeliveryGuarantee::AtLeastOnce => {
                 self.put();
-                self.outbox.flush()
+                self.outlet.flush(&self.name)
             }
             DeliveryGuarantee::ExactlyOnce => {
                 if let Some(ahead) = self.ahead.take()
@@ -176,14 +174,11 @@ impl SinkWriter for KinesisWriter {
                 }
                 self.last = Some(id.checkpoint);
                 self.stage(id.checkpoint, id.attempt);
-                self.outbox.flush()
+                self.outlet.flush(&self.name)
             }
         };
         Ok(Box::pin(async move {
-            let staged = match answer.await {
-                Ok(answer) => answer.map_err(|error| error.of_sink(&name))?,
-                Err(_) => return Err(sink_error(&name, "the task that sends records is gone")),
-            };
+            let staged = answer.await?;
             if staged.is_empty() {
                 return Ok(None);
             }

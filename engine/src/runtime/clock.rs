@@ -31,12 +31,13 @@ pub(super) enum Event {
     /// A worker's report.
     Report(Report),
     /// New splits of a table; `complete` when there will never be others. The look knew of the first `ended_seen` ends of
-    /// splits.
+    /// splits. Those in `forget` are not needed any more.
     Discovered {
         table: usize,
         splits: Vec<Split>,
         complete: bool,
         ended_seen: u64,
+        forget: Vec<SplitId>,
     },
     /// Somebody wants a checkpoint.
     CheckpointWanted(Wish),
@@ -302,11 +303,13 @@ impl Clock {
                 splits,
                 complete,
                 ended_seen,
+                forget,
             } => {
                 let (workers, assignments) = (self.workers, &mut self.assignments);
                 let moved = self
                     .tables
                     .discovered(table, splits, complete, ended_seen, workers, now, assignments);
+                self.tables.forget(table, &forget);
                 // A table may have ended by this, or its watermark moved on: a tick tells the operators.
                 self.ready |= moved;
             }

@@ -87,13 +87,17 @@ async fn look(
             };
             known.lock().splits.entry(split.id.clone()).or_insert(state);
         }
-        if complete || !found.new.is_empty() || told != Some(ended) {
+        for id in &found.forget {
+            known.lock().splits.remove(id);
+        }
+        if complete || !found.new.is_empty() || !found.forget.is_empty() || told != Some(ended) {
             told = Some(ended);
             shared.send(Event::Discovered {
                 table,
                 splits: found.new,
                 complete,
                 ended_seen: ended,
+                forget: found.forget,
             });
         }
         match interval {

@@ -56,9 +56,21 @@ fn a_data_directory_that_cannot_be_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
     std::fs::write(&file, b"").unwrap();
-    let (code, said) = Server::refused(&file, &["--listen", "127.0.0.1:0"]);
+    // A file, a place below one, and a place where nobody may make a directory, not even root.
+    for path in [file.clone(), file.join("below"), "/proc/tidemill-data".into()] {
+        let (code, said) = Server::refused(&path, &["--listen", "127.0.0.1:0"]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("cannot be used") && said.contains("--data-dir"), "{said}");
+        assert!(said.contains(&path.display().to_string()), "{said}");
+    }
+    // The log's own directory.
+    let data = directory.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("store"), b"").unwrap();
+    let (code, said) = Server::refused(&data, &["--listen", "127.0.0.1:0"]);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("cannot be used") && said.contains("--data-dir"), "{said}");
+    assert!(said.contains(&data.join("store").display().to_string()), "{said}");
+    assert_eq!(std::fs::read(data.join("store")).unwrap(), b"");
 }
 
 #[test]

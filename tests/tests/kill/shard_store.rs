@@ -8,20 +8,20 @@ use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use tidemill_tests::{Server, eventually};
 use tokio::task::JoinSet;
 
-const STREAM: &str = "load";
-const SHARDS: u32 = 3;
-const PRODUCERS: usize = 8;
+pub(super) const STREAM: &str = "load";
+pub(super) const SHARDS: u32 = 3;
+pub(super) const PRODUCERS: usize = 8;
 const ROUNDS: usize = 6;
 /// A kill comes at most that long after the first acknowledgement of a round.
 const LIFE_MS: u64 = 1_500;
 
 /// A record that was acknowledged.
 #[derive(Clone, Debug)]
-struct Acknowledged {
+pub(super) struct Acknowledged {
     shard: String,
     sequence: String,
     /// Which record it is.
@@ -29,11 +29,27 @@ struct Acknowledged {
 }
 
 /// What every record was, by its number, which its content begins with.
-#[derive(Debug, Default)]
-struct Told {
+#[derive(Debug)]
+pub(super) struct Told {
     /// In the order in which each producer was told.
     acknowledged: Mutex<Vec<Vec<Acknowledged>>>,
     next: AtomicU64,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self {
+            acknowledged: Mutex::new(vec![Vec::new(); PRODUCERS]),
+            next: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Told {
+    /// What was acknowledged so far, by producer.
+    pub(super) fn acknowledged(&self) -> MutexGuard<'_, Vec<Vec<Acknowledged>>> {
+        self.acknowledged.lock().unwrap()
+    }
 }
 
 /// Makes the content of a record: its number, and bytes that follow from it.
@@ -49,9 +65,8 @@ fn partition_key(number: u64) -> String {
 }
 
 /// Puts records, each of them once, until the server is gone. Even producers put one at a time, odd ones many.
-async fn produce(client: Client, producer: usize, told: Arc<Told>) {
-    let acknowledge =
-        |acknowledged: Vec<Acknowledged>| told.acknowledged.lock().unwrap()[producer].extend(acknowledged);
+pub(super) async fn produce(client: Client, producer: usize, told: Arc<Told>) {
+    let acknowledge = |acknowledged: Vec<Acknowledged>| told.acknowledged()[producer].extend(acknowledged);
     loop {
         if producer.is_multiple_of(2) {
             let number = told.next.fetch_add(1, Ordering::Relaxed);
@@ -103,7 +118,7 @@ fn magnitude(sequence: &str) -> (usize, &str) {
     (sequence.len(), sequence)
 }
 
-fn check(stored: &[(String, Vec<Read>)], told: &Told) {
+pub(super) fn check(stored: &[(String, Vec<Read>)], told: &Told) {
     let mut places: HashMap<u64, (&str, &str)> = HashMap::new();
     for (shard, records) in stored {
         let mut pairs = records.windows(2);
@@ -128,7 +143,7 @@ fn check(stored: &[(String, Vec<Read>)], told: &Told) {
             assert_eq!(twice, None, "record {number} is there twice");
         }
     }
-    for acknowledged in told.acknowledged.lock().unwrap().iter() {
+    for acknowledged in told.acknowledged().iter() {
         let mut newest: HashMap<&str, (usize, &str)> = HashMap::new();
         for Acknowledged {
             shard,
@@ -158,11 +173,8 @@ async fn a_killed_store_has_every_acknowledged_record_in_order_under_its_number(
     let mut server = Server::start(&data);
     server.kinesis().create_stream(STREAM, SHARDS).await;
     let clients = Clients::new(server.url());
-    let told = Arc::new(Told {
-        acknowledged: Mutex::new(vec![Vec::new(); PRODUCERS]),
-        next: AtomicU64::new(0),
-    });
-    let acknowledged = || told.acknowledged.lock().unwrap().iter().map(Vec::len).sum::<usize>();
+    let told = Arc::new(Told::default());
+    let acknowledged = || told.acknowledged().iter().map(Vec::len).sum::<usize>();
     for round in 0..ROUNDS {
         let before = acknowledged();
         let mut producers = JoinSet::new();

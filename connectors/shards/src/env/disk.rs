@@ -24,13 +24,19 @@ pub trait Disk: Send + Sync + 'static {
     /// As the file system says.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
+    /// Removes a file. Whoever has it open can still read it.
+    ///
+    /// # Errors
+    /// As the file system says; `NotFound` when there is none.
+    fn unlink(&self, name: &str) -> io::Result<()>;
+
     /// Lists the names of all files, sorted.
     ///
     /// # Errors
     /// As the file system says.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// Makes creations and renames durable.
+    /// Makes creations, renames and removals durable.
     ///
     /// # Errors
     /// As the file system says.

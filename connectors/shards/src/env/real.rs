@@ -101,6 +101,10 @@ impl Disk for RealDisk {
         std::fs::rename(self.directory.join(from), self.directory.join(to))
     }
 
+    fn unlink(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.directory.join(name))
+    }
+
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.directory)? {

@@ -24,6 +24,7 @@ pub enum Crash {
 enum Operation {
     Create { name: String, file: usize },
     Rename { from: String, to: String },
+    Remove { name: String },
     SyncDir,
     Write { file: usize, offset: u64, bytes: Arc<[u8]> },
     SyncData { file: usize },
@@ -132,6 +133,11 @@ impl SimDisk {
                         after.names.insert(to.clone(), file);
                     }
                 }
+                Operation::Remove { name } => {
+                    if synced_dir.is_some_and(|synced| at < synced) || keep() {
+                        after.names.remove(name);
+                    }
+                }
                 Operation::SyncDir | Operation::SyncData { .. } => {}
                 Operation::Write { file, offset, bytes } => {
                     let synced = journal[at..]
@@ -220,6 +226,14 @@ impl Disk for SimDisk {
             from: from.to_owned(),
             to: to.to_owned(),
         });
+        Ok(())
+    }
+
+    fn unlink(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        state.spend()?;
+        state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
+        state.journal.push(Operation::Remove { name: name.to_owned() });
         Ok(())
     }
 

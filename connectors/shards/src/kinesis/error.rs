@@ -172,7 +172,10 @@ impl ApiError {
                 // The client retries these; the operator finds the reason in the log.
                 ErrorKind::Retry | ErrorKind::Corrupt | ErrorKind::Internal => {
                     // Of what meets every request the store itself tells, and not for each.
-                    if !matches!(other, StoreError::NoSpace { .. } | StoreError::Poisoned { .. }) {
+                    if !matches!(
+                        other,
+                        StoreError::NoSpace { .. } | StoreError::StoreFull { .. } | StoreError::Poisoned { .. }
+                    ) {
                         tracing::error!(error = %other, "a Kinesis request failed");
                     }
                     Self::internal()

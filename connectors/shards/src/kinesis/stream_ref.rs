@@ -17,6 +17,8 @@ use crate::view::StreamView;
 pub(crate) struct Stream {
     view: Arc<StreamView>,
     now_ms: u64,
+    /// The time by which records expire.
+    trusted_ms: u64,
 }
 
 impl Deref for Stream {
@@ -40,7 +42,7 @@ impl Stream {
             .meta
             .shards
             .iter()
-            .filter(move |shard| there && !self.view.meta.is_expired(shard, self.now_ms))
+            .filter(move |shard| there && !self.view.meta.is_expired(shard, self.trusted_ms))
     }
 
     /// Refuses a stream that has no records to read or write (yet).
@@ -114,6 +116,7 @@ pub(crate) fn named(store: &ShardStore, name: &StreamName) -> Result<Stream, Api
     Ok(Stream {
         view,
         now_ms: store.now_ms(),
+        trusted_ms: store.trusted_ms(),
     })
 }
 

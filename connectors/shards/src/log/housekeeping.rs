@@ -1,6 +1,8 @@
 //! What the writer must not wait for: preparing the next segment (64 MiB of zeros and a sync) and writing the index of
 //! a sealed one.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -11,6 +13,7 @@ use super::segment::Segment;
 use crate::env::Environment;
 use crate::error::StoreError;
 use crate::ids::{SegmentNumber, Uuid};
+use crate::view::View;
 
 /// Where housekeeping is done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,6 +28,7 @@ pub enum Housekeeping {
 enum Task {
     Prepare { number: SegmentNumber, capacity: u64 },
     Seal(IndexFile),
+    Unlink(Vec<String>),
 }
 
 struct Worker {
@@ -37,20 +41,26 @@ struct Worker {
 pub(crate) struct Housekeeper {
     environment: Environment,
     store: Uuid,
+    view: Arc<View>,
     worker: Option<Worker>,
     /// The segment that is being prepared.
     requested: Option<SegmentNumber>,
 }
 
 impl Housekeeper {
-    pub(crate) fn start(mode: Housekeeping, environment: &Environment, store: Uuid) -> Result<Self, StoreError> {
+    pub(crate) fn start(
+        mode: Housekeeping,
+        environment: &Environment,
+        store: Uuid,
+        view: &Arc<View>,
+    ) -> Result<Self, StoreError> {
         let worker = match mode {
             Housekeeping::Inline => None,
             Housekeeping::Background => {
                 // At most one segment is asked for at a time, and one is sealed for each.
                 let (tasks, queue) = unbounded();
                 let (done, prepared) = bounded(1);
-                let own = environment.clone();
+                let (own, view) = (environment.clone(), Arc::clone(view));
                 let thread = std::thread::Builder::new()
                     .name("shards-housekeeping".to_owned())
                     .spawn(move || {
@@ -71,6 +81,7 @@ impl Housekeeper {
                                     }
                                 }
                                 Task::Seal(index) => seal(&own, &index),
+                                Task::Unlink(names) => unlink(&own, names, &view),
                             }
                         }
                     })
@@ -85,6 +96,7 @@ impl Housekeeper {
         Ok(Self {
             environment: environment.clone(),
             store,
+            view: Arc::clone(view),
             worker,
             requested: None,
         })
@@ -120,6 +132,25 @@ impl Housekeeper {
         self.requested = None;
         let prepared = self.worker.as_ref().and_then(|worker| worker.prepared.recv().ok());
         prepared.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Whether a segment is being prepared.
+    pub(crate) fn is_preparing(&self) -> bool {
+        self.requested.is_some()
+    }
+
+    /// Has files removed that the log says are gone, behind the indexes that are still to be written.
+    pub(crate) fn unlink(&self, names: Vec<String>) {
+        if names.is_empty() {
+            return;
+        }
+        match &self.worker {
+            Some(worker) => {
+                // What is left over is removed at the next start.
+                let _ = worker.tasks.send(Task::Unlink(names));
+            }
+            None => unlink(&self.environment, names, &self.view),
+        }
     }
 
     /// Has the index of a sealed segment written.
@@ -161,6 +192,21 @@ fn prepare(
         // Gives back the space that the unfinished file took.
         let _ = environment.disk.create(&names::unfinished(&names::segment(number)));
     })
+}
+
+fn unlink(environment: &Environment, names: Vec<String>, view: &View) {
+    let disk = &*environment.disk;
+    let failed = names
+        .into_iter()
+        .filter_map(|name| match disk.unlink(&name) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Some((name, error)),
+            _ => None,
+        })
+        .chain(disk.sync_dir().err().map(|error| (disk.describe(), error)));
+    for (name, error) in failed {
+        tracing::warn!(%name, %error, "could not remove a log segment that has expired; the next start tries again");
+        view.usage.failures.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 fn seal(environment: &Environment, index: &IndexFile) {

@@ -4,19 +4,21 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 8 | magic `TMLOGIDX` |
-//! | 8 | 4 | format version, 1 |
+//! | 8 | 4 | format version, 2; version 1 had no groups of staged frames and is rebuilt |
 //! | 12 | 4 | number of the segment |
 //! | 16 | 16 | uuid of the segment |
 //! | 32 | 8 | where the frames of the segment end |
 //! | 40 | 8 | number of entries |
 //! | 48 | 56 each | entries, in the order of the frames |
+//! | | 8 | number of groups of staged frames |
+//! | | 32 each | the groups: hash of the sink, checkpoint, bytes, time of the last frame; 8 bytes each |
 //! | | 4 | CRC32C of all bytes before |
 //!
 //! | offset in an entry | bytes | field |
 //! |---|---|---|
 //! | 0 | 8 | shard key |
 //! | 8 | 4 | number of the segment where the bytes lie (another one when a publish made staged records visible) |
-//! | 12 | 4 | kind: 0 records, 1 published, 2 damaged |
+//! | 12 | 4 | kind: 0 records, 1 published, 2 damaged, 3 tiered (offset is 0) |
 //! | 16 | 4 | offset |
 //! | 20 | 4 | length |
 //! | 24 | 8 | counter of the first record |
@@ -28,11 +30,13 @@ use super::names;
 use crate::env::Disk;
 use crate::ids::{SegmentNumber, ShardKey, Uuid};
 use crate::index::{EntryKind, IndexEntry, SegmentEntries};
+use crate::retention::{StagedGroup, StagedGroups};
 
 const MAGIC: [u8; 8] = *b"TMLOGIDX";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const FIXED_BYTES: usize = 48;
 const ENTRY_BYTES: usize = 56;
+const GROUP_BYTES: usize = 32;
 
 /// The contents of an index file.
 #[derive(Debug)]
@@ -41,6 +45,8 @@ pub(crate) struct IndexFile {
     pub(crate) uuid: Uuid,
     pub(crate) end: u64,
     pub(crate) entries: SegmentEntries,
+    /// What was staged in the segment, published or not.
+    pub(crate) staged: StagedGroups,
 }
 
 impl IndexFile {
@@ -62,6 +68,12 @@ impl IndexFile {
                 bytes.extend_from_slice(&number.to_le_bytes());
             }
         }
+        bytes.extend_from_slice(&(self.staged.0.len() as u64).to_le_bytes());
+        for group in &self.staged.0 {
+            for number in [group.sink_hash, group.checkpoint, group.bytes, group.last_ms] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+        }
         let crc = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_le_bytes());
         bytes
@@ -75,10 +87,18 @@ impl IndexFile {
             return None;
         }
         let count = u64_at(body, 40)? as usize;
-        let entries = body.get(FIXED_BYTES..)?;
-        if entries.len() != count.checked_mul(ENTRY_BYTES)? {
+        let (entries, groups) = body
+            .get(FIXED_BYTES..)?
+            .split_at_checked(count.checked_mul(ENTRY_BYTES)?)?;
+        let count = u64_at(groups, 0)? as usize;
+        let groups = &groups[8..];
+        if groups.len() != count.checked_mul(GROUP_BYTES)? {
             return None;
         }
+        let groups = groups
+            .chunks_exact(GROUP_BYTES)
+            .map(decode_group)
+            .collect::<Option<Vec<_>>>()?;
         let entries = entries
             .chunks_exact(ENTRY_BYTES)
             .map(decode_entry)
@@ -88,23 +108,33 @@ impl IndexFile {
             uuid: Uuid(body.get(16..32)?.try_into().ok()?),
             end: u64_at(body, 32)?,
             entries: SegmentEntries(entries),
+            staged: StagedGroups(groups),
         })
     }
 
     /// Writes the file under its name, whole or not at all.
     pub(crate) fn write(&self, disk: &dyn Disk) -> std::io::Result<()> {
-        let name = names::index(self.segment);
-        let unfinished = names::unfinished(&name);
+        self.write_as(disk, &names::index(self.segment))
+    }
+
+    /// Writes the file under another name, whole or not at all.
+    pub(crate) fn write_as(&self, disk: &dyn Disk, name: &str) -> std::io::Result<()> {
+        let unfinished = names::unfinished(name);
         let file = disk.create(&unfinished)?;
         file.write_at(&self.encode(), 0)?;
         file.sync_data()?;
-        disk.rename(&unfinished, &name)?;
+        disk.rename(&unfinished, name)?;
         disk.sync_dir()
     }
 
     /// Reads the index of a segment. `None` when there is no sound one.
     pub(crate) fn read(disk: &dyn Disk, segment: SegmentNumber) -> Option<Self> {
-        let file = disk.open(&names::index(segment)).ok()?;
+        Self::read_as(disk, segment, &names::index(segment))
+    }
+
+    /// Reads the index of a segment from a file of another name.
+    pub(crate) fn read_as(disk: &dyn Disk, segment: SegmentNumber, name: &str) -> Option<Self> {
+        let file = disk.open(name).ok()?;
         let mut bytes = vec![0; usize::try_from(file.length().ok()?).ok()?];
         let length = file.read_at(&mut bytes, 0).ok()?;
         Self::decode(&bytes[..length]).filter(|index| index.segment == segment)
@@ -116,6 +146,7 @@ fn decode_entry(bytes: &[u8]) -> Option<(ShardKey, IndexEntry)> {
         0 => EntryKind::Records,
         1 => EntryKind::Published,
         2 => EntryKind::Damaged,
+        3 => EntryKind::Tiered,
         _ => return None,
     };
     let entry = IndexEntry {
@@ -129,6 +160,15 @@ fn decode_entry(bytes: &[u8]) -> Option<(ShardKey, IndexEntry)> {
         last_arrival_ms: u64_at(bytes, 48)?,
     };
     Some((ShardKey(u64_at(bytes, 0)?), entry))
+}
+
+fn decode_group(bytes: &[u8]) -> Option<StagedGroup> {
+    Some(StagedGroup {
+        sink_hash: u64_at(bytes, 0)?,
+        checkpoint: u64_at(bytes, 8)?,
+        bytes: u64_at(bytes, 16)?,
+        last_ms: u64_at(bytes, 24)?,
+    })
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -161,6 +201,12 @@ mod tests {
             uuid: Uuid([9; 16]),
             end: 4096,
             entries: SegmentEntries(vec![(ShardKey(7), entry)]),
+            staged: StagedGroups(vec![StagedGroup {
+                sink_hash: 1,
+                checkpoint: 2,
+                bytes: 3,
+                last_ms: 4,
+            }]),
         }
     }
 
@@ -170,14 +216,15 @@ mod tests {
         sample().write(&disk).unwrap();
         let read = IndexFile::read(&disk, SegmentNumber(3)).unwrap();
         assert_eq!(read.entries.0, sample().entries.0);
+        assert_eq!(read.staged, sample().staged);
         assert_eq!((read.end, read.uuid), (4096, Uuid([9; 16])));
-        assert_eq!(sample().encode().len(), FIXED_BYTES + ENTRY_BYTES + 4);
+        assert_eq!(sample().encode().len(), FIXED_BYTES + ENTRY_BYTES + 8 + GROUP_BYTES + 4);
         assert_eq!(sample().encode()[48..56], 7u64.to_le_bytes());
     }
 
     proptest! {
         #[test]
-        fn flips_and_random_bytes_are_refused(at in 0usize..108, bit in 0..8, random in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn flips_and_random_bytes_are_refused(at in 0usize..148, bit in 0..8, random in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut bytes = sample().encode();
             bytes[at] ^= 1u8 << bit;
             prop_assert!(IndexFile::decode(&bytes).is_none());

@@ -14,6 +14,23 @@ pub(crate) fn index(number: SegmentNumber) -> String {
     format!("{:010}.index", number.0)
 }
 
+/// The number of an index file.
+pub(crate) fn parse_index(name: &str) -> Option<SegmentNumber> {
+    let number = name.strip_suffix(".index")?;
+    parse_segment(&format!("{number}{LOG_SUFFIX}"))
+}
+
+/// `0000000001.tier`: the index of a tiered segment.
+pub(crate) fn tier(number: SegmentNumber) -> String {
+    format!("{:010}.tier", number.0)
+}
+
+/// The number of the index of a tiered segment.
+pub(crate) fn parse_tier(name: &str) -> Option<SegmentNumber> {
+    let number = name.strip_suffix(".tier")?;
+    parse_segment(&format!("{number}{LOG_SUFFIX}"))
+}
+
 /// A file that is not finished; a crash may leave it, the next attempt empties it.
 pub(crate) fn unfinished(name: &str) -> String {
     format!("{name}.tmp")

@@ -6,10 +6,13 @@
 //! ```
 //! *last* is the last segment with sound frames, *base* the last one with a sound snapshot: usually the same. Segments
 //! before the base are not read, only their index files (rebuilt when missing); from the base on every frame is read.
+//! Segments that the log says are removed are not looked for; their files, should a crash have left some, are unlinked.
+//! A segment that is missing without that is damage.
 //! A torn tail of *last* is overwritten with zeros. Damage is put into the index, so that reading there answers with an
 //! error, and its shard takes no more appends; when damage may hide metadata, the store does not open.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
@@ -19,12 +22,14 @@ use super::index_file::IndexFile;
 use super::names;
 use super::scan::{End, Piece, Tail, scan};
 use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, fill_with_zeros};
-use crate::env::{Disk, Environment};
+use crate::env::{Disk, DiskFile, Environment};
 use crate::error::{Corruption, StoreError};
 use crate::ids::{SegmentNumber, ShardKey, Uuid};
 use crate::index::{EntryKind, IndexEntry, SegmentEntries, ShardIndex};
 use crate::producers::memory::Produced;
+use crate::retention::{Ledger, StagedGroup, StagedGroups};
 use crate::state::{Control, State};
+use crate::tier::{ObjectTier, entries_of};
 
 /// The segment that is being appended to.
 pub(crate) struct Active {
@@ -59,18 +64,20 @@ pub(crate) struct Recovered {
     pub(crate) prepared: VecDeque<Segment>,
     /// A torn tail was cut.
     pub(crate) torn: bool,
+    /// What refers to each segment, but for visible records.
+    pub(crate) ledger: Ledger,
     /// Ranges that cannot be read.
     pub(crate) damage: Vec<Corruption>,
 }
 
 /// Reads the log on the environment's disk.
-pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError> {
+pub(crate) fn recover(environment: &Environment, tier: Option<&dyn ObjectTier>) -> Result<Recovered, StoreError> {
     let disk = &*environment.disk;
     let names = disk
         .list()
         .map_err(|error| StoreError::io("list the files in", disk.describe(), &error))?;
     let numbers: BTreeSet<SegmentNumber> = names.iter().filter_map(|name| names::parse_segment(name)).collect();
-    // Nothing removes segments yet, so the log starts with number 1.
+    // Where a new log starts. In an old one this number may be among those removed.
     let first = SegmentNumber(1);
     let Some(&last) = numbers.last() else {
         if let Some(index) = names.iter().find(|name| name.ends_with(".index")) {
@@ -90,7 +97,16 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
     let mut torn = false;
     // From the end: segments without a sound frame are prepared ones, or hold nothing but a torn first batch.
     let last = loop {
-        let (segment, bytes) = files.open(number)?;
+        let (segment, bytes) = match files.open(number) {
+            Err(StoreError::Corrupt(corruption)) if number != first && files.is_blank(number) => {
+                tracing::warn!(%corruption, "a segment that was prepared and never used is damaged; it will be prepared again");
+                // The ones behind it would not be next; they are prepared again, too.
+                prepared.clear();
+                number = SegmentNumber(number.0 - 1);
+                continue;
+            }
+            opened => opened?,
+        };
         if has_sound_frame(&bytes, segment.header.uuid) {
             break number;
         }
@@ -121,15 +137,26 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
         base = SegmentNumber(base.0 - 1);
     };
 
+    let ahead = ahead(&mut files, base, last, &state)?;
+    let begins = ahead.shards.iter().filter(|(_, shard)| shard.floor > 0);
     let mut builder = Builder {
-        shards: HashMap::new(),
+        shards: begins
+            .map(|(key, shard)| (*key, ShardIndex::above(shard.floor)))
+            .collect(),
+        tiered: ahead.tiered.iter().map(|object| object.key.segment).collect(),
         segments: BTreeMap::new(),
+        ledger: Ledger::default(),
         damage: Vec::new(),
     };
     let mut active = None;
     for number in (first.0..=last.0).map(SegmentNumber) {
+        builder.tiered(disk, tier, number, &ahead)?;
+        if ahead.removed.contains(number) {
+            continue;
+        }
+        builder.ledger.know(number);
         if number < base {
-            builder.sealed(&mut files, number)?;
+            builder.sealed(&mut files, number, state.store)?;
             continue;
         }
         let (segment, bytes) = files.open(number)?;
@@ -142,16 +169,7 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
             ));
         }
         builder.segments.insert(number, segment.header.uuid);
-        let tail = if number == last {
-            Tail::Open
-        } else {
-            let (next, bytes) = files.open(number.next())?;
-            Tail::Sealed(
-                snapshot(&bytes, next.header.uuid)
-                    .and_then(|state| state.before)
-                    .map(|before| before.end),
-            )
-        };
+        let tail = tail_of(&mut files, number, last)?;
         let mut entries = SegmentEntries::default();
         let mut previous = (0, CONTROL_KEY);
         let mut pending = HashMap::new();
@@ -175,13 +193,14 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
                 entries,
             });
         } else {
-            seal(disk, &segment.header, end, entries);
+            seal(disk, &segment.header, end, entries, builder.ledger.staged(number));
         }
     }
     for segment in &prepared {
         builder.segments.insert(segment.header.number, segment.header.uuid);
     }
     builder.complete(last, &mut state);
+    unlink_removed(disk, &names, &state)?;
     Ok(Recovered {
         state,
         shards: builder.shards,
@@ -189,8 +208,67 @@ pub(crate) fn recover(environment: &Environment) -> Result<Recovered, StoreError
         active,
         prepared,
         torn,
+        ledger: builder.ledger,
         damage: builder.damage,
     })
+}
+
+/// What is known about the end of a segment from the base on.
+fn tail_of(files: &mut Files<'_>, number: SegmentNumber, last: SegmentNumber) -> Result<Tail, StoreError> {
+    if number == last {
+        return Ok(Tail::Open);
+    }
+    let (next, bytes) = files.open(number.next())?;
+    Ok(Tail::Sealed(
+        snapshot(&bytes, next.header.uuid)
+            .and_then(|state| state.before)
+            .map(|before| before.end),
+    ))
+}
+
+/// The metadata at the end of the log: what is removed, what is tiered, and where shards begin. What a torn batch says does
+/// not count, as it does not for anything else.
+fn ahead(files: &mut Files<'_>, base: SegmentNumber, last: SegmentNumber, state: &State) -> Result<State, StoreError> {
+    let mut ahead = state.clone();
+    for number in (base.0..=last.0).map(SegmentNumber) {
+        let (segment, bytes) = files.open(number)?;
+        let tail = tail_of(files, number, last)?;
+        scan(&bytes, segment.header.uuid, tail, |piece| {
+            if let Piece::Frame {
+                offset,
+                header,
+                payload,
+            } = piece
+                && header.kind == FrameKind::Control
+            {
+                ahead.apply(&control(number, offset, &payload)?);
+            }
+            Ok::<_, StoreError>(())
+        })?;
+    }
+    Ok(ahead)
+}
+
+/// Removes the files of segments that the log says are removed: a crash came in between.
+fn unlink_removed(disk: &dyn Disk, names: &[String], state: &State) -> Result<(), StoreError> {
+    let leftover = |name: &&String| {
+        names::parse_segment(name)
+            .or_else(|| names::parse_index(name))
+            .or_else(|| names::parse_tier(name).filter(|number| state.tiered_of(*number).is_empty()))
+            .is_some_and(|number| state.removed.contains(number))
+    };
+    let mut any = false;
+    for name in names.iter().filter(leftover) {
+        tracing::info!(file = %name, "removing a file of a segment that had expired");
+        any = true;
+        disk.unlink(name)
+            .map_err(|error| StoreError::io("remove expired log segment", name, &error))?;
+    }
+    if any {
+        disk.sync_dir()
+            .map_err(|error| StoreError::io("sync the directory", disk.describe(), &error))?;
+    }
+    Ok(())
 }
 
 /// What the frame behind `header` says about it.
@@ -215,6 +293,7 @@ fn fresh(environment: &Environment, store: Uuid, prepared: VecDeque<Segment>) ->
         active: None,
         prepared,
         torn: false,
+        ledger: Ledger::default(),
         damage: Vec::new(),
     })
 }
@@ -258,13 +337,7 @@ impl Files<'_> {
             return Ok((segment.clone(), bytes.clone()));
         }
         let name = names::segment(number);
-        let file = self.disk.open(&name).map_err(|error| {
-            if error.kind() == std::io::ErrorKind::NotFound {
-                missing(&name)
-            } else {
-                StoreError::io("open log segment", &name, &error)
-            }
-        })?;
+        let file = self.file(&name)?;
         let failed = |error: std::io::Error| StoreError::io("read log segment", &name, &error);
         let mut bytes = vec![0; file.length().map_err(failed)? as usize];
         let length = file.read_at(&mut bytes, 0).map_err(failed)?;
@@ -278,6 +351,40 @@ impl Files<'_> {
         let bytes = Bytes::from(bytes);
         self.open.insert(number, (segment.clone(), bytes.clone()));
         Ok((segment, bytes))
+    }
+}
+
+impl Files<'_> {
+    fn file(&self, name: &str) -> Result<Arc<dyn DiskFile>, StoreError> {
+        self.disk.open(name).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                missing(name)
+            } else {
+                StoreError::io("open log segment", name, &error)
+            }
+        })
+    }
+
+    /// The header of a segment that need not be read as a whole.
+    fn header(&self, number: SegmentNumber) -> Result<SegmentHeader, StoreError> {
+        if let Some((segment, _)) = self.open.get(&number) {
+            return Ok(segment.header);
+        }
+        let name = names::segment(number);
+        SegmentHeader::read(&name, &*self.file(&name)?)
+    }
+
+    /// Whether a segment, whatever its header says, has nothing behind it: there was never a frame.
+    fn is_blank(&self, number: SegmentNumber) -> bool {
+        let contents = || {
+            let file = self.disk.open(&names::segment(number))?;
+            let mut bytes = vec![0; file.length()? as usize];
+            let length = file.read_at(&mut bytes, 0)?;
+            bytes.truncate(length);
+            Ok::<_, std::io::Error>(bytes)
+        };
+        // A header of zeros would mean that the file was wiped.
+        contents().is_ok_and(|bytes| (1..=SEGMENT_HEADER_BYTES).contains(&written(&bytes)))
     }
 }
 
@@ -335,12 +442,13 @@ fn cut(disk: &dyn Disk, segment: &Segment, start: u64, end: u64) -> Result<bool,
     Ok(true)
 }
 
-fn seal(disk: &dyn Disk, header: &SegmentHeader, end: End, entries: SegmentEntries) {
+fn seal(disk: &dyn Disk, header: &SegmentHeader, end: End, entries: SegmentEntries, staged: StagedGroups) {
     let index = IndexFile {
         segment: header.number,
         uuid: header.uuid,
         end: end.offset,
         entries,
+        staged,
     };
     if IndexFile::read(disk, header.number).is_some_and(|old| old.encode() == index.encode()) {
         return;
@@ -359,17 +467,106 @@ struct Pending {
 
 struct Builder {
     shards: HashMap<ShardKey, ShardIndex>,
+    /// Segments whose records are in objects: what their frames say of records is not needed.
+    tiered: BTreeSet<SegmentNumber>,
     segments: BTreeMap<SegmentNumber, Uuid>,
+    ledger: Ledger,
     damage: Vec<Corruption>,
 }
 
 impl Builder {
-    /// Takes a segment from before the base from its index, or rebuilds that.
-    fn sealed(&mut self, files: &mut Files<'_>, number: SegmentNumber) -> Result<(), StoreError> {
-        if let Some(index) = IndexFile::read(files.disk, number) {
-            self.segments.insert(number, index.uuid);
-            for (shard, entry) in index.entries.0 {
+    /// Takes the entries of a tiered segment from its local index, or from its objects when that is lost.
+    fn tiered(
+        &mut self,
+        disk: &dyn Disk,
+        tier: Option<&dyn ObjectTier>,
+        number: SegmentNumber,
+        ahead: &State,
+    ) -> Result<(), StoreError> {
+        let objects = ahead.tiered_of(number);
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let name = names::tier(number);
+        let entries = match (IndexFile::read_as(disk, number, &name), tier) {
+            (Some(index), _) => index.entries.0,
+            (None, Some(tier)) => {
+                tracing::warn!(file = %name, "the index of a tiered segment is missing; reading it from its objects");
+                let entries = entries_of(tier, ahead.store, objects)?;
+                let index = IndexFile {
+                    segment: number,
+                    uuid: Uuid([0; 16]),
+                    end: 0,
+                    entries: SegmentEntries(entries.clone()),
+                    staged: StagedGroups::default(),
+                };
+                if let Err(error) = index.write_as(disk, &name) {
+                    tracing::warn!(file = %name, %error, "could not write the index of a tiered segment");
+                }
+                entries
+            }
+            (None, None) => {
+                return Err(StoreError::TierUnavailable {
+                    object: objects[0].key.name(ahead.store),
+                    reason: format!("{name} is missing, and the store was opened without its object store"),
+                });
+            }
+        };
+        let streams: HashMap<ShardKey, Uuid> = ahead
+            .streams
+            .values()
+            .flat_map(|meta| meta.shards.iter().map(|shard| (shard.key, meta.id)))
+            .collect();
+        for (shard, entry) in entries {
+            let stream = streams.get(&shard);
+            if objects.iter().any(|object| Some(&object.key.stream) == stream) {
                 self.shards.entry(shard).or_default().push(entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a segment from before the base from its index, or rebuilds that.
+    fn sealed(&mut self, files: &mut Files<'_>, number: SegmentNumber, store: Uuid) -> Result<(), StoreError> {
+        // An index that tells of damage is not taken: the file may have been put back since.
+        let index = IndexFile::read(files.disk, number).filter(|index| !index.entries.tell_of_damage());
+        let header = match files.header(number) {
+            Err(error @ StoreError::Io { .. }) if index.is_none() => return Err(error),
+            Err(error @ StoreError::NewerFormat { .. }) => return Err(error),
+            // Whoever reads there is told.
+            header => header.ok(),
+        };
+        if let Some(index) = &index
+            && header.as_ref().is_none_or(|header| header.uuid == index.uuid)
+        {
+            self.take(number, index);
+            return Ok(());
+        }
+        // The snapshot behind it knows which segment that was, where it ended, and what it held of every shard.
+        let after = files
+            .open(number.next())
+            .ok()
+            .and_then(|(next, bytes)| snapshot(&bytes, next.header.uuid));
+        let sealed = after
+            .as_ref()
+            .and_then(|state| state.before)
+            .filter(|sealed| sealed.segment == number);
+        let fits = |uuid: Uuid| sealed.is_none_or(|sealed| sealed.uuid == uuid);
+        let own = header.filter(|header| header.store == store && fits(header.uuid));
+        if own.is_none() {
+            if let Some(index) = index.filter(|index| fits(index.uuid)) {
+                self.take(number, &index);
+                return Ok(());
+            }
+            // Nothing is written about it, so that the records are back when the file is.
+            tracing::error!(
+                segment = %names::segment(number),
+                "a log segment is missing, damaged or foreign, and so is its index: its records cannot be read until it is put back"
+            );
+            let range = [(0, sealed.map_or(0, |sealed| sealed.end))];
+            let mut entries = SegmentEntries::default();
+            for (shard, known) in after.iter().flat_map(|state| &state.shards) {
+                self.gap(*shard, known.last, number, &range, &mut entries);
             }
             return Ok(());
         }
@@ -377,12 +574,6 @@ impl Builder {
         let (segment, bytes) = files.open(number)?;
         files.open.remove(&number);
         self.segments.insert(number, segment.header.uuid);
-        // The snapshot behind it knows where it ended, and what it held of every shard.
-        let after = files
-            .open(number.next())
-            .ok()
-            .and_then(|(next, bytes)| snapshot(&bytes, next.header.uuid));
-        let sealed = after.as_ref().and_then(|state| state.before);
         let mut entries = SegmentEntries::default();
         let mut ranges = Vec::new();
         let end = scan(
@@ -396,13 +587,15 @@ impl Builder {
                         header,
                         payload,
                     } => {
+                        self.stage(number, &header);
                         for (shard, before, entry) in visible(number, offset, &header, &payload)? {
                             self.gap(shard, before, number, &ranges, &mut entries);
-                            self.push(shard, entry, &mut entries);
+                            self.push(number, shard, entry, &mut entries);
                         }
                     }
                     Piece::DamagedPayload { offset, header } if header.kind == FrameKind::Records => {
                         self.push(
+                            number,
                             header.shard,
                             entry(number, EntryKind::Damaged, offset, &header),
                             &mut entries,
@@ -417,8 +610,22 @@ impl Builder {
         for (shard, known) in after.iter().flat_map(|state| &state.shards) {
             self.gap(*shard, known.last, number, &ranges, &mut entries);
         }
-        seal(files.disk, &segment.header, end, entries);
+        seal(files.disk, &segment.header, end, entries, self.ledger.staged(number));
         Ok(())
+    }
+
+    fn take(&mut self, number: SegmentNumber, index: &IndexFile) {
+        self.segments.insert(number, index.uuid);
+        for group in &index.staged.0 {
+            self.ledger.stage(number, *group);
+        }
+        if self.tiered.contains(&number) {
+            return;
+        }
+        for (shard, entry) in &index.entries.0 {
+            self.ledger.publish(number, *shard, entry);
+            self.shards.entry(*shard).or_default().push(*entry);
+        }
     }
 
     /// Takes a piece from the base or behind it.
@@ -436,6 +643,7 @@ impl Builder {
                 header,
                 payload,
             } => {
+                self.stage(number, &header);
                 for (shard, before, entry) in visible(number, offset, &header, &payload)? {
                     if let Some(lost) = pending.remove(&shard) {
                         let offset = (lost.offset, lost.len);
@@ -453,7 +661,7 @@ impl Builder {
                         let lost = known.last + 1..=before;
                         self.damaged(shard, lost, number, (offset, 0), state, entries);
                     }
-                    self.push(shard, entry, entries);
+                    self.push(number, shard, entry, entries);
                     if let Some(shard) = state.shards.get_mut(&shard) {
                         shard.advance(entry.last, entry.last_arrival_ms);
                     }
@@ -541,6 +749,11 @@ impl Builder {
         for (shard, lost) in lost {
             self.damaged(shard, lost, last, (0, 0), state, &mut SegmentEntries::default());
         }
+        for (key, index) in &mut self.shards {
+            if let Some(shard) = state.shards.get(key) {
+                index.settle_time(shard.arrival_ms);
+            }
+        }
     }
 
     fn damaged(
@@ -576,7 +789,7 @@ impl Builder {
             first_arrival_ms: arrival_ms,
             last_arrival_ms: arrival_ms,
         };
-        self.push(shard, entry, entries);
+        self.push(number, shard, entry, entries);
     }
 
     /// Fills a hole before the records behind `before`.
@@ -601,12 +814,29 @@ impl Builder {
                 first_arrival_ms: 0,
                 last_arrival_ms: 0,
             };
-            self.push(shard, entry, entries);
+            self.push(number, shard, entry, entries);
         }
     }
 
-    fn push(&mut self, shard: ShardKey, entry: IndexEntry, entries: &mut SegmentEntries) {
-        self.shards.entry(shard).or_default().push(entry);
+    /// Takes note of a staged frame.
+    fn stage(&mut self, number: SegmentNumber, header: &FrameHeader) {
+        if header.kind == FrameKind::Staged {
+            let group = StagedGroup {
+                sink_hash: header.before,
+                checkpoint: header.first,
+                bytes: header.frame_len() as u64,
+                last_ms: header.time_ms,
+            };
+            self.ledger.stage(number, group);
+        }
+    }
+
+    /// Takes an entry that a frame of segment `home` made visible.
+    fn push(&mut self, home: SegmentNumber, shard: ShardKey, entry: IndexEntry, entries: &mut SegmentEntries) {
+        if !self.tiered.contains(&home) {
+            self.ledger.publish(home, shard, &entry);
+            self.shards.entry(shard).or_default().push(entry);
+        }
         entries.push(shard, entry);
     }
 }

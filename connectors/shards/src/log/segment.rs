@@ -94,11 +94,25 @@ impl SegmentHeader {
     /// Reads the header of an open file.
     pub(crate) fn read(name: &str, file: &dyn DiskFile) -> Result<Self, StoreError> {
         let mut bytes = [0; SEGMENT_HEADER_BYTES as usize];
-        let length = file
-            .read_at(&mut bytes, 0)
-            .map_err(|error| StoreError::io("read the header of", name, &error))?;
-        Self::decode(name, &bytes[..length])
+        match file.read_at(&mut bytes, 0) {
+            Ok(length) => Self::decode(name, &bytes[..length]),
+            Err(error) => Err(match unreadable(&error) {
+                Some(reason) => StoreError::Corrupt(Corruption {
+                    file: name.to_owned(),
+                    offset: 0,
+                    len: SEGMENT_HEADER_BYTES,
+                    shards: Vec::new(),
+                    reason,
+                }),
+                None => StoreError::io("read the header of", name, &error),
+            }),
+        }
     }
+}
+
+/// Says that the disk has lost what it should read, when that is what an error means: as good as damaged bytes.
+pub(crate) fn unreadable(error: &std::io::Error) -> Option<String> {
+    (error.raw_os_error() == Some(nix::errno::Errno::EIO as i32)).then(|| format!("the disk cannot read them: {error}"))
 }
 
 /// A segment that can be appended to.

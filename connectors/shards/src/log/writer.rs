@@ -6,7 +6,7 @@
 //!        └───────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //! Batches grow by themselves while a sync runs; there is no timer. The writer alone gives counters and arrival times
-//! and decides on publishes, so these decisions need no lock.
+//! and decides on publishes, so these decisions need no lock. So it does on what has expired.
 //!
 //! | file | |
 //! |---|---|
@@ -14,11 +14,15 @@
 //! | `metadata.rs` | streams are created, changed and deleted |
 //! | `producers.rs` | requests of producers, which are stored once |
 //! | `reroute.rs` | records whose shard was closed while they waited |
+//! | `expiry.rs` | what has expired leaves; the bound of the disk use |
+//! | `tiering.rs` | which objects may exist, which hold records, which are gone |
 
 mod consumers;
+mod expiry;
 mod metadata;
 mod producers;
 mod reroute;
+mod tiering;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -46,8 +50,10 @@ use crate::index::{EntryKind, IndexEntry};
 use crate::limits;
 use crate::producers::{Numbered, ProducerId, PutOnceOutcome};
 use crate::publications::{Decision, Publication, decide};
+use crate::retention::{Ledger, RetentionOptions, StagedGroup};
 use crate::state::{Control, PublishedFrame, SealedAt, State};
 use crate::stream::{CreateStream, StreamMeta};
+use crate::tier::{Candidates, ObjectKey, Planned, Uploaded};
 use crate::update::{StreamUpdate, StreamUpdated};
 use crate::view::{Effect, View};
 
@@ -150,6 +156,26 @@ pub(crate) enum Command {
         change: ConsumerChange,
         reply: Reply<ConsumerMeta>,
     },
+    /// Lets go of what has expired.
+    Expire {
+        reply: Reply<()>,
+    },
+    TierCandidates {
+        reply: Reply<Candidates>,
+    },
+    TierPlan {
+        segment: SegmentNumber,
+        streams: Vec<Uuid>,
+        reply: Reply<Planned>,
+    },
+    TierDone {
+        uploaded: Uploaded,
+        reply: Reply<()>,
+    },
+    TierDeleted {
+        objects: Vec<ObjectKey>,
+        reply: Reply<()>,
+    },
 }
 
 /// A publish request whose staged frames have been checked.
@@ -172,6 +198,18 @@ pub(crate) struct Queued {
 }
 
 impl Command {
+    /// Whether it is about files and objects, not records and streams.
+    fn is_upkeep(&self) -> bool {
+        matches!(
+            self,
+            Self::Expire { .. }
+                | Self::TierCandidates { .. }
+                | Self::TierPlan { .. }
+                | Self::TierDone { .. }
+                | Self::TierDeleted { .. }
+        )
+    }
+
     fn refuse(self, error: StoreError) {
         // Whoever asked may be gone.
         match self {
@@ -182,7 +220,13 @@ impl Command {
             Self::Consumer { reply, .. } => drop(reply.send(Err(error))),
             Self::Update { reply, .. } => drop(reply.send(Err(error))),
             Self::Commit { reply, .. } => drop(reply.send(Err(error))),
-            Self::Delete { reply, .. } | Self::Forget { reply, .. } => drop(reply.send(Err(error))),
+            Self::Delete { reply, .. }
+            | Self::Forget { reply, .. }
+            | Self::Expire { reply }
+            | Self::TierDone { reply, .. }
+            | Self::TierDeleted { reply, .. } => drop(reply.send(Err(error))),
+            Self::TierCandidates { reply } => drop(reply.send(Err(error))),
+            Self::TierPlan { reply, .. } => drop(reply.send(Err(error))),
         }
     }
 }
@@ -230,6 +274,9 @@ pub(crate) struct WriterOptions {
     pub(crate) account: String,
     pub(crate) shards_max: u32,
     pub(crate) lifecycle_delay_ms: u64,
+    /// The store has a tier.
+    pub(crate) tiered: bool,
+    pub(crate) retention: RetentionOptions,
 }
 
 /// The log's writing end.
@@ -244,10 +291,16 @@ pub(crate) struct Writer {
     /// Why there was no next segment, and when that was: a full disk is not asked again for each batch.
     no_segment: Option<(StoreError, u64)>,
     refusals: Refusals,
+    /// Names of streams that are gone, with the newest second in their sequence numbers, while that is not over.
+    taken_s: HashMap<StreamName, u64>,
     draft: Draft,
     effects: Vec<Effect>,
     /// Producers whose request is in the batch and not encoded yet.
     deciding: HashSet<(Uuid, ProducerId)>,
+    /// Frames of the batch that are staged.
+    staged: Vec<StagedGroup>,
+    ledger: Ledger,
+    expiry: expiry::Progress,
     /// Staged extents and index entries name a place; until the batch is placed it counts from the batch's start.
     answers: Vec<Answer>,
 }
@@ -266,10 +319,12 @@ impl Writer {
             active,
             prepared,
             torn,
+            ledger,
             ..
         } = recovered;
-        let view = Arc::new(View::new(&state, shards, segments));
-        let housekeeper = Housekeeper::start(options.housekeeping, &environment, state.store)?;
+        let clock = expiry::trusted_clock(&state, &environment, &options.retention);
+        let view = Arc::new(View::new(&state, shards, segments, clock));
+        let housekeeper = Housekeeper::start(options.housekeeping, &environment, state.store, &view)?;
         let mut writer = Self {
             environment,
             options,
@@ -280,11 +335,16 @@ impl Writer {
             housekeeper,
             no_segment: None,
             refusals: Refusals::default(),
+            taken_s: HashMap::new(),
             draft: Draft::default(),
             effects: Vec::new(),
             deciding: HashSet::new(),
+            staged: Vec::new(),
+            ledger,
+            expiry: expiry::Progress::default(),
             answers: Vec::new(),
         };
+        writer.take_stock();
         let opened = Control::Opened {
             epoch: writer.state.epoch + 1,
             at_ms: writer.environment.clock.now_ms(),
@@ -327,12 +387,70 @@ impl Writer {
 
     /// One group commit.
     fn batch(&mut self, batch: &mut Vec<Queued>, bytes: usize) {
-        // Without room nothing has been written or decided: the log is as before.
+        let mut upkeep = Vec::new();
+        if batch.iter().any(|queued| queued.command.is_upkeep()) {
+            // By itself, behind the others: it changes files, and needs another kind of room.
+            (upkeep, *batch) = std::mem::take(batch)
+                .into_iter()
+                .partition(|queued| queued.command.is_upkeep());
+        }
+        self.records(batch, bytes);
+        for queued in upkeep {
+            self.upkeep(queued.command);
+        }
+    }
+
+    fn upkeep(&mut self, command: Command) {
+        // Whoever asked may be gone.
+        match command {
+            Command::Expire { reply } => drop(reply.send(self.expire())),
+            Command::TierCandidates { reply } => drop(reply.send(self.tier_candidates())),
+            Command::TierPlan {
+                segment,
+                streams,
+                reply,
+            } => drop(reply.send(self.tier_plan(segment, &streams))),
+            Command::TierDone { uploaded, reply } => drop(reply.send(self.tier_done(uploaded))),
+            Command::TierDeleted { objects, reply } => drop(reply.send(self.tier_deleted(objects))),
+            _ => {}
+        }
+    }
+
+    /// Tells that requests are refused: at once, and then every now and then.
+    fn tell_refused(&mut self, requests: usize, error: &StoreError) {
+        if let Some(requests) = self.refusals.add(requests, self.environment.clock.now_ms()) {
+            tracing::error!(requests, %error, "the log refuses appends");
+        }
+    }
+
+    /// Writes what changes records and metadata.
+    fn records(&mut self, batch: &mut Vec<Queued>, bytes: usize) {
+        if batch.is_empty() {
+            return;
+        }
         let ready = self.view.failure().cloned().map_or(Ok(()), Err);
-        if let Err(error) = ready.and_then(|()| self.reserve(bytes)) {
-            if let Some(requests) = self.refusals.add(batch.len(), self.environment.clock.now_ms()) {
-                tracing::error!(requests, %error, "the log refuses appends");
+        let room = match ready.and_then(|()| self.make_room(bytes)) {
+            // What gives room is let through.
+            Err(error @ StoreError::StoreFull { .. }) => {
+                let gives = |queued: &Queued| matches!(queued.command, Command::Delete { .. } | Command::Forget { .. });
+                let refused: Vec<Queued>;
+                (*batch, refused) = std::mem::take(batch).into_iter().partition(gives);
+                if !refused.is_empty() {
+                    self.tell_refused(refused.len(), &error);
+                }
+                refused
+                    .into_iter()
+                    .for_each(|queued| queued.command.refuse(error.clone()));
+                if batch.is_empty() {
+                    return;
+                }
+                Ok(())
             }
+            other => other,
+        };
+        if let Err(error) = room.and_then(|()| self.reserve(bytes)) {
+            // Nothing has been written or decided: the log is as before.
+            self.tell_refused(batch.len(), &error);
             batch.drain(..).for_each(|queued| queued.command.refuse(error.clone()));
             return;
         }
@@ -535,6 +653,7 @@ impl Writer {
                 }
                 self.answers.push(Answer::Done(reply, Ok(())));
             }
+            upkeep => self.upkeep(upkeep),
         }
     }
 
@@ -559,6 +678,12 @@ impl Writer {
                 let (offset, len) = self
                     .draft
                     .frame(head, |payload| payload.extend_from_slice(&frame.payload));
+                self.staged.push(StagedGroup {
+                    sink_hash,
+                    checkpoint,
+                    bytes: len as u64,
+                    last_ms: now,
+                });
                 StagedExtent {
                     shard: frame.shard,
                     segment: SegmentNumber(0),
@@ -616,6 +741,16 @@ impl Writer {
                         return Ok(Publishing::Moved(staged));
                     }
                     self.writable(extent.shard)?;
+                    if !self.ledger.contains(extent.segment) {
+                        return Err(StoreError::StagedMismatch {
+                            job,
+                            sink,
+                            reason: format!(
+                                "segment {} that held it is gone: it was staged longer ago than staged output is kept",
+                                extent.segment
+                            ),
+                        });
+                    }
                 }
                 let records = staged.iter().map(|(_, _, extent)| u64::from(extent.records)).sum();
                 let frames = self.number(staged);
@@ -682,6 +817,7 @@ impl Writer {
     fn reserve(&mut self, bytes: usize) -> Result<(), StoreError> {
         self.draft.clear();
         self.effects.clear();
+        self.staged.clear();
         let bytes = bytes as u64;
         if let Some(active) = &self.active
             && active.offset > SEGMENT_HEADER_BYTES
@@ -744,9 +880,12 @@ impl Writer {
                 uuid: old.segment.header.uuid,
                 end: old.offset,
                 entries: old.entries,
+                staged: self.ledger.staged(old.segment.header.number),
             });
         }
-        if self.prepared.is_empty() {
+        self.ledger.know(number);
+        self.count_segment(number);
+        if self.prepared.is_empty() && self.may_prepare() {
             self.housekeeper.request(number.next(), self.options.segment_bytes);
         }
         Ok(())
@@ -781,6 +920,7 @@ impl Writer {
             return Err(failure);
         }
         active.offset += self.draft.len() as u64;
+        let end = active.offset;
         for effect in &mut self.effects {
             if let Effect::Records(shard, entry) = effect {
                 if entry.kind == EntryKind::Records {
@@ -788,8 +928,17 @@ impl Writer {
                     entry.offset += offset as u32;
                 }
                 active.entries.push(*shard, *entry);
+                // A stream that was deleted in this very batch is not visible any more, nor is a shard forgotten in it.
+                if self.state.shards.contains_key(shard) {
+                    self.ledger.add(entry);
+                    self.ledger.publish(number, *shard, entry);
+                }
             }
         }
+        for group in self.staged.drain(..) {
+            self.ledger.stage(number, group);
+        }
+        self.release_gone();
         for answer in &mut self.answers {
             if let Answer::Stage(_, Ok(extents)) = answer {
                 for extent in extents {
@@ -799,7 +948,7 @@ impl Writer {
                 }
             }
         }
-        let durable = DurablePosition(u64::from(number.0) << 32 | active.offset);
+        let durable = DurablePosition(u64::from(number.0) << 32 | end);
         self.view.publish(self.effects.drain(..), durable);
         Ok(())
     }

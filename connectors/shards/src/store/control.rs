@@ -146,9 +146,9 @@ impl ShardStore {
     }
 
     fn listed(&self, meta: &StreamMeta) -> StreamMeta {
-        let now_ms = self.now_ms();
+        let trusted_ms = self.trusted_ms();
         let mut listed = meta.clone();
-        listed.shards.retain(|shard| !meta.is_expired(shard, now_ms));
+        listed.shards.retain(|shard| !meta.is_expired(shard, trusted_ms));
         listed
     }
 }

@@ -4,6 +4,7 @@ use crate::capacity::Capacity;
 use crate::error::StoreError;
 use crate::limits;
 use crate::log::housekeeping::Housekeeping;
+use crate::retention::RetentionOptions;
 use crate::stream::{CreateStream, StreamMode};
 use crate::update::{check_record_kib, check_retention, check_tags, check_warm_throughput};
 
@@ -25,6 +26,8 @@ pub struct StoreOptions {
     pub lifecycle_delay_ms: u64,
     /// Whether streams that do not say it themselves, by the tag [`Capacity::TAG`], have the service's limits per shard.
     pub capacity: Capacity,
+    /// How long things are kept, and how much disk they may take.
+    pub retention: RetentionOptions,
 }
 
 impl Default for StoreOptions {
@@ -37,6 +40,7 @@ impl Default for StoreOptions {
             shards_max: limits::SHARDS_MAX,
             lifecycle_delay_ms: 0,
             capacity: Capacity::default(),
+            retention: RetentionOptions::default(),
         }
     }
 }
@@ -69,7 +73,7 @@ impl StoreOptions {
                 self.region
             )));
         }
-        Ok(())
+        self.retention.check(self.segment_bytes)
     }
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::ShardStore;
-use crate::access::{Located, Position, ReadBatch, ReadFrom, ReadLimits, ShardRef};
+use crate::access::{Located, ObjectPlace, Position, ReadBatch, ReadFrom, ReadLimits, ShardRef};
 use crate::error::StoreError;
+use crate::ids::Uuid;
 use crate::index::{EntryKind, IndexEntry};
-use crate::limits;
+use crate::limits::{self, RELOCATE_MAX};
 use crate::reader::{damaged, extent_of, first_at};
 use crate::sequence::SequenceNumber;
 use crate::view::{ShardView, read};
@@ -24,7 +25,7 @@ impl ShardStore {
             ReadFrom::TrimHorizon => 0,
             ReadFrom::Latest => read(&view.index).end(),
             ReadFrom::AtTimestamp(time_ms) => {
-                let horizon_ms = stream.meta.trim_horizon_ms(self.now_ms());
+                let horizon_ms = stream.meta.trim_horizon_ms(self.trusted_ms());
                 self.at_time(shard, view, time_ms.max(horizon_ms))?
             }
             ReadFrom::At(sequence) => own(shard, view, sequence)?.counter,
@@ -36,7 +37,9 @@ impl ShardStore {
         })
     }
 
-    /// Tells where the next records lie: committed ranges only. Never waits.
+    /// Tells where the next records lie: committed ranges only, and nothing that has expired. Never waits.
+    ///
+    /// The files of extents may be removed once their records have expired: whoever finds one missing asks again.
     ///
     /// # Errors
     /// As [`Self::resolve`], and [`StoreError::Corrupt`] when the next record is known to be damaged.
@@ -53,13 +56,15 @@ impl ShardStore {
                 ),
             });
         }
-        let now_ms = self.now_ms();
-        let trim_before_ms = stream.meta.trim_horizon_ms(now_ms);
-        let mut entries: Vec<IndexEntry> = Vec::new();
-        let end = {
+        let trim_before_ms = stream.meta.trim_horizon_ms(self.trusted_ms());
+        let mut entries: Vec<(IndexEntry, Uuid, Option<ObjectPlace>)> = Vec::new();
+        let (end, expired) = {
             let index = read(&view.index);
+            let removed = from.counter <= index.floor();
+            let expired = from.counter > 0 && (removed || index.has_expired(from.counter, trim_before_ms));
             let (mut records, mut bytes) = (0u64, 0usize);
-            for entry in index.live(from.counter, trim_before_ms) {
+            let begin = from.counter.max(index.floor() + 1);
+            for entry in index.live(begin, trim_before_ms) {
                 if entry.kind == EntryKind::Damaged {
                     if entries.is_empty() {
                         let id = shard.shard.to_string();
@@ -67,9 +72,16 @@ impl ShardStore {
                     }
                     break;
                 }
-                entries.push(*entry);
+                // Under the lock: what is in the index has a segment.
+                let (uuid, object) = if entry.kind == EntryKind::Tiered {
+                    let object = self.view().object(entry.segment, stream.meta.id);
+                    (Uuid([0; 16]), Some(object.ok_or(StoreError::Closed)?))
+                } else {
+                    (self.view().segment(entry.segment).ok_or(StoreError::Closed)?, None)
+                };
+                entries.push((*entry, uuid, object));
                 // Only what lies behind the position counts; of the first extent at least one record.
-                let first = entry.first.max(from.counter);
+                let first = entry.first.max(begin);
                 records += entry.last - first + 1;
                 bytes += if first == entry.first { entry.len as usize } else { 0 };
                 let enough = records >= limits.records_max as u64 || bytes >= limits.bytes_max;
@@ -77,15 +89,12 @@ impl ShardStore {
                     break;
                 }
             }
-            index.end()
+            (index.end(), expired)
         };
         let extents = entries
-            .iter()
-            .map(|entry| {
-                let uuid = self.view().segment(entry.segment).ok_or(StoreError::Closed)?;
-                Ok(extent_of(entry, uuid))
-            })
-            .collect::<Result<_, StoreError>>()?;
+            .into_iter()
+            .map(|(entry, uuid, object)| extent_of(&entry, uuid, object))
+            .collect();
         Ok(Located {
             shard: view.meta.clone(),
             stream: shard.stream.clone(),
@@ -96,8 +105,9 @@ impl ShardStore {
                 counter: end,
             },
             trim_before_ms,
+            expired,
             closed: !view.meta.is_open(),
-            now_ms,
+            now_ms: self.now_ms(),
         })
     }
 
@@ -111,7 +121,7 @@ impl ShardStore {
         let view = stream.shard(shard.shard)?;
         Ok(Position {
             shard: view.meta.key,
-            counter: view.first_live(stream.meta.trim_horizon_ms(self.now_ms())),
+            counter: view.first_live(stream.meta.trim_horizon_ms(self.trusted_ms())),
         })
     }
 
@@ -120,7 +130,55 @@ impl ShardStore {
     /// # Errors
     /// As [`Self::locate`].
     pub fn read(&self, shard: &ShardRef, from: Position, limits: ReadLimits) -> Result<ReadBatch, StoreError> {
-        self.0.reader.read(&self.locate(shard, from, limits)?, limits)
+        let mut tries = 0;
+        loop {
+            let located = self.locate(shard, from, limits)?;
+            match self.0.reader.read(&located, limits) {
+                // Its segment expired and was removed in between.
+                Err(_) if tries < RELOCATE_MAX && self.is_outdated(&located) => tries += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Whether an extent lies in a segment that has been removed since.
+    fn is_outdated(&self, located: &Located) -> bool {
+        let mut extents = located.extents.iter();
+        extents.any(|extent| match &extent.object {
+            Some(object) => !self.view().has_object(extent.segment, &object.name),
+            None => self.view().segment(extent.segment) != Some(extent.segment_uuid),
+        })
+    }
+
+    /// The time by which records expire.
+    pub(crate) fn trusted_ms(&self) -> u64 {
+        self.view().trusted_ms(&*self.0.environment.clock)
+    }
+
+    /// The first record of a tiered extent that arrived at `time_ms` or later, without reading all of the extent.
+    fn at_time_tiered(&self, mut located: Located, time_ms: u64) -> Result<u64, StoreError> {
+        let Some(extent) = located.extents.first().cloned() else {
+            return Ok(located.latest.counter);
+        };
+        let Some(first) = self.0.reader.run_at(&extent, &located, time_ms)? else {
+            return Ok(extent.last + 1);
+        };
+        located.from.counter = first;
+        while located.from.counter <= extent.last {
+            let some = ReadLimits {
+                records_max: limits::GET_RECORDS_MAX,
+                bytes_max: limits::TIER_READ_BYTES_MIN as usize,
+            };
+            let batch = self.0.reader.read(&located, some)?;
+            if let Some(found) = batch.records.iter().find(|record| record.arrival_ms >= time_ms) {
+                return Ok(found.sequence.counter);
+            }
+            if batch.next <= located.from {
+                break;
+            }
+            located.from = batch.next;
+        }
+        Ok(extent.last + 1)
     }
 
     fn at_time(&self, shard: &ShardRef, view: &Arc<ShardView>, time_ms: u64) -> Result<u64, StoreError> {
@@ -129,7 +187,8 @@ impl ShardStore {
             (index.at_time(time_ms).copied(), index.end())
         };
         let Some(entry) = entry else { return Ok(end) };
-        if entry.first_arrival_ms >= time_ms || entry.kind != EntryKind::Records {
+        let spans = matches!(entry.kind, EntryKind::Records | EntryKind::Tiered);
+        if entry.first_arrival_ms >= time_ms || !spans {
             return Ok(entry.first);
         }
         let from = Position {
@@ -145,6 +204,9 @@ impl ShardStore {
             },
         )?;
         located.extents.truncate(1);
+        if entry.kind == EntryKind::Tiered {
+            return self.at_time_tiered(located, time_ms);
+        }
         Ok(first_at(&self.0.reader, &located, time_ms)?.unwrap_or(entry.last + 1))
     }
 }

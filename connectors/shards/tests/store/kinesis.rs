@@ -623,6 +623,31 @@ fn records_are_read_from_every_kind_of_iterator() {
 }
 
 #[test]
+fn an_iterator_whose_records_expired_goes_on_at_the_trim_horizon() {
+    block_on(async {
+        let client = Client::new(&SimDisk::new());
+        client.stream("s", 1).await;
+        client.put("s", "k", "old").await;
+        client.clock.advance(24 * 3_600_000 - 60_000);
+        client.put("s", "k", "young").await;
+        let iterator = client.iterator("s", json!({"ShardIteratorType": "TRIM_HORIZON"})).await;
+        assert_eq!(client.data(&iterator).await, ["old", "young"]);
+        client.clock.advance(60_001);
+        assert_eq!(client.data(&iterator).await, ["young"]);
+        let at = json!({"ShardIteratorType": "AT_TIMESTAMP", "Timestamp": NOW_MS / 1_000});
+        assert_eq!(client.data(&client.iterator("s", at).await).await, ["young"]);
+        client.clock.advance(24 * 3_600_000);
+        let iterator = client.iterator("s", json!({"ShardIteratorType": "TRIM_HORIZON"})).await;
+        let answer = client.ok("GetRecords", json!({"ShardIterator": iterator})).await;
+        assert_eq!(answer["Records"], json!([]));
+        assert_eq!(answer["MillisBehindLatest"], 0);
+        client.put("s", "k", "new").await;
+        let next = answer["NextShardIterator"].as_str().unwrap();
+        assert_eq!(client.data(next).await, ["new"]);
+    });
+}
+
+#[test]
 fn iterators_expire_cannot_be_forged_and_survive_a_restart() {
     block_on(async {
         let disk = SimDisk::new();

@@ -139,7 +139,7 @@ fn records_older_than_the_retention_are_not_read_whatever_the_start() {
         create(&store, "s", 1).await;
         let mut receipts = Vec::new();
         for hour in 0..30 {
-            clock.set(NOW_MS + hour * HOUR_MS);
+            clock.advance(if hour == 0 { 0 } else { HOUR_MS });
             receipts.push(put(&store, "s", "k", format!("{hour}")).await);
         }
         let from = |from| {
@@ -160,6 +160,23 @@ fn records_older_than_the_retention_are_not_read_whatever_the_start() {
         assert_eq!(from(ReadFrom::AtTimestamp(NOW_MS + 7 * HOUR_MS)), hours(7..30));
         let horizon = store.trim_horizon(&shard("s", 0)).unwrap();
         assert!(horizon.counter <= receipts[5].sequence.counter);
+
+        // Whoever goes on at a record is told when it has expired; whoever begins anywhere is not.
+        let expired = |from| {
+            let at = store.resolve(&shard("s", 0), from).unwrap();
+            store.read(&shard("s", 0), at, ALL).unwrap().expired
+        };
+        assert!(expired(ReadFrom::At(receipts[2].sequence)));
+        assert!(expired(ReadFrom::After(receipts[3].sequence)));
+        for from in [
+            ReadFrom::After(receipts[4].sequence),
+            ReadFrom::At(receipts[5].sequence),
+            ReadFrom::TrimHorizon,
+            ReadFrom::AtTimestamp(0),
+            ReadFrom::Latest,
+        ] {
+            assert!(!expired(from), "{from:?}");
+        }
 
         // Both directions take effect at once.
         store
@@ -208,9 +225,11 @@ fn closed_shards_are_listed_until_their_records_expire_and_then_forgotten() {
         let at = store.resolve(&shard("s", 0), ReadFrom::TrimHorizon).unwrap();
         assert!(store.read(&shard("s", 0), at, ALL).unwrap().at_end);
 
-        let horizon = store.now_ms() - 24 * HOUR_MS;
-        let forget = StreamUpdate::ForgetClosedBefore(horizon);
-        store.update_stream(&name("s"), forget.clone()).await.unwrap();
+        store.expire().await.unwrap();
+        assert!(store.read(&shard("s", 0), at, ALL).unwrap().at_end);
+        // It is forgotten a day later.
+        clock.advance(24 * HOUR_MS);
+        store.expire().await.unwrap();
         let missing = store.resolve(&shard("s", 0), ReadFrom::TrimHorizon).unwrap_err();
         assert!(matches!(missing, StoreError::ShardNotFound { .. }));
         drop(store);
@@ -219,7 +238,12 @@ fn closed_shards_are_listed_until_their_records_expire_and_then_forgotten() {
         assert_eq!(listed(&store), [1, 2]);
         // Ids are not given again.
         store.merge_shards(&name("s"), ShardId(1), ShardId(2)).await.unwrap();
-        store.update_stream(&name("s"), forget).await.unwrap();
+        store.expire().await.unwrap();
         assert_eq!(listed(&store), [1, 2, 3]);
+        // It can be told as well.
+        clock.advance(1);
+        let forget = StreamUpdate::ForgetClosedBefore(store.now_ms());
+        store.update_stream(&name("s"), forget).await.unwrap();
+        assert_eq!(listed(&store), [3]);
     });
 }

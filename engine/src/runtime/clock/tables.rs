@@ -163,6 +163,17 @@ impl Tables {
         released || complete
     }
 
+    /// Forgets splits that have ended and hold nothing back any more.
+    pub(super) fn forget(&mut self, table: usize, splits: &[SplitId]) {
+        let clock = &mut self.tables[table];
+        for id in splits {
+            if clock.splits.get(id).is_some_and(|split| split.ended && split.released) {
+                clock.splits.remove(id);
+                clock.ends.remove(id);
+            }
+        }
+    }
+
     /// Returns the splits that have ended since last asked: (table, split, position).
     pub(super) fn take_ended(&mut self) -> Vec<(usize, SplitId, String)> {
         let mut ended = Vec::new();

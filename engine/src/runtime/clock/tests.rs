@@ -34,6 +34,7 @@ fn discovered(ids: &[&str], complete: bool) -> Event {
         splits,
         complete,
         ended_seen: 0,
+        forget: Vec::new(),
     }
 }
 
@@ -408,6 +409,7 @@ fn ended_parent_holds_the_watermark_until_its_children_are_known() {
         splits: vec![child],
         complete: false,
         ended_seen: 1,
+        forget: Vec::new(),
     };
     let actions = clock.turn(MS(20), 20, Some(clock.next), vec![found]);
     let [tick] = opened(&actions)[..] else {
@@ -417,6 +419,34 @@ fn ended_parent_holds_the_watermark_until_its_children_are_known() {
     clock.turn(MS(20), 20, Some(tick), vec![closed(tick, 0, vec![])]);
     assert_eq!(whole_tick(&mut clock, 30, vec![split("a", 99, "3")]).1, Watermark(50));
     assert_eq!(whole_tick(&mut clock, 40, vec![split("b1", 70, "1")]).1, Watermark(70));
+}
+
+#[test]
+fn splits_that_ended_are_forgotten_once_they_hold_nothing_back() {
+    let mut clock = clock(1, table(None, None), None);
+    clock.turn(MS(0), 0, Some(1), vec![discovered(&["a", "b"], false)]);
+    let ended = SplitReport {
+        ended: true,
+        ..split("b", 50, "end")
+    };
+    clock.turn(MS(0), 0, Some(1), vec![settled(1, false)]);
+    clock.turn(MS(0), 0, Some(1), vec![closed(1, 0, vec![split("a", 90, "1"), ended])]);
+    let forget = |ended_seen, ids: &[&str]| Event::Discovered {
+        table: 0,
+        splits: Vec::new(),
+        complete: false,
+        ended_seen,
+        forget: ids.iter().map(|id| SplitId((*id).into())).collect(),
+    };
+    let known = |clock: &Clock| {
+        let cut = clock.tables.cut(1, 0);
+        cut.sources["t"].keys().cloned().collect::<Vec<_>>()
+    };
+    // Nobody has looked since it ended; and the other one has not ended at all.
+    clock.turn(MS(10), 10, Some(clock.next), vec![forget(0, &["a", "b"])]);
+    assert_eq!(known(&clock), ["a", "b"]);
+    clock.turn(MS(20), 20, Some(clock.next), vec![forget(1, &["a", "b"])]);
+    assert_eq!(known(&clock), ["a"]);
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn from_request(store: &ShardStore, fields: &Fields) -> Result<(Stream, Option<S
         }
     }
     let now = store.now_ms();
-    let horizon = meta.trim_horizon_ms(now).max(meta.created_ms);
+    let horizon = meta.trim_horizon_ms(store.trusted_ms()).max(meta.created_ms);
     let timestamp = filter.time("Timestamp").map_or(0, |ms| ms.max(0) as u64);
     if timestamp > now {
         return Err(ApiError::invalid_argument(format!(

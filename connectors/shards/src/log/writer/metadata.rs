@@ -32,6 +32,9 @@ impl Writer {
                 requested: count,
             });
         }
+        // Numbers of the stream that had this name a moment ago must not fit.
+        let created_s = self.taken_s.get(&request.name).map_or(0, |taken| taken + 1);
+        let sequence_created_s = (created_s > now / 1000).then_some(created_s);
         let mut id = [0; 16];
         let entropy = self.environment.entropy.fill(&mut id);
         entropy.map_err(|error| StoreError::io("get random bytes for", "a new stream", &error))?;
@@ -45,7 +48,7 @@ impl Writer {
                 parent: None,
                 adjacent_parent: None,
                 closed_ms: None,
-                sequence_created_s: None,
+                sequence_created_s,
             })
             .collect();
         let meta = StreamMeta {
@@ -181,6 +184,14 @@ impl Writer {
                 continue;
             };
             let id = meta.id;
+            let now_s = self.environment.clock.now_ms() / 1000;
+            let taken_s = meta.shards.iter().map(ShardMeta::sequence_created_s).max();
+            self.taken_s.retain(|_, taken| *taken >= now_s);
+            self.taken_s.extend(
+                taken_s
+                    .filter(|taken| *taken >= now_s)
+                    .map(|taken| (name.clone(), taken)),
+            );
             self.control(&Control::StreamDeleted { name: name.clone(), id });
             self.effects.push(Effect::StreamDeleted(name));
         }

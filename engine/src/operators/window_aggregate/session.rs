@@ -49,7 +49,7 @@ pub(super) struct SessionAggregateOperator {
 /// All sessions, and the groups of the accumulators: the same numbers.
 struct Sessions {
     keys: GroupTable,
-    /// The first open session of each key.
+    /// The newest open session of each key; the others follow in the order of time.
     first_of: Vec<u32>,
     sessions: Vec<Session>,
     accumulators: Vec<Box<dyn Accumulator>>,
@@ -64,7 +64,7 @@ struct Session {
     start_ms: i64,
     end_ms: i64,
     rows: u64,
-    /// The next open session of the key; for one that was merged, the one it went into.
+    /// The open session of the key before this one in time; for one that was merged, the one it went into.
     next: u32,
     state: SessionState,
 }
@@ -98,12 +98,20 @@ impl Sessions {
 
     fn open(&mut self, key: u32, window: Window, rows: u64) -> u32 {
         let session = self.sessions.len() as u32;
+        let (mut before, mut at) = (NONE, self.first_of[key as usize]);
+        while at != NONE && self.sessions[at as usize].start_ms > window.start_ms {
+            (before, at) = (at, self.sessions[at as usize].next);
+        }
+        match self.sessions.get_mut(before as usize) {
+            Some(before) => before.next = session,
+            None => self.first_of[key as usize] = session,
+        }
         self.sessions.push(Session {
             key,
             start_ms: window.start_ms,
             end_ms: window.end_ms,
             rows,
-            next: std::mem::replace(&mut self.first_of[key as usize], session),
+            next: at,
             state: SessionState::Open,
         });
         self.due.push(Reverse((window.end_ms, session)));
@@ -114,30 +122,30 @@ impl Sessions {
     /// into one; the others are put into `merged`.
     fn add(&mut self, key: u32, window: Window, merged: &mut Vec<u32>) -> u32 {
         let mut found = NONE;
-        let mut before = NONE;
         let mut at = self.first_of[key as usize];
         while at != NONE {
             let session = self.sessions[at as usize];
-            if window.start_ms > session.end_ms || session.start_ms > window.end_ms {
-                before = at;
-            } else if found == NONE {
-                let known = &mut self.sessions[at as usize];
-                known.start_ms = known.start_ms.min(window.start_ms);
-                known.end_ms = known.end_ms.max(window.end_ms);
-                known.rows += 1;
-                found = at;
-                before = at;
-            } else {
-                let into = &mut self.sessions[found as usize];
-                into.start_ms = into.start_ms.min(session.start_ms);
-                into.end_ms = into.end_ms.max(session.end_ms);
-                into.rows += session.rows;
-                // The one it goes into stands earlier in the list, so there is one before it.
-                self.sessions[before as usize].next = session.next;
-                self.sessions[at as usize].state = SessionState::Merged;
-                self.sessions[at as usize].next = found;
-                merged.push(at);
-                self.gone += 1;
+            if session.end_ms < window.start_ms {
+                // So did all others of the list.
+                break;
+            }
+            if session.start_ms <= window.end_ms {
+                let into = if found == NONE { at } else { found };
+                let known = &mut self.sessions[into as usize];
+                known.start_ms = known.start_ms.min(session.start_ms).min(window.start_ms);
+                known.end_ms = known.end_ms.max(session.end_ms).max(window.end_ms);
+                if into == at {
+                    known.rows += 1;
+                    found = at;
+                } else {
+                    // It stands right behind the one that it goes into.
+                    known.rows += session.rows;
+                    known.next = session.next;
+                    self.sessions[at as usize].state = SessionState::Merged;
+                    self.sessions[at as usize].next = found;
+                    merged.push(at);
+                    self.gone += 1;
+                }
             }
             at = session.next;
         }

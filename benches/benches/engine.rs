@@ -1,4 +1,4 @@
-//! The engine: tick loop, exchange, tumbling aggregation. Each iteration runs a whole job over its rows.
+//! The engine: tick loop, exchange, tumbling and hopping aggregation. Each iteration runs a whole job over its rows.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::sync::Arc;
@@ -105,6 +105,13 @@ fn engine(criterion: &mut Criterion) {
                 bencher.iter_batched(graph, |graph| run(graph, workers, &runtime), BatchSize::PerIteration);
             },
         );
+    }
+    for slides in [1, 5, 60] {
+        // A row is in this many windows; what it costs should not depend on that.
+        group.bench_function(format!("hopping_aggregation/{slides}_windows_per_row"), |bencher| {
+            let graph = || tidemill_benches::hopping_count(ROWS, 1_000, slides).expect("valid options");
+            bencher.iter_batched(graph, |graph| run(graph, 1, &runtime), BatchSize::PerIteration);
+        });
     }
     let rows = rows();
     for (name, distribution) in [("local", Distribution::Local), ("by_key", Distribution::Hash(vec![0]))] {

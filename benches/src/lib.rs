@@ -10,6 +10,9 @@ use tidemill_engine::graph::{EventTime, JobGraph, SinkNode, SourceNode, WindowAg
 /// The size of the job's windows in milliseconds of event time; there is one row to a millisecond.
 const WINDOW_MS: i64 = 1_000_000;
 
+/// How far hopping windows are apart, likewise.
+const SLIDE_MS: i64 = 50_000;
+
 /// Makes a table of a connector.
 fn table(name: &str, schema: Schema, options: &[(&str, &str)]) -> TableDefinition {
     TableDefinition {
@@ -33,6 +36,33 @@ fn table(name: &str, schema: Schema, options: &[(&str, &str)]) -> TableDefinitio
 /// # Panics
 /// When the graph is not valid, which would be a bug here.
 pub fn tumbling_count(rows: u64, keys: u64) -> Result<JobGraph, ConnectorError> {
+    let window = WindowAssigner::Tumble {
+        time: 4,
+        size_ms: WINDOW_MS,
+        offset_ms: 0,
+    };
+    windowed_count(rows, keys, window)
+}
+
+/// Builds the same job with hopping windows: one begins every 50 s of event time and each is `slides` times as long, so a row
+/// is in `slides` windows. The result has as many rows per slide as there are keys, whatever `slides` is.
+///
+/// # Errors
+/// When a connector refuses its options.
+///
+/// # Panics
+/// When the graph is not valid, which would be a bug here.
+pub fn hopping_count(rows: u64, keys: u64, slides: i64) -> Result<JobGraph, ConnectorError> {
+    let window = WindowAssigner::Hop {
+        time: 4,
+        size_ms: slides * SLIDE_MS,
+        slide_ms: SLIDE_MS,
+        offset_ms: 0,
+    };
+    windowed_count(rows, keys, window)
+}
+
+fn windowed_count(rows: u64, keys: u64, window: WindowAssigner) -> Result<JobGraph, ConnectorError> {
     let environment = ConnectorEnvironment::new();
     let time = DataType::Timestamp(TimeUnit::Millisecond, None);
     let schema = Schema::new(vec![
@@ -77,11 +107,7 @@ pub fn tumbling_count(rows: u64, keys: u64) -> Result<JobGraph, ConnectorError> 
         .expect("a table with a timestamp");
     let spec = WindowAggregate {
         keys: vec![0],
-        window: WindowAssigner::Tumble {
-            time: 4,
-            size_ms: WINDOW_MS,
-            offset_ms: 0,
-        },
+        window,
         aggregates: vec![AggregateCall {
             function: Arc::new(Count::new()),
             arguments: Vec::new(),

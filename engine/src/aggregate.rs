@@ -95,6 +95,21 @@ pub trait Accumulator {
         self.merge(&state.columns, groups)
     }
 
+    /// Says whether [`Accumulator::retract`] takes back exactly what was added.
+    fn can_retract(&self) -> bool {
+        false
+    }
+
+    /// Takes back what [`Accumulator::decode`] added: the same state, for the same groups.
+    ///
+    /// # Errors
+    /// When the function cannot ([`Accumulator::can_retract`]), or the state was not added before.
+    fn retract(&mut self, _state: &EncodedState, _groups: &[u32]) -> Result<()> {
+        Err(crate::error::Error::Internal(
+            "this aggregate cannot take back what it added".into(),
+        ))
+    }
+
     /// Returns about how many bytes the state takes.
     fn size(&self) -> usize;
 }

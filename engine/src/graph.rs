@@ -13,6 +13,7 @@ use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::operator::{AsyncOperator, AsyncOptions, OperatorFactory};
+use crate::operators::window_rows::WindowRowsOperator;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::time::Watermark;
@@ -94,6 +95,35 @@ pub enum WindowAssigner {
         /// The windows' shift against the epoch in milliseconds.
         offset_ms: i64,
     },
+    /// Windows of `size_ms` that begin every `slide_ms`, aligned to the epoch plus `offset_ms`.
+    Hop {
+        /// The timestamp column.
+        time: usize,
+        /// The windows' length in milliseconds, at least the slide; need not be a multiple of it.
+        size_ms: i64,
+        /// How far apart windows begin, in milliseconds, above 0.
+        slide_ms: i64,
+        /// The windows' shift against the epoch in milliseconds.
+        offset_ms: i64,
+    },
+    /// Within every `size_ms` windows with the same start that grow by `step_ms`, aligned as the others.
+    Cumulate {
+        /// The timestamp column.
+        time: usize,
+        /// The length of the longest window in milliseconds, a multiple of the step.
+        size_ms: i64,
+        /// How much longer each window is than the one before, in milliseconds, above 0.
+        step_ms: i64,
+        /// The windows' shift against the epoch in milliseconds.
+        offset_ms: i64,
+    },
+    /// The rows of a key without a pause of more than `gap_ms`; the window ends that long after the last one.
+    Session {
+        /// The timestamp column.
+        time: usize,
+        /// The pause that ends a session, in milliseconds, above 0.
+        gap_ms: i64,
+    },
     /// The rows carry their window, in two timestamp columns.
     Attached {
         /// The column of the window's start.
@@ -106,7 +136,7 @@ pub enum WindowAssigner {
 /// An aggregation per key and window that emits each window once, when the watermark passes its end.
 ///
 /// Output columns: the keys, `window_start`, `window_end`, then one column per aggregate. Rows of a window that has
-/// fired are dropped and counted as late.
+/// fired are dropped and counted as late; where a row is in several windows, it is late when all of them have fired.
 #[derive(Clone, Debug)]
 pub struct WindowAggregate {
     /// The input columns that make the key; may be empty.
@@ -370,20 +400,7 @@ impl JobGraph {
         spec: WindowAggregate,
     ) -> Result<StreamId> {
         let schema = Arc::clone(self.schema(input));
-        let window_type = match &spec.window {
-            WindowAssigner::Tumble { time, size_ms, .. } => {
-                if *size_ms <= 0 {
-                    return Err(Error::Graph(format!(
-                        "a window of {size_ms} ms cannot be; make its size at least 1 ms"
-                    )));
-                }
-                check_timestamp(&schema, *time, "the window's time")?
-            }
-            WindowAssigner::Attached { start, end } => {
-                check_timestamp(&schema, *start, "the window's start")?;
-                check_timestamp(&schema, *end, "the window's end")?
-            }
-        };
+        let window_type = check_window(&schema, &spec.window)?;
         let mut fields = Vec::new();
         for &key in &spec.keys {
             let field = field_at(&schema, key)?;
@@ -420,6 +437,42 @@ impl JobGraph {
             output,
             watermark,
         )
+    }
+
+    /// Gives rows all their windows: a row of overlapping windows goes on once per window, with `names` (start, end) behind
+    /// its columns.
+    ///
+    /// # Errors
+    /// When the windows cannot be, or are not [`WindowAssigner::Hop`] or [`WindowAssigner::Cumulate`].
+    pub fn window_rows(
+        &mut self,
+        uid: impl Into<String>,
+        input: StreamId,
+        window: WindowAssigner,
+        names: (&str, &str),
+    ) -> Result<StreamId> {
+        let (WindowAssigner::Hop { time, .. } | WindowAssigner::Cumulate { time, .. }) = window else {
+            return Err(Error::Graph("only windows that overlap are given to rows".into()));
+        };
+        let schema = Arc::clone(self.schema(input));
+        let window_type = check_window(&schema, &window)?;
+        let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
+        for name in [names.0, names.1] {
+            fields.push(Field::new(name, window_type.clone(), false));
+        }
+        let output = Arc::new(Schema::new(fields));
+        let of_worker = Arc::clone(&output);
+        let custom = CustomOperator {
+            name: "windows of rows".into(),
+            distributions: vec![Distribution::Local],
+            schema: output,
+            factory: Arc::new(move |_| {
+                let operator = WindowRowsOperator::new(time, &window, Arc::clone(&of_worker))?;
+                Ok(Box::new(operator))
+            }),
+            watermark_delay_ms: 0,
+        };
+        self.operator(uid, vec![input], custom)
     }
 
     /// Adds an operator of the caller's own.
@@ -586,6 +639,57 @@ fn field_at(schema: &Schema, index: usize) -> Result<&Field> {
             schema.fields().len()
         ))),
     }
+}
+
+/// Checks windows; returns the type of their bounds.
+fn check_window(schema: &Schema, window: &WindowAssigner) -> Result<DataType> {
+    Ok(match window {
+        WindowAssigner::Tumble { time, size_ms, .. } => {
+            if *size_ms <= 0 {
+                return Err(Error::Graph(format!(
+                    "a window of {size_ms} ms cannot be; make its size at least 1 ms"
+                )));
+            }
+            check_timestamp(schema, *time, "the window's time")?
+        }
+        WindowAssigner::Hop {
+            time,
+            size_ms,
+            slide_ms,
+            ..
+        } => {
+            if *slide_ms <= 0 || size_ms < slide_ms {
+                return Err(Error::Graph(format!(
+                    "hopping windows of {size_ms} ms every {slide_ms} ms cannot be; the slide is at least 1 ms and \
+                         the size at least the slide"
+                )));
+            }
+            check_timestamp(schema, *time, "the window's time")?
+        }
+        WindowAssigner::Cumulate {
+            time, size_ms, step_ms, ..
+        } => {
+            if *step_ms <= 0 || *size_ms <= 0 || size_ms % step_ms != 0 {
+                return Err(Error::Graph(format!(
+                    "windows that grow by {step_ms} ms to {size_ms} ms cannot be; the step is at least 1 ms and the \
+                         size a multiple of it"
+                )));
+            }
+            check_timestamp(schema, *time, "the window's time")?
+        }
+        WindowAssigner::Session { time, gap_ms } => {
+            if *gap_ms <= 0 {
+                return Err(Error::Graph(format!(
+                    "sessions with a gap of {gap_ms} ms cannot be; make it at least 1 ms"
+                )));
+            }
+            check_timestamp(schema, *time, "the window's time")?
+        }
+        WindowAssigner::Attached { start, end } => {
+            check_timestamp(schema, *start, "the window's start")?;
+            check_timestamp(schema, *end, "the window's end")?
+        }
+    })
 }
 
 fn check_timestamp(schema: &Schema, index: usize, what: &str) -> Result<DataType> {

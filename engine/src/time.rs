@@ -48,6 +48,16 @@ impl Watermark {
         }
     }
 
+    /// Returns the end (exclusive) of the last window that has fired, in milliseconds.
+    #[must_use]
+    pub fn last_window_end_ms(self) -> i64 {
+        if self == Self::NONE {
+            i64::MIN
+        } else {
+            self.0.saturating_add(1)
+        }
+    }
+
     /// Says whether a window that ends at `end_ms` (exclusive) has fired.
     #[must_use]
     pub fn has_passed_window(self, end_ms: i64) -> bool {

@@ -46,8 +46,28 @@ fn batch(rows: &[(i64, i64, i64)]) -> RecordBatch {
     RecordBatch::try_new(schema(), columns).unwrap()
 }
 
-/// source -> filter value >= 0 -> count and sum per key and window -> sink; and every row to a second sink.
+const TUMBLE: WindowAssigner = WindowAssigner::Tumble {
+    time: 1,
+    size_ms: WINDOW_MS,
+    offset_ms: 0,
+};
+
+const HOP: WindowAssigner = WindowAssigner::Hop {
+    time: 1,
+    size_ms: 3 * WINDOW_MS,
+    slide_ms: WINDOW_MS / 2,
+    offset_ms: 0,
+};
+
+const SESSION: WindowAssigner = WindowAssigner::Session { time: 1, gap_ms: 9 };
+
+/// A graph with tumbling windows.
 fn graph(source: &MemorySource, windows: &MemorySink, rows: &MemorySink) -> JobGraph {
+    graph_with(TUMBLE, source, windows, rows)
+}
+
+/// source -> filter value >= 0 -> count and sum per key and window -> sink; and every row to a second sink.
+fn graph_with(window: WindowAssigner, source: &MemorySource, windows: &MemorySink, rows: &MemorySink) -> JobGraph {
     let mut graph = JobGraph::new();
     let event_time = EventTime {
         column: 1,
@@ -94,11 +114,7 @@ fn graph(source: &MemorySource, windows: &MemorySink, rows: &MemorySink) -> JobG
     };
     let spec = WindowAggregate {
         keys: vec![0],
-        window: WindowAssigner::Tumble {
-            time: 1,
-            size_ms: WINDOW_MS,
-            offset_ms: 0,
-        },
+        window,
         aggregates: vec![
             call("n", Arc::new(Count::new()), vec![]),
             call("sum", Arc::new(Sum::try_new(&DataType::Int64).unwrap()), vec![2]),
@@ -151,13 +167,32 @@ fn windows_of(sink: &MemorySink) -> BTreeMap<(i64, i64), Vec<(i64, i64)>> {
 }
 
 fn reference(rows: &[(i64, i64, i64)]) -> BTreeMap<(i64, i64), Vec<(i64, i64)>> {
+    reference_with(&TUMBLE, rows)
+}
+
+fn reference_with(window: &WindowAssigner, rows: &[(i64, i64, i64)]) -> BTreeMap<(i64, i64), Vec<(i64, i64)>> {
+    let mut kept: Vec<_> = rows.iter().filter(|row| row.2 >= 0).copied().collect();
+    kept.sort_unstable();
     let mut windows: BTreeMap<(i64, i64), (i64, i64)> = BTreeMap::new();
-    for &(key, ts, value) in rows.iter().filter(|row| row.2 >= 0) {
-        let entry = windows
-            .entry((key, ts.div_euclid(WINDOW_MS) * WINDOW_MS + WINDOW_MS))
-            .or_default();
-        entry.0 += 1;
-        entry.1 += value;
+    for (index, &(key, ts, value)) in kept.iter().enumerate() {
+        let ends = match *window {
+            WindowAssigner::Tumble { size_ms, .. } => vec![ts.div_euclid(size_ms) * size_ms + size_ms],
+            WindowAssigner::Hop { size_ms, slide_ms, .. } => {
+                let first = ts.div_euclid(slide_ms) * slide_ms + slide_ms;
+                (first..=ts + size_ms).step_by(slide_ms as usize).collect()
+            }
+            WindowAssigner::Session { gap_ms, .. } => {
+                let next = |i: usize| kept.get(i + 1).is_some_and(|n| n.0 == key && n.1 - kept[i].1 <= gap_ms);
+                let last = (index..kept.len()).find(|&i| !next(i)).unwrap_or(index);
+                vec![kept[last].1 + gap_ms]
+            }
+            _ => unreachable!("not tested here"),
+        };
+        for end in ends {
+            let entry = windows.entry((key, end)).or_default();
+            entry.0 += 1;
+            entry.1 += value;
+        }
     }
     windows
         .into_iter()
@@ -246,6 +281,7 @@ proptest! {
     #[test]
     fn kills_and_restores_lose_and_repeat_nothing(
         splits in input(), kills in prop::collection::vec((0u64..60, 1usize..4), 1..6),
+        window in prop::sample::select(vec![TUMBLE, HOP, SESSION]),
     ) {
         let runtime = runtime();
         let store = SnapshotStore::in_memory();
@@ -258,15 +294,15 @@ proptest! {
         for (after_ms, workers) in kills {
             let mut config = config(workers, Some(&store));
             config.ticks.rows_max = 8;
-            let job = start(graph(&table, &windows, &rows), config, runtime.handle()).unwrap();
+            let job = start(graph_with(window.clone(), &table, &windows, &rows), config, runtime.handle()).unwrap();
             std::thread::sleep(Duration::from_millis(after_ms));
             runtime.block_on(job.stop(StopMode::Now)).unwrap();
             runtime.block_on(job.wait()).unwrap();
         }
-        let job = start(graph(&table, &windows, &rows), config(2, Some(&store)), runtime.handle()).unwrap();
+        let job = start(graph_with(window.clone(), &table, &windows, &rows), config(2, Some(&store)), runtime.handle()).unwrap();
         prop_assert_eq!(runtime.block_on(job.wait()).unwrap(), JobEnd::Finished);
         prop_assert_eq!(rows_of(&rows), sorted);
-        prop_assert_eq!(windows_of(&windows), reference(&all));
+        prop_assert_eq!(windows_of(&windows), reference_with(&window, &all));
     }
 }
 

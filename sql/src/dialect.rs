@@ -9,7 +9,7 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::Token;
 
 /// How [`TidemillDialect`] hands `TABLE t`, an argument of a window function, to the planner: an `Expr::Prefixed` with
-/// this prefix.
+/// this prefix around the name, or around a tuple of the name and the columns of `PARTITION BY`.
 pub(crate) const TABLE_ARGUMENT: &str = "TABLE";
 
 /// Flink's lexical rules.
@@ -76,12 +76,26 @@ impl Dialect for TidemillDialect {
             return None;
         }
         parser.advance_token();
-        Some(parser.parse_object_name(false).map(|name| {
-            let parts = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
-            Expr::Prefixed {
-                prefix,
-                value: Box::new(Expr::CompoundIdentifier(parts)),
-            }
+        Some(parse_table(parser).map(|value| Expr::Prefixed {
+            prefix,
+            value: Box::new(value),
         }))
     }
+}
+
+/// Parses `t [PARTITION BY column | (columns)]`.
+fn parse_table(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let name = parser.parse_object_name(false)?;
+    let table = Expr::CompoundIdentifier(name.0.iter().filter_map(|part| part.as_ident().cloned()).collect());
+    if !parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
+        return Ok(table);
+    }
+    let mut table_and_columns = vec![table];
+    if parser.consume_token(&Token::LParen) {
+        table_and_columns.extend(parser.parse_comma_separated(Parser::parse_expr)?);
+        parser.expect_token(&Token::RParen)?;
+    } else {
+        table_and_columns.push(parser.parse_expr()?);
+    }
+    Ok(Expr::Tuple(table_and_columns))
 }

@@ -127,7 +127,7 @@ const NOT_YET: &[(&str, &str)] = &[
     ("collect", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
     (
         "cumulate",
-        "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) in FROM",
+        "write TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '1' MINUTE)) in FROM",
     ),
     ("date_format", "use to_char(x, '%Y-%m-%d') with the letters of strftime"),
     ("dense_rank", "aggregate in a window with MAX or MIN"),
@@ -135,7 +135,7 @@ const NOT_YET: &[(&str, &str)] = &[
     ("from_unixtime", "use TO_TIMESTAMP_LTZ(x, 0)"),
     (
         "hop",
-        "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) in FROM",
+        "write TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '1' MINUTE)) in FROM",
     ),
     ("json_query", "let the format decode the field into a column"),
     ("json_value", "let the format decode the field into a column"),
@@ -145,7 +145,7 @@ const NOT_YET: &[(&str, &str)] = &[
     ("row_number", "aggregate in a window with MAX or MIN"),
     (
         "session",
-        "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) in FROM",
+        "write TABLE(SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '5' MINUTE)) in FROM",
     ),
     ("split_index", "use split_part(x, delimiter, n), which counts from 1"),
     ("stddev_pop", "compute it from SUM(x), SUM(x * x) and COUNT(x)"),

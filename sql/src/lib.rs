@@ -16,7 +16,7 @@
 //! - operators' uids are hashes of our own words, taken before anything is optimised.
 //!
 //! File map: [`plan`](plan()) runs the steps; `guard`, `script`, `dialect`, `statement` and `whitelist` read text;
-//! `catalog`, `types`, `functions`, `naming`, `rewrite` and `window_function` give it meaning; `rel` is our plan and makes the
+//! `catalog`, `types`, `functions`, `naming`, `rewrite`, `group_window` and `window_function` give it meaning; `rel` is our plan and makes the
 //! job graph; `expr` evaluates; `insert` and `settings` are statements.
 
 mod catalog;
@@ -26,6 +26,7 @@ mod duration;
 mod error;
 mod expr;
 mod functions;
+mod group_window;
 mod guard;
 mod insert;
 mod naming;

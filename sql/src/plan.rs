@@ -7,6 +7,7 @@ use crate::expr::{describe, refusal};
 use crate::functions::Functions;
 use crate::functions::regexp_extract;
 use crate::functions::row_field::NO_FIELD;
+use crate::group_window;
 use crate::guard::{self, Limits, ReferenceCounter};
 use crate::insert;
 use crate::naming::name_columns;
@@ -279,14 +280,15 @@ impl Planner<'_> {
     /// Checks a query and plans it with DataFusion.
     fn query(&self, query: &Query) -> Result<LogicalPlan> {
         self.weigh(query)?;
-        self.whitelist().query(query)?;
+        let mut query = query.clone();
+        group_window::rewrite(&mut query)?;
+        self.whitelist().query(&query)?;
         let provider = Provider::new(&self.catalog, self.functions);
         let planner = SqlToRel::new_with_options(&provider, parser_options());
-        let mut named = query.clone();
-        name_columns(&mut named);
-        let statement = SqlStatement::Query(Box::new(named));
+        let at = position(query.span().start);
+        name_columns(&mut query);
+        let statement = SqlStatement::Query(Box::new(query));
         planner.sql_statement_to_plan(statement).map_err(|error| {
-            let at = position(query.span().start);
             let error = provider.take_refusal().unwrap_or_else(|| self.planning_error(&error));
             self.in_our_words(error, at).or_at(at)
         })

@@ -25,7 +25,7 @@ mod prune;
 use crate::error::{Result, SqlError};
 use crate::functions::aggregates::AggregateKind;
 use crate::functions::window::WindowSide;
-use crate::window_function::TumbleSpec;
+use crate::window_function::WindowSpec;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::DFSchema;
 use datafusion_expr::Expr;
@@ -45,7 +45,7 @@ pub(crate) enum Role {
     /// The event time that watermarks speak of.
     EventTime,
     /// A side of the row's window; its last millisecond is an event time, too.
-    Window(WindowSide, TumbleSpec),
+    Window(WindowSide, WindowSpec),
 }
 
 impl Role {
@@ -69,7 +69,7 @@ pub(crate) struct RelColumn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Windowing {
     /// By a time column.
-    Tumble { time: usize, spec: TumbleSpec },
+    Time { time: usize, spec: WindowSpec },
     /// They carry them.
     Attached { start: usize, end: usize },
 }
@@ -257,14 +257,14 @@ impl Rels {
         input: RelId,
         keys: Vec<usize>,
         windowing: Windowing,
-        spec: TumbleSpec,
+        spec: WindowSpec,
         calls: Vec<AggregateCall>,
     ) -> Result<RelId> {
         let source = self.get(input);
         let column = |index: usize| &source.columns[index];
         let mut words = vec!["window-aggregate".to_owned(), source.rows.text().to_owned()];
         let window_type = match windowing {
-            Windowing::Tumble { time, .. } => {
+            Windowing::Time { time, .. } => {
                 words.push(format!("time {}", column(time).identity.text()));
                 column(time).data_type.clone()
             }
@@ -277,7 +277,10 @@ impl Rels {
                 column(start).data_type.clone()
             }
         };
-        words.push(format!("tumble {} {}", spec.size_ms, spec.offset_ms));
+        words.push(match spec {
+            WindowSpec::Tumble { .. } => format!("tumble {}", spec.text()),
+            _ => spec.text(),
+        });
         words.extend(keys.iter().map(|key| format!("key {}", column(*key).identity.text())));
         let mut names = Names::default();
         let mut columns: Vec<RelColumn> = Vec::new();
@@ -296,7 +299,7 @@ impl Rels {
             });
         }
         for (name, side) in [("window_start", WindowSide::Start), ("window_end", WindowSide::End)] {
-            let identity = Identity::of(&[name, &format!("{} {}", spec.size_ms, spec.offset_ms)]);
+            let identity = Identity::of(&[name, &spec.text()]);
             let role = Role::Window(side, spec);
             columns.push(RelColumn {
                 name: names.unique(name),

@@ -13,4 +13,5 @@ mod sql {
     mod refusals;
     mod rows;
     mod support;
+    mod windows;
 }

@@ -1,6 +1,6 @@
 //! `avg(x)`.
 
-use super::{Accumulator, AggregateFunction, Number, Numbers};
+use super::{Accumulator, AggregateFunction, EncodedState, Number, Numbers};
 use crate::error::{Error, Result};
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::datatypes::DataType;
@@ -102,6 +102,14 @@ impl Accumulator for Averages {
         };
         self.numbers
             .finish("avg", groups, &self.result, whole, |sum, count| sum / count as f64)
+    }
+
+    fn can_retract(&self) -> bool {
+        self.numbers.can_retract()
+    }
+
+    fn retract(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
+        self.numbers.retract(&state.columns, groups)
     }
 
     fn size(&self) -> usize {

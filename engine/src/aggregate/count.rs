@@ -1,6 +1,6 @@
 //! `count(*)` and `count(x)`.
 
-use super::{Accumulator, AggregateFunction};
+use super::{Accumulator, AggregateFunction, EncodedState};
 use crate::error::{Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
 use arrow::datatypes::{DataType, Int64Type};
@@ -62,13 +62,7 @@ impl Accumulator for Counts {
     }
 
     fn merge(&mut self, state: &[ArrayRef], groups: &[u32]) -> Result<()> {
-        let [counts] = state else {
-            return Err(Error::Internal("a count's state has one column".into()));
-        };
-        let counts = counts
-            .as_primitive_opt::<Int64Type>()
-            .ok_or_else(|| Error::Internal(format!("a count's state is Int64, not {}", counts.data_type())))?;
-        for (&group, &count) in groups.iter().zip(counts.values()) {
+        for (&group, &count) in groups.iter().zip(counts_of(state)?) {
             self.counts[group as usize] += count;
         }
         Ok(())
@@ -84,8 +78,32 @@ impl Accumulator for Counts {
         )))
     }
 
+    fn can_retract(&self) -> bool {
+        true
+    }
+
+    fn retract(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
+        for (&group, &count) in groups.iter().zip(counts_of(&state.columns)?) {
+            self.counts[group as usize] -= count;
+        }
+        Ok(())
+    }
+
     fn size(&self) -> usize {
         self.counts.capacity() * 8
+    }
+}
+
+fn counts_of(state: &[ArrayRef]) -> Result<&[i64]> {
+    let [counts] = state else {
+        return Err(Error::Internal("a count's state has one column".into()));
+    };
+    match counts.as_primitive_opt::<Int64Type>() {
+        Some(counts) => Ok(counts.values()),
+        None => Err(Error::Internal(format!(
+            "a count's state is Int64, not {}",
+            counts.data_type()
+        ))),
     }
 }
 

@@ -47,6 +47,8 @@ impl AggregateFunction for CountDistinct {
             counts: Vec::new(),
             members: HashTable::new(),
             owners: Vec::new(),
+            times: Vec::new(),
+            gone: 0,
             spans: vec![0],
             bytes: Vec::new(),
             scratch: EncodedKeys::default(),
@@ -61,31 +63,100 @@ struct Sets {
     /// Numbers of members, by the hash of group and value.
     members: HashTable<u32>,
     owners: Vec<u32>,
+    /// How often each member was added by [`Accumulator::decode`] and not taken back; at 0 it is no member any more.
+    times: Vec<u32>,
+    /// Members that were taken back and are still in the table.
+    gone: usize,
     spans: Vec<usize>,
     bytes: Vec<u8>,
     scratch: EncodedKeys,
 }
+
+/// Fewer members than this that are gone are not worth a new table.
+const GONE_MIN: usize = 1024;
 
 impl Sets {
     fn member(&self, index: u32) -> &[u8] {
         &self.bytes[self.spans[index as usize]..self.spans[index as usize + 1]]
     }
 
-    fn insert(&mut self, group: u32, value: &[u8]) {
+    fn find(&self, hash: u64, group: u32, value: &[u8]) -> Option<usize> {
+        let same = |&index: &u32| self.owners[index as usize] == group && self.member(index) == value;
+        self.members.find(hash, same).map(|&index| index as usize)
+    }
+
+    /// Adds a value to a set; a value that is in it already counts `again` times more.
+    fn insert(&mut self, group: u32, value: &[u8], again: u32) {
         let hash = hash_of(group, value);
-        let (owners, spans, bytes) = (&self.owners, &self.spans, &self.bytes);
-        let value_of = |index: u32| &bytes[spans[index as usize]..spans[index as usize + 1]];
-        let same = |&index: &u32| owners[index as usize] == group && value_of(index) == value;
-        if self.members.find(hash, same).is_some() {
+        if let Some(known) = self.find(hash, group, value) {
+            if again == 0 && self.gone == 0 {
+                return;
+            }
+            if self.times[known] == 0 {
+                self.times[known] = 1;
+                self.gone -= 1;
+                self.counts[group as usize] += 1;
+            } else {
+                self.times[known] += again;
+            }
             return;
         }
+        let (owners, spans, bytes) = (&self.owners, &self.spans, &self.bytes);
+        let value_of = |index: u32| &bytes[spans[index as usize]..spans[index as usize + 1]];
         let index = self.owners.len() as u32;
         self.members
             .insert_unique(hash, index, |&index| hash_of(owners[index as usize], value_of(index)));
         self.owners.push(group);
+        self.times.push(1);
         self.bytes.extend_from_slice(value);
         self.spans.push(self.bytes.len());
         self.counts[group as usize] += 1;
+    }
+
+    /// Calls `visit` with the group and the encoded value of each row of a state.
+    fn visit(
+        &mut self,
+        state: &EncodedState,
+        groups: &[u32],
+        mut visit: impl FnMut(&mut Self, u32, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let Some(owners) = &state.owners else {
+            return Err(Error::Internal("a set's state names its owners".into()));
+        };
+        let mut keys = std::mem::take(&mut self.scratch);
+        encode_keys(&state.columns, owners.len(), &mut keys)?;
+        for (row, &owner) in owners.iter().enumerate() {
+            let group = groups.get(owner as usize).copied();
+            let group = group.ok_or_else(|| Error::Checkpoint("a set's member belongs to no group".into()))?;
+            visit(self, group, keys.key(row))?;
+        }
+        self.scratch = keys;
+        Ok(())
+    }
+
+    /// Makes the table anew without the members that are gone.
+    fn compact(&mut self) {
+        let mut kept = Sets {
+            data_type: self.data_type.clone(),
+            counts: std::mem::take(&mut self.counts),
+            members: HashTable::with_capacity(self.owners.len() - self.gone),
+            owners: Vec::new(),
+            times: Vec::new(),
+            gone: 0,
+            spans: vec![0],
+            bytes: Vec::new(),
+            scratch: std::mem::take(&mut self.scratch),
+        };
+        for (index, (&group, &times)) in self.owners.iter().zip(&self.times).enumerate() {
+            if times > 0 {
+                kept.insert(group, self.member(index as u32), 0);
+                kept.counts[group as usize] -= 1;
+                if let Some(last) = kept.times.last_mut() {
+                    *last = times;
+                }
+            }
+        }
+        *self = kept;
     }
 }
 
@@ -107,7 +178,7 @@ impl Accumulator for Sets {
         encode_keys(arguments, groups.len(), &mut keys)?;
         for (row, &group) in groups.iter().enumerate() {
             if nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)) && passes(filter, row) {
-                self.insert(group, keys.key(row));
+                self.insert(group, keys.key(row), 0);
             }
         }
         self.scratch = keys;
@@ -134,7 +205,7 @@ impl Accumulator for Sets {
             position[group as usize] = index as u32;
         }
         let wanted: Vec<u32> = (0..self.owners.len() as u32)
-            .filter(|&i| position[self.owners[i as usize] as usize] != u32::MAX)
+            .filter(|&i| self.times[i as usize] > 0 && position[self.owners[i as usize] as usize] != u32::MAX)
             .collect();
         let owners = wanted
             .iter()
@@ -149,19 +220,36 @@ impl Accumulator for Sets {
     }
 
     fn decode(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
-        let Some(owners) = &state.owners else {
-            return Err(Error::Internal("a set's state names its owners".into()));
-        };
-        let groups: Option<Vec<u32>> = owners
-            .iter()
-            .map(|&owner| groups.get(owner as usize).copied())
-            .collect();
-        let groups = groups.ok_or_else(|| Error::Checkpoint("a set's member belongs to no group".into()))?;
-        self.update(&state.columns, &groups, None)
+        self.visit(state, groups, |sets, group, value| {
+            sets.insert(group, value, 1);
+            Ok(())
+        })
+    }
+
+    fn can_retract(&self) -> bool {
+        true
+    }
+
+    fn retract(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
+        self.visit(state, groups, |sets, group, value| {
+            let known = sets.find(hash_of(group, value), group, value);
+            let known = known.filter(|&known| sets.times[known] > 0);
+            let known = known.ok_or_else(|| Error::Internal("a set's member was taken back twice".into()))?;
+            sets.times[known] -= 1;
+            if sets.times[known] == 0 {
+                sets.gone += 1;
+                sets.counts[group as usize] -= 1;
+            }
+            Ok(())
+        })?;
+        if self.gone > GONE_MIN.max(self.owners.len() / 2) {
+            self.compact();
+        }
+        Ok(())
     }
 
     fn size(&self) -> usize {
-        self.bytes.capacity() + self.spans.capacity() * 8 + self.owners.capacity() * 9 + self.counts.capacity() * 8
+        self.bytes.capacity() + self.spans.capacity() * 8 + self.owners.capacity() * 13 + self.counts.capacity() * 8
     }
 }
 
@@ -201,5 +289,33 @@ mod tests {
             restored.evaluate(&[5, 0]).unwrap().as_primitive::<Int64Type>().values(),
             &[3, 0]
         );
+    }
+
+    #[test]
+    fn value_is_a_member_until_all_its_states_are_taken_back() {
+        let values = |from: i64, to: i64| -> ArrayRef { Arc::new(Int64Array::from_iter_values(from..to)) };
+        let function = CountDistinct::try_new(&DataType::Int64).unwrap();
+        let state = |from, to| {
+            let mut sets = function.accumulator();
+            sets.resize(1);
+            sets.update(&[values(from, to)], &vec![0; (to - from) as usize], None)
+                .unwrap();
+            sets.encode(&[0]).unwrap()
+        };
+        let (low, high) = (state(0, 3000), state(2000, 5000));
+        let mut sets = function.accumulator();
+        sets.resize(2);
+        let count = |sets: &dyn Accumulator| sets.evaluate(&[1]).unwrap().as_primitive::<Int64Type>().value(0);
+        for _ in 0..3 {
+            sets.decode(&low, &[1]).unwrap();
+            sets.decode(&high, &[1]).unwrap();
+            assert_eq!(count(sets.as_ref()), 5000);
+            sets.retract(&low, &[1]).unwrap();
+            assert_eq!(count(sets.as_ref()), 3000);
+            assert_eq!(sets.encode(&[1]).unwrap().columns[0].len(), 3000);
+            sets.retract(&high, &[1]).unwrap();
+            assert_eq!(count(sets.as_ref()), 0);
+            assert!(sets.retract(&high, &[1]).is_err(), "it was taken back already");
+        }
     }
 }

@@ -160,6 +160,26 @@ impl Numbers {
         Ok(())
     }
 
+    /// Says whether [`Numbers::retract`] is exact: a sum of floats is not what it was before a number came and went.
+    pub(super) fn can_retract(&self) -> bool {
+        matches!(self.number, Number::Exact { .. })
+    }
+
+    pub(super) fn retract(&mut self, state: &[ArrayRef], groups: &[u32]) -> Result<()> {
+        let wrong = || Error::Internal("an exact sum's state is a sum and a count".into());
+        let ([sums, counts], true) = (state, self.can_retract()) else {
+            return Err(wrong());
+        };
+        let counts = counts.as_primitive_opt::<Int64Type>().ok_or_else(wrong)?;
+        let sums = sums.as_primitive_opt::<Decimal128Type>().ok_or_else(wrong)?;
+        for ((&group, &sum), &count) in groups.iter().zip(sums.values()).zip(counts.values()) {
+            let slot = &mut self.exact[group as usize];
+            *slot = slot.checked_sub(sum).ok_or_else(wrong)?;
+            self.counts[group as usize] -= count;
+        }
+        Ok(())
+    }
+
     pub(super) fn state(&self, groups: &[u32]) -> Result<Vec<ArrayRef>> {
         let sums: ArrayRef = match self.number {
             Number::Exact { .. } => {

@@ -1,6 +1,6 @@
 //! `sum(x)`.
 
-use super::{Accumulator, AggregateFunction, Number, Numbers};
+use super::{Accumulator, AggregateFunction, EncodedState, Number, Numbers};
 use crate::error::{Error, Result};
 use arrow::array::{ArrayRef, BooleanArray};
 use arrow::datatypes::DataType;
@@ -82,6 +82,14 @@ impl Accumulator for Sums {
     fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
         self.numbers
             .finish("sum", groups, &self.result, |sum, _| Some(sum), |sum, _| sum)
+    }
+
+    fn can_retract(&self) -> bool {
+        self.numbers.can_retract()
+    }
+
+    fn retract(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
+        self.numbers.retract(&state.columns, groups)
     }
 
     fn size(&self) -> usize {

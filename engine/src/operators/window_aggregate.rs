@@ -9,13 +9,19 @@
 //! repeat within a tick it turns every row into a state at once instead of looking for groups. The other two hold
 //! one [`WindowState`] per open window and drop it as a whole when the watermark passes the window's end.
 //!
-//! File map: `rows` finds the window of each row, `state` is one window's groups, `snapshot` its durable form.
+//! Windows that overlap are made of panes. Then a [`WindowState`] holds a pane, and firing a window merges its panes.
+//!
+//! File map: `rows` finds the window of each row, `panes` the panes of windows, `state` is the groups of one window or pane,
+//! `sliding` merges panes from window to window, `session` aggregates sessions, `snapshot` is the durable form.
 
+mod panes;
 mod rows;
+mod session;
+mod sliding;
 mod snapshot;
 mod state;
 
-use crate::aggregate::AggregateCall;
+use crate::aggregate::{Accumulator, AggregateCall};
 use crate::error::{Error, Result};
 use crate::graph::{WindowAggregate, WindowAssigner};
 use crate::key::{EncodedKeys, KeyDecoder, encode_keys, hash_columns, key_hash};
@@ -23,8 +29,12 @@ use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, Sta
 use crate::time::Watermark;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
-pub(crate) use rows::millis;
+pub(crate) use panes::Panes;
 use rows::{WindowRows, Windows};
+pub(crate) use rows::{millis, timestamps_of};
+use session::SessionAggregateOperator;
+use sliding::Sliding;
+use snapshot::Restored;
 use state::{Input, WindowState, states_of_rows};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,11 +66,36 @@ pub(crate) enum Stage {
     Final,
 }
 
-/// Says whether an aggregation can be done in two stages: every function's state is made of columns.
+/// Says whether an aggregation can be done in two stages: every function's state is made of columns, and a row's window is
+/// known without the others.
 pub(crate) fn has_partial_stage(spec: &WindowAggregate) -> bool {
-    spec.aggregates
-        .iter()
-        .all(|call| !call.function.state_types().is_empty())
+    !matches!(spec.window, WindowAssigner::Session { .. })
+        && spec
+            .aggregates
+            .iter()
+            .all(|call| !call.function.state_types().is_empty())
+}
+
+/// Makes the operator of an aggregation. `input` is the schema of the rows, also for `Final`; `output` that of the results.
+///
+/// # Errors
+/// When the stage is not one that the windows have.
+pub(crate) fn window_aggregate(
+    stage: Stage,
+    spec: &WindowAggregate,
+    input: &Schema,
+    output: SchemaRef,
+    context: OperatorContext,
+) -> Result<Box<dyn Operator>> {
+    match (&spec.window, stage) {
+        (WindowAssigner::Session { .. }, Stage::Whole) => {
+            Ok(Box::new(SessionAggregateOperator::new(spec, input, output, context)?))
+        }
+        (WindowAssigner::Session { .. }, _) => Err(Error::Internal("sessions are aggregated in one stage".into())),
+        _ => Ok(Box::new(WindowAggregateOperator::new(
+            stage, spec, input, output, context,
+        )?)),
+    }
 }
 
 /// Returns the schema of the states that go from `Partial` to `Final`: keys, start and end of the window in
@@ -79,7 +114,7 @@ pub(crate) fn partial_schema(spec: &WindowAggregate, input: &Schema) -> SchemaRe
 }
 
 /// The operator, in one of its three stages.
-pub(crate) struct WindowAggregateOperator {
+struct WindowAggregateOperator {
     stage: Stage,
     keys: Vec<usize>,
     windows: Windows,
@@ -88,7 +123,14 @@ pub(crate) struct WindowAggregateOperator {
     key_fields: Vec<Field>,
     schema: SchemaRef,
     context: OperatorContext,
+    /// The state of each open window, or of each pane.
     open: BTreeMap<Window, WindowState>,
+    /// For windows that overlap: of which panes they are made.
+    panes: Option<Panes>,
+    /// The panes of the window that fired last.
+    sliding: Sliding,
+    /// Windows that end here or before have fired.
+    fired_end_ms: i64,
     /// The window being emitted and the next of its groups.
     emitting: Option<(Window, usize)>,
     scratch: Scratch,
@@ -122,8 +164,7 @@ struct Scratch {
 }
 
 impl WindowAggregateOperator {
-    /// Makes the operator. `input` is the schema of the rows, also for `Final`; `output` that of the results.
-    pub(crate) fn new(
+    fn new(
         stage: Stage,
         spec: &WindowAggregate,
         input: &Schema,
@@ -160,6 +201,9 @@ impl WindowAggregateOperator {
             schema,
             context,
             open: BTreeMap::new(),
+            panes: Panes::of(&spec.window),
+            sliding: Sliding::new(&spec.aggregates),
+            fired_end_ms: i64::MIN,
             emitting: None,
             scratch: Scratch::default(),
             gain: Gain::default(),
@@ -180,6 +224,7 @@ impl WindowAggregateOperator {
             out.emit(RecordBatch::try_new(Arc::clone(&self.schema), columns)?);
             return Ok(());
         }
+        self.sliding.touched(window);
         encode_keys(&columns, rows, keys)?;
         if self.stage == Stage::Final {
             let column = batch.column(batch.num_columns() - 1).as_primitive::<UInt64Type>();
@@ -232,15 +277,72 @@ impl WindowAggregateOperator {
                 groups.iter().map(|&group| key_hash(state.key(group))),
             )));
         } else {
-            for (ms, index) in [(window.start_ms, self.keys.len()), (window.end_ms, self.keys.len() + 1)] {
-                columns.push(rows::timestamps(
-                    ms,
-                    groups.len(),
-                    self.schema.field(index).data_type(),
-                )?);
-            }
-            columns.extend(state.results(groups)?);
+            return self.results_of(window, columns, state.results(groups)?, groups.len());
         }
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+
+    /// Says whether all windows that a window's or pane's rows are in have fired.
+    fn is_late(&self, window: Window, watermark: Watermark) -> bool {
+        let last_end_ms = self.panes.map_or(window.end_ms, |panes| panes.last_end(window));
+        watermark.has_passed_window(last_end_ms)
+    }
+
+    /// Emits all windows that are made of panes and end at or before `until_ms`, as far as the budget allows.
+    fn fire_panes(&mut self, panes: Panes, until_ms: i64, out: &mut Output) -> Result<Progress> {
+        loop {
+            let (window, next) = match self.emitting.take() {
+                Some(emitting) => emitting,
+                None => {
+                    let oldest = self.open.first_key_value().map(|(&pane, _)| pane);
+                    let from_ms = oldest.map(|pane| pane.end_ms.max(self.fired_end_ms.saturating_add(1)));
+                    let window = from_ms.map(|from_ms| panes.window_from(from_ms));
+                    let Some(window) = window.filter(|window| window.end_ms <= until_ms) else {
+                        self.fired_end_ms = self.fired_end_ms.max(until_ms);
+                        return Ok(Progress::Done);
+                    };
+                    self.sliding.advance(&self.aggregates, &self.open, window.end_ms)?;
+                    (window, 0)
+                }
+            };
+            let mut next = next;
+            while next < self.sliding.len() {
+                let rows = BATCH_ROWS.min(out.budget_left());
+                if rows == 0 {
+                    self.emitting = Some((window, next));
+                    return Ok(Progress::More);
+                }
+                let (groups, after) = self.sliding.groups_from(next, rows);
+                let keys = self
+                    .decoder
+                    .decode(groups.iter().map(|&group| self.sliding.key(group)))?;
+                let results = self.sliding.results(&self.aggregates, &groups)?;
+                out.emit(self.results_of(window, keys, results, groups.len())?);
+                next = after;
+            }
+            self.fired_end_ms = self.fired_end_ms.max(window.end_ms);
+            while let Some((&pane, _)) = self.open.first_key_value()
+                && panes.last_end(pane) <= self.fired_end_ms
+            {
+                self.sliding.remove(&self.aggregates, &self.open, pane)?;
+                self.open.remove(&pane);
+            }
+        }
+    }
+
+    /// Puts a batch of results together.
+    fn results_of(
+        &self,
+        window: Window,
+        keys: Vec<ArrayRef>,
+        results: Vec<ArrayRef>,
+        rows: usize,
+    ) -> Result<RecordBatch> {
+        let mut columns = keys;
+        for (ms, index) in [(window.start_ms, self.keys.len()), (window.end_ms, self.keys.len() + 1)] {
+            columns.push(rows::timestamps(ms, rows, self.schema.field(index).data_type())?);
+        }
+        columns.extend(results);
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
@@ -270,9 +372,10 @@ impl WindowAggregateOperator {
 impl Operator for WindowAggregateOperator {
     fn on_batch(&mut self, _input: usize, batch: &RecordBatch, tick: &OpenTick, out: &mut Output) -> Result<Progress> {
         let watermark = tick.watermarks.first().copied().unwrap_or(Watermark::NONE);
+        self.fired_end_ms = self.fired_end_ms.max(watermark.last_window_end_ms());
         match self.windows.of(batch)? {
             WindowRows::One(window) => {
-                if watermark.has_passed_window(window.end_ms) {
+                if self.is_late(window, watermark) {
                     self.context.metrics.rows_late.add(batch.num_rows() as u64);
                 } else {
                     self.add(window, batch, out)?;
@@ -280,7 +383,7 @@ impl Operator for WindowAggregateOperator {
             }
             WindowRows::Many(windows) => {
                 for (window, rows) in windows {
-                    if watermark.has_passed_window(window.end_ms) {
+                    if self.is_late(window, watermark) {
                         self.context.metrics.rows_late.add(rows.len() as u64);
                     } else {
                         let rows = UInt32Array::from(rows);
@@ -301,7 +404,10 @@ impl Operator for WindowAggregateOperator {
                 }
                 Ok(progress)
             }
-            _ => self.fire(close.watermark(), out),
+            _ => match self.panes {
+                Some(panes) => self.fire_panes(panes, close.watermark().last_window_end_ms(), out),
+                None => self.fire(close.watermark(), out),
+            },
         }
     }
 
@@ -309,10 +415,11 @@ impl Operator for WindowAggregateOperator {
         if self.stage == Stage::Partial {
             return Ok(Vec::new());
         }
-        let size: usize = self.open.values().map(WindowState::size).sum();
+        let size: usize = self.open.values().map(WindowState::size).sum::<usize>() + self.sliding.size();
         self.context.metrics.state_bytes.set(size as u64);
         snapshot::capture(
-            &self.open,
+            self.fired_end_ms,
+            snapshot::chunks_of(&self.open),
             &self.key_fields,
             &self.decoder,
             &self.aggregates,
@@ -324,13 +431,37 @@ impl Operator for WindowAggregateOperator {
         if self.stage == Stage::Partial && !sections.is_empty() {
             return Err(Error::Internal("a partial aggregation has no state".into()));
         }
-        snapshot::restore(
+        let mut open = OpenWindows {
+            open: &mut self.open,
+            aggregates: &self.aggregates,
+        };
+        let fired_end_ms = snapshot::restore(
             sections,
-            &mut self.open,
+            &mut open,
             &self.key_fields,
             &self.aggregates,
             self.context.key_groups,
-        )
+        )?;
+        self.fired_end_ms = self.fired_end_ms.max(fired_end_ms);
+        Ok(())
+    }
+}
+
+/// Windows that are being restored.
+struct OpenWindows<'a> {
+    open: &'a mut BTreeMap<Window, WindowState>,
+    aggregates: &'a [AggregateCall],
+}
+
+impl Restored for OpenWindows<'_> {
+    fn place(&mut self, window: Window, hash: u64, key: &[u8]) -> (Window, u32) {
+        let state = self.open.entry(window);
+        let state = state.or_insert_with(|| WindowState::new(self.aggregates));
+        (window, state.group(hash, key))
+    }
+
+    fn accumulators(&mut self, window: Window) -> Option<&mut [Box<dyn Accumulator>]> {
+        self.open.get_mut(&window).map(WindowState::accumulators_mut)
     }
 }
 

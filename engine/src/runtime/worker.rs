@@ -17,7 +17,7 @@ use crate::key::KeyGroupRange;
 use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
 use crate::operators::asynchronous::AsyncRunner;
 use crate::operators::calc::CalcOperator;
-use crate::operators::window_aggregate::{Stage, WindowAggregateOperator, has_partial_stage, partial_schema};
+use crate::operators::window_aggregate::{Stage, has_partial_stage, partial_schema, window_aggregate};
 use crate::sink::{Lineage, PreCommitId, SinkContext, SinkWriter};
 use crate::time::Watermark;
 use arrow::array::RecordBatch;
@@ -418,7 +418,7 @@ impl<'scope> Builder<'_, 'scope> {
                     let mut partial = self.context(index, node);
                     partial.name = format!("partial {}", partial.name);
                     partial.counts = Counts::Input;
-                    let operator = WindowAggregateOperator::new(
+                    let operator = window_aggregate(
                         Stage::Partial,
                         spec,
                         &schema,
@@ -430,13 +430,13 @@ impl<'scope> Builder<'_, 'scope> {
                         routing: None,
                         watermark: watermark.clone(),
                     };
-                    input = adapter::attach(self.scope, vec![from], partial, |_| Ok(shared(Box::new(operator))));
+                    input = adapter::attach(self.scope, vec![from], partial, |_| Ok(shared(operator)));
                     routing = Routing::HashColumn(partial_schema(spec, &schema).fields().len() - 1);
                     stage = Stage::Final;
                 }
                 let output = Arc::clone(&node.schema);
-                let operator = WindowAggregateOperator::new(stage, spec, &schema, output, operator_context.clone())?;
-                let operator = self.restored(&operator_context, Box::new(operator))?;
+                let operator = window_aggregate(stage, spec, &schema, output, operator_context.clone())?;
+                let operator = self.restored(&operator_context, operator)?;
                 let from = AdapterInput {
                     stream: input,
                     routing: Some(routing),

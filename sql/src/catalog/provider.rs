@@ -4,8 +4,9 @@ use super::{Catalog, query_schema};
 use crate::error::SqlError;
 use crate::expr::describe;
 use crate::functions::Functions;
-use crate::functions::window::{WindowSide, tumble};
+use crate::functions::window::{WindowSide, window_side};
 use crate::script::start_of;
+use crate::statement::Name;
 use crate::types;
 use crate::window_function::{WindowFunction, call_of};
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
@@ -155,7 +156,7 @@ impl TypePlanner for Types {
     }
 }
 
-/// Plans `TABLE(TUMBLE(...))` as a projection that appends the window.
+/// Plans `TABLE(TUMBLE(...))` and the like as a projection that appends the window.
 #[derive(Debug)]
 struct Windows {
     refusal: Arc<Mutex<Option<SqlError>>>,
@@ -205,14 +206,18 @@ impl RelationPlanner for Windows {
         });
         let input = input.map_err(|error| refuse(SqlError::at(table_at, describe(&error))))?;
         let schema = Arc::clone(input.schema());
-        let Ok((qualifier, field)) = schema.qualified_field_with_unqualified_name(&call.time.value) else {
-            let names = schema.fields().iter().map(|field| field.name().as_str());
-            let error = SqlError::at(call.time.at, format!("there is no column {}", call.time.value));
-            return Err(refuse(match crate::functions::nearest(&call.time.value, names) {
-                Some(nearest) => error.hint(format!("did you mean {nearest}?")),
-                None => error.hint("DESCRIPTOR names a column of the table"),
-            }));
+        let find = |name: &Name| match schema.qualified_field_with_unqualified_name(&name.value) {
+            Ok((qualifier, field)) => Ok((Expr::Column(Column::new(qualifier.cloned(), field.name())), field)),
+            Err(_) => {
+                let names = schema.fields().iter().map(|field| field.name().as_str());
+                let error = SqlError::at(name.at, format!("there is no column {}", name.value));
+                Err(refuse(match crate::functions::nearest(&name.value, names) {
+                    Some(nearest) => error.hint(format!("did you mean {nearest}?")),
+                    None => error.hint("DESCRIPTOR and PARTITION BY name columns of the table"),
+                }))
+            }
         };
+        let (time, field) = find(&call.time)?;
         if !matches!(field.data_type(), DataType::Timestamp(..)) {
             let message = format!(
                 "{} is {} and no event time",
@@ -222,7 +227,10 @@ impl RelationPlanner for Windows {
             let hint = "the column must be a TIMESTAMP with WATERMARK FOR in CREATE TABLE";
             return Err(refuse(SqlError::at(call.time.at, message).hint(hint)));
         }
-        let time = Expr::Column(Column::new(qualifier.cloned(), field.name()));
+        let mut of = vec![time];
+        for name in &call.partition {
+            of.push(find(name)?.0);
+        }
         let mut exprs: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
         for (name, side) in [
             ("window_start", WindowSide::Start),
@@ -234,7 +242,7 @@ impl RelationPlanner for Windows {
                 let hint = "select the columns that are needed in an inner query, under other names";
                 return Err(refuse(SqlError::at(table_at, message).hint(hint)));
             }
-            exprs.push(tumble(side, call.spec, time.clone(), call.time.at).alias(name));
+            exprs.push(window_side(side, call.spec, of.clone(), call.time.at).alias(name));
         }
         let plan = LogicalPlanBuilder::from(input).project(exprs)?.build()?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation { plan, alias })))

@@ -1,10 +1,11 @@
 //! The window of a row, as functions over its time column.
 
 use crate::error::Position;
-use crate::window_function::TumbleSpec;
+use crate::window_function::WindowSpec;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
+use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::{DataFusionError, Result, exec_err};
 use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use std::hash::{Hash, Hasher};
@@ -21,40 +22,41 @@ pub(crate) enum WindowSide {
     Time,
 }
 
-/// A side of a row's tumbling window.
+/// A side of a row's window. Only a tumbling window is found row by row; the others are known where rows are aggregated, which
+/// takes the function's arguments: the time column, then the columns that sessions are kept apart by.
 #[derive(Debug, Clone)]
-pub(crate) struct TumbleFunction {
+pub(crate) struct WindowSideFunction {
     pub(crate) side: WindowSide,
-    pub(crate) spec: TumbleSpec,
+    pub(crate) spec: WindowSpec,
     /// Where the window function's time column stands, for messages.
     pub(crate) at: Option<Position>,
     signature: Signature,
 }
 
-impl PartialEq for TumbleFunction {
+impl PartialEq for WindowSideFunction {
     fn eq(&self, other: &Self) -> bool {
         self.side == other.side && self.spec == other.spec
     }
 }
 
-impl Eq for TumbleFunction {}
+impl Eq for WindowSideFunction {}
 
-impl Hash for TumbleFunction {
+impl Hash for WindowSideFunction {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.side, self.spec).hash(state);
     }
 }
 
-/// Returns the expression of a side of the window of `time`.
-pub(crate) fn tumble(side: WindowSide, spec: TumbleSpec, time: Expr, at: Option<Position>) -> Expr {
-    let signature = Signature::any(1, Volatility::Immutable);
-    ScalarUDF::new_from_impl(TumbleFunction {
+/// Returns the expression of a side of the window of a row: of its time and the columns that keep sessions apart.
+pub(crate) fn window_side(side: WindowSide, spec: WindowSpec, of: Vec<Expr>, at: Option<Position>) -> Expr {
+    let signature = Signature::any(of.len(), Volatility::Immutable);
+    ScalarUDF::new_from_impl(WindowSideFunction {
         side,
         spec,
         at,
         signature,
     })
-    .call(vec![time])
+    .call(of)
 }
 
 /// Returns the expression of a window's last millisecond, from its end.
@@ -66,16 +68,62 @@ pub(crate) fn last_ms(end: Expr) -> Expr {
 }
 
 /// Returns the side of a window that a function computes, if it is one of these.
-pub(crate) fn tumble_of(function: &ScalarUDF) -> Option<&TumbleFunction> {
-    function.inner().downcast_ref::<TumbleFunction>()
+pub(crate) fn window_side_of(function: &ScalarUDF) -> Option<&WindowSideFunction> {
+    function.inner().downcast_ref::<WindowSideFunction>()
 }
 
-impl ScalarUDFImpl for TumbleFunction {
+/// Windows that are not found row by row, as an expression names them.
+pub(crate) struct RowWindows {
+    pub(crate) spec: WindowSpec,
+    /// Where the window function's time column stands.
+    pub(crate) at: Option<Position>,
+    time: Option<Expr>,
+}
+
+impl RowWindows {
+    /// Returns the name of the time column.
+    pub(crate) fn time(&self) -> Option<&str> {
+        match &self.time {
+            Some(Expr::Column(column)) => Some(&column.name),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the first window in an expression that is not found row by row.
+pub(crate) fn row_windows(expr: &Expr) -> Option<RowWindows> {
+    let mut found = None;
+    let _ = expr.apply(|expr| {
+        if let Expr::ScalarFunction(call) = expr
+            && let Some(window) = window_side_of(&call.func).filter(|window| !window.spec.is_one_per_row())
+        {
+            found = Some(RowWindows {
+                spec: window.spec,
+                at: window.at,
+                time: call.args.first().cloned(),
+            });
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    found
+}
+
+impl ScalarUDFImpl for WindowSideFunction {
     fn name(&self) -> &str {
-        match self.side {
-            WindowSide::Start => "$tumble_start",
-            WindowSide::End => "$tumble_end",
-            WindowSide::Time => "$tumble_time",
+        match (self.spec, self.side) {
+            (WindowSpec::Tumble { .. }, WindowSide::Start) => "$tumble_start",
+            (WindowSpec::Tumble { .. }, WindowSide::End) => "$tumble_end",
+            (WindowSpec::Tumble { .. }, WindowSide::Time) => "$tumble_time",
+            (WindowSpec::Hop { .. }, WindowSide::Start) => "$hop_start",
+            (WindowSpec::Hop { .. }, WindowSide::End) => "$hop_end",
+            (WindowSpec::Hop { .. }, WindowSide::Time) => "$hop_time",
+            (WindowSpec::Cumulate { .. }, WindowSide::Start) => "$cumulate_start",
+            (WindowSpec::Cumulate { .. }, WindowSide::End) => "$cumulate_end",
+            (WindowSpec::Cumulate { .. }, WindowSide::Time) => "$cumulate_time",
+            (WindowSpec::Session { .. }, WindowSide::Start) => "$session_start",
+            (WindowSpec::Session { .. }, WindowSide::End) => "$session_end",
+            (WindowSpec::Session { .. }, WindowSide::Time) => "$session_time",
         }
     }
 
@@ -84,15 +132,15 @@ impl ScalarUDFImpl for TumbleFunction {
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        timestamp_type(arguments)
+        timestamp_type(arguments.get(..1).unwrap_or_default())
     }
 
     fn invoke_with_args(&self, arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let WindowSpec::Tumble { size_ms, offset_ms } = self.spec else {
+            return exec_err!("{} is known only where rows are aggregated", self.name());
+        };
         map_timestamps(arguments, |time, per_ms| {
-            let (size, offset) = (
-                self.spec.size_ms.checked_mul(per_ms)?,
-                self.spec.offset_ms.checked_mul(per_ms)?,
-            );
+            let (size, offset) = (size_ms.checked_mul(per_ms)?, offset_ms.checked_mul(per_ms)?);
             let start = time.checked_sub(time.checked_sub(offset)?.rem_euclid(size))?;
             match self.side {
                 WindowSide::Start => Some(start),

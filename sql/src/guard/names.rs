@@ -3,6 +3,7 @@
 use crate::error::{Position, Result, SqlError};
 use crate::guard::Limits;
 use crate::script::start_of;
+use crate::window_function::table_and_partition;
 use sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, Select, SetExpr, Spanned, TableFactor, TableWithJoins,
 };
@@ -121,10 +122,12 @@ impl ReferenceCounter<'_> {
                 arg: FunctionArgExpr::Expr(Expr::Prefixed { value, .. }),
                 ..
             }
-            | FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Prefixed { value, .. })) => match value.as_ref() {
-                Expr::CompoundIdentifier(parts) => parts.last().map_or(1, |name| self.name(&name.value, scope)),
-                _ => 1,
-            },
+            | FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Prefixed { value, .. })) => {
+                match table_and_partition(value) {
+                    Some((parts, _)) => parts.last().map_or(1, |name| self.name(&name.value, scope)),
+                    None => 1,
+                }
+            }
             _ => 0,
         };
         arguments.iter().map(weigh).fold(0, u64::saturating_add).max(1)

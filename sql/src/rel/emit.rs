@@ -12,8 +12,11 @@ use crate::error::{Result, SqlError};
 use crate::expr::SqlExpr;
 use crate::functions::checks::{Promise, guarded};
 use crate::functions::row_field::row_field;
+use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
+use crate::window_function::WindowSpec;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::Column;
+use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_expr::Expr;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -52,6 +55,7 @@ pub(crate) fn emit(
     idle_timeout: Option<Duration>,
 ) -> Result<Emitted> {
     let read: Vec<RelId> = outputs.iter().map(|output| output.rel).collect();
+    check_windows(rels, &read)?;
     let mut pruned = prune(rels, &read)?;
     let table_paths = flatten(&mut pruned)?;
     let Pruned { mut rels, places, .. } = pruned;
@@ -185,11 +189,7 @@ impl Emitter<'_> {
                     .map(|(call, column)| engine_call(call, input_rel, &column.name))
                     .collect::<Result<Vec<_>>>()?;
                 let window = match *windowing {
-                    Windowing::Tumble { time, spec } => WindowAssigner::Tumble {
-                        time,
-                        size_ms: spec.size_ms,
-                        offset_ms: spec.offset_ms,
-                    },
+                    Windowing::Time { time, spec } => assigner(time, spec),
                     Windowing::Attached { start, end } => WindowAssigner::Attached { start, end },
                 };
                 let name = |index: usize| rel.columns[index].name.clone();
@@ -217,6 +217,14 @@ impl Emitter<'_> {
         outputs: &[Expr],
         fields: Option<SchemaRef>,
     ) -> Result<StreamId> {
+        let mut input = input;
+        let (mut predicate, mut outputs) = (predicate.cloned(), outputs.to_vec());
+        if let Some(window) = predicate.iter().chain(&outputs).find_map(row_windows) {
+            input = self.window_rows(rel, input, input_rel, window.spec, window.time())?;
+            for expr in predicate.iter_mut().chain(&mut outputs) {
+                *expr = with_columns(expr)?;
+            }
+        }
         let schema = Arc::clone(self.graph.schema(input));
         let place = |expr: &Expr| match expr {
             Expr::Column(column) => input_rel.columns.iter().position(|known| known.name == column.name),
@@ -261,7 +269,7 @@ impl Emitter<'_> {
                 .wrapping_add(seed);
             sql_expr(expr, &input_schema, seed)
         };
-        let predicate = predicate.map(|expr| made(expr, None)).transpose()?;
+        let predicate = predicate.as_ref().map(|expr| made(expr, None)).transpose()?;
         let mut engine_outputs = Vec::with_capacity(columns.len());
         for (field, place, expr) in columns {
             engine_outputs.push((field, made(expr, place)?));
@@ -276,6 +284,32 @@ impl Emitter<'_> {
                     outputs: engine_outputs,
                 },
             )
+            .map_err(engine_refusal)
+    }
+
+    /// Gives rows all their windows, by a column of the input.
+    fn window_rows(
+        &mut self,
+        rel: &Rel,
+        input: StreamId,
+        input_rel: &Rel,
+        spec: WindowSpec,
+        time: Option<&str>,
+    ) -> Result<StreamId> {
+        let time = input_rel
+            .columns
+            .iter()
+            .position(|column| Some(column.name.as_str()) == time);
+        let time = time.ok_or_else(|| SqlError::internal("windows of rows without a time column"))?;
+        let identity = Identity::of(&[
+            "windows",
+            rel.rows.text(),
+            input_rel.columns[time].identity.text(),
+            &spec.text(),
+        ]);
+        let uid = self.uid(format!("windows-{}", identity.short()));
+        self.graph
+            .window_rows(uid, input, assigner(time, spec), (ROW_WINDOW_START, ROW_WINDOW_END))
             .map_err(engine_refusal)
     }
 
@@ -393,6 +427,91 @@ impl Emitter<'_> {
         self.words.push(uid.clone());
         uid
     }
+}
+
+/// The columns in which rows have a window of theirs.
+const ROW_WINDOW_START: &str = "$window_start";
+const ROW_WINDOW_END: &str = "$window_end";
+
+/// Replaces the window of a row by the columns that hold it.
+fn with_columns(expr: &Expr) -> Result<Expr> {
+    let replaced = expr.clone().transform_up(|expr| {
+        let Expr::ScalarFunction(call) = &expr else {
+            return Ok(Transformed::no(expr));
+        };
+        let column = |name| Expr::Column(Column::new_unqualified(name));
+        Ok(
+            match window_side_of(&call.func).filter(|window| !window.spec.is_one_per_row()) {
+                Some(window) => Transformed::yes(match window.side {
+                    WindowSide::Start => column(ROW_WINDOW_START),
+                    WindowSide::End => column(ROW_WINDOW_END),
+                    WindowSide::Time => last_ms(column(ROW_WINDOW_END)),
+                }),
+                None => Transformed::no(expr),
+            },
+        )
+    });
+    replaced.map(|replaced| replaced.data).map_err(SqlError::internal)
+}
+
+/// Returns how the engine finds windows by a time column.
+fn assigner(time: usize, spec: WindowSpec) -> WindowAssigner {
+    match spec {
+        WindowSpec::Tumble { size_ms, offset_ms } => WindowAssigner::Tumble {
+            time,
+            size_ms,
+            offset_ms,
+        },
+        WindowSpec::Hop {
+            size_ms,
+            slide_ms,
+            offset_ms,
+        } => WindowAssigner::Hop {
+            time,
+            size_ms,
+            slide_ms,
+            offset_ms,
+        },
+        WindowSpec::Cumulate {
+            size_ms,
+            step_ms,
+            offset_ms,
+        } => WindowAssigner::Cumulate {
+            time,
+            size_ms,
+            step_ms,
+            offset_ms,
+        },
+        WindowSpec::Session { gap_ms } => WindowAssigner::Session { time, gap_ms },
+    }
+}
+
+/// Refuses sessions whose rows are not aggregated.
+fn check_windows(rels: &Rels, read: &[RelId]) -> Result<()> {
+    let mut live = vec![false; rels.len()];
+    read.iter().for_each(|id| live[id.0] = true);
+    for index in (0..rels.len()).rev() {
+        if !live[index] {
+            continue;
+        }
+        let rel = rels.get(RelId(index));
+        inputs(rel).iter().for_each(|input| live[input.0] = true);
+        let RelKind::Calc { predicate, outputs, .. } = &rel.kind else {
+            continue;
+        };
+        let exprs = predicate.iter().map(|predicate| &predicate.expr).chain(outputs);
+        let windows = exprs.into_iter().find_map(row_windows);
+        // Other windows are given to rows; a session is not known before all its rows are.
+        if let Some(window) = windows.filter(|window| matches!(window.spec, WindowSpec::Session { .. })) {
+            let message = format!(
+                "{} without an aggregation by its windows is not supported yet",
+                window.spec.name()
+            );
+            return Err(SqlError::at(window.at, message)
+                .hint("GROUP BY window_start, window_end, ... in the query that reads the window function"));
+        }
+    }
+    Ok(())
 }
 
 /// A column of a source's rows: a column of the table, or a field of its rows.

@@ -3,6 +3,7 @@
 use super::prepare::Prepared;
 use super::{Rel, RelId, RelKind};
 use crate::error::{Result, SqlError};
+use crate::functions::window::row_windows;
 use datafusion_common::Column;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_expr::Expr;
@@ -48,6 +49,10 @@ pub(crate) fn fuse(rels: &mut [Rel], outputs: &[RelId]) -> Result<()> {
         };
         if first.is_some() && predicate.is_some() {
             // Two filters stay in order: the second may rely on what the first lets through.
+            continue;
+        }
+        if outputs.iter().chain(inner).any(|expr| row_windows(expr).is_some()) {
+            // It makes several rows of one.
             continue;
         }
         let by_name: HashMap<&str, &Expr> = below.columns.iter().map(|c| c.name.as_str()).zip(inner).collect();

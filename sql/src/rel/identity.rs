@@ -4,7 +4,7 @@
 //! write an expression is used only for kinds that no query of ours reaches.
 
 use crate::functions::row_field::as_row_field;
-use crate::functions::window::tumble_of;
+use crate::functions::window::window_side_of;
 use datafusion_common::Column;
 use datafusion_expr::Expr;
 use std::fmt::Write as _;
@@ -146,8 +146,10 @@ fn write_into(text: &mut String, expr: &Expr, name: &dyn Fn(&Column) -> String) 
             text.push_str(call.func.name());
             text.push('(');
             list(text, &call.args);
-            if let Some(window) = tumble_of(&call.func) {
-                let _ = write!(text, ", {} ms, {} ms", window.spec.size_ms, window.spec.offset_ms);
+            if let Some(window) = window_side_of(&call.func) {
+                for number in window.spec.numbers() {
+                    let _ = write!(text, ", {number} ms");
+                }
             }
             text.push(')');
         }

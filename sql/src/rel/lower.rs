@@ -6,10 +6,10 @@ use super::{AggregateCall, Rel, RelId, RelKind, Rels, Role, Windowing};
 use crate::catalog::Catalog;
 use crate::error::{Position, Result, SqlError};
 use crate::functions::aggregates::{Aggregate as AggregateFunction, star};
-use crate::functions::window::{WindowSide, last_ms, tumble_of};
+use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
 use crate::script::Script;
 use crate::types::sql_name;
-use crate::window_function::TumbleSpec;
+use crate::window_function::WindowSpec;
 use arrow::datatypes::DataType;
 use datafusion_common::{Column, DFSchema};
 use datafusion_expr::expr::AggregateFunctionParams;
@@ -176,6 +176,17 @@ impl Lowering<'_> {
 
     /// Lowers `GROUP BY`: a projection of what is needed, the aggregation, and a projection in the query's order.
     fn aggregate(&mut self, aggregate: &Aggregate) -> Result<RelId> {
+        match self.aggregate_by(aggregate, Windowed::ByAggregation)? {
+            Some(aggregated) => Ok(aggregated),
+            None => {
+                let aggregated = self.aggregate_by(aggregate, Windowed::Before)?;
+                aggregated.ok_or_else(|| SqlError::internal("an aggregation lost its windows"))
+            }
+        }
+    }
+
+    /// Lowers an aggregation; `None` when it reads windows that it is to find itself.
+    fn aggregate_by(&mut self, aggregate: &Aggregate, windowed: Windowed) -> Result<Option<RelId>> {
         let Aggregate {
             input: source,
             group_expr,
@@ -193,12 +204,18 @@ impl Lowering<'_> {
             groups.push(prepare(expr, names, self.rels.get(input)).map_err(|error| error.or_at(at))?);
         }
         let (start, end, spec) = self.window_of(&groups, at)?;
-        let windowed = self.carry_time(input, &groups[start]);
+        let windowed = match windowed {
+            Windowed::ByAggregation => self.carry_time(input, &groups[start])?,
+            Windowed::Before => None,
+        };
+        if let (WindowSpec::Session { .. }, Some((rel, of))) = (spec, &windowed) {
+            self.check_partition(*rel, &of[1..], &groups, at)?;
+        }
 
         // The columns that the aggregation reads.
         let mut columns = Columns::default();
         let (keys, windowing) = {
-            let rel = self.rels.get(windowed.map_or(input, |(input, _)| input));
+            let rel = self.rels.get(windowed.as_ref().map_or(input, |(input, _)| *input));
             let mut keys = Vec::new();
             for (index, group) in groups.iter().enumerate() {
                 if !matches!(group.role, Role::Window(_, known) if known == spec) {
@@ -217,10 +234,10 @@ impl Lowering<'_> {
                     }
                 }
             }
-            let windowing = match windowed {
-                Some((_, time)) => {
-                    let time = &rel.columns[time];
-                    Windowing::Tumble {
+            let windowing = match &windowed {
+                Some((_, of)) => {
+                    let time = &rel.columns[of[0]];
+                    Windowing::Time {
                         time: columns.add(time.name.clone(), Prepared::column(time)),
                         spec,
                     }
@@ -245,6 +262,16 @@ impl Lowering<'_> {
             })
             .collect();
         let read = windowed.map_or(input, |(input, _)| input);
+        let lost = columns
+            .0
+            .iter()
+            .find(|(_, column)| !can_read(&column.expr, self.rels.get(read)));
+        if lost.is_some() {
+            return match spec {
+                WindowSpec::Session { .. } => Err(columns_of_windows(at)),
+                _ => Ok(None),
+            };
+        }
         let projected = self.rels.calc(read, None, columns.0);
         let aggregated = self
             .rels
@@ -267,11 +294,11 @@ impl Lowering<'_> {
             let column = &rel.columns[keys.len() + 2 + index];
             outputs.push((schema[groups.len() + index].name().clone(), Prepared::column(column)));
         }
-        Ok(self.rels.calc(aggregated, None, outputs))
+        Ok(Some(self.rels.calc(aggregated, None, outputs)))
     }
 
     /// Finds the window among the grouping keys.
-    fn window_of(&self, groups: &[Prepared], at: Option<Position>) -> Result<(usize, usize, TumbleSpec)> {
+    fn window_of(&self, groups: &[Prepared], at: Option<Position>) -> Result<(usize, usize, WindowSpec)> {
         let side = |side: WindowSide| {
             groups.iter().enumerate().find_map(|(index, group)| match group.role {
                 Role::Window(found, spec) if found == side => Some((index, spec)),
@@ -295,20 +322,46 @@ impl Lowering<'_> {
         }
     }
 
-    /// Finds the time column from which a window's start is computed, and carries it along to `input`. `None` when the
-    /// rows come with their windows, from an earlier aggregation or a union.
-    fn carry_time(&mut self, input: RelId, start: &Prepared) -> Option<(RelId, usize)> {
-        let Expr::Column(column) = &start.expr else { return None };
-        let index = self
-            .rels
-            .get(input)
-            .columns
+    /// Checks that an aggregation of sessions has the keys that the sessions are kept apart by: those and no others.
+    fn check_partition(&self, rel: RelId, of: &[usize], groups: &[Prepared], at: Option<Position>) -> Result<()> {
+        let partition: Vec<_> = of.iter().map(|index| &self.rels.get(rel).columns[*index]).collect();
+        let keys = || groups.iter().filter(|group| !matches!(group.role, Role::Window(..)));
+        if let Some(column) = partition
             .iter()
-            .position(|known| known.name == column.name)?;
-        self.carry(input, index)
+            .find(|column| keys().all(|key| key.identity != column.identity))
+        {
+            let message = format!(
+                "sessions are kept apart by {}, and GROUP BY does not name it",
+                column.name
+            );
+            return Err(
+                SqlError::at(at, message).hint(format!("write GROUP BY window_start, window_end, {}", column.name))
+            );
+        }
+        let other = keys().find(|key| partition.iter().all(|column| key.identity != column.identity));
+        if let Some(key) = other {
+            let name = column_name(key);
+            let message = format!("sessions are not kept apart by {name}, and GROUP BY names it");
+            return Err(SqlError::at(at, message).hint(format!("write SESSION(TABLE t PARTITION BY {name}, ...)")));
+        }
+        Ok(())
     }
 
-    fn carry(&mut self, id: RelId, index: usize) -> Option<(RelId, usize)> {
+    /// Finds the columns from which a window's start is computed (the time, and what sessions are kept apart by), and
+    /// carries them along to `input`. `None` when the rows come with their windows, from an earlier aggregation or a
+    /// union.
+    fn carry_time(&mut self, input: RelId, start: &Prepared) -> Result<Option<(RelId, Vec<usize>)>> {
+        let Expr::Column(column) = &start.expr else {
+            return Ok(None);
+        };
+        let columns = &self.rels.get(input).columns;
+        match columns.iter().position(|known| known.name == column.name) {
+            Some(index) => self.carry(input, index),
+            None => Ok(None),
+        }
+    }
+
+    fn carry(&mut self, id: RelId, index: usize) -> Result<Option<(RelId, Vec<usize>)>> {
         let rel = self.rels.get(id).clone();
         let RelKind::Calc {
             input,
@@ -316,25 +369,38 @@ impl Lowering<'_> {
             outputs,
         } = &rel.kind
         else {
-            return None;
+            return Ok(None);
         };
         let position = |rels: &Rels, name: &str| rels.get(*input).columns.iter().position(|known| known.name == name);
-        let (new_input, time) = match &outputs[index] {
-            Expr::Column(column) => self.carry(*input, position(self.rels, &column.name)?)?,
-            Expr::ScalarFunction(call) if tumble_of(&call.func).is_some() => match call.args.as_slice() {
-                [Expr::Column(time)] => (*input, position(self.rels, &time.name)?),
-                _ => return None,
+        let found = match &outputs[index] {
+            Expr::Column(column) => match position(self.rels, &column.name) {
+                Some(index) => self.carry(*input, index)?,
+                None => None,
             },
-            _ => return None,
+            Expr::ScalarFunction(call) if window_side_of(&call.func).is_some() => {
+                let place = |expr: &Expr| match expr {
+                    Expr::Column(column) => position(self.rels, &column.name),
+                    _ => None,
+                };
+                let of = call.args.iter().map(place).collect::<Option<Vec<usize>>>();
+                of.map(|of| (*input, of))
+            }
+            _ => None,
         };
-        let time_column = self.rels.get(new_input).columns[time].clone();
-        let known = outputs.iter().position(|output| {
-            matches!(output, Expr::Column(column) if column.name == time_column.name) && new_input == *input
-        });
-        if let Some(known) = known {
-            return Some((id, known));
+        let Some((new_input, of)) = found else { return Ok(None) };
+        // The columns of the new input have the names they had in the old one, so all expressions stay as they are. Only
+        // where a row has a window of its own are the window's columns still there.
+        let kept = |expr: &Expr| can_read(expr, self.rels.get(new_input)) && row_windows(expr).is_none();
+        if let (Role::Window(_, spec), Some(predicate)) = (rel.columns[index].role, predicate)
+            && !kept(&predicate.expr)
+        {
+            return match spec {
+                WindowSpec::Session { .. } => Err(columns_of_windows(self.script.find_word(self.at, &["WHERE"]))),
+                _ => Ok(None),
+            };
         }
-        // The columns of the new input begin with those of the old one, so all expressions stay as they are.
+        let outputs: Vec<_> = rel.columns.iter().zip(outputs).filter(|(_, expr)| kept(expr)).collect();
+        let kept_all = outputs.len() == rel.columns.len();
         let prepared = |(column, expr): (&super::RelColumn, &Expr)| {
             let super::RelColumn {
                 name,
@@ -352,10 +418,22 @@ impl Lowering<'_> {
                 },
             )
         };
-        let mut carried: Vec<(String, Prepared)> = rel.columns.iter().zip(outputs).map(prepared).collect();
-        carried.push((time_column.name.clone(), Prepared::column(&time_column)));
-        let width = carried.len();
-        Some((self.rels.calc(new_input, predicate.clone(), carried), width - 1))
+        let mut carried: Vec<(String, Prepared)> = outputs.iter().copied().map(prepared).collect();
+        let mut places = Vec::with_capacity(of.len());
+        for index in of {
+            let wanted = self.rels.get(new_input).columns[index].clone();
+            let known = outputs.iter().position(|(_, output)| {
+                matches!(output, Expr::Column(column) if column.name == wanted.name) && new_input == *input
+            });
+            places.push(known.unwrap_or(carried.len()));
+            if known.is_none() {
+                carried.push((wanted.name.clone(), Prepared::column(&wanted)));
+            }
+        }
+        if kept_all && carried.len() == rel.columns.len() {
+            return Ok(Some((id, places)));
+        }
+        Ok(Some((self.rels.calc(new_input, predicate.clone(), carried), places)))
     }
 
     /// Lowers a call of an aggregate.
@@ -417,6 +495,30 @@ impl Lowering<'_> {
             filter,
         })
     }
+}
+
+/// Says whether all columns of an expression are there.
+fn can_read(expr: &Expr, rel: &Rel) -> bool {
+    let known = |column: &&Column| rel.columns.iter().any(|known| known.name == column.name);
+    expr.column_refs().iter().all(known)
+}
+
+/// Refuses the window columns of sessions where they are not known yet.
+fn columns_of_windows(at: Option<Position>) -> SqlError {
+    SqlError::at(
+        at,
+        "the window columns of SESSION are not known before its rows are aggregated",
+    )
+    .hint("GROUP BY window_start, window_end, ... first; use them in HAVING or in a query around it")
+}
+
+/// Where rows get their windows.
+#[derive(Clone, Copy)]
+enum Windowed {
+    /// In the aggregation, by the time: a row is aggregated once, however many windows it is in.
+    ByAggregation,
+    /// Before it, because something reads the windows: a row is there once per window.
+    Before,
 }
 
 /// The columns that an aggregation reads, each once.

@@ -4,7 +4,7 @@ use super::identity::{self, Identity};
 use super::{Rel, RelColumn, Role};
 use crate::error::{Position, Result, SqlError};
 use crate::expr::refusal;
-use crate::functions::window::tumble_of;
+use crate::functions::window::window_side_of;
 use crate::rewrite::rewrite;
 use crate::types::sql_name;
 use arrow::datatypes::DataType;
@@ -74,7 +74,7 @@ pub(crate) fn prepare_over(expr: Expr, rel: &Rel) -> Result<Prepared> {
     let identity = Identity::of(&["expression", &text]);
     let role = match &expr {
         Expr::ScalarFunction(call) => {
-            tumble_of(&call.func).map_or(Role::Plain, |window| Role::Window(window.side, window.spec))
+            window_side_of(&call.func).map_or(Role::Plain, |window| Role::Window(window.side, window.spec))
         }
         _ => Role::Plain,
     };
@@ -101,7 +101,7 @@ fn check_windows(expr: &Expr, rel: &Rel) -> Result<()> {
         let Expr::ScalarFunction(call) = expr else {
             return Ok(TreeNodeRecursion::Continue);
         };
-        let (Some(window), [Expr::Column(time)]) = (tumble_of(&call.func), call.args.as_slice()) else {
+        let (Some(window), Some(Expr::Column(time))) = (window_side_of(&call.func), call.args.first()) else {
             return Ok(TreeNodeRecursion::Continue);
         };
         let column = rel.columns.iter().find(|column| column.name == time.name);

@@ -6,6 +6,7 @@ use super::prepare::Prepared;
 use super::{AggregateCall, Rel, RelId, RelKind, Rels, Windowing};
 use crate::error::{Result, SqlError};
 use crate::functions::row_field::as_path;
+use crate::functions::window::row_windows;
 use arrow::datatypes::DataType;
 use datafusion_expr::Expr;
 use std::collections::HashMap;
@@ -67,6 +68,12 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> 
             let column = rel.columns.iter().position(|column| !is_row(column)).unwrap_or(0);
             kept.insert(column, Need::All);
         }
+        if let RelKind::Calc { outputs, .. } = &rel.kind
+            && let Some(window) = outputs.iter().position(|output| row_windows(output).is_some())
+        {
+            // A row is there once per window, also where nobody asks for the window.
+            kept.insert(window, Need::All);
+        }
         let kept = kept.clone();
         match &rel.kind {
             RelKind::Table(_) => {}
@@ -103,7 +110,7 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> 
             } => {
                 let mut columns = keys.clone();
                 match windowing {
-                    Windowing::Tumble { time, .. } => columns.extend([*time]),
+                    Windowing::Time { time, .. } => columns.extend([*time]),
                     Windowing::Attached { start, end } => columns.extend([*start, *end]),
                 }
                 for (call, _) in kept_calls(keys, calls, &kept) {
@@ -200,7 +207,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
             let has = needed[input.0].as_ref().ok_or_else(lost)?;
             let moved = |index: usize| has.keys().position(|known| *known == index).ok_or_else(lost);
             let windowing = match *windowing {
-                Windowing::Tumble { time, spec } => Windowing::Tumble {
+                Windowing::Time { time, spec } => Windowing::Time {
                     time: moved(time)?,
                     spec,
                 },

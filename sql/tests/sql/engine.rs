@@ -188,6 +188,57 @@ fn aggregation_over_windows_of_an_aggregation() {
 }
 
 #[test]
+fn hopping_cumulating_and_session_windows() {
+    let columns = "s TIMESTAMP(3), e TIMESTAMP(3), a BIGINT, n BIGINT, total INT, lo INT, rate DOUBLE, web BIGINT";
+    let windows = [
+        "HOP(TABLE bids, DESCRIPTOR(ts), INTERVAL '3' SECOND, INTERVAL '10' SECOND, INTERVAL '1' SECOND)",
+        "CUMULATE(TABLE bids, DESCRIPTOR(ts), INTERVAL '4' SECOND, INTERVAL '12' SECOND)",
+        "SESSION(TABLE bids PARTITION BY auction, DESCRIPTOR(ts), INTERVAL '4' SECOND)",
+    ];
+    for window in windows {
+        for distinct in ["", ", COUNT(DISTINCT bidder)"] {
+            let more = if distinct.is_empty() { "" } else { ", users BIGINT" };
+            assert_engine_agrees(&format!(
+                "{}INSERT INTO out SELECT window_start, window_end, auction, COUNT(*), SUM(price), MIN(price), SUM(rate),
+                   COUNT(*) FILTER (WHERE channel = 'web'){distinct}
+                 FROM TABLE({window}) GROUP BY window_start, window_end, auction HAVING COUNT(*) > 1",
+                tables(&sink("out", &format!("{columns}{more}")))
+            ));
+        }
+    }
+}
+
+#[test]
+fn rows_with_all_their_windows() {
+    let hop = "TABLE(HOP(TABLE bids, DESCRIPTOR(ts), INTERVAL '3' SECOND, INTERVAL '20' SECOND))";
+    let sinks = sink("out", "a BIGINT, s TIMESTAMP(3), t TIMESTAMP(3)") + &sink("counts", "e TIMESTAMP(3), n BIGINT");
+    assert_engine_agrees(&format!(
+        "{}INSERT INTO out SELECT auction, window_start, window_time FROM {hop} WHERE price > 100;
+         INSERT INTO counts SELECT window_end, COUNT(*) FROM {hop}
+           WHERE EXTRACT(SECOND FROM window_start) > 10 GROUP BY window_start, window_end",
+        tables(&sinks)
+    ));
+}
+
+#[test]
+fn windows_over_hops_and_sessions() {
+    let sinks = sink("out", "s TIMESTAMP(3), n BIGINT, m BIGINT") + &sink("most", "e TIMESTAMP(3), n BIGINT");
+    assert_engine_agrees(&format!(
+        "{}CREATE VIEW sessions AS SELECT window_time AS t, auction, COUNT(*) AS n
+           FROM TABLE(SESSION(TABLE bids PARTITION BY auction, DESCRIPTOR(ts), INTERVAL '4' SECOND))
+           GROUP BY window_start, window_end, window_time, auction;
+         INSERT INTO out SELECT window_start, SUM(n), MAX(n)
+           FROM TABLE(HOP(TABLE sessions, DESCRIPTOR(t), INTERVAL '5' SECOND, INTERVAL '20' SECOND))
+           GROUP BY window_start, window_end;
+         INSERT INTO most SELECT window_end, MAX(n) FROM (
+           SELECT auction, window_start, window_end, COUNT(*) AS n
+           FROM TABLE(HOP(TABLE bids, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '10' SECOND))
+           GROUP BY auction, window_start, window_end) GROUP BY window_start, window_end",
+        tables(&sinks)
+    ));
+}
+
+#[test]
 fn several_statements_over_one_source_and_view() {
     let sinks = sink("out", "a BIGINT, n BIGINT") + &sink("big", "a BIGINT, n BIGINT") + &sink("raw", "a BIGINT");
     assert_engine_agrees(&format!(

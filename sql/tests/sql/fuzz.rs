@@ -7,6 +7,8 @@ const SEEDS: &[&str] = &[
     "CREATE TABLE t (a INT NOT NULL, b AS a + 1, m STRING METADATA FROM 'k' VIRTUAL, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '2' SECOND, PRIMARY KEY (a) NOT ENFORCED) PARTITIONED BY (a) WITH ('connector' = 'test'); INSERT INTO t (a) SELECT price FROM bids;",
     "CREATE VIEW v (x) AS SELECT auction FROM bids WHERE channel LIKE 'a%' AND price BETWEEN 1 AND 5; INSERT INTO out SELECT x FROM v UNION ALL SELECT CAST(price AS BIGINT) FROM bids;",
     "INSERT INTO out SELECT COUNT(DISTINCT bidder) FILTER (WHERE price > 1) FROM TABLE(TUMBLE(DATA => TABLE bids, TIMECOL => DESCRIPTOR(ts), SIZE => INTERVAL '5' SECOND)) GROUP BY window_start, window_end, channel HAVING SUM(price) > 3;",
+    "INSERT INTO out SELECT MAX(n) FROM (SELECT auction, window_start, window_end, window_time AS t, COUNT(*) AS n FROM TABLE(HOP(TABLE bids, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '10' SECOND)) GROUP BY auction, window_start, window_end, window_time) GROUP BY window_start, window_end;",
+    "INSERT INTO out SELECT COUNT(*) FROM SESSION(TABLE bids PARTITION BY (auction, channel), DESCRIPTOR(ts), GAP => INTERVAL '1' MINUTE) GROUP BY auction, channel, window_start, window_end UNION ALL SELECT price FROM CUMULATE(TABLE bids, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '5' SECOND) GROUP BY price, window_start, window_end;",
     "EXPLAIN PLAN FOR SELECT CASE WHEN price IS NULL THEN UPPER(channel) ELSE SUBSTRING(channel FROM 1 FOR 2) END AS c, EXTRACT(HOUR FROM ts), NOW(), RAND() FROM bids WHERE fee * 1.5 > 2 OR rate IN (1, 2);",
     "SET 'parallelism.default' = '2'; INSERT INTO out WITH a AS (SELECT auction FROM bids), b AS (SELECT auction FROM a) SELECT auction FROM (SELECT auction FROM b) AS q;",
 ];
@@ -46,6 +48,9 @@ const WORDS: &[&str] = &[
     "VIEW",
     "WITH",
     "TUMBLE",
+    "HOP",
+    "SESSION",
+    "PARTITION",
     "DESCRIPTOR",
     "INTERVAL",
     "SECOND",

@@ -10,9 +10,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidemill_connectors::{ConnectorError, TableDefinition};
 use tidemill_engine::expr::EvalContext;
-use tidemill_engine::graph::{Calc, JobGraph, NodeKind, WindowAggregate, WindowAssigner};
+use tidemill_engine::graph::{Calc, CustomOperator, JobGraph, NodeKind, WindowAggregate, WindowAssigner};
+use tidemill_engine::key::KeyGroupRange;
+use tidemill_engine::operator::{OpenTick, OperatorContext, Output, Progress};
 use tidemill_engine::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
 use tidemill_engine::source::{Source, Split, SplitContext, SplitEnumerator, SplitReader};
+use tidemill_engine::time::{Tick, Watermark};
 use tidemill_engine::{Error, Result};
 use tidemill_sql::{Connectors, JobPlan, Plan, PlanOptions, SqlError, plan_with};
 
@@ -176,12 +179,39 @@ pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Res
                 sinks.entry(sink.name.clone()).or_insert_with(Vec::new).extend(rows);
                 inputs[0].clone()
             }
-            NodeKind::Custom(_) | NodeKind::Async(_) => unreachable!("SQL plans no operator of a caller's own"),
+            NodeKind::Custom(custom) => run_operator(custom, &inputs[0])?,
+            NodeKind::Async(_) => unreachable!("SQL plans no operator of a caller's own"),
         };
         assert_eq!(batch.schema_ref().fields().len(), node.schema.fields().len());
         streams.push(batch);
     }
     Ok(sinks)
+}
+
+/// Runs an operator without state over all rows.
+fn run_operator(custom: &CustomOperator, batch: &RecordBatch) -> Result<RecordBatch> {
+    let context = OperatorContext {
+        uid: custom.name.clone(),
+        worker: 0,
+        workers: 1,
+        key_groups: KeyGroupRange::of_worker(0, 1, 256),
+        metrics: Arc::default(),
+    };
+    let tick = OpenTick {
+        tick: Tick(1),
+        wall_time_ms: WALL_TIME_MS,
+        watermarks: vec![Watermark::NONE],
+    };
+    let mut operator = (custom.factory)(&context)?;
+    let mut found = Vec::new();
+    loop {
+        let mut out = Output::with_budget(3);
+        let progress = operator.on_batch(0, batch, &tick, &mut out)?;
+        found.extend(out.take());
+        if progress == Progress::Done {
+            return Ok(concat_batches(&custom.schema, &found)?);
+        }
+    }
 }
 
 /// Leaves out the fields of rows that are not in the type, as connectors do.
@@ -239,33 +269,15 @@ fn run_calc(calc: &Calc, batch: &RecordBatch, context: &EvalContext) -> Result<R
     Ok(RecordBatch::try_new(calc.schema(), columns)?)
 }
 
-/// Groups row by row: the windows in order, and in them the keys as text.
+/// Groups row by row: the windows in order, and in them the keys as text. A row that is in several windows is there as
+/// often.
 fn run_aggregate(spec: &WindowAggregate, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let ms = |column: usize| cast(batch.column(column), &DataType::Timestamp(TimeUnit::Millisecond, None));
-    let ms = |column: usize| cast(&ms(column)?, &DataType::Int64);
-    let (starts, ends): (Vec<i64>, Vec<i64>) = match spec.window {
-        WindowAssigner::Tumble {
-            time,
-            size_ms,
-            offset_ms,
-        } => {
-            let times = ms(time)?;
-            let start = |t: i64| t - (t - offset_ms).rem_euclid(size_ms);
-            times
-                .as_primitive::<Int64Type>()
-                .values()
-                .iter()
-                .map(|t| (start(*t), start(*t) + size_ms))
-                .unzip()
-        }
-        WindowAssigner::Attached { start, end } => {
-            let values = |column| Ok::<_, Error>(ms(column)?.as_primitive::<Int64Type>().values().to_vec());
-            (values(start)?, values(end)?)
-        }
-    };
+    let (rows, windows) = windows_of(spec, batch)?;
+    let (starts, ends): (Vec<i64>, Vec<i64>) = windows.into_iter().unzip();
+    let batch = &arrow::compute::take_record_batch(batch, &Int64Array::from(rows))?;
     let options = FormatOptions::new().with_null("NULL");
     let keys: Vec<ArrayRef> = spec.keys.iter().map(|key| Arc::clone(batch.column(*key))).collect();
-    let mut groups: BTreeMap<(i64, Vec<String>), Vec<usize>> = BTreeMap::new();
+    let mut groups: BTreeMap<(i64, i64, Vec<String>), Vec<usize>> = BTreeMap::new();
     for (row, start) in starts.iter().enumerate() {
         let text = |key: &ArrayRef| {
             ArrayFormatter::try_new(key.as_ref(), &options)
@@ -274,7 +286,7 @@ fn run_aggregate(spec: &WindowAggregate, batch: &RecordBatch, schema: &SchemaRef
                 .to_string()
         };
         groups
-            .entry((*start, keys.iter().map(text).collect()))
+            .entry((*start, ends[row], keys.iter().map(text).collect()))
             .or_default()
             .push(row);
     }
@@ -308,6 +320,81 @@ fn run_aggregate(spec: &WindowAggregate, batch: &RecordBatch, schema: &SchemaRef
         columns.push(accumulator.evaluate(&all)?);
     }
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// Returns each row with each of its windows.
+fn windows_of(spec: &WindowAggregate, batch: &RecordBatch) -> Result<(Vec<i64>, Vec<(i64, i64)>)> {
+    let ms = |column: usize| cast(batch.column(column), &DataType::Timestamp(TimeUnit::Millisecond, None));
+    let values = |column: usize| {
+        let ms = cast(&ms(column)?, &DataType::Int64)?;
+        Ok::<_, Error>(ms.as_primitive::<Int64Type>().values().to_vec())
+    };
+    let down = |time: i64, unit: i64, offset: i64| time - (time - offset).rem_euclid(unit);
+    let each = |time: usize, windows: &dyn Fn(i64) -> Vec<(i64, i64)>| -> Result<_> {
+        let times = values(time)?;
+        let rows = times.iter().enumerate();
+        Ok(rows
+            .flat_map(|(row, time)| windows(*time).into_iter().map(move |window| (row as i64, window)))
+            .unzip())
+    };
+    match spec.window {
+        WindowAssigner::Tumble {
+            time,
+            size_ms,
+            offset_ms,
+        } => each(time, &|t| {
+            let start = down(t, size_ms, offset_ms);
+            vec![(start, start + size_ms)]
+        }),
+        WindowAssigner::Hop {
+            time,
+            size_ms,
+            slide_ms,
+            offset_ms,
+        } => each(time, &|t| {
+            let last = down(t, slide_ms, offset_ms);
+            let starts = (0..)
+                .map(|n| last - n * slide_ms)
+                .take_while(|start| start + size_ms > t);
+            starts.map(|start| (start, start + size_ms)).collect()
+        }),
+        WindowAssigner::Cumulate {
+            time,
+            size_ms,
+            step_ms,
+            offset_ms,
+        } => each(time, &|t| {
+            let start = down(t, size_ms, offset_ms);
+            let ends = (1..=size_ms / step_ms).map(|n| start + n * step_ms);
+            ends.filter(|end| *end > t).map(|end| (start, end)).collect()
+        }),
+        WindowAssigner::Session { time, gap_ms } => {
+            let options = FormatOptions::new().with_null("NULL");
+            let mut by_key: BTreeMap<Vec<String>, Vec<(i64, i64)>> = BTreeMap::new();
+            for (row, time) in values(time)?.into_iter().enumerate() {
+                let text = |key: &usize| {
+                    let key = ArrayFormatter::try_new(batch.column(*key).as_ref(), &options).unwrap();
+                    key.value(row).to_string()
+                };
+                let key = spec.keys.iter().map(text).collect();
+                by_key.entry(key).or_default().push((time, row as i64));
+            }
+            let (mut rows, mut windows) = (Vec::new(), Vec::new());
+            for mut times in by_key.into_values() {
+                times.sort_unstable();
+                for session in times.chunk_by(|(a, _), (b, _)| b - a <= gap_ms) {
+                    let window = (session[0].0, session[session.len() - 1].0 + gap_ms);
+                    rows.extend(session.iter().map(|(_, row)| *row));
+                    windows.extend(session.iter().map(|_| window));
+                }
+            }
+            Ok((rows, windows))
+        }
+        WindowAssigner::Attached { start, end } => {
+            let windows = values(start)?.into_iter().zip(values(end)?).collect();
+            Ok(((0..batch.num_rows() as i64).collect(), windows))
+        }
+    }
 }
 
 /// Makes the rows of a table from CSV text without header.

@@ -76,7 +76,7 @@ fn every_query_that_is_listed_as_supported_runs() {
             assert_eq!(one["rows_out"], 20_000 - 400 - 1_200);
         }
     }
-    assert!(ran >= 9, "{listed}");
+    assert!(ran >= 11, "{listed}");
     assert_eq!(
         std::fs::read_dir(directory.path()).unwrap().count(),
         0,
@@ -120,11 +120,26 @@ fn lines(directory: &Path) -> BTreeMap<String, usize> {
 
 #[test]
 fn a_killed_query_gives_the_rows_of_a_whole_one() {
+    kill_and_restore("q12-part", 1_000);
+}
+
+#[test]
+fn a_killed_query_of_hopping_windows_gives_the_rows_of_a_whole_one() {
+    kill_and_restore("q5-part", 25);
+}
+
+#[test]
+fn a_killed_query_of_sessions_gives_the_rows_of_a_whole_one() {
+    kill_and_restore("q11", 500);
+}
+
+/// Runs a query whole, and again killed in the middle at two workers and restored at three: more rows than `rows_min`, the same.
+fn kill_and_restore(query: &str, rows_min: usize) {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let (code, text, said) = bench(&[
         "--query",
-        "q12-part",
+        query,
         "--events",
         "60000",
         "--event-rate",
@@ -156,7 +171,7 @@ fn a_killed_query_gives_the_rows_of_a_whole_one() {
     job("whole", "");
     assert!(command("whole", "1").status().unwrap().success());
     let expected = lines(&path("whole"));
-    assert!(expected.len() > 1_000 && expected.values().all(|count| *count == 1));
+    assert!(expected.len() > rows_min && expected.values().all(|count| *count == 1));
 
     // So slow that it is killed in the middle: some results are there, and never all.
     job("killed", ", 'events-per-second' = '20000'");

@@ -1,6 +1,7 @@
 //! Which window each row of a batch belongs to.
 
 use super::Window;
+use super::panes::Panes;
 use crate::error::{Error, Result};
 use crate::graph::WindowAssigner;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 /// Finds windows of rows.
 pub(super) struct Windows {
     assigner: WindowAssigner,
+    panes: Option<Panes>,
 }
 
 /// The windows of a batch's rows.
@@ -25,10 +27,11 @@ impl Windows {
     pub(super) fn new(assigner: &WindowAssigner) -> Self {
         Self {
             assigner: assigner.clone(),
+            panes: Panes::of(assigner),
         }
     }
 
-    /// Returns the windows of a batch that has rows.
+    /// Returns the windows, or the panes, of a batch that has rows.
     pub(super) fn of(&self, batch: &RecordBatch) -> Result<WindowRows> {
         match &self.assigner {
             WindowAssigner::Tumble {
@@ -49,6 +52,18 @@ impl Windows {
                     |row, window| window.start_ms <= times[row] && times[row] < window.end_ms,
                 ))
             }
+            WindowAssigner::Hop { time, .. } | WindowAssigner::Cumulate { time, .. } => {
+                let times = millis(batch.column(*time))?;
+                let Some(panes) = self.panes else {
+                    return Err(Error::Internal("overlapping windows without panes".into()));
+                };
+                Ok(rows_by_window(
+                    times.len(),
+                    |row| panes.pane_of(times[row]),
+                    |row, pane| pane.start_ms <= times[row] && times[row] < pane.end_ms,
+                ))
+            }
+            WindowAssigner::Session { .. } => Err(Error::Internal("a session is not found row by row".into())),
             WindowAssigner::Attached { start, end } => {
                 let (starts, ends) = (millis(batch.column(*start))?, millis(batch.column(*end))?);
                 Ok(rows_by_window(
@@ -136,18 +151,22 @@ pub(crate) fn millis(column: &ArrayRef) -> Result<Cow<'_, [i64]>> {
 
 /// Returns a column of one timestamp, given in milliseconds.
 pub(super) fn timestamps(ms: i64, rows: usize, data_type: &DataType) -> Result<ArrayRef> {
-    let (value, data_type) = match data_type {
-        DataType::Timestamp(TimeUnit::Microsecond, _) => (ms.checked_mul(1_000), data_type),
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => (ms.checked_mul(1_000_000), data_type),
-        DataType::Timestamp(TimeUnit::Second, _) => (Some(ms.div_euclid(1_000)), data_type),
-        _ => (Some(ms), data_type),
+    timestamps_of(vec![ms; rows], data_type)
+}
+
+/// Returns a column of timestamps, given in milliseconds.
+pub(crate) fn timestamps_of(all_ms: Vec<i64>, data_type: &DataType) -> Result<ArrayRef> {
+    let value = |ms: i64| match data_type {
+        DataType::Timestamp(TimeUnit::Microsecond, _) => ms.checked_mul(1_000),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => ms.checked_mul(1_000_000),
+        DataType::Timestamp(TimeUnit::Second, _) => Some(ms.div_euclid(1_000)),
+        _ => Some(ms),
     };
-    let Some(value) = value else {
-        return Err(Error::operator(format!(
-            "the window bound {ms} ms does not fit {data_type}"
-        )));
+    let fits = |ms: i64| {
+        value(ms).ok_or_else(|| Error::operator(format!("the window bound {ms} ms does not fit {data_type}")))
     };
-    Ok(arrow::compute::cast(&Int64Array::from_value(value, rows), data_type)?)
+    let values = all_ms.into_iter().map(fits).collect::<Result<Vec<i64>>>()?;
+    Ok(arrow::compute::cast(&Int64Array::from(values), data_type)?)
 }
 
 #[cfg(test)]

@@ -5,12 +5,15 @@
 //! | `groups` | `__window_start`, `__window_end` (i64 ms), `key.<i>.<column>`, `<aggregate>.<i>` for each state column |
 //! | `set.<aggregate>` | `__group` (u32, a row of `groups`), `value`: for functions whose state is a set |
 //!
+//! The schema of `groups` has the metadata `fired_end_ms`: windows that end there or before have fired. Panes of windows that
+//! overlap stand in the place of windows.
+//!
 //! Both sections of a worker carry the same key-group range, by which a restore matches them. Groups are written window
 //! by window in the order of their ends, and within a window in the order they came.
 
 use super::Window;
 use super::state::WindowState;
-use crate::aggregate::{AggregateCall, EncodedState};
+use crate::aggregate::{Accumulator, AggregateCall, EncodedState};
 use crate::error::{Error, Result};
 use crate::key::{EncodedKeys, KeyDecoder, KeyGroupRange, encode_keys, key_hash};
 use crate::operator::StateSection;
@@ -19,11 +22,14 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt32Type};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Groups per batch: a batch's text must stay far below the 2 GiB that one array can hold.
-const CHUNK_GROUPS: u32 = 1 << 16;
+pub(super) const CHUNK_GROUPS: usize = 1 << 16;
+
+/// The key of the schema's metadata; absent in states of before there were panes, which do not need it.
+const FIRED_END: &str = "fired_end_ms";
 
 fn key_name(index: usize, field: &Field) -> String {
     format!("key.{index}.{}", field.name())
@@ -37,9 +43,45 @@ fn state_name(call: &AggregateCall, index: usize) -> String {
     format!("{}.{index}", call.name)
 }
 
+/// Some groups to encode.
+pub(super) struct Chunk<'a> {
+    /// The window of each.
+    pub(super) windows: Vec<Window>,
+    /// The key of each.
+    pub(super) keys: Vec<&'a [u8]>,
+    pub(super) accumulators: &'a [Box<dyn Accumulator>],
+    /// Their numbers in the accumulators.
+    pub(super) groups: Vec<u32>,
+}
+
+/// Where restored groups go.
+pub(super) trait Restored {
+    /// Makes a group; returns a name of the accumulators it is in and its number there.
+    fn place(&mut self, window: Window, hash: u64, key: &[u8]) -> (Window, u32);
+
+    /// Returns accumulators by their name.
+    fn accumulators(&mut self, name: Window) -> Option<&mut [Box<dyn Accumulator>]>;
+}
+
+/// Returns the chunks of open windows.
+pub(super) fn chunks_of(open: &BTreeMap<Window, WindowState>) -> impl Iterator<Item = Chunk<'_>> {
+    open.iter().flat_map(|(&window, state)| {
+        (0..state.len()).step_by(CHUNK_GROUPS).map(move |start| {
+            let groups: Vec<u32> = (start as u32..(start + CHUNK_GROUPS).min(state.len()) as u32).collect();
+            Chunk {
+                windows: vec![window; groups.len()],
+                keys: groups.iter().map(|&group| state.key(group)).collect(),
+                accumulators: state.accumulators(),
+                groups,
+            }
+        })
+    })
+}
+
 /// Encodes all open windows.
-pub(super) fn capture(
-    open: &BTreeMap<Window, WindowState>,
+pub(super) fn capture<'a>(
+    fired_end_ms: i64,
+    chunks: impl Iterator<Item = Chunk<'a>>,
     key_fields: &[Field],
     decoder: &KeyDecoder,
     aggregates: &[AggregateCall],
@@ -57,23 +99,20 @@ pub(super) fn capture(
             fields.push(Field::new(state_name(call, index), state, true));
         }
     }
-    let schema = Arc::new(Schema::new(fields));
+    let fired = HashMap::from([(FIRED_END.to_owned(), fired_end_ms.to_string())]);
+    let schema = Arc::new(Schema::new(fields).with_metadata(fired));
     let mut groups_out = StreamWriter::try_new(Vec::new(), &schema)?;
     let mut sets: Vec<Option<StreamWriter<Vec<u8>>>> = aggregates.iter().map(|_| None).collect();
     let mut first_row = 0u32;
-    let chunks = open.iter().flat_map(|(window, state)| {
-        let starts = (0..state.len() as u32).step_by(CHUNK_GROUPS as usize);
-        starts.map(move |start| (window, state, start..(start + CHUNK_GROUPS).min(state.len() as u32)))
-    });
-    for (window, state, range) in chunks {
-        let groups: Vec<u32> = range.collect();
+    for chunk in chunks {
+        let bounds = |bound: fn(&Window) -> i64| Int64Array::from_iter_values(chunk.windows.iter().map(bound));
         let mut columns: Vec<ArrayRef> = vec![
-            Arc::new(Int64Array::from_value(window.start_ms, groups.len())),
-            Arc::new(Int64Array::from_value(window.end_ms, groups.len())),
+            Arc::new(bounds(|window| window.start_ms)),
+            Arc::new(bounds(|window| window.end_ms)),
         ];
-        columns.extend(decoder.decode(groups.iter().map(|&group| state.key(group)))?);
+        columns.extend(decoder.decode(chunk.keys.iter().copied())?);
         for (function, (call, set)) in aggregates.iter().zip(&mut sets).enumerate() {
-            let encoded = state.encode(function, &groups)?;
+            let encoded = chunk.accumulators[function].encode(&chunk.groups)?;
             match encoded.owners {
                 None => columns.extend(encoded.columns),
                 Some(owners) => {
@@ -97,7 +136,7 @@ pub(super) fn capture(
             }
         }
         groups_out.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
-        first_row += groups.len() as u32;
+        first_row += chunk.groups.len() as u32;
     }
     let section = |name: String, writer: StreamWriter<Vec<u8>>| -> Result<StateSection> {
         Ok(StateSection {
@@ -115,18 +154,26 @@ pub(super) fn capture(
     Ok(sections)
 }
 
-/// Adds the groups of the sections that belong to these key groups.
+/// Adds the groups of the sections that belong to these key groups; returns the end up to which windows have fired.
 pub(super) fn restore(
     sections: &[StateSection],
-    open: &mut BTreeMap<Window, WindowState>,
+    open: &mut dyn Restored,
     key_fields: &[Field],
     aggregates: &[AggregateCall],
     key_groups: KeyGroupRange,
-) -> Result<()> {
+) -> Result<i64> {
+    let mut fired_end_ms = i64::MIN;
     for groups_section in sections.iter().filter(|section| section.name == "groups") {
         // Where each group of the section went: its window and its group there; none if it is another worker's.
         let mut placed: Vec<Option<(Window, u32)>> = Vec::new();
-        for batch in StreamReader::try_new(groups_section.bytes.as_ref(), None)? {
+        let reader = StreamReader::try_new(groups_section.bytes.as_ref(), None)?;
+        if let Some(text) = reader.schema().metadata().get(FIRED_END) {
+            let known = text.parse::<i64>();
+            let known =
+                known.map_err(|_| Error::Checkpoint(format!("the window aggregation fired up to {text:?}?")))?;
+            fired_end_ms = fired_end_ms.max(known);
+        }
+        for batch in reader {
             restore_groups(&batch?, open, key_fields, aggregates, key_groups, &mut placed)?;
         }
         for (function, call) in aggregates.iter().enumerate() {
@@ -141,7 +188,7 @@ pub(super) fn restore(
             }
         }
     }
-    Ok(())
+    Ok(fired_end_ms)
 }
 
 fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
@@ -156,7 +203,7 @@ fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
 
 fn restore_groups(
     batch: &RecordBatch,
-    open: &mut BTreeMap<Window, WindowState>,
+    open: &mut dyn Restored,
     key_fields: &[Field],
     aggregates: &[AggregateCall],
     key_groups: KeyGroupRange,
@@ -194,18 +241,17 @@ fn restore_groups(
             end_ms: end.value(row),
             start_ms: start.value(row),
         };
-        if *window.get_or_insert(of_row) != of_row {
+        let (name, group) = open.place(of_row, hash, encoded.key(row));
+        if *window.get_or_insert(name) != name {
             return Err(Error::Checkpoint(
                 "the window aggregation's state mixes windows in one batch".into(),
             ));
         }
-        let state = open.entry(of_row).or_insert_with(|| WindowState::new(aggregates));
-        let group = state.group(hash, encoded.key(row));
-        placed.push(Some((of_row, group)));
+        placed.push(Some((name, group)));
         rows.push((placed.len() - 1 - first) as u32);
         groups.push(group);
     }
-    let Some(state) = window.and_then(|window| open.get_mut(&window)) else {
+    let Some(state) = window.and_then(|window| open.accumulators(window)) else {
         return Ok(());
     };
     let rows = UInt32Array::from(rows);
@@ -222,14 +268,14 @@ fn restore_groups(
                 None,
             )?);
         }
-        state.decode(function, &EncodedState { owners: None, columns }, &groups)?;
+        state[function].decode(&EncodedState { owners: None, columns }, &groups)?;
     }
     Ok(())
 }
 
 fn restore_set(
     batch: &RecordBatch,
-    open: &mut BTreeMap<Window, WindowState>,
+    open: &mut dyn Restored,
     function: usize,
     placed: &[Option<(Window, u32)>],
 ) -> Result<()> {
@@ -252,9 +298,8 @@ fn restore_set(
     for (window, (rows, groups)) in by_window {
         let column = arrow::compute::take(values, &UInt32Array::from(rows), None)?;
         let owners = (0..groups.len() as u32).collect();
-        if let Some(state) = open.get_mut(&window) {
-            state.decode(
-                function,
+        if let Some(state) = open.accumulators(window) {
+            state[function].decode(
                 &EncodedState {
                     owners: Some(owners),
                     columns: vec![column],

@@ -134,8 +134,12 @@ impl WindowState {
         self.accumulators[function].encode(groups)
     }
 
-    pub(super) fn decode(&mut self, function: usize, state: &EncodedState, groups: &[u32]) -> Result<()> {
-        self.accumulators[function].decode(state, groups)
+    pub(super) fn accumulators(&self) -> &[Box<dyn Accumulator>] {
+        &self.accumulators
+    }
+
+    pub(super) fn accumulators_mut(&mut self) -> &mut [Box<dyn Accumulator>] {
+        &mut self.accumulators
     }
 
     pub(super) fn size(&self) -> usize {

@@ -1,3 +1,7 @@
+//! Tests of the aggregation over tumbling windows; `windows` has those of the others.
+
+mod windows;
+
 use super::*;
 use crate::aggregate::{AggregateFunction, Avg, Count, CountDistinct, Max, Sum};
 use crate::key::KeyGroupRange;

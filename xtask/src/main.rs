@@ -145,9 +145,10 @@ fn has_nextest() -> bool {
     version.is_ok_and(|output| output.status.success())
 }
 
-/// Returns the root of the workspace.
+/// Returns the root of the workspace: that which cargo runs in, for a target directory that two clones share may hold the
+/// other's program.
 fn root() -> Result<PathBuf> {
-    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let here = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     Ok(here.parent().context("xtask lies in the workspace")?.to_owned())
 }
 

@@ -9,6 +9,7 @@ mod sql {
     mod fuzz;
     mod hostile;
     mod inserts;
+    mod oracle;
     mod plans;
     mod refusals;
     mod rows;

@@ -95,6 +95,26 @@ fn the_generator_alone_makes_all_events() {
 }
 
 #[test]
+fn events_that_come_at_a_rate_tell_how_long_results_take() {
+    let arguments = ["--query", "q5-part", "--events", "40000", "--events-per-second", "5000"];
+    let report = report(&arguments);
+    assert_eq!(
+        (&report["events"], &report["event_rate"]),
+        (&40_000.into(), &5_000.into())
+    );
+    // Eight seconds: the watermark passes the windows that end two and four seconds after the first event.
+    let latency = &report["latency"];
+    assert!(latency["results"].as_u64() >= Some(1), "{report}");
+    assert!(latency["p99_ms"].as_f64() <= latency["max_ms"].as_f64(), "{report}");
+    assert!(
+        report["seconds"].as_f64() >= Some(7.9),
+        "faster than the rate: {report}"
+    );
+    let (code, _, said) = bench(&["--query", "q0", "--events-per-second", "5000"]);
+    assert!(code == Some(1) && said.contains("take q5-part"), "{said}");
+}
+
+#[test]
 fn what_cannot_be_run_is_refused() {
     let (code, _, said) = bench(&["--query", "q99"]);
     assert!(code == Some(2) && said.contains("there are q0"), "{said}");

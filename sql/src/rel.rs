@@ -11,12 +11,13 @@
 //! Equal relations are one node: two statements over one view share it.
 //!
 //! File map: `identity` writes and hashes expressions, `prepare` turns a query's expression into one over a [`Rel`],
-//! `lower` a query, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
+//! `lower` a query, `join` says what joins do, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
 
 pub(crate) mod emit;
 mod flatten;
 mod fuse;
 pub(crate) mod identity;
+pub(crate) mod join;
 pub(crate) mod lower;
 pub(crate) mod needs;
 pub(crate) mod prepare;
@@ -30,6 +31,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::DFSchema;
 use datafusion_expr::Expr;
 use identity::Identity;
+use join::JoinSpec;
 use prepare::Prepared;
 use std::collections::{HashMap, HashSet};
 
@@ -96,6 +98,12 @@ pub(crate) enum RelKind {
     },
     /// Several inputs of the same column types.
     Union { inputs: Vec<RelId> },
+    /// A join. Its columns: those of its spec's outputs.
+    Join {
+        left: RelId,
+        right: RelId,
+        spec: Box<JoinSpec>,
+    },
     /// An aggregation per key and window. Its columns: keys, start, end, aggregates.
     WindowAggregate {
         input: RelId,

@@ -1,5 +1,7 @@
 //! Makes the engine's job graph of relations.
 
+mod join;
+
 use super::flatten::{TablePath, flatten};
 use super::fuse::{fuse, inputs};
 use super::identity::{self, Identity};
@@ -53,6 +55,7 @@ pub(crate) fn emit(
     catalog: &Catalog,
     connectors: &dyn Connectors,
     idle_timeout: Option<Duration>,
+    state_ttl: Option<Duration>,
 ) -> Result<Emitted> {
     let read: Vec<RelId> = outputs.iter().map(|output| output.rel).collect();
     check_windows(rels, &read)?;
@@ -73,6 +76,7 @@ pub(crate) fn emit(
         catalog,
         connectors,
         idle_timeout,
+        state_ttl,
         graph: JobGraph::new(),
         reads: BTreeMap::new(),
         uids: BTreeSet::new(),
@@ -127,6 +131,8 @@ struct Emitter<'a> {
     catalog: &'a Catalog,
     connectors: &'a dyn Connectors,
     idle_timeout: Option<Duration>,
+    /// How long rows of unbounded joins are kept; `None`: for ever.
+    state_ttl: Option<Duration>,
     graph: JobGraph,
     reads: BTreeMap<String, Vec<String>>,
     uids: BTreeSet<String>,
@@ -174,6 +180,10 @@ impl Emitter<'_> {
                     .collect::<Result<Vec<_>>>()?;
                 let uid = self.uid(format!("union-{}", calc_identity(rel).short()));
                 self.graph.union(uid, inputs).map_err(engine_refusal)
+            }
+            RelKind::Join { left, right, spec } => {
+                let inputs = [&rels[left.0], &rels[right.0]];
+                self.join(rel, spec, inputs, [stream(streams, *left)?, stream(streams, *right)?])
             }
             RelKind::WindowAggregate {
                 input,

@@ -86,6 +86,7 @@ pub(crate) fn inputs(rel: &Rel) -> Vec<RelId> {
         RelKind::Table(_) => Vec::new(),
         RelKind::Calc { input, .. } | RelKind::WindowAggregate { input, .. } => vec![*input],
         RelKind::Union { inputs } => inputs.clone(),
+        RelKind::Join { left, right, .. } => vec![*left, *right],
     }
 }
 

@@ -85,11 +85,8 @@ impl ReferenceCounter<'_> {
             .from
             .iter()
             .try_fold(0u64, |sum, from| Ok(sum.saturating_add(self.joined(from, scope)?)))?;
-        let queries = select.selection.iter().flat_map(condition_queries);
-        queries.fold(
-            Ok(from),
-            |sum, query| Ok(sum?.saturating_add(self.query(query, scope)?)),
-        )
+        let mut queries = select.selection.iter().flat_map(condition_queries);
+        queries.try_fold(from, |sum, query| Ok(sum.saturating_add(self.query(query, scope)?)))
     }
 
     fn joined(&self, from: &TableWithJoins, scope: &Scope) -> Result<u64> {

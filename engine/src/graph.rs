@@ -17,6 +17,8 @@ mod group_aggregate;
 pub use changes::{WEIGHT, weight_field, weight_of, weight_of_inserts};
 pub use group_aggregate::GroupAggregate;
 
+mod join;
+
 use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
@@ -30,6 +32,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(crate) use join::condition_schema;
+pub use join::{Join, JoinCondition, JoinInput, JoinKind, JoinSide, KeepRows, ShiftedTime};
 
 /// A stream of the graph: the output of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -281,6 +286,8 @@ pub struct JobGraph {
     nodes: Vec<Node>,
     sources: usize,
     uids: HashSet<String>,
+    /// What `EXPLAIN` says of nodes besides their columns.
+    notes: BTreeMap<usize, String>,
 }
 
 impl JobGraph {
@@ -294,6 +301,11 @@ impl JobGraph {
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// Says something about a stream's node to people who read the plan.
+    pub fn note(&mut self, stream: StreamId, note: impl Into<String>) {
+        self.notes.insert(stream.0, note.into());
     }
 
     /// Returns the schema of a stream.
@@ -632,6 +644,9 @@ impl JobGraph {
                     }
                 }
                 _ => {}
+            }
+            if let Some(note) = self.notes.get(&index) {
+                let _ = write!(text, " {note}");
             }
             let _ = writeln!(text, " [uid {}]", node.uid);
         }

@@ -7,8 +7,11 @@
 //! File map: `query` checks queries, `relation` what stands in FROM, `expr` expressions.
 
 mod expr;
+mod join;
 mod query;
 mod relation;
+
+pub(crate) use join::condition_queries;
 
 use crate::error::{Position, Result, SqlError};
 use crate::functions::Functions;

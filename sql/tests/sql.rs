@@ -10,6 +10,7 @@ mod sql {
     mod fuzz;
     mod hostile;
     mod inserts;
+    mod joins;
     mod oracle;
     mod plans;
     mod refusals;

@@ -69,7 +69,10 @@ pub(crate) fn flatten(pruned: &mut Pruned) -> Result<HashMap<usize, Vec<TablePat
                     };
                 }
             }
-            RelKind::Union { .. } | RelKind::WindowAggregate { .. } | RelKind::GroupAggregate { .. } => {}
+            RelKind::Union { .. }
+            | RelKind::Join { .. }
+            | RelKind::WindowAggregate { .. }
+            | RelKind::GroupAggregate { .. } => {}
         }
         flattened.push(leaves);
     }

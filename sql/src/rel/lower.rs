@@ -1,6 +1,7 @@
 //! Lowers DataFusion's logical plan of a query into relations.
 
 mod group;
+mod join;
 
 use super::changes::check_append_only;
 use super::identity;
@@ -49,7 +50,11 @@ impl Lowering<'_> {
                 let outputs = self.outputs(&projection.expr, projection.input.schema(), input, plan.schema())?;
                 Ok(self.rels.calc(input, None, outputs))
             }
+            LogicalPlan::Join(join) => self.join(join, Vec::new()),
             LogicalPlan::Filter(filter) => {
+                if let Some(joined) = self.filtered_join(filter)? {
+                    return Ok(joined);
+                }
                 let input = self.lower(&filter.input)?;
                 let predicate = self.predicate(&filter.predicate, filter.input.schema(), input)?;
                 let rel = self.rels.get(input);

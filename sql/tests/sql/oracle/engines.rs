@@ -23,7 +23,7 @@ pub(super) type Rows = BTreeMap<String, i64>;
 struct Memory<'a> {
     data: &'a Data,
     cut: usize,
-    sink: Mutex<Option<(MemorySink, SchemaRef)>>,
+    sink: Mutex<Option<MemorySink>>,
 }
 
 impl Connectors for Memory<'_> {
@@ -52,9 +52,9 @@ impl Connectors for Memory<'_> {
         Ok(Arc::new(MemorySource::bounded(splits).with_rows_max(self.cut)))
     }
 
-    fn create_sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, ConnectorError> {
+    fn create_sink(&self, _: &TableDefinition) -> Result<Arc<dyn Sink>, ConnectorError> {
         let sink = MemorySink::new(DeliveryGuarantee::AtLeastOnce);
-        *self.sink.lock().unwrap() = Some((sink.clone(), Arc::clone(&table.schema)));
+        *self.sink.lock().unwrap() = Some(sink.clone());
         Ok(Arc::new(sink))
     }
 }
@@ -108,8 +108,7 @@ pub(super) fn stream(
     let handle = start(job.graph, config, runtime.handle()).map_err(|error| error.to_string())?;
     runtime.block_on(handle.wait()).map_err(|error| error.to_string())?;
     let sink = connectors.sink.lock().unwrap().take();
-    let (sink, schema) = sink.ok_or("no sink was made")?;
-    let rows = count(&sink.batches(), &schema);
+    let rows = count(&sink.ok_or("no sink was made")?.batches(), &query.schema());
     match rows.iter().find(|(_, count)| **count < 0) {
         Some((row, count)) => Err(format!("{row} is there {count} times")),
         None => Ok(rows),

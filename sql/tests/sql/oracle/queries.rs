@@ -273,8 +273,8 @@ pub(super) fn groups(draw: &mut Draw) -> Query {
 /// Aggregations of results that change.
 pub(super) fn groups_of_groups(draw: &mut Draw) -> Query {
     let columns = Columns::of_events("");
-    let call = draw.pick(&["COUNT(*)", "SUM(v)", "MAX(v)", "MIN(id)", "COUNT(DISTINCT g)", "AVG(f)"]);
-    let data_type = if *call == *"AVG(f)" { "DOUBLE" } else { "BIGINT" };
+    let call = draw.pick(&["COUNT(*)", "SUM(v)", "MAX(v)", "MIN(id)", "COUNT(DISTINCT g)", "SUM(f)"]);
+    let data_type = if *call == *"SUM(f)" { "DOUBLE" } else { "BIGINT" };
     let inner = format!(
         "SELECT k, v, CAST({call} AS {data_type}) AS n FROM e{} GROUP BY k, v{}",
         filter(draw, &columns),

@@ -151,11 +151,13 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
     let place = |pruned: &Pruned, id: &RelId| pruned.places.get(id).copied().ok_or_else(lost);
     let columns = kept.keys().map(|index| rel.columns[*index].clone()).collect();
     let rows = rel.rows.clone();
+    let changes = rel.changes;
     match &rel.kind {
         RelKind::Table(table) => Ok(Rel {
             kind: RelKind::Table(*table),
             columns,
             rows,
+            changes,
         }),
         RelKind::Calc {
             input,
@@ -168,7 +170,12 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 predicate: predicate.clone(),
                 outputs,
             };
-            Ok(Rel { kind, columns, rows })
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
         }
         RelKind::Union { inputs } => {
             let mut placed = Vec::with_capacity(inputs.len());
@@ -198,6 +205,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                     kind,
                     columns,
                     rows: source.rows,
+                    changes: source.changes,
                 });
                 placed.push(RelId(pruned.rels.len() - 1));
             }
@@ -205,6 +213,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 kind: RelKind::Union { inputs: placed },
                 columns,
                 rows,
+                changes,
             })
         }
         RelKind::Join { left, right, spec } => {
@@ -218,7 +227,12 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 right: place(pruned, right)?,
                 spec: Box::new(spec),
             };
-            Ok(Rel { kind, columns, rows })
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
         }
         RelKind::WindowAggregate {
             input,
@@ -255,7 +269,12 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 windowing,
                 calls: moved_calls,
             };
-            Ok(Rel { kind, columns, rows })
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
         }
     }
 }

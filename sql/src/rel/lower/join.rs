@@ -2,6 +2,7 @@
 
 use super::Lowering;
 use crate::error::{Result, SqlError};
+use crate::rel::changes::check_append_only;
 use crate::rel::join::{NewJoin, TimeBound};
 use crate::rel::prepare::{Prepared, place, prepare_over};
 use crate::rel::{Names, Rel, RelColumn, RelId};
@@ -234,6 +235,9 @@ impl Lowering<'_> {
         let at = at
             .or_else(|| self.script.find_word(self.at, &["JOIN", "IN", "EXISTS"]))
             .or(self.at);
+        for input in [left, right] {
+            check_append_only(self.rels, input, "a join", at)?;
+        }
         let widths = [left, right].map(|id| self.rels.get(id).columns.len());
         let mut sides = [left, right].map(|id| Side::new(self.rels.get(id)));
         let (mut keys, mut bounds, mut rest) = (Vec::new(), Vec::new(), Vec::new());

@@ -9,7 +9,7 @@
 //!
 //! A typed API for Rust is to be a thin layer over this one.
 //!
-//! File map: `changes` is what makes a stream a changelog, `group_aggregate` the aggregation per key.
+//! File map: `changes` is what makes a stream a changelog, `group_aggregate` the aggregation per key, `join` joins two streams.
 
 mod changes;
 mod group_aggregate;

@@ -269,15 +269,13 @@ impl Rels {
             right,
             spec: Box::new(spec),
         };
-        Ok(self.add(
-            key,
-            Rel {
-                kind,
-                columns,
-                rows,
-                changes: false,
-            },
-        ))
+        let rel = Rel {
+            kind,
+            columns,
+            rows,
+            changes: false,
+        };
+        Ok(self.add(key, rel))
     }
 }
 

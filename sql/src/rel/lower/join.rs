@@ -235,6 +235,9 @@ impl Lowering<'_> {
         let at = at
             .or_else(|| self.script.find_word(self.at, &["JOIN", "IN", "EXISTS"]))
             .or(self.at);
+        for input in [left, right] {
+            check_append_only(self.rels, input, "a join", at)?;
+        }
         let widths = [left, right].map(|id| self.rels.get(id).columns.len());
         let mut sides = [left, right].map(|id| Side::new(self.rels.get(id)));
         let (mut keys, mut bounds, mut rest) = (Vec::new(), Vec::new(), Vec::new());
@@ -276,9 +279,6 @@ impl Lowering<'_> {
             bounds,
             widths,
         };
-        for side in [left, right] {
-            check_append_only(self.rels, side, "a join", at)?;
-        }
         self.rels.join(left, right, join).map_err(|error| error.or_at(at))
     }
 

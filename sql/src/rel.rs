@@ -11,7 +11,7 @@
 //! Equal relations are one node: two statements over one view share it.
 //!
 //! File map: `identity` writes and hashes expressions, `prepare` turns a query's expression into one over a [`Rel`],
-//! `lower` a query, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
+//! `lower` a query, `rank` are the relations of `OVER`, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
 
 pub(crate) mod emit;
 mod flatten;
@@ -21,6 +21,7 @@ pub(crate) mod lower;
 pub(crate) mod needs;
 pub(crate) mod prepare;
 mod prune;
+pub(crate) mod rank;
 
 use crate::error::{Result, SqlError};
 use crate::functions::aggregates::AggregateKind;
@@ -31,6 +32,7 @@ use datafusion_common::DFSchema;
 use datafusion_expr::Expr;
 use identity::Identity;
 use prepare::Prepared;
+use rank::{Over, Rank};
 use std::collections::{HashMap, HashSet};
 
 /// A relation's place in [`Rels`].
@@ -46,6 +48,8 @@ pub(crate) enum Role {
     EventTime,
     /// A side of the row's window; its last millisecond is an event time, too.
     Window(WindowSide, WindowSpec),
+    /// The row's number among the rows of its partition, which a filter may bound.
+    Rank,
 }
 
 impl Role {
@@ -103,6 +107,10 @@ pub(crate) enum RelKind {
         windowing: Windowing,
         calls: Vec<AggregateCall>,
     },
+    /// The first rows of each partition.
+    Rank(Box<Rank>),
+    /// Rows with what is computed of the rows before them.
+    Over(Box<Over>),
 }
 
 /// A stream of rows.

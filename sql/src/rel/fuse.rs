@@ -86,6 +86,8 @@ pub(crate) fn inputs(rel: &Rel) -> Vec<RelId> {
         RelKind::Table(_) => Vec::new(),
         RelKind::Calc { input, .. } | RelKind::WindowAggregate { input, .. } => vec![*input],
         RelKind::Union { inputs } => inputs.clone(),
+        RelKind::Rank(rank) => vec![rank.input],
+        RelKind::Over(over) => vec![over.input],
     }
 }
 

@@ -262,7 +262,11 @@ impl Planner<'_> {
         let rel = self.lower(at, &plan)?;
         let table = self.catalog.table_at(index);
         let rel = insert::fit(&mut self.rels, rel, table, insert).map_err(|error| error.or_at(at))?;
-        let (definition, _) = table.sink_definition();
+        let definition = if self.rels.get(rel).changes {
+            table.changes_definition()
+        } else {
+            table.sink_definition().0
+        };
         self.connectors
             .check_sink(&definition)
             .map_err(|error| table.connector_error(&error))?;
@@ -382,7 +386,7 @@ impl Planner<'_> {
             return Err(SqlError::new("the text writes no table")
                 .hint("add INSERT INTO table SELECT ...; a table WITH ('connector' = 'print') shows rows"));
         }
-        let idle_timeout = self.settings.source_idle_timeout;
+        let settings = &self.settings;
         if !self.explained.is_empty() {
             let mut text = String::new();
             let (plans, outputs): (Vec<String>, Vec<Output>) = self.explained.into_iter().unzip();
@@ -390,11 +394,11 @@ impl Planner<'_> {
                 let _ = writeln!(text, "== logical plan ==\n{plan}\n");
             }
             let connectors = ForExplain(self.connectors);
-            let emitted = emit(&self.rels, &outputs, &self.catalog, &connectors, idle_timeout)?;
+            let emitted = emit(&self.rels, &outputs, &self.catalog, &connectors, settings)?;
             let _ = write!(text, "== job graph ==\n{}", emitted.graph.explain());
             return Ok(Plan::Explain(text));
         }
-        let emitted = emit(&self.rels, &self.outputs, &self.catalog, self.connectors, idle_timeout)?;
+        let emitted = emit(&self.rels, &self.outputs, &self.catalog, self.connectors, settings)?;
         emitted.graph.validate().map_err(SqlError::internal)?;
         let mut tables: Vec<TableSummary> = Vec::new();
         let summary = |name: &str, columns_read: Vec<String>, is_written: bool| TableSummary {

@@ -1,5 +1,11 @@
 //! Lowers DataFusion's logical plan of a query into relations.
+//!
+//! File map: `over` lowers `OVER`, `rank` finds the filters that make a top-N of numbered rows.
 
+mod over;
+mod rank;
+
+use super::changes::check_append_only;
 use super::identity;
 use super::prepare::{Prepared, place, prepare, prepare_over};
 use super::{AggregateCall, Rel, RelId, RelKind, Rels, Role, Windowing};
@@ -49,6 +55,9 @@ impl Lowering<'_> {
             LogicalPlan::Filter(filter) => {
                 let input = self.lower(&filter.input)?;
                 let predicate = self.predicate(&filter.predicate, filter.input.schema(), input)?;
+                if let Some(ranked) = self.bounded_rank(input, &predicate)? {
+                    return Ok(ranked);
+                }
                 let rel = self.rels.get(input);
                 let outputs = rel
                     .columns
@@ -66,6 +75,7 @@ impl Lowering<'_> {
                 self.union(inputs)
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Window(window) => self.over(window),
             LogicalPlan::EmptyRelation(_) => {
                 Err(SqlError::at(self.at, "a query without FROM reads no stream").hint("add FROM table"))
             }
@@ -204,6 +214,7 @@ impl Lowering<'_> {
             groups.push(prepare(expr, names, self.rels.get(input)).map_err(|error| error.or_at(at))?);
         }
         let (start, end, spec) = self.window_of(&groups, at)?;
+        check_append_only(self.rels, input, "an aggregation by windows", at)?;
         let windowed = match windowed {
             Windowed::ByAggregation => self.carry_time(input, &groups[start])?,
             Windowed::Before => None,

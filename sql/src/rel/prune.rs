@@ -163,11 +163,13 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
     let place = |pruned: &Pruned, id: &RelId| pruned.places.get(id).copied().ok_or_else(lost);
     let columns = kept.keys().map(|index| rel.columns[*index].clone()).collect();
     let rows = rel.rows.clone();
+    let changes = rel.changes;
     match &rel.kind {
         RelKind::Table(table) => Ok(Rel {
             kind: RelKind::Table(*table),
             columns,
             rows,
+            changes,
         }),
         RelKind::Calc {
             input,
@@ -180,7 +182,12 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 predicate: predicate.clone(),
                 outputs,
             };
-            Ok(Rel { kind, columns, rows })
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
         }
         RelKind::Union { inputs } => {
             let mut placed = Vec::with_capacity(inputs.len());
@@ -210,6 +217,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                     kind,
                     columns,
                     rows: source.rows,
+                    changes: source.changes,
                 });
                 placed.push(RelId(pruned.rels.len() - 1));
             }
@@ -217,6 +225,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 kind: RelKind::Union { inputs: placed },
                 columns,
                 rows,
+                changes,
             })
         }
         RelKind::WindowAggregate {
@@ -254,7 +263,12 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 windowing,
                 calls: moved_calls,
             };
-            Ok(Rel { kind, columns, rows })
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
         }
         RelKind::Rank(rank) => {
             let has = needed[rank.input.0].as_ref().ok_or_else(lost)?;
@@ -276,7 +290,12 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 ..**rank
             };
             let kind = RelKind::Rank(Box::new(rank));
-            Ok(Rel { kind, columns, rows })
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
         }
         RelKind::Over(over) => {
             let has = needed[over.input.0].as_ref().ok_or_else(lost)?;
@@ -297,7 +316,12 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 ..**over
             };
             let kind = RelKind::Over(Box::new(over));
-            Ok(Rel { kind, columns, rows })
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
         }
     }
 }

@@ -184,12 +184,14 @@ impl Rels {
             });
         }
         let key = format!("rank {} {} {:?}", rank.input.0, ranked.text(), rank.outputs);
+        let changes = rank.changes();
         self.add(
             key,
             Rel {
                 kind: RelKind::Rank(Box::new(rank)),
                 columns,
                 rows,
+                changes,
             },
         )
     }
@@ -259,6 +261,7 @@ impl Rels {
                 kind: RelKind::Over(Box::new(over)),
                 columns,
                 rows,
+                changes: false,
             },
         ))
     }

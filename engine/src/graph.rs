@@ -9,11 +9,13 @@
 //!
 //! A typed API for Rust is to be a thin layer over this one.
 //!
-//! File map: `changes` is what makes a stream a changelog.
+//! File map: `changes` is what makes a stream a changelog, `top_n` and `over` are nodes.
 
 mod changes;
+mod top_n;
 
 pub use changes::{WEIGHT, weight_field, weight_of, weight_of_inserts};
+pub use top_n::{TOP_N_MAX, TopN, TopNColumn, TopNOrder, TopNTies};
 
 use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};

@@ -1,5 +1,6 @@
 //! From keys to dense group numbers.
 
+use crate::key::key_hash;
 use hashbrown::HashTable;
 
 /// The keys seen so far, numbered 0, 1, 2, ... in the order they came. Holds a copy of every key's bytes.
@@ -103,6 +104,22 @@ impl GroupTable {
             .insert_unique(spread(hash), (hash, group), |&(hash, _)| spread(hash));
         self.keys.push(key);
         group
+    }
+
+    /// Returns the groups whose keys have a hash: one, but for collisions.
+    pub(super) fn groups_of(&self, hash: u64) -> Vec<u32> {
+        let same = self.table.iter_hash(spread(hash)).filter(|(other, _)| *other == hash);
+        same.map(|&(_, group)| group).collect()
+    }
+
+    /// Makes the table of some of the groups: `kept[i]` becomes i.
+    pub(super) fn only(&self, kept: &[u32]) -> Self {
+        let mut table = Self::default();
+        for &group in kept {
+            let key = self.key(group);
+            table.group(key_hash(key), key);
+        }
+        table
     }
 
     /// Returns the bytes of a group's key.

@@ -11,6 +11,7 @@ use crate::operators::group_table::GroupTable;
 use crate::rows::{RowKeys, RowRef, RowStore};
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take;
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// The chunk of rows that are not in the store yet: their row is the place in the batch.
@@ -173,9 +174,14 @@ impl<K: OrderKey> Ranked<K> {
         for (index, &row) in entered.iter().enumerate() {
             let list = self.lists.get_mut(groups[row as usize]);
             let key = &order[row as usize];
-            let from = list.partition_point(|entry| entry.key < *key);
             let wanted = RowRef { chunk: IN_BATCH, row };
-            match list[from..].iter_mut().find(|entry| entry.row == wanted) {
+            // Equal rows lie in the order of their refs, which are the greatest as long as they are in the batch.
+            let at = list.partition_point(|entry| match (entry.key.cmp(key), plan.spec.ties) {
+                (Ordering::Equal, TopNTies::First) => entry.row < wanted,
+                (Ordering::Equal, TopNTies::Last) => entry.row > wanted,
+                (order, _) => order == Ordering::Less,
+            });
+            match list.get_mut(at).filter(|entry| entry.row == wanted) {
                 Some(entry) => entry.row = first.plus(index),
                 None => return Err(Error::Internal("a row was lost from its list".into())),
             }

@@ -12,9 +12,11 @@
 //! File map: `changes` is what makes a stream a changelog, `top_n` and `over` are nodes.
 
 mod changes;
+mod over;
 mod top_n;
 
 pub use changes::{WEIGHT, weight_field, weight_of, weight_of_inserts};
+pub use over::{OverAggregate, OverFrame, OverFunction};
 pub use top_n::{TOP_N_MAX, TopN, TopNColumn, TopNOrder, TopNTies};
 
 use crate::aggregate::AggregateCall;

@@ -9,6 +9,7 @@ pub(crate) mod asynchronous;
 pub(crate) mod calc;
 pub(crate) mod consolidate;
 mod group_table;
+pub(crate) mod over;
 pub(crate) mod top_n;
 pub(crate) mod window_aggregate;
 pub(crate) mod window_rows;

@@ -246,7 +246,11 @@ impl Functions {
         if let Some((_, hint)) = NOT_YET.iter().find(|(known, _)| *known == name) {
             return Known::NotYet(hint);
         }
-        let names = self.scalars.keys().chain(self.aggregates.keys()).chain(self.over.keys());
+        let names = self
+            .scalars
+            .keys()
+            .chain(self.aggregates.keys())
+            .chain(self.over.keys());
         let names = names.map(String::as_str);
         Known::Unknown(nearest(name, names).map(str::to_uppercase))
     }

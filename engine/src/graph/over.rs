@@ -69,12 +69,7 @@ impl JobGraph {
     ///
     /// # Errors
     /// When a column does not exist or has the wrong type, or a number is out of range.
-    pub fn over_aggregate(
-        &mut self,
-        uid: impl Into<String>,
-        input: StreamId,
-        spec: OverAggregate,
-    ) -> Result<StreamId> {
+    pub fn over_aggregate(&mut self, uid: impl Into<String>, input: StreamId, spec: OverAggregate) -> Result<StreamId> {
         self.check_append_only(input, "OVER")?;
         let schema = Arc::clone(self.schema(input));
         check_timestamp(&schema, spec.time, "the time of OVER")?;
@@ -99,12 +94,16 @@ impl JobGraph {
                 OverFunction::Lag { value, offset, default } => {
                     let found = field_at(&schema, *value)?.data_type().clone();
                     if *offset == 0 {
-                        return Err(Error::Graph("a lag of no rows is the row itself; make it at least 1".into()));
+                        return Err(Error::Graph(
+                            "a lag of no rows is the row itself; make it at least 1".into(),
+                        ));
                     }
                     if let Some(default) = default
                         && field_at(&schema, *default)?.data_type() != &found
                     {
-                        return Err(Error::Graph(format!("the default of a lag of {found} has another type")));
+                        return Err(Error::Graph(format!(
+                            "the default of a lag of {found} has another type"
+                        )));
                     }
                     found
                 }

@@ -1,8 +1,6 @@
 //! The first rows of each partition, as a node of the graph.
 
-use super::{
-    CustomOperator, Distribution, JobGraph, StreamId, check_timestamp, field_at, weight_field,
-};
+use super::{CustomOperator, Distribution, JobGraph, StreamId, check_timestamp, field_at, weight_field};
 use crate::error::{Error, Result};
 use crate::operators::top_n;
 use arrow::compute::SortOptions;
@@ -119,7 +117,12 @@ impl JobGraph {
         let keys = spec.keys.clone();
         let of_worker = Arc::clone(&output);
         let custom = CustomOperator {
-            name: if spec.window_end.is_some() { "window top-n" } else { "top-n" }.into(),
+            name: if spec.window_end.is_some() {
+                "window top-n"
+            } else {
+                "top-n"
+            }
+            .into(),
             distributions: vec![Distribution::Hash(keys)],
             schema: output,
             factory: Arc::new(move |context| top_n::top_n(&spec, &schema, Arc::clone(&of_worker), context.clone())),

@@ -98,7 +98,12 @@ impl Plan {
 
     /// Makes a batch of the output.
     fn batch(&self, rows: &RowStore, emitted: &Emitted) -> Result<RecordBatch> {
-        let columns: Vec<usize> = self.spec.outputs.iter().filter_map(|output| self.kept_place(output)).collect();
+        let columns: Vec<usize> = self
+            .spec
+            .outputs
+            .iter()
+            .filter_map(|output| self.kept_place(output))
+            .collect();
         let mut gathered = rows.gather(&emitted.rows, &columns)?.into_iter();
         let number = || -> ArrayRef { Arc::new(Int64Array::from(emitted.numbers.clone())) };
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.output.fields().len());
@@ -123,7 +128,10 @@ impl Plan {
 
     /// Says whether the output has the number.
     fn has_number(&self) -> bool {
-        self.spec.outputs.iter().any(|output| matches!(output, TopNColumn::Number(_)))
+        self.spec
+            .outputs
+            .iter()
+            .any(|output| matches!(output, TopNColumn::Number(_)))
     }
 }
 

@@ -160,7 +160,11 @@ impl Rels {
         }
         words.extend(rank.range.map(|(from, to)| format!("from {from} to {to}")));
         let ranked = Identity::of(&words.iter().map(String::as_str).collect::<Vec<_>>());
-        let rows = if rank.range.is_some() { ranked.clone() } else { source.rows.clone() };
+        let rows = if rank.range.is_some() {
+            ranked.clone()
+        } else {
+            source.rows.clone()
+        };
         let mut names = Names::default();
         let mut columns = Vec::with_capacity(rank.outputs.len());
         for output in &rank.outputs {
@@ -219,7 +223,9 @@ impl Rels {
             let (name, data_type, word) = match call {
                 OverCall::Aggregate(call) => {
                     let argument = call.argument.map(column);
-                    let function = call.kind.function(argument.map(|column| &column.data_type), call.distinct);
+                    let function = call
+                        .kind
+                        .function(argument.map(|column| &column.data_type), call.distinct);
                     let function = function.map_err(SqlError::new)?;
                     let distinct = if call.distinct { "distinct " } else { "" };
                     let argument = argument.map_or("*", |column| column.identity.text());

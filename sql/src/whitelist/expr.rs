@@ -341,8 +341,9 @@ fn check_function(list: &Whitelist<'_>, function: &Function, place: Place) -> Re
         Known::Scalar => {}
         Known::Over if over.is_some() => {}
         Known::Over => {
-            return Err(SqlError::at(at, format!("{written} needs OVER"))
-                .hint("write OVER (PARTITION BY k ORDER BY ts)"));
+            return Err(
+                SqlError::at(at, format!("{written} needs OVER")).hint("write OVER (PARTITION BY k ORDER BY ts)")
+            );
         }
         Known::Aggregate if place == Place::Aggregate => {}
         Known::Aggregate => {

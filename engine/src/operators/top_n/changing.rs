@@ -161,7 +161,10 @@ impl<K: OrderKey> ChangingTopN<K> {
     fn changes_of_numbers(&self, before: &[RowRef], after: &[Entry<K>], emitted: &mut Emitted) {
         let from = self.plan.spec.first as usize - 1;
         for position in from..before.len().max(after.len()) {
-            let (old, new) = (before.get(position).copied(), after.get(position).map(|entry| entry.row));
+            let (old, new) = (
+                before.get(position).copied(),
+                after.get(position).map(|entry| entry.row),
+            );
             if old != new {
                 if let Some(old) = old {
                     emitted.push(old, position, -1);
@@ -194,7 +197,10 @@ impl<K: OrderKey> ChangingTopN<K> {
             next += usize::from(stayed);
         }
         let new = after.iter().enumerate().filter(|(_, entry)| is_new(entry.row));
-        came.extend(new.map(|(position, _)| position).filter(|position| self.is_shown(*position)));
+        came.extend(
+            new.map(|(position, _)| position)
+                .filter(|position| self.is_shown(*position)),
+        );
         came.sort_unstable();
         for position in came {
             emitted.push(after[position].row, position, 1);
@@ -208,9 +214,7 @@ impl<K: OrderKey> ChangingTopN<K> {
         // Keys that were restored count as written when they are seen first.
         let known = self.ranked.groups.len().max(ttl.written_ms.len());
         ttl.written_ms.resize(known, now_ms);
-        let next_sweep_ms = *ttl
-            .next_sweep_ms
-            .get_or_insert(now_ms.saturating_add(ttl.ttl_ms));
+        let next_sweep_ms = *ttl.next_sweep_ms.get_or_insert(now_ms.saturating_add(ttl.ttl_ms));
         if now_ms < next_sweep_ms {
             return;
         }

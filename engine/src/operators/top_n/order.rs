@@ -20,7 +20,10 @@ pub(super) fn width_of(spec: &TopN, input: &Schema) -> OrderWidth {
         DataType::Boolean => Some(2),
         other => other.primitive_width().map(|width| width + 1),
     };
-    let widths = spec.order.iter().map(|order| width(input.field(order.column).data_type()));
+    let widths = spec
+        .order
+        .iter()
+        .map(|order| width(input.field(order.column).data_type()));
     match widths.sum::<Option<usize>>() {
         Some(0..=16) => OrderWidth::Bytes16,
         Some(17..=24) => OrderWidth::Bytes24,

@@ -190,13 +190,7 @@ impl<K: OrderKey> Ranked<K> {
     }
 
     /// Finds the group of each row, and its key in the order.
-    fn find_groups(
-        &mut self,
-        plan: &Plan,
-        columns: &[ArrayRef],
-        rows: usize,
-        scratch: &mut Scratch<K>,
-    ) -> Result<()> {
+    fn find_groups(&mut self, plan: &Plan, columns: &[ArrayRef], rows: usize, scratch: &mut Scratch<K>) -> Result<()> {
         let of = |wanted: &[usize]| -> Vec<ArrayRef> { wanted.iter().map(|&c| Arc::clone(&columns[c])).collect() };
         let Scratch {
             encoder,
@@ -210,7 +204,12 @@ impl<K: OrderKey> Ranked<K> {
         hashes.clear();
         hashes.extend((0..rows).map(|row| key_hash(keys.key(row))));
         groups.clear();
-        groups.extend(hashes.iter().enumerate().map(|(row, &hash)| self.groups.group(hash, keys.key(row))));
+        groups.extend(
+            hashes
+                .iter()
+                .enumerate()
+                .map(|(row, &hash)| self.groups.group(hash, keys.key(row))),
+        );
         self.lists.resize(self.groups.len());
         encoder.encode(&of(&plan.order), rows, order)
     }

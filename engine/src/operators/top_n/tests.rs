@@ -30,7 +30,9 @@ fn batch(rows: &[Row]) -> RecordBatch {
         Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.0))),
         Arc::new(Int32Array::from(rows.iter().map(|row| row.1).collect::<Vec<_>>())),
         Arc::new(StringArray::from_iter_values(rows.iter().map(|row| row.2))),
-        Arc::new(TimestampMillisecondArray::from_iter_values(rows.iter().map(|row| row.3))),
+        Arc::new(TimestampMillisecondArray::from_iter_values(
+            rows.iter().map(|row| row.3),
+        )),
         Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.4))),
     ];
     RecordBatch::try_new(schema(), columns).unwrap()
@@ -144,7 +146,11 @@ impl Workers {
                     let int = |column: usize| batch.column(column).as_primitive::<Int64Type>();
                     for row in 0..batch.num_rows() {
                         let number = if spec.outputs.len() > 2 { int(2).value(row) } else { 0 };
-                        let weight = if spec.changes() { int(batch.num_columns() - 1).value(row) } else { 1 };
+                        let weight = if spec.changes() {
+                            int(batch.num_columns() - 1).value(row)
+                        } else {
+                            1
+                        };
                         let key = batch.column(0).as_string::<i32>().value(row).to_owned();
                         found.push((key, int(1).value(row), number, weight));
                     }
@@ -158,7 +164,10 @@ impl Workers {
     }
 
     fn capture(&mut self) -> Vec<StateSection> {
-        self.0.iter_mut().flat_map(|(_, operator)| operator.capture().unwrap()).collect()
+        self.0
+            .iter_mut()
+            .flat_map(|(_, operator)| operator.capture().unwrap())
+            .collect()
     }
 }
 
@@ -189,7 +198,12 @@ fn reference(shape: Shape, rows: &[Row]) -> Vec<(String, i64, i64, i64)> {
         for (index, row) in list.iter().enumerate() {
             let number = index as u64 + 1;
             if (shape.first..=shape.last).contains(&number) {
-                shown.push((key.to_owned(), window, row.4, if shape.number { number as i64 } else { 0 }));
+                shown.push((
+                    key.to_owned(),
+                    window,
+                    row.4,
+                    if shape.number { number as i64 } else { 0 },
+                ));
             }
         }
     }
@@ -198,7 +212,13 @@ fn reference(shape: Shape, rows: &[Row]) -> Vec<(String, i64, i64, i64)> {
 }
 
 fn shapes() -> impl Strategy<Value = Shape> {
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let flags = (
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+    );
     (0usize..3, flags, 1u64..4, 0u64..5).prop_map(|(order, flags, first, more)| {
         let (descending, nulls_first, last, windows, number) = flags;
         Shape {
@@ -224,7 +244,10 @@ fn ticks() -> impl Strategy<Value = Vec<Vec<Row>>> {
             id += 1;
             (key, a, b, window * 10 + 10, id)
         };
-        ticks.into_iter().map(|rows| rows.into_iter().map(&mut row).collect()).collect()
+        ticks
+            .into_iter()
+            .map(|rows| rows.into_iter().map(&mut row).collect())
+            .collect()
     })
 }
 
@@ -306,7 +329,15 @@ fn only_the_best_rows_are_kept() {
     let mut size = 0;
     for round in 0..60 {
         let rows: Vec<Row> = (0..2000)
-            .map(|id| (["", "x", "y", "z"][id as usize % 4], Some(round * 2000 + id), "b", 10, i64::from(id)))
+            .map(|id| {
+                (
+                    ["", "x", "y", "z"][id as usize % 4],
+                    Some(round * 2000 + id),
+                    "b",
+                    10,
+                    i64::from(id),
+                )
+            })
             .collect();
         workers.push(&spec, &rows, i64::MIN, 0);
         assert!(workers.close(&spec, i64::MIN, 0).len() <= 8, "four keys change");
@@ -314,7 +345,11 @@ fn only_the_best_rows_are_kept() {
             size = workers.capture()[0].bytes.len();
         }
     }
-    assert_eq!(workers.capture()[0].bytes.len(), size, "a row per key, however many came");
+    assert_eq!(
+        workers.capture()[0].bytes.len(),
+        size,
+        "a row per key, however many came"
+    );
 }
 
 #[test]
@@ -330,13 +365,20 @@ fn key_that_was_not_written_for_its_time_to_live_is_forgotten() {
     assert_eq!(workers.close(&spec, i64::MIN, 1099), []);
     workers.push(&spec, &x(3, 3), i64::MIN, 1100);
     let forgotten = workers.close(&spec, i64::MIN, 1100);
-    assert_eq!(forgotten, [("x".into(), 3, 0, 1)], "no change takes the forgotten row back");
+    assert_eq!(
+        forgotten,
+        [("x".into(), 3, 0, 1)],
+        "no change takes the forgotten row back"
+    );
     workers.push(&spec, &x(6, 4), i64::MIN, 1150);
     let replaced = workers.close(&spec, i64::MIN, 1150);
     assert_eq!(replaced, [("x".into(), 3, 0, -1), ("x".into(), 4, 0, 1)]);
     let full = workers.capture()[0].bytes.len();
     assert_eq!(workers.close(&spec, i64::MIN, 1300), []);
-    assert!(workers.capture()[0].bytes.len() < full, "the sweep drops keys that no row asks for");
+    assert!(
+        workers.capture()[0].bytes.len() < full,
+        "the sweep drops keys that no row asks for"
+    );
 }
 
 #[test]
@@ -358,5 +400,8 @@ fn state_of_another_query_is_refused() {
     let output = Arc::new(Schema::new(vec![schema().field(0).clone()]));
     let mut operator = top_n(&wide, &schema(), output, context).unwrap();
     let error = operator.restore(&sections).unwrap_err().to_string();
-    assert!(error.contains("no column b") && error.contains("query has changed"), "{error}");
+    assert!(
+        error.contains("no column b") && error.contains("query has changed"),
+        "{error}"
+    );
 }

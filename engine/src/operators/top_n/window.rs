@@ -115,7 +115,8 @@ impl<K: OrderKey> Operator for WindowTopN<K> {
         let size: usize = self.open.values().map(Ranked::size).sum();
         self.plan.context.metrics.state_bytes.set(size as u64);
         let key_groups = self.plan.context.key_groups;
-        let section = |(end_ms, ranked): (&i64, &Ranked<K>)| ranked.rows.capture(&format!("{WINDOW}{end_ms}"), key_groups);
+        let section =
+            |(end_ms, ranked): (&i64, &Ranked<K>)| ranked.rows.capture(&format!("{WINDOW}{end_ms}"), key_groups);
         self.open.iter().map(section).collect()
     }
 

@@ -5,9 +5,7 @@ use crate::error::{Result, SqlError};
 use crate::rel::rank::{Frame, Over, OverCall, Rank, RankOutput, Ties, operator_identity};
 use crate::rel::{Rel, RelKind};
 use arrow::compute::SortOptions;
-use tidemill_engine::graph::{
-    OverAggregate, OverFrame, OverFunction, StreamId, TopN, TopNColumn, TopNOrder, TopNTies,
-};
+use tidemill_engine::graph::{OverAggregate, OverFrame, OverFunction, StreamId, TopN, TopNColumn, TopNOrder, TopNTies};
 
 /// Refuses rows that are numbered and not filtered by the number.
 pub(super) fn check(rel: &Rel) -> Result<()> {
@@ -35,10 +33,14 @@ impl Emitter<'_> {
             column: order.column,
             options: SortOptions::new(order.descending, order.nulls_first),
         });
-        let outputs = rank.outputs.iter().zip(&rel.columns).map(|(output, column)| match output {
-            RankOutput::Column(index) => TopNColumn::Input(*index),
-            RankOutput::Number => TopNColumn::Number(column.name.clone()),
-        });
+        let outputs = rank
+            .outputs
+            .iter()
+            .zip(&rel.columns)
+            .map(|(output, column)| match output {
+                RankOutput::Column(index) => TopNColumn::Input(*index),
+                RankOutput::Number => TopNColumn::Number(column.name.clone()),
+            });
         let spec = TopN {
             keys: rank.partition.clone(),
             order: order.collect(),

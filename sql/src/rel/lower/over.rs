@@ -33,7 +33,9 @@ impl Lowering<'_> {
         let at = at.or_else(|| self.script.find_word(self.at, &["OVER"]));
         check_append_only(self.rels, input, "OVER", at)?;
         let functions = window.window_expr.iter().map(function_of).collect::<Result<Vec<_>>>()?;
-        let ranks = functions.iter().any(|function| kind_of(function).is_some_and(OverKind::is_ranking));
+        let ranks = functions
+            .iter()
+            .any(|function| kind_of(function).is_some_and(OverKind::is_ranking));
         if ranks && let [function] = functions.as_slice() {
             return self.row_number(input, function, names, at);
         }
@@ -166,7 +168,12 @@ impl Lowering<'_> {
 
     fn all_columns(&self, input: RelId) -> Columns {
         let columns = &self.rels.get(input).columns;
-        Columns(columns.iter().map(|column| (column.name.clone(), Prepared::column(column))).collect())
+        Columns(
+            columns
+                .iter()
+                .map(|column| (column.name.clone(), Prepared::column(column)))
+                .collect(),
+        )
     }
 
     /// Lowers the partition and the order.
@@ -316,9 +323,10 @@ fn function_of(expr: &Expr) -> Result<&WindowFunction> {
 
 fn kind_of(function: &WindowFunction) -> Option<OverKind> {
     match &function.fun {
-        WindowFunctionDefinition::WindowUDF(udwf) => {
-            udwf.inner().downcast_ref::<OverFunction>().map(|function| function.kind)
-        }
+        WindowFunctionDefinition::WindowUDF(udwf) => udwf
+            .inner()
+            .downcast_ref::<OverFunction>()
+            .map(|function| function.kind),
         WindowFunctionDefinition::AggregateUDF(_) => None,
     }
 }

@@ -40,7 +40,11 @@ impl Lowering<'_> {
     /// Lowers a filter that bounds the number of rows; `None` where it is an ordinary one.
     pub(super) fn bounded_rank(&mut self, input: RelId, predicate: &Prepared) -> Result<Option<RelId>> {
         let rel = self.rels.get(input);
-        let ranks = rel.columns.iter().enumerate().filter(|(_, column)| column.role == Role::Rank);
+        let ranks = rel
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| column.role == Role::Rank);
         for (index, rank) in ranks {
             let (mut bounds, mut rest) = (Bounds::ALL, Vec::new());
             for condition in split_conjunction(&predicate.expr) {
@@ -104,7 +108,9 @@ fn bounded(rels: &mut Rels, id: RelId, index: usize, bounds: Bounds) -> Option<R
             predicate,
             outputs,
         } => {
-            let Expr::Column(rank) = &outputs[index] else { return None };
+            let Expr::Column(rank) = &outputs[index] else {
+                return None;
+            };
             let place = |rels: &Rels, name: &str| rels.get(input).columns.iter().position(|known| known.name == name);
             let inner = bounded(rels, input, place(rels, &rank.name)?, bounds)?;
             let below = rels.get(inner);

@@ -9,6 +9,7 @@ mod sql {
     mod fuzz;
     mod hostile;
     mod inserts;
+    mod over;
     mod plans;
     mod refusals;
     mod rows;

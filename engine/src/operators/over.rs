@@ -471,10 +471,10 @@ impl OverOperator {
         for (new, &old) in kept.iter().enumerate() {
             renumbered[old as usize] = new as u32;
         }
-        for group in 0..groups {
-            if renumbered[group] == u32::MAX {
-                let rows = self.past[group].iter().map(|past| past.row).chain(self.firsts[group]);
-                for row in rows {
+        for (group, new) in renumbered.iter().enumerate() {
+            if *new == u32::MAX {
+                let rows = self.past[group].iter().map(|past| past.row);
+                for row in rows.chain(self.firsts[group]) {
                     self.history.remove(row);
                 }
             }

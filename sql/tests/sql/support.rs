@@ -12,7 +12,7 @@ use tidemill_connectors::{ConnectorError, TableDefinition};
 use tidemill_engine::expr::EvalContext;
 use tidemill_engine::graph::{Calc, CustomOperator, JobGraph, NodeKind, WindowAggregate, WindowAssigner};
 use tidemill_engine::key::KeyGroupRange;
-use tidemill_engine::operator::{OpenTick, OperatorContext, Output, Progress};
+use tidemill_engine::operator::{OpenTick, OperatorContext, Output, Progress, TickClose};
 use tidemill_engine::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
 use tidemill_engine::source::{Source, Split, SplitContext, SplitEnumerator, SplitReader};
 use tidemill_engine::time::{Tick, Watermark};
@@ -188,7 +188,7 @@ pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Res
     Ok(sinks)
 }
 
-/// Runs an operator without state over all rows.
+/// Runs an operator over all rows, in one tick after which its input has ended.
 fn run_operator(custom: &CustomOperator, batch: &RecordBatch) -> Result<RecordBatch> {
     let context = OperatorContext {
         uid: custom.name.clone(),
@@ -202,16 +202,25 @@ fn run_operator(custom: &CustomOperator, batch: &RecordBatch) -> Result<RecordBa
         wall_time_ms: WALL_TIME_MS,
         watermarks: vec![Watermark::NONE],
     };
+    let close = TickClose {
+        tick: Tick(1),
+        wall_time_ms: WALL_TIME_MS,
+        watermarks: vec![Watermark::END],
+        is_last: true,
+    };
     let mut operator = (custom.factory)(&context)?;
     let mut found = Vec::new();
-    loop {
+    let mut run = |step: &mut dyn FnMut(&mut Output) -> Result<Progress>| loop {
         let mut out = Output::with_budget(3);
-        let progress = operator.on_batch(0, batch, &tick, &mut out)?;
+        let progress = step(&mut out);
         found.extend(out.take());
-        if progress == Progress::Done {
-            return Ok(concat_batches(&custom.schema, &found)?);
+        if progress? == Progress::Done {
+            return Ok::<(), Error>(());
         }
-    }
+    };
+    run(&mut |out| operator.on_batch(0, batch, &tick, out))?;
+    run(&mut |out| operator.on_close(&close, out))?;
+    Ok(concat_batches(&custom.schema, &found)?)
 }
 
 /// Leaves out the fields of rows that are not in the type, as connectors do.

@@ -39,6 +39,9 @@ impl Lowering<'_> {
         if ranks && let [function] = functions.as_slice() {
             return self.row_number(input, function, names, at);
         }
+        if functions.iter().any(|function| function.params.order_by.is_empty()) {
+            return Err(without_order(at));
+        }
         // Functions of one frame are computed together; each frame adds its results behind the columns so far.
         let mut frames: Vec<(Frame, Vec<usize>)> = Vec::new();
         for (index, function) in functions.iter().enumerate() {
@@ -220,8 +223,7 @@ impl Lowering<'_> {
             }
         }
         if order.is_empty() {
-            return Err(SqlError::at(at, "OVER without an order is not supported")
-                .hint("write OVER (PARTITION BY k ORDER BY ts)"));
+            return Err(without_order(at));
         }
         Ok(Shared { partition, order })
     }
@@ -378,6 +380,10 @@ fn offset_of(expr: &Expr) -> Option<u64> {
         _ => return None,
     };
     (1..=ROWS_MAX).contains(&number).then_some(number)
+}
+
+fn without_order(at: Option<Position>) -> SqlError {
+    SqlError::at(at, "OVER without an order is not supported").hint("write OVER (PARTITION BY k ORDER BY ts)")
 }
 
 fn not_by_time(column: &RelColumn, at: Option<Position>) -> SqlError {

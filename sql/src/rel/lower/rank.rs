@@ -39,16 +39,16 @@ impl Bounds {
 impl Lowering<'_> {
     /// Lowers a filter that bounds the number of rows; `None` where it is an ordinary one.
     pub(super) fn bounded_rank(&mut self, input: RelId, predicate: &Prepared) -> Result<Option<RelId>> {
-        let rel = self.rels.get(input);
-        let ranks = rel
-            .columns
+        let columns_of = &self.rels.get(input).columns;
+        let ranks = columns_of
             .iter()
             .enumerate()
             .filter(|(_, column)| column.role == Role::Rank);
+        let ranks: Vec<(usize, String)> = ranks.map(|(index, column)| (index, column.name.clone())).collect();
         for (index, rank) in ranks {
             let (mut bounds, mut rest) = (Bounds::ALL, Vec::new());
             for condition in split_conjunction(&predicate.expr) {
-                match bounds_of(condition, &rank.name) {
+                match bounds_of(condition, &rank) {
                     Some(found) => bounds = bounds.and(found),
                     None => rest.push(condition.clone()),
                 }

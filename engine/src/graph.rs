@@ -9,13 +9,16 @@
 //!
 //! A typed API for Rust is to be a thin layer over this one.
 //!
-//! File map: `changes` is what makes a stream a changelog, `top_n` and `over` are nodes.
+//! File map: `changes` is what makes a stream a changelog; `group_aggregate` (the aggregation per key), `over` and `top_n` are
+//! nodes.
 
 mod changes;
+mod group_aggregate;
 mod over;
 mod top_n;
 
 pub use changes::{WEIGHT, weight_field, weight_of, weight_of_inserts};
+pub use group_aggregate::GroupAggregate;
 pub use over::{OverAggregate, OverFrame, OverFunction};
 pub use top_n::{TOP_N_MAX, TopN, TopNColumn, TopNOrder, TopNTies};
 
@@ -207,6 +210,8 @@ pub enum NodeKind {
     Union,
     /// Aggregates per key and window.
     WindowAggregate(WindowAggregate),
+    /// Aggregates per key.
+    GroupAggregate(GroupAggregate),
     /// Runs an operator of the caller's own.
     Custom(CustomOperator),
     /// Runs an operator of the caller's own that asks services outside.
@@ -262,6 +267,12 @@ impl Node {
             NodeKind::Calc(calc) => if calc.predicate.is_some() { "filter" } else { "project" }.to_owned(),
             NodeKind::Union => "union".to_owned(),
             NodeKind::WindowAggregate(_) => "window aggregate".to_owned(),
+            NodeKind::GroupAggregate(spec) => if spec.aggregates.is_empty() {
+                "distinct"
+            } else {
+                "aggregate"
+            }
+            .to_owned(),
             NodeKind::Custom(custom) => custom.name.clone(),
             NodeKind::Async(node) => node.name.clone(),
             NodeKind::Sink(sink) => format!("sink {}", sink.name),
@@ -618,6 +629,12 @@ impl JobGraph {
                 }
                 NodeKind::WindowAggregate(spec) => {
                     let _ = write!(text, " keys {:?} window {:?}", spec.keys, spec.window);
+                }
+                NodeKind::GroupAggregate(spec) => {
+                    let _ = write!(text, " keys {:?}", spec.keys);
+                    if let Some(ttl_ms) = spec.ttl_ms {
+                        let _ = write!(text, " forgotten after {ttl_ms} ms");
+                    }
                 }
                 _ => {}
             }

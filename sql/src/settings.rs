@@ -25,11 +25,17 @@ pub struct Settings {
     pub checkpoint_interval: Option<Duration>,
     /// `table.exec.source.idle-timeout`: after this time without a row a split no longer holds the watermark back.
     pub source_idle_timeout: Option<Duration>,
-    /// `table.exec.state.ttl`: state that no watermark bounds is forgotten this long after its key was written last.
+    /// `table.exec.state.ttl`: after about this time without a row, the state of a key is forgotten.
     pub state_ttl: Option<Duration>,
 }
 
 impl Settings {
+    /// Returns the time to live of state in milliseconds, at least 1; `None` when it lives for ever.
+    pub(crate) fn state_ttl_ms(&self) -> Option<i64> {
+        let ttl = self.state_ttl?;
+        Some(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1))
+    }
+
     /// Takes a setting over; the last one of a key counts.
     pub(crate) fn set(&mut self, option: &SetOption) -> Result<()> {
         let (key, value) = (&option.key, option.value.value.trim());

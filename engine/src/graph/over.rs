@@ -6,7 +6,6 @@ use crate::error::{Error, Result};
 use crate::operators::over;
 use arrow::datatypes::{DataType, Field, Schema};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Which rows before a row are in its frame; the row itself always is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +59,9 @@ pub struct OverAggregate {
     pub passed: Vec<usize>,
     /// The functions, with the names of their columns.
     pub functions: Vec<(String, OverFunction)>,
-    /// State of a key that no watermark bounds is forgotten this long after it was written last; `None`: never.
-    pub state_ttl: Option<Duration>,
+    /// State of a key that no watermark bounds is forgotten so long (wall time, milliseconds) after it was written last; `None`:
+    /// never.
+    pub ttl_ms: Option<i64>,
 }
 
 impl JobGraph {

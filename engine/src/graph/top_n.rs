@@ -6,7 +6,6 @@ use crate::operators::top_n;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The most rows that are kept of each key.
 pub const TOP_N_MAX: u64 = 100_000;
@@ -63,9 +62,9 @@ pub struct TopN {
     pub window_end: Option<usize>,
     /// The columns of the output.
     pub outputs: Vec<TopNColumn>,
-    /// State of a key is forgotten this long after it was written last, without a change; `None`: never. Does not count with
-    /// windows.
-    pub state_ttl: Option<Duration>,
+    /// State of a key is forgotten so long (wall time, milliseconds) after it was written last, without a change; `None`: never.
+    /// Does not count with windows.
+    pub ttl_ms: Option<i64>,
 }
 
 impl TopN {

@@ -316,7 +316,7 @@ impl OverOperator {
         for (_, row, group) in due {
             self.pending.remove(*row);
             self.waiting[*group as usize] -= 1;
-            if self.plan.spec.state_ttl.is_some() {
+            if self.plan.spec.ttl_ms.is_some() {
                 self.written_ms.resize(self.keys.len(), wall_time_ms);
                 self.written_ms[*group as usize] = wall_time_ms;
             }
@@ -439,13 +439,12 @@ impl OverOperator {
     fn forget_keys(&mut self, wall_time_ms: i64) -> Result<()> {
         let groups = self.keys.len();
         let mut over = Vec::new();
-        if let Some(ttl) = self
+        if let Some(ttl_ms) = self
             .plan
             .spec
-            .state_ttl
+            .ttl_ms
             .filter(|_| !matches!(self.plan.keeps, Keeps::Since(_)))
         {
-            let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
             // Keys that were restored count as written when they are seen first.
             self.written_ms.resize(groups, wall_time_ms);
             let next_sweep_ms = *self.next_sweep_ms.get_or_insert(wall_time_ms.saturating_add(ttl_ms));

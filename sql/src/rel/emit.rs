@@ -77,7 +77,7 @@ pub(crate) fn emit(
         catalog,
         connectors,
         idle_timeout: settings.source_idle_timeout,
-        state_ttl: settings.state_ttl,
+        state_ttl_ms: settings.state_ttl_ms(),
         graph: JobGraph::new(),
         reads: BTreeMap::new(),
         uids: BTreeSet::new(),
@@ -133,7 +133,8 @@ struct Emitter<'a> {
     catalog: &'a Catalog,
     connectors: &'a dyn Connectors,
     idle_timeout: Option<Duration>,
-    state_ttl: Option<Duration>,
+    /// After this time without a row, state of a key is forgotten.
+    state_ttl_ms: Option<i64>,
     graph: JobGraph,
     reads: BTreeMap<String, Vec<String>>,
     uids: BTreeSet<String>,
@@ -184,6 +185,9 @@ impl Emitter<'_> {
                     .collect::<Result<Vec<_>>>()?;
                 let uid = self.uid(format!("union-{}", calc_identity(rel).short()));
                 self.graph.union(uid, inputs).map_err(engine_refusal)
+            }
+            RelKind::GroupAggregate { input, keys, calls } => {
+                self.group_aggregate(rel, stream(streams, *input)?, &rels[input.0], keys, calls)
             }
             RelKind::WindowAggregate {
                 input,
@@ -524,6 +528,10 @@ fn check_windows(rels: &Rels, read: &[RelId]) -> Result<()> {
             continue;
         };
         let exprs = predicate.iter().map(|predicate| &predicate.expr).chain(outputs);
+        if rel.changes && exprs.clone().any(Expr::is_volatile) {
+            // What it gave for a row it would not give again when the row is taken back.
+            return Err(of_changes::refusal("a function of the clock or of chance", None));
+        }
         let windows = exprs.into_iter().find_map(row_windows);
         if let Some(window) = &windows
             && rel.changes

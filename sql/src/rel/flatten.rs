@@ -69,7 +69,11 @@ pub(crate) fn flatten(pruned: &mut Pruned) -> Result<HashMap<usize, Vec<TablePat
                     };
                 }
             }
-            RelKind::Union { .. } | RelKind::WindowAggregate { .. } | RelKind::Rank(_) | RelKind::Over(_) => {}
+            RelKind::Union { .. }
+            | RelKind::WindowAggregate { .. }
+            | RelKind::GroupAggregate { .. }
+            | RelKind::Rank(_)
+            | RelKind::Over(_) => {}
         }
         flattened.push(leaves);
     }

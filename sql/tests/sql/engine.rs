@@ -1,6 +1,6 @@
 //! Whole jobs on the engine, at several parallelisms and odd cuts, against the interpreter.
 
-use super::support::{BIDS, lines, run};
+use super::support::{BIDS, result_lines, run};
 use arrow::array::{Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use std::collections::BTreeMap;
@@ -97,7 +97,7 @@ fn planned(sql: &str, connectors: &Memory) -> JobPlan {
 }
 
 /// Runs a job on the engine, and the interpreter; both must give the same rows, in any order.
-fn assert_engine_agrees(sql: &str) {
+pub(crate) fn assert_engine_agrees(sql: &str) {
     let rows = bids(1_500);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -121,10 +121,7 @@ fn assert_engine_agrees(sql: &str) {
         for (table, mut expected) in expected {
             let sinks = connectors.sinks.lock().unwrap();
             let (sink, schema) = &sinks[&table];
-            let mut found = lines(&sink.concat(schema).unwrap());
-            if weight_of(schema).is_some() {
-                (found, expected) = (sum_of_changes(&found), sum_of_changes(&expected));
-            }
+            let mut found = result_lines(&sink.concat(schema).unwrap());
             found.sort();
             expected.sort();
             assert!(!found.is_empty(), "{sql}");
@@ -133,23 +130,11 @@ fn assert_engine_agrees(sql: &str) {
     }
 }
 
-/// Adds changes up: the rows that are left, each with how often it is there.
-fn sum_of_changes(changes: &[String]) -> Vec<String> {
-    let mut left: BTreeMap<&str, i64> = BTreeMap::new();
-    for change in changes {
-        let (row, weight) = change.rsplit_once('|').unwrap();
-        let times = left.entry(row).or_default();
-        *times += weight.parse::<i64>().unwrap();
-    }
-    let left = left.into_iter().filter(|(_, times)| *times != 0);
-    left.map(|(row, times)| format!("{row}|{times}")).collect()
-}
-
-fn sink(name: &str, columns: &str) -> String {
+pub(crate) fn sink(name: &str, columns: &str) -> String {
     format!("CREATE TABLE {name} ({columns}) WITH ('connector' = 'memory');\n")
 }
 
-fn tables(sinks: &str) -> String {
+pub(crate) fn tables(sinks: &str) -> String {
     // The rows of this test have no fee.
     format!("{}{sinks}", BIDS.replace(" fee DECIMAL(10, 2),", ""))
 }

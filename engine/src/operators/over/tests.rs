@@ -9,7 +9,6 @@ use arrow::array::{BooleanArray, Float64Array, Int32Array, Int64Array, StringArr
 use arrow::datatypes::{Float64Type, Int32Type};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 /// A key, a time in milliseconds, a value, whether it counts in the filter, and a number that no other row has.
 type Row = (&'static str, i64, Option<i32>, bool, i64);
@@ -85,7 +84,7 @@ fn spec(frame: OverFrame) -> OverAggregate {
         frame,
         passed: vec![5],
         functions,
-        state_ttl: None,
+        ttl_ms: None,
     }
 }
 
@@ -334,7 +333,7 @@ fn late_rows_are_dropped_and_counted() {
 #[test]
 fn key_that_was_not_written_for_its_time_to_live_begins_anew() {
     let mut spec = spec(OverFrame::Rows(None));
-    spec.state_ttl = Some(Duration::from_millis(100));
+    spec.ttl_ms = Some(100);
     let mut workers = Workers::new(&spec, 1, &[]);
     let count = |found: Vec<(i64, String)>| found[0].1.split(' ').next().map(str::to_owned);
     workers.push(&[("x", 1, Some(1), true, 1)], 0);

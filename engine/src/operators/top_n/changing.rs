@@ -112,8 +112,8 @@ impl<K: OrderKey> Watcher<K> for Watch<'_> {
 
 impl<K: OrderKey> ChangingTopN<K> {
     pub(super) fn new(plan: Plan) -> Result<Self> {
-        let ttl = plan.spec.state_ttl.map(|ttl| Ttl {
-            ttl_ms: i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX),
+        let ttl = plan.spec.ttl_ms.map(|ttl_ms| Ttl {
+            ttl_ms,
             written_ms: Vec::new(),
             now_ms: i64::MIN,
             next_sweep_ms: None,

@@ -10,7 +10,6 @@ use arrow::compute::{SortOptions, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, TimeUnit};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// A key, a column to order by, another one, the end of the window, and a number that no other row has.
 type Row = (&'static str, Option<i32>, &'static str, i64, i64);
@@ -66,7 +65,7 @@ fn spec(shape: Shape) -> TopN {
         last: shape.last,
         window_end: shape.windows.then_some(3),
         outputs,
-        state_ttl: None,
+        ttl_ms: None,
     }
 }
 
@@ -355,7 +354,7 @@ fn only_the_best_rows_are_kept() {
 #[test]
 fn key_that_was_not_written_for_its_time_to_live_is_forgotten() {
     let mut spec = spec(latest());
-    spec.state_ttl = Some(Duration::from_millis(100));
+    spec.ttl_ms = Some(100);
     let mut workers = Workers::new(&spec, 1, &[]);
     let x = |a: i32, id: i64| [("x", Some(a), "b", 10, id)];
     workers.push(&spec, &x(5, 1), i64::MIN, 1000);

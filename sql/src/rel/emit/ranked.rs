@@ -52,7 +52,7 @@ impl Emitter<'_> {
             last,
             window_end: rank.window_end,
             outputs: outputs.collect(),
-            state_ttl: self.state_ttl,
+            ttl_ms: self.state_ttl_ms,
         };
         let uid = self.uid(format!("top-n-{}", operator_identity(rel, rels).short()));
         self.graph
@@ -93,7 +93,7 @@ impl Emitter<'_> {
             },
             passed: over.passed.clone(),
             functions: calls.collect::<Result<_>>()?,
-            state_ttl: self.state_ttl,
+            ttl_ms: self.state_ttl_ms,
         };
         let uid = self.uid(format!("over-{}", operator_identity(rel, rels).short()));
         self.graph

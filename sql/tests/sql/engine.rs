@@ -6,7 +6,6 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tidemill_connectors::{ConnectorError, TableDefinition};
-use tidemill_engine::graph::weight_of;
 use tidemill_engine::job::{JobConfig, JobEnd, start};
 use tidemill_engine::sink::{DeliveryGuarantee, Sink};
 use tidemill_engine::source::Source;

@@ -6,12 +6,14 @@
 //!
 //! File map: `aggregates` are names and types of the engine's aggregates, `ambient` the functions that read more than
 //! their arguments, `bounded` keeps text functions from growing without limit, `checks` guards what sinks write,
+//! `over` are the functions that need `OVER`,
 //! `regexp_extract` and `row_field` (fields of rows) are functions of ours, `window` computes a row's window; [`crate::rewrite`] turns Flink's meanings into DataFusion's.
 
 pub(crate) mod aggregates;
 pub(crate) mod ambient;
 mod bounded;
 pub(crate) mod checks;
+pub(crate) mod over;
 pub(crate) mod regexp_extract;
 pub(crate) mod row_field;
 pub(crate) mod window;
@@ -19,7 +21,7 @@ pub(crate) mod window;
 use crate::rewrite::Macro;
 use datafusion_common::DataFusionError;
 use datafusion_expr::planner::ExprPlanner;
-use datafusion_expr::{AggregateUDF, ScalarUDF};
+use datafusion_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -129,9 +131,8 @@ const NOT_YET: &[(&str, &str)] = &[
         "cumulate",
         "write TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '1' MINUTE)) in FROM",
     ),
+    ("cume_dist", "use ROW_NUMBER"),
     ("date_format", "use to_char(x, '%Y-%m-%d') with the letters of strftime"),
-    ("dense_rank", "aggregate in a window with MAX or MIN"),
-    ("first_value", "use MIN of the value"),
     ("from_unixtime", "use TO_TIMESTAMP_LTZ(x, 0)"),
     (
         "hop",
@@ -139,14 +140,15 @@ const NOT_YET: &[(&str, &str)] = &[
     ),
     ("json_query", "let the format decode the field into a column"),
     ("json_value", "let the format decode the field into a column"),
-    ("last_value", "use MAX of the value"),
+    ("lead", "the next row is not known yet: use LAG, in the row behind"),
     ("listagg", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
-    ("rank", "aggregate in a window with MAX or MIN"),
-    ("row_number", "aggregate in a window with MAX or MIN"),
     (
         "session",
         "write TABLE(SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '5' MINUTE)) in FROM",
     ),
+    ("ntile", "use ROW_NUMBER"),
+    ("nth_value", "use FIRST_VALUE, LAST_VALUE or LAG"),
+    ("percent_rank", "use ROW_NUMBER"),
     ("split_index", "use split_part(x, delimiter, n), which counts from 1"),
     ("stddev_pop", "compute it from SUM(x), SUM(x * x) and COUNT(x)"),
     ("stddev_samp", "compute it from SUM(x), SUM(x * x) and COUNT(x)"),
@@ -170,6 +172,8 @@ pub(crate) enum Known {
     Scalar,
     /// A function of many rows.
     Aggregate,
+    /// A function that needs `OVER`.
+    Over,
     /// Not yet, with what to use meanwhile.
     NotYet(&'static str),
     /// No function; with a name that looks like it.
@@ -180,6 +184,7 @@ pub(crate) enum Known {
 pub(crate) struct Functions {
     scalars: BTreeMap<String, Arc<ScalarUDF>>,
     aggregates: BTreeMap<String, Arc<AggregateUDF>>,
+    over: BTreeMap<String, Arc<WindowUDF>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
 }
 
@@ -208,6 +213,10 @@ impl Functions {
             .into_iter()
             .map(|f| (f.name().to_owned(), f))
             .collect();
+        let over = over::functions()
+            .into_iter()
+            .map(|f| (f.name().to_owned(), f))
+            .collect();
         let planners: Vec<Arc<dyn ExprPlanner>> = vec![
             Arc::new(aggregates::CountStar),
             Arc::new(row_field::RowFieldPlanner),
@@ -218,6 +227,7 @@ impl Functions {
         Self {
             scalars,
             aggregates,
+            over,
             planners,
         }
     }
@@ -230,10 +240,18 @@ impl Functions {
         if self.scalars.contains_key(name) {
             return Known::Scalar;
         }
+        if self.over.contains_key(name) {
+            return Known::Over;
+        }
         if let Some((_, hint)) = NOT_YET.iter().find(|(known, _)| *known == name) {
             return Known::NotYet(hint);
         }
-        let names = self.scalars.keys().chain(self.aggregates.keys()).map(String::as_str);
+        let names = self
+            .scalars
+            .keys()
+            .chain(self.aggregates.keys())
+            .chain(self.over.keys());
+        let names = names.map(String::as_str);
         Known::Unknown(nearest(name, names).map(str::to_uppercase))
     }
 
@@ -245,6 +263,16 @@ impl Functions {
     /// Returns an aggregate function.
     pub(crate) fn aggregate(&self, name: &str) -> Option<Arc<AggregateUDF>> {
         self.aggregates.get(name).cloned()
+    }
+
+    /// Returns a function that needs `OVER`.
+    pub(crate) fn over(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.over.get(name).cloned()
+    }
+
+    /// Returns the names of all functions that need `OVER`.
+    pub(crate) fn over_names(&self) -> Vec<String> {
+        self.over.keys().cloned().collect()
     }
 
     /// Returns the names of all scalar functions.
@@ -320,6 +348,7 @@ mod tests {
         let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
         let functions = Functions::new();
         let names = functions.scalar_names().into_iter().chain(functions.aggregate_names());
+        let names = names.chain(functions.over_names());
         let missing: Vec<String> = names
             .filter(|name| !words.contains(&name.to_uppercase().as_str()))
             .collect();

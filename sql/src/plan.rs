@@ -21,7 +21,7 @@ use crate::statement::{self, CreateTable, CreateView, Explained, Insert, Stateme
 use crate::whitelist::Whitelist;
 use datafusion_common::{DFSchema, DataFusionError, SchemaError, TableReference};
 use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use datafusion_sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
 use serde::{Deserialize, Serialize};
 use sqlparser::ast::{Query, Spanned, Statement as SqlStatement};
 use sqlparser::tokenizer::Location;
@@ -445,6 +445,8 @@ fn parser_options() -> ParserOptions {
         .with_support_varchar_with_length(true)
         .with_map_string_types_to_utf8view(false)
         .with_collect_spans(true)
+        // As in Flink: null is less than all values.
+        .with_default_null_ordering(NullOrdering::NullsMin)
 }
 
 /// Returns the place that an error of DataFusion names.

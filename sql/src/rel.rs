@@ -11,8 +11,9 @@
 //! Equal relations are one node: two statements over one view share it.
 //!
 //! File map: `identity` writes and hashes expressions, `prepare` turns a query's expression into one over a [`Rel`],
-//! `lower` a query, `group` adds aggregations without a window, `join` says what joins do, `changes` says what cannot read a
-//! result that changes, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
+//! `lower` a query, `group` adds aggregations without a window, `join` says what joins do, `rank` are the relations of `OVER`,
+//! `changes` says what cannot read a result that changes, `emit` makes the job graph (with `prune`, which drops what nobody
+//! `needs`, `flatten` and `fuse`).
 
 pub(crate) mod changes;
 pub(crate) mod emit;
@@ -25,6 +26,7 @@ pub(crate) mod lower;
 pub(crate) mod needs;
 pub(crate) mod prepare;
 mod prune;
+pub(crate) mod rank;
 
 use crate::error::{Result, SqlError};
 use crate::functions::aggregates::AggregateKind;
@@ -36,6 +38,7 @@ use datafusion_expr::Expr;
 use identity::Identity;
 use join::JoinSpec;
 use prepare::Prepared;
+use rank::{Over, Rank};
 use std::collections::{HashMap, HashSet};
 
 /// A relation's place in [`Rels`].
@@ -51,6 +54,8 @@ pub(crate) enum Role {
     EventTime,
     /// A side of the row's window; its last millisecond is an event time, too.
     Window(WindowSide, WindowSpec),
+    /// The row's number among the rows of its partition, which a filter may bound.
+    Rank,
 }
 
 impl Role {
@@ -142,6 +147,10 @@ pub(crate) enum RelKind {
         windowing: Windowing,
         calls: Vec<AggregateCall>,
     },
+    /// The first rows of each partition.
+    Rank(Box<Rank>),
+    /// Rows with what is computed of the rows before them.
+    Over(Box<Over>),
     /// An aggregation per key over everything that has come. Its columns: keys, aggregates.
     GroupAggregate {
         input: RelId,

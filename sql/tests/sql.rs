@@ -12,6 +12,7 @@ mod sql {
     mod inserts;
     mod joins;
     mod oracle;
+    mod over;
     mod plans;
     mod refusals;
     mod rows;

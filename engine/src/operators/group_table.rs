@@ -106,6 +106,22 @@ impl GroupTable {
         group
     }
 
+    /// Returns the groups whose keys have a hash: one, but for collisions.
+    pub(super) fn groups_of(&self, hash: u64) -> Vec<u32> {
+        let same = self.table.iter_hash(spread(hash)).filter(|(other, _)| *other == hash);
+        same.map(|&(_, group)| group).collect()
+    }
+
+    /// Makes the table of some of the groups: `kept[i]` becomes i.
+    pub(super) fn only(&self, kept: &[u32]) -> Self {
+        let mut table = Self::default();
+        for &group in kept {
+            let key = self.key(group);
+            table.group(key_hash(key), key);
+        }
+        table
+    }
+
     /// Forgets a group's key: when it comes again, it gets a new number. The number and the bytes stay taken.
     pub(super) fn remove(&mut self, group: u32) {
         let hash = key_hash(self.keys.get(group));

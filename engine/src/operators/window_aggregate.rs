@@ -12,8 +12,10 @@
 //! Windows that overlap are made of panes. Then a [`WindowState`] holds a pane, and firing a window merges its panes.
 //!
 //! File map: `rows` finds the window of each row, `panes` the panes of windows, `state` is the groups of one window or pane,
-//! `sliding` merges panes from window to window, `session` aggregates sessions, `snapshot` is the durable form.
+//! `sliding` merges panes from window to window, `session` aggregates sessions, `snapshot` is the durable form,
+//! `keyed` that of accumulators without windows.
 
+mod keyed;
 mod panes;
 mod rows;
 mod session;
@@ -29,6 +31,7 @@ use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, Sta
 use crate::time::Watermark;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+pub(super) use keyed::{Keyed, capture_keyed, restore_keyed};
 pub(crate) use panes::Panes;
 use rows::{WindowRows, Windows};
 pub(crate) use rows::{millis, timestamps_of};

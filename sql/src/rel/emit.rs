@@ -2,6 +2,7 @@
 
 mod changes;
 mod join;
+mod ranked;
 
 use super::flatten::{TablePath, flatten};
 use super::fuse::{fuse, inputs};
@@ -223,6 +224,8 @@ impl Emitter<'_> {
                     .window_aggregate(uid, stream(streams, *input)?, spec)
                     .map_err(engine_refusal)
             }
+            RelKind::Rank(rank) => self.rank(rel, rank, rels, streams),
+            RelKind::Over(over) => self.over(rel, over, rels, streams),
         }
     }
 
@@ -515,7 +518,7 @@ fn assigner(time: usize, spec: WindowSpec) -> WindowAssigner {
     }
 }
 
-/// Refuses sessions whose rows are not aggregated.
+/// Refuses sessions whose rows are not aggregated, and rows that are numbered without end.
 fn check_windows(rels: &Rels, read: &[RelId]) -> Result<()> {
     let mut live = vec![false; rels.len()];
     read.iter().for_each(|id| live[id.0] = true);
@@ -525,6 +528,7 @@ fn check_windows(rels: &Rels, read: &[RelId]) -> Result<()> {
         }
         let rel = rels.get(RelId(index));
         inputs(rel).iter().for_each(|input| live[input.0] = true);
+        ranked::check(rel)?;
         let RelKind::Calc { predicate, outputs, .. } = &rel.kind else {
             continue;
         };

@@ -72,7 +72,9 @@ pub(crate) fn flatten(pruned: &mut Pruned) -> Result<HashMap<usize, Vec<TablePat
             RelKind::Union { .. }
             | RelKind::Join { .. }
             | RelKind::WindowAggregate { .. }
-            | RelKind::GroupAggregate { .. } => {}
+            | RelKind::GroupAggregate { .. }
+            | RelKind::Rank(_)
+            | RelKind::Over(_) => {}
         }
         flattened.push(leaves);
     }

@@ -170,7 +170,7 @@ impl Timing {
     fn role(&self, input: JoinInput, place: usize, rel: &Rel) -> Role {
         let role = rel.columns[place].role;
         let is_retained = match role {
-            Role::Plain => false,
+            Role::Plain | Role::Rank => false,
             Role::EventTime => self.retained.contains(&(input, place)),
             // The sides of a window go together.
             Role::Window(_, spec) => self.retained.iter().any(|(of, column)| {

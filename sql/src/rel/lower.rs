@@ -1,7 +1,12 @@
 //! Lowers DataFusion's logical plan of a query into relations.
+//!
+//! File map: `group` lowers aggregations without a window, `over` lowers `OVER`, `rank` finds the filters that make a top-N of
+//! numbered rows.
 
 mod group;
 mod join;
+mod over;
+mod rank;
 
 use super::changes::check_append_only;
 use super::identity;
@@ -57,6 +62,9 @@ impl Lowering<'_> {
                 }
                 let input = self.lower(&filter.input)?;
                 let predicate = self.predicate(&filter.predicate, filter.input.schema(), input)?;
+                if let Some(ranked) = self.bounded_rank(input, &predicate)? {
+                    return Ok(ranked);
+                }
                 let rel = self.rels.get(input);
                 let outputs = rel
                     .columns
@@ -74,6 +82,7 @@ impl Lowering<'_> {
                 self.union(inputs)
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Window(window) => self.over(window),
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let input = self.lower(input)?;
                 self.distinct(input)

@@ -3,6 +3,7 @@
 use super::identity::Identity;
 use super::needs::{self, Need, Needs, needs_of};
 use super::prepare::Prepared;
+use super::rank::{OrderColumn, Over, Rank, RankOutput};
 use super::{AggregateCall, Rel, RelId, RelKind, Rels, Windowing};
 use crate::error::{Result, SqlError};
 use crate::functions::row_field::as_path;
@@ -126,6 +127,23 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> 
                     columns.extend(call.argument.into_iter().chain(call.filter));
                 }
                 need(&mut needed, *input, whole(&mut columns.into_iter()));
+            }
+            RelKind::Rank(rank) => {
+                let passed = kept.keys().filter_map(|place| match rank.outputs[*place] {
+                    RankOutput::Column(column) => Some(column),
+                    RankOutput::Number => None,
+                });
+                need(&mut needed, rank.input, whole(&mut rank.reads().chain(passed)));
+            }
+            RelKind::Over(over) => {
+                let mut columns: Vec<usize> = over.reads().collect();
+                for place in kept.keys() {
+                    match place.checked_sub(over.passed.len()) {
+                        None => columns.push(over.passed[*place]),
+                        Some(call) => columns.extend(over.calls[call].reads()),
+                    }
+                }
+                need(&mut needed, over.input, whole(&mut columns.into_iter()));
             }
             RelKind::GroupAggregate { input, keys, calls } => {
                 let of_call = |(call, _): (&AggregateCall, usize)| call.argument.into_iter().chain(call.filter);
@@ -274,6 +292,59 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 windowing,
                 calls: moved_calls,
             };
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
+        }
+        RelKind::Rank(rank) => {
+            let has = needed[rank.input.0].as_ref().ok_or_else(lost)?;
+            let moved = |index: usize| has.keys().position(|known| *known == index).ok_or_else(lost);
+            let outputs = kept.keys().map(|place| match rank.outputs[*place] {
+                RankOutput::Column(column) => Ok(RankOutput::Column(moved(column)?)),
+                RankOutput::Number => Ok(RankOutput::Number),
+            });
+            let order = rank.order.iter().map(|order| {
+                let column = moved(order.column)?;
+                Ok(OrderColumn { column, ..*order })
+            });
+            let rank = Rank {
+                input: place(pruned, &rank.input)?,
+                partition: rank.partition.iter().map(|key| moved(*key)).collect::<Result<_>>()?,
+                order: order.collect::<Result<_>>()?,
+                window_end: rank.window_end.map(moved).transpose()?,
+                outputs: outputs.collect::<Result<_>>()?,
+                ..**rank
+            };
+            let kind = RelKind::Rank(Box::new(rank));
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
+        }
+        RelKind::Over(over) => {
+            let has = needed[over.input.0].as_ref().ok_or_else(lost)?;
+            let moved = |index: usize| has.keys().position(|known| *known == index).ok_or_else(lost);
+            let (mut passed, mut calls) = (Vec::new(), Vec::new());
+            for place in kept.keys() {
+                match place.checked_sub(over.passed.len()) {
+                    None => passed.push(moved(over.passed[*place])?),
+                    Some(call) => calls.push(over.calls[call].moved(&moved)?),
+                }
+            }
+            let over = Over {
+                input: place(pruned, &over.input)?,
+                partition: over.partition.iter().map(|key| moved(*key)).collect::<Result<_>>()?,
+                time: moved(over.time)?,
+                passed,
+                calls,
+                ..**over
+            };
+            let kind = RelKind::Over(Box::new(over));
             Ok(Rel {
                 kind,
                 columns,

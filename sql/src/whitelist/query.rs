@@ -2,7 +2,7 @@
 
 use super::Whitelist;
 use super::expr::{self, Place};
-use super::{join, relation};
+use super::{join, over, relation};
 use crate::error::{Position, Result, SqlError};
 use crate::script::start_of;
 use sqlparser::ast::{
@@ -198,12 +198,8 @@ fn check_select(list: &Whitelist<'_>, select: &Select) -> Result<()> {
             "remove it: the sink decides how rows are spread",
         ));
     }
-    if !named_window.is_empty() {
-        let hint = "use GROUP BY window_start, window_end over TABLE(TUMBLE(...))";
-        return Err(list.not_yet(at, &["WINDOW"], "a named window", hint));
-    }
-    if qualify.is_some() {
-        return Err(list.not_yet(at, &["QUALIFY"], "QUALIFY", "filter in a query around this one"));
+    for named in named_window {
+        over::check_named(list, named)?;
     }
     relation::check_from(list, from, at)?;
     for item in projection {
@@ -215,6 +211,9 @@ fn check_select(list: &Whitelist<'_>, select: &Select) -> Result<()> {
     check_group_by(list, group_by, at)?;
     if let Some(having) = having {
         expr::check(list, having, Place::Aggregate)?;
+    }
+    if let Some(qualify) = qualify {
+        expr::check(list, qualify, Place::Aggregate)?;
     }
     Ok(())
 }

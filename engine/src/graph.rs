@@ -133,7 +133,18 @@ pub enum WindowAssigner {
     },
 }
 
-/// An aggregation per key and window that emits each window once, when the watermark passes its end.
+/// The clock that windows are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimeDomain {
+    /// Rows carry their time, and a window ends when the watermark passes its end.
+    #[default]
+    EventTime,
+    /// A row's time is the wall time of its tick, and a window ends with the first tick whose wall time reaches its end. No
+    /// row is late. Windows that are open when bounded input ends do not fire, as in Flink.
+    ProcessingTime,
+}
+
+/// An aggregation per key and window that emits each window once, when time passes its end.
 ///
 /// Output columns: the keys, `window_start`, `window_end`, then one column per aggregate. Rows of a window that has
 /// fired are dropped and counted as late; where a row is in several windows, it is late when all of them have fired.
@@ -147,6 +158,8 @@ pub struct WindowAggregate {
     pub aggregates: Vec<AggregateCall>,
     /// The names of the output's window columns (start, end).
     pub window_names: (String, String),
+    /// The clock that ends windows.
+    pub time: TimeDomain,
 }
 
 /// An operator of the caller's own.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `FROM t GROUP BY k, TUMBLE(ts, size)` | `FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), size)) AS t GROUP BY k, window_start, window_end, window_time` |
 //! | `GROUP BY k, SESSION(ts, gap)` | with `PARTITION BY k` |
-//! | `TUMBLE_START(ts, size)`, `TUMBLE_END`, `TUMBLE_ROWTIME` | `window_start`, `window_end`, `window_time` |
+//! | `TUMBLE_START(ts, size)`, `TUMBLE_END`, `TUMBLE_ROWTIME` or `TUMBLE_PROCTIME` | `window_start`, `window_end`, `window_time` |
 
 use crate::dialect::TABLE_ARGUMENT;
 use crate::error::{Result, SqlError};
@@ -290,11 +290,8 @@ fn replace_sides(expr: &mut Expr, window: &str, of: &Function) -> Result<()> {
         let column = match side.as_str() {
             "START" => "window_start",
             "END" => "window_end",
-            "ROWTIME" => "window_time",
-            _ => {
-                let message = format!("{name}_{side} is not supported yet: windows are in event time");
-                return ControlFlow::Break(SqlError::at(at, message).hint(format!("use {name}_ROWTIME")));
-            }
+            // Of which clock it is, the windows' time column says.
+            _ => "window_time",
         };
         *expr = Expr::Identifier(Ident::with_span(function.name.span(), column));
         ControlFlow::Continue(())

@@ -194,11 +194,14 @@ impl Emitter<'_> {
                 };
                 let name = |index: usize| rel.columns[index].name.clone();
                 let window_names = (name(keys.len()), name(keys.len() + 1));
+                let time = rel.columns[keys.len()].role.as_window();
+                let (time, ..) = time.ok_or_else(|| SqlError::internal("a window without its role"))?;
                 let spec = WindowAggregate {
                     keys: keys.clone(),
                     window,
                     aggregates,
                     window_names,
+                    time,
                 };
                 let uid = self.uid(format!("window-aggregate-{}", rel.rows.short()));
                 self.graph

@@ -6,6 +6,7 @@ use super::{AggregateCall, Rel, RelId, RelKind, Rels, Role, Windowing};
 use crate::catalog::Catalog;
 use crate::error::{Position, Result, SqlError};
 use crate::functions::aggregates::{Aggregate as AggregateFunction, star};
+use crate::functions::ambient::draws_numbers;
 use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
 use crate::script::Script;
 use crate::types::sql_name;
@@ -218,7 +219,7 @@ impl Lowering<'_> {
             let rel = self.rels.get(windowed.as_ref().map_or(input, |(input, _)| *input));
             let mut keys = Vec::new();
             for (index, group) in groups.iter().enumerate() {
-                if !matches!(group.role, Role::Window(_, known) if known == spec) {
+                if group.role.as_window().is_none_or(|(_, _, known)| known != spec) {
                     let name = key_name(&group_expr[index], group);
                     let key = columns.add(name, group.clone());
                     if !tidemill_engine::key::supports_key_type(&group.data_type) {
@@ -283,8 +284,8 @@ impl Lowering<'_> {
         let schema = aggregate.schema.fields();
         let mut outputs = Vec::new();
         for (index, group) in groups.iter().enumerate() {
-            let output = match (group.role, grouped[index]) {
-                (Role::Window(side, known), _) if known == spec => window_column(rel, keys.len(), side)?,
+            let output = match (group.role.as_window(), grouped[index]) {
+                (Some((_, side, known)), _) if known == spec => window_column(rel, keys.len(), side)?,
                 (_, Some(key)) => Prepared::column(&rel.columns[key]),
                 (_, None) => return Err(SqlError::internal("a grouping key was lost")),
             };
@@ -300,13 +301,13 @@ impl Lowering<'_> {
     /// Finds the window among the grouping keys.
     fn window_of(&self, groups: &[Prepared], at: Option<Position>) -> Result<(usize, usize, WindowSpec)> {
         let side = |side: WindowSide| {
-            groups.iter().enumerate().find_map(|(index, group)| match group.role {
-                Role::Window(found, spec) if found == side => Some((index, spec)),
+            groups.iter().enumerate().find_map(|(index, group)| match group.role.as_window() {
+                Some((time, found, spec)) if found == side => Some((index, (time, spec))),
                 _ => None,
             })
         };
         match (side(WindowSide::Start), side(WindowSide::End)) {
-            (Some((start, spec)), Some((end, other))) if spec == other => Ok((start, end, spec)),
+            (Some((start, spec)), Some((end, other))) if spec == other => Ok((start, end, spec.1)),
             (Some(_), Some(_)) => Err(SqlError::at(at, "window_start and window_end are of different windows")
                 .hint("group by both columns of one window function")),
             (Some(_), None) => Err(SqlError::at(at, "GROUP BY names window_start without window_end")
@@ -325,7 +326,7 @@ impl Lowering<'_> {
     /// Checks that an aggregation of sessions has the keys that the sessions are kept apart by: those and no others.
     fn check_partition(&self, rel: RelId, of: &[usize], groups: &[Prepared], at: Option<Position>) -> Result<()> {
         let partition: Vec<_> = of.iter().map(|index| &self.rels.get(rel).columns[*index]).collect();
-        let keys = || groups.iter().filter(|group| !matches!(group.role, Role::Window(..)));
+        let keys = || groups.iter().filter(|group| group.role.as_window().is_none());
         if let Some(column) = partition
             .iter()
             .find(|column| keys().all(|key| key.identity != column.identity))
@@ -391,7 +392,7 @@ impl Lowering<'_> {
         // The columns of the new input have the names they had in the old one, so all expressions stay as they are. Only
         // where a row has a window of its own are the window's columns still there.
         let kept = |expr: &Expr| can_read(expr, self.rels.get(new_input)) && row_windows(expr).is_none();
-        if let (Role::Window(_, spec), Some(predicate)) = (rel.columns[index].role, predicate)
+        if let (Some((_, _, spec)), Some(predicate)) = (rel.columns[index].role.as_window(), predicate)
             && !kept(&predicate.expr)
         {
             return match spec {
@@ -529,7 +530,7 @@ impl Columns {
     fn find(&self, prepared: &Prepared) -> Option<usize> {
         self.0
             .iter()
-            .position(|(_, known)| known.identity == prepared.identity && !known.expr.is_volatile())
+            .position(|(_, known)| known.identity == prepared.identity && !draws_numbers(&known.expr))
     }
 
     fn add(&mut self, name: String, prepared: Prepared) -> usize {
@@ -566,12 +567,12 @@ fn window_column(rel: &Rel, keys: usize, side: WindowSide) -> Result<Prepared> {
         WindowSide::End => Ok(Prepared::column(&rel.columns[keys + 1])),
         WindowSide::Time => {
             let end = &rel.columns[keys + 1];
-            let Role::Window(_, spec) = end.role else {
+            let Some((time, _, spec)) = end.role.as_window() else {
                 return Err(SqlError::internal("a window without its role"));
             };
             let prepared = prepare_over(last_ms(Expr::Column(Column::new_unqualified(&end.name))), rel)?;
             Ok(Prepared {
-                role: Role::Window(WindowSide::Time, spec),
+                role: Role::window(time, WindowSide::Time, spec),
                 ..prepared
             })
         }

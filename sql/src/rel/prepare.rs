@@ -4,6 +4,7 @@ use super::identity::{self, Identity};
 use super::{Rel, RelColumn, Role};
 use crate::error::{Position, Result, SqlError};
 use crate::expr::refusal;
+use crate::functions::ambient::is_proctime;
 use crate::functions::window::window_side_of;
 use crate::rewrite::rewrite;
 use crate::types::sql_name;
@@ -73,9 +74,14 @@ pub(crate) fn prepare_over(expr: Expr, rel: &Rel) -> Result<Prepared> {
     });
     let identity = Identity::of(&["expression", &text]);
     let role = match &expr {
-        Expr::ScalarFunction(call) => {
-            window_side_of(&call.func).map_or(Role::Plain, |window| Role::Window(window.side, window.spec))
-        }
+        Expr::ScalarFunction(call) if is_proctime(&call.func) => Role::ProcessingTime,
+        Expr::ScalarFunction(call) => match (window_side_of(&call.func), call.args.first()) {
+            (Some(window), Some(Expr::Column(time))) => {
+                let time = find(time).and_then(|column| column.role.time());
+                Role::window(time.unwrap_or_default(), window.side, window.spec)
+            }
+            _ => Role::Plain,
+        },
         _ => Role::Plain,
     };
     let schema = Arc::new(rel.df_schema()?);
@@ -105,7 +111,7 @@ fn check_windows(expr: &Expr, rel: &Rel) -> Result<()> {
             return Ok(TreeNodeRecursion::Continue);
         };
         let column = rel.columns.iter().find(|column| column.name == time.name);
-        if let Some(column) = column.filter(|column| !column.role.is_event_time()) {
+        if let Some(column) = column.filter(|column| column.role.time().is_none()) {
             found = Err(not_a_time_attribute(&column.name, &column.data_type, window.at));
         }
         Ok(TreeNodeRecursion::Continue)
@@ -153,8 +159,8 @@ fn not_a_time_attribute(name: &str, data_type: &DataType, at: Option<Position>) 
     )
     .hint(match data_type {
         DataType::Timestamp(..) => {
-            "the column must be the one of the table's WATERMARK FOR, or window_time of an earlier window, carried \
-                 through every query unchanged"
+            "the column must be the one of the table's WATERMARK FOR, PROCTIME(), or window_time of an earlier window, \
+                 carried through every query unchanged"
                 .to_owned()
         }
         other => format!(

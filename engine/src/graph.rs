@@ -19,6 +19,7 @@ use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::operator::{AsyncOperator, AsyncOptions, OperatorFactory};
+use crate::operators::late_rows::LateRowsOperator;
 use crate::operators::window_rows::WindowRowsOperator;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -497,6 +498,24 @@ impl JobGraph {
                 let operator = WindowRowsOperator::new(time, &window, Arc::clone(&of_worker))?;
                 Ok(Box::new(operator))
             }),
+            watermark_delay_ms: 0,
+        };
+        self.operator(uid, vec![input], custom)
+    }
+
+    /// Selects the late rows of a stream: those whose `time` is at or before the stream's watermark at the close of the tick
+    /// before.
+    ///
+    /// # Errors
+    /// When `time` is no timestamp column, or rows are taken back.
+    pub fn late_rows(&mut self, uid: impl Into<String>, input: StreamId, time: usize) -> Result<StreamId> {
+        self.check_append_only(input, "a selection of late rows")?;
+        check_timestamp(self.schema(input), time, "the event time of late rows")?;
+        let custom = CustomOperator {
+            name: "late rows".into(),
+            distributions: vec![Distribution::Local],
+            schema: Arc::clone(self.schema(input)),
+            factory: Arc::new(move |_| Ok(Box::new(LateRowsOperator { time }))),
             watermark_delay_ms: 0,
         };
         self.operator(uid, vec![input], custom)

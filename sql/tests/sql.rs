@@ -9,9 +9,12 @@ mod sql {
     mod fuzz;
     mod hostile;
     mod inserts;
+    mod late_rows;
+    mod live;
     mod plans;
     mod refusals;
     mod rows;
+    mod processing_time;
     mod support;
     mod windows;
 }

@@ -1,10 +1,14 @@
 //! Lowers DataFusion's logical plan of a query into relations.
+//!
+//! File map: `late` lowers the late rows of a table.
+
+mod late;
 
 use super::changes::check_append_only;
 use super::identity;
 use super::prepare::{Prepared, place, prepare, prepare_over};
 use super::{AggregateCall, Rel, RelId, RelKind, Rels, Role, Windowing};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, of_late_rows};
 use crate::error::{Position, Result, SqlError};
 use crate::functions::aggregates::{Aggregate as AggregateFunction, star};
 use crate::functions::ambient::draws_numbers;
@@ -36,11 +40,10 @@ impl Lowering<'_> {
         match plan {
             LogicalPlan::TableScan(scan) => {
                 let name = scan.table_name.table();
-                let (index, table) = self
-                    .catalog
-                    .table(name)
-                    .ok_or_else(|| SqlError::internal(format!("no table {name}")))?;
-                Ok(self.rels.table(index, name, table.rel_columns()))
+                match of_late_rows(name) {
+                    Some(of) => self.late_rows(of),
+                    None => self.table(name),
+                }
             }
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
             LogicalPlan::Projection(projection) => {
@@ -77,6 +80,12 @@ impl Lowering<'_> {
                 Err(SqlError::at(self.at, format!("{name} is not supported yet")).hint("docs/SQL.md lists what is"))
             }
         }
+    }
+
+    fn table(&mut self, name: &str) -> Result<RelId> {
+        let found = self.catalog.table(name);
+        let (index, table) = found.ok_or_else(|| SqlError::internal(format!("no table {name}")))?;
+        Ok(self.rels.table(index, name, table.rel_columns()))
     }
 
     fn outputs(

@@ -15,6 +15,7 @@ use datafusion_expr::simplify::SimplifyContext;
 use datafusion_expr::{Expr, ExprSchemable};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use std::sync::Arc;
+use tidemill_engine::graph::TimeDomain;
 
 /// An expression over the names of a relation's columns.
 #[derive(Clone, Debug)]
@@ -114,6 +115,11 @@ fn check_windows(expr: &Expr, rel: &Rel) -> Result<()> {
         if let Some(column) = column.filter(|column| column.role.time().is_none()) {
             found = Err(not_a_time_attribute(&column.name, &column.data_type, window.at));
         }
+        if let Some((column, clock)) = column.zip(window.clock)
+            && column.role.time().is_some_and(|time| time != clock)
+        {
+            found = Err(other_clock(&column.name, clock, window.at));
+        }
         Ok(TreeNodeRecursion::Continue)
     });
     walked.map_err(SqlError::internal)?;
@@ -150,6 +156,15 @@ fn check_rows(expr: &Expr, rel: &Rel) -> Result<()> {
     });
     walked.map_err(SqlError::internal)?;
     found
+}
+
+/// Refuses the functions of the older form that name the other clock.
+fn other_clock(name: &str, named: TimeDomain, at: Option<Position>) -> SqlError {
+    let (is, use_it) = match named {
+        TimeDomain::EventTime => ("a processing time, and the window is read with _ROWTIME", "_PROCTIME"),
+        TimeDomain::ProcessingTime => ("an event time, and the window is read with _PROCTIME", "_ROWTIME"),
+    };
+    SqlError::at(at, format!("{name} is {is}")).hint(format!("use {use_it}"))
 }
 
 fn not_a_time_attribute(name: &str, data_type: &DataType, at: Option<Position>) -> SqlError {

@@ -11,8 +11,8 @@ use tidemill_checkpoints::SnapshotStore;
 use tidemill_engine::aggregate::{AggregateCall, Count, Sum};
 use tidemill_engine::expr::{column, from_fn};
 use tidemill_engine::graph::{
-    AsyncNode, Calc, CustomOperator, Distribution, EventTime, JobGraph, SinkNode, SourceNode, TimeDomain, WindowAggregate,
-    WindowAssigner,
+    AsyncNode, Calc, CustomOperator, Distribution, EventTime, JobGraph, SinkNode, SourceNode, TimeDomain,
+    WindowAggregate, WindowAssigner,
 };
 use tidemill_engine::job::{CheckpointOptions, JobConfig, JobEnd, StopMode, TickOptions, start};
 use tidemill_engine::operator::{

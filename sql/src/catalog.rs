@@ -98,7 +98,10 @@ impl Catalog {
         Some(match table.watermark {
             Some(_) => Ok(table),
             None => {
-                let message = format!("table {} has no watermark, so none of its rows is late", table.name.value);
+                let message = format!(
+                    "table {} has no watermark, so none of its rows is late",
+                    table.name.value
+                );
                 Err(SqlError::new(message).hint("add WATERMARK FOR column AS column - INTERVAL '2' SECOND"))
             }
         })

@@ -7,9 +7,9 @@
 //! | `TUMBLE_START(ts, size)`, `TUMBLE_END`, `TUMBLE_ROWTIME` or `TUMBLE_PROCTIME` | `window_start`, `window_end`, `window_time` |
 
 use crate::dialect::TABLE_ARGUMENT;
-use crate::window_function::{Clock as _, DESCRIPTOR};
 use crate::error::{Result, SqlError};
 use crate::script::start_of;
+use crate::window_function::{Clock as _, DESCRIPTOR};
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, ObjectName, Query, Select,
     SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins, visit_expressions_mut,

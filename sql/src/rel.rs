@@ -223,7 +223,9 @@ impl Rels {
         let mut key = format!("calc {} {}", input.0, rows.text());
         let mut columns = Vec::with_capacity(outputs.len());
         let mut exprs = Vec::with_capacity(outputs.len());
-        let mut volatile = predicate.as_ref().is_some_and(|predicate| draws_numbers(&predicate.expr));
+        let mut volatile = predicate
+            .as_ref()
+            .is_some_and(|predicate| draws_numbers(&predicate.expr));
         for (
             name,
             Prepared {

@@ -12,9 +12,9 @@ mod sql {
     mod late_rows;
     mod live;
     mod plans;
+    mod processing_time;
     mod refusals;
     mod rows;
-    mod processing_time;
     mod support;
     mod windows;
 }

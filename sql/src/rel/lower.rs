@@ -312,10 +312,13 @@ impl Lowering<'_> {
     /// Finds the window among the grouping keys.
     fn window_of(&self, groups: &[Prepared], at: Option<Position>) -> Result<(usize, usize, WindowSpec)> {
         let side = |side: WindowSide| {
-            groups.iter().enumerate().find_map(|(index, group)| match group.role.as_window() {
-                Some((time, found, spec)) if found == side => Some((index, (time, spec))),
-                _ => None,
-            })
+            groups
+                .iter()
+                .enumerate()
+                .find_map(|(index, group)| match group.role.as_window() {
+                    Some((time, found, spec)) if found == side => Some((index, (time, spec))),
+                    _ => None,
+                })
         };
         match (side(WindowSide::Start), side(WindowSide::End)) {
             (Some((start, spec)), Some((end, other))) if spec == other => Ok((start, end, spec.1)),

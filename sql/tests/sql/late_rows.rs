@@ -26,7 +26,10 @@ fn late_rows_are_a_table_of_their_own_over_kills_and_another_parallelism() {
         // The watermark is the least of both splits, at the close of the tick before.
         job.push(0, "a,1,00:00:05 a,2,00:00:01");
         job.push(1, "b,3,00:00:07 b,4,00:00:04");
-        assert!(world.written("late").is_empty(), "no watermark was told before these rows");
+        assert!(
+            world.written("late").is_empty(),
+            "no watermark was told before these rows"
+        );
         job.push(0, "a,5,00:00:05 a,6,00:00:05.001 a,7,00:00:12 a,107,00:00:02");
         let first_late = "a|5|2026-01-01T00:00:05";
         assert_eq!(world.written("late"), [first_late]);
@@ -46,7 +49,12 @@ fn late_rows_are_a_table_of_their_own_over_kills_and_another_parallelism() {
         job.push(1, "c,10,00:00:12 c,11,00:00:09.999 c,12,00:00:13");
         assert_eq!(
             world.written("late"),
-            [late[0], late[1], "c|10|2026-01-01T00:00:12", "c|11|2026-01-01T00:00:09.999"]
+            [
+                late[0],
+                late[1],
+                "c|10|2026-01-01T00:00:12",
+                "c|11|2026-01-01T00:00:09.999"
+            ]
         );
         assert_eq!(counts(&job, "window aggregate"), 1, "only that one was dropped");
         job.pass(120_000);
@@ -71,7 +79,11 @@ fn late_rows_are_a_table_of_their_own_over_kills_and_another_parallelism() {
 
 #[test]
 fn names_of_late_rows_are_kept_for_them() {
-    let refusal = |text: &str| refused(&format!("{BIDS}CREATE TABLE plain (n BIGINT) WITH ('connector' = 'test');\n{text}"));
+    let refusal = |text: &str| {
+        refused(&format!(
+            "{BIDS}CREATE TABLE plain (n BIGINT) WITH ('connector' = 'test');\n{text}"
+        ))
+    };
     let error = refusal("INSERT INTO plain SELECT n FROM `plain$late`;");
     assert!(error.message.contains("plain has no watermark"), "{error}");
     assert!(error.position.is_some(), "{error}");

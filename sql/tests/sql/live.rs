@@ -206,6 +206,9 @@ impl Job<'_> {
             self.pass(2);
             matches!(self.status().phase, JobPhase::Ended)
         });
-        assert_eq!(self.world.runtime.block_on(self.handle.wait()).unwrap(), JobEnd::Finished);
+        assert_eq!(
+            self.world.runtime.block_on(self.handle.wait()).unwrap(),
+            JobEnd::Finished
+        );
     }
 }

@@ -411,7 +411,8 @@ impl Operator for SessionAggregateOperator {
     fn next_timer_ms(&self) -> Option<i64> {
         // A session may end later by now: then the tick only finds that out.
         let next = self.sessions.due.peek();
-        next.map(|&Reverse((end_ms, _))| end_ms).filter(|_| self.domain == TimeDomain::ProcessingTime)
+        next.map(|&Reverse((end_ms, _))| end_ms)
+            .filter(|_| self.domain == TimeDomain::ProcessingTime)
     }
 }
 

@@ -151,7 +151,23 @@ pub enum TimeDomain {
     ProcessingTime,
 }
 
-/// An aggregation per key and window that emits each window once, when time passes its end.
+/// When windows are told besides when they end.
+///
+/// What is told of a key and window is taken back when something else is told of it; what did not change is not told again.
+/// Delays are in wall time: what changed is told with the first tick that has reached the next multiple of the delay, and
+/// without a delay at the close of each tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Updates {
+    /// The delay of windows that have not ended, in milliseconds, at least 0; `None`: they are not told.
+    pub early_ms: Option<i64>,
+    /// The delay of windows that have ended, in milliseconds, at least 0.
+    pub late_ms: i64,
+    /// For how long behind its end a window takes in rows, in milliseconds of event time, at least 0.
+    pub allowed_lateness_ms: i64,
+}
+
+/// An aggregation per key and window that emits each window once, when time passes its end, unless it is told to do more
+/// ([`Updates`]).
 ///
 /// Output columns: the keys, `window_start`, `window_end`, then one column per aggregate. Rows of a window that has
 /// fired are dropped and counted as late; where a row is in several windows, it is late when all of them have fired.
@@ -167,6 +183,8 @@ pub struct WindowAggregate {
     pub window_names: (String, String),
     /// The clock that ends windows.
     pub time: TimeDomain,
+    /// Whether windows are told more than once; the stream is then a changelog. `None`: once, when they end.
+    pub updates: Option<Updates>,
 }
 
 /// An operator of the caller's own.
@@ -455,6 +473,10 @@ impl JobGraph {
             }
             fields.push(Field::new(&call.name, call.function.return_type(), true));
         }
+        if let Some(updates) = spec.updates {
+            check_updates(&spec.window, updates)?;
+            fields.push(weight_field());
+        }
         let watermark = self.watermark(input).clone();
         let output = Arc::new(Schema::new(fields));
         self.push(
@@ -737,6 +759,27 @@ fn check_window(schema: &Schema, window: &WindowAssigner) -> Result<DataType> {
             check_timestamp(schema, *end, "the window's end")?
         }
     })
+}
+
+/// Checks when windows are told.
+fn check_updates(window: &WindowAssigner, updates: Updates) -> Result<()> {
+    if matches!(window, WindowAssigner::Session { .. }) {
+        return Err(Error::Graph(
+            "sessions that are told before or after their end are not supported yet; let them be told when they end"
+                .into(),
+        ));
+    }
+    let Updates {
+        early_ms,
+        late_ms,
+        allowed_lateness_ms,
+    } = updates;
+    if early_ms.is_some_and(|early_ms| early_ms < 0) || late_ms < 0 || allowed_lateness_ms < 0 {
+        return Err(Error::Graph(
+            "the delays of windows and their allowed lateness are at least 0 ms".into(),
+        ));
+    }
+    Ok(())
 }
 
 fn check_timestamp(schema: &Schema, index: usize, what: &str) -> Result<DataType> {

@@ -105,6 +105,13 @@ impl GroupTable {
         group
     }
 
+    /// Returns the number of the key's group, if the key is known.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        let same = |&(other, group): &(u64, u32)| other == hash && self.keys.get(group) == key;
+        self.table.find(spread(hash), same).map(|&(_, group)| group)
+    }
+
     /// Returns the bytes of a group's key.
     pub(super) fn key(&self, group: u32) -> &[u8] {
         self.keys.get(group)

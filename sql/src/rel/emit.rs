@@ -209,6 +209,7 @@ impl Emitter<'_> {
                     aggregates,
                     window_names,
                     time,
+                    updates: None,
                 };
                 let uid = self.uid(format!("window-aggregate-{}", rel.rows.short()));
                 self.graph

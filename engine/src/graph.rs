@@ -9,11 +9,13 @@
 //!
 //! A typed API for Rust is to be a thin layer over this one.
 //!
-//! File map: `changes` is what makes a stream a changelog.
+//! File map: `changes` is what makes a stream a changelog, `group_aggregate` the aggregation per key.
 
 mod changes;
+mod group_aggregate;
 
 pub use changes::{WEIGHT, weight_field, weight_of, weight_of_inserts};
+pub use group_aggregate::GroupAggregate;
 
 use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
@@ -235,6 +237,8 @@ pub enum NodeKind {
     Union,
     /// Aggregates per key and window.
     WindowAggregate(WindowAggregate),
+    /// Aggregates per key.
+    GroupAggregate(GroupAggregate),
     /// Runs an operator of the caller's own.
     Custom(CustomOperator),
     /// Runs an operator of the caller's own that asks services outside.
@@ -290,6 +294,12 @@ impl Node {
             NodeKind::Calc(calc) => if calc.predicate.is_some() { "filter" } else { "project" }.to_owned(),
             NodeKind::Union => "union".to_owned(),
             NodeKind::WindowAggregate(_) => "window aggregate".to_owned(),
+            NodeKind::GroupAggregate(spec) => if spec.aggregates.is_empty() {
+                "distinct"
+            } else {
+                "aggregate"
+            }
+            .to_owned(),
             NodeKind::Custom(custom) => custom.name.clone(),
             NodeKind::Async(node) => node.name.clone(),
             NodeKind::Sink(sink) => format!("sink {}", sink.name),
@@ -668,6 +678,12 @@ impl JobGraph {
                 }
                 NodeKind::WindowAggregate(spec) => {
                     let _ = write!(text, " keys {:?} window {:?}", spec.keys, spec.window);
+                }
+                NodeKind::GroupAggregate(spec) => {
+                    let _ = write!(text, " keys {:?}", spec.keys);
+                    if let Some(ttl_ms) = spec.ttl_ms {
+                        let _ = write!(text, " forgotten after {ttl_ms} ms");
+                    }
                 }
                 _ => {}
             }

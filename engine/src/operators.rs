@@ -1,12 +1,14 @@
 //! The engine's own operators, one per file.
 //!
 //! File map: `asynchronous` asks services outside, `calc` projects and filters (stateless), `consolidate` brings the changes of
-//! a tick together, `late_rows` selects late rows, `window_aggregate` aggregates per key and window, `window_rows` gives rows all their windows,
+//! a tick together, `group_aggregate` aggregates per key, `late_rows` selects late rows, `window_aggregate` aggregates per key
+//! and window, `window_rows` gives rows all their windows,
 //! `group_table` finds a key's dense group number.
 
 pub(crate) mod asynchronous;
 pub(crate) mod calc;
 pub(crate) mod consolidate;
+pub(crate) mod group_aggregate;
 mod group_table;
 pub(crate) mod late_rows;
 pub(crate) mod window_aggregate;

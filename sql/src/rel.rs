@@ -11,12 +11,13 @@
 //! Equal relations are one node: two statements over one view share it.
 //!
 //! File map: `identity` writes and hashes expressions, `prepare` turns a query's expression into one over a [`Rel`],
-//! `lower` a query, `changes` says what cannot read a result that changes, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
+//! `lower` a query, `group` adds aggregations without a window, `changes` says what cannot read a result that changes, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
 
 pub(crate) mod changes;
 pub(crate) mod emit;
 mod flatten;
 mod fuse;
+mod group;
 pub(crate) mod identity;
 pub(crate) mod lower;
 pub(crate) mod needs;
@@ -116,6 +117,34 @@ pub(crate) struct AggregateCall {
     pub(crate) filter: Option<usize>,
 }
 
+impl AggregateCall {
+    /// Returns the column of the results over rows of `source`, and adds what the call is to `words`.
+    fn column(&self, source: &Rel, names: &mut Names, words: &mut Vec<String>) -> Result<RelColumn> {
+        let argument = self.argument.map(|argument| &source.columns[argument]);
+        let function = self
+            .kind
+            .function(argument.map(|column| &column.data_type), self.distinct)
+            .map_err(SqlError::new)?;
+        let shown = argument.map_or("*", |column| column.name.as_str());
+        let distinct = if self.distinct { "distinct " } else { "" };
+        let name = names.unique(&format!("{}({distinct}{shown})", self.kind.name()));
+        let word = format!(
+            "{} {distinct}{} filter {}",
+            self.kind.name(),
+            argument.map_or("*", |column| column.identity.text()),
+            self.filter.map_or("", |filter| source.columns[filter].identity.text())
+        );
+        let identity = Identity::of(&[&word]);
+        words.push(word);
+        Ok(RelColumn {
+            name,
+            data_type: function.return_type(),
+            identity,
+            role: Role::Plain,
+        })
+    }
+}
+
 /// What a relation does.
 #[derive(Clone, Debug)]
 pub(crate) enum RelKind {
@@ -134,6 +163,12 @@ pub(crate) enum RelKind {
         input: RelId,
         keys: Vec<usize>,
         windowing: Windowing,
+        calls: Vec<AggregateCall>,
+    },
+    /// An aggregation per key over everything that has come. Its columns: keys, aggregates.
+    GroupAggregate {
+        input: RelId,
+        keys: Vec<usize>,
         calls: Vec<AggregateCall>,
     },
 }
@@ -364,28 +399,7 @@ impl Rels {
             });
         }
         for call in &calls {
-            let argument = call.argument.map(column);
-            let function = call
-                .kind
-                .function(argument.map(|column| &column.data_type), call.distinct);
-            let function = function.map_err(SqlError::new)?;
-            let shown = argument.map_or("*", |column| column.name.as_str());
-            let distinct = if call.distinct { "distinct " } else { "" };
-            let name = names.unique(&format!("{}({distinct}{shown})", call.kind.name()));
-            let word = format!(
-                "{} {distinct}{} filter {}",
-                call.kind.name(),
-                argument.map_or("*", |column| column.identity.text()),
-                call.filter.map_or("", |filter| column(filter).identity.text())
-            );
-            let identity = Identity::of(&[&word]);
-            words.push(word);
-            columns.push(RelColumn {
-                name,
-                data_type: function.return_type(),
-                identity,
-                role: Role::Plain,
-            });
+            columns.push(call.column(source, &mut names, &mut words)?);
         }
         let rows = Identity::of(&words.iter().map(String::as_str).collect::<Vec<_>>());
         // What a column means depends on the rows it is in.

@@ -12,6 +12,7 @@ const NAME: &str = "pipeline.name";
 const PARALLELISM: &str = "parallelism.default";
 const CHECKPOINT_INTERVAL: &str = "execution.checkpointing.interval";
 const IDLE_TIMEOUT: &str = "table.exec.source.idle-timeout";
+const STATE_TTL: &str = "table.exec.state.ttl";
 
 /// What a text sets for its job; `None` where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,9 +25,17 @@ pub struct Settings {
     pub checkpoint_interval: Option<Duration>,
     /// `table.exec.source.idle-timeout`: after this time without a row a split no longer holds the watermark back.
     pub source_idle_timeout: Option<Duration>,
+    /// `table.exec.state.ttl`: after about this time without a row, the state of a key is forgotten.
+    pub state_ttl: Option<Duration>,
 }
 
 impl Settings {
+    /// Returns the time to live of state in milliseconds, at least 1; `None` when it lives for ever.
+    pub(crate) fn state_ttl_ms(&self) -> Option<i64> {
+        let ttl = self.state_ttl?;
+        Some(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1))
+    }
+
     /// Takes a setting over; the last one of a key counts.
     pub(crate) fn set(&mut self, option: &SetOption) -> Result<()> {
         let (key, value) = (&option.key, option.value.value.trim());
@@ -55,8 +64,9 @@ impl Settings {
                 self.checkpoint_interval = Some(interval);
             }
             IDLE_TIMEOUT => self.source_idle_timeout = Some(duration()?).filter(|timeout| !timeout.is_zero()),
+            STATE_TTL => self.state_ttl = Some(duration()?).filter(|ttl| !ttl.is_zero()),
             other => {
-                let known = [NAME, PARALLELISM, CHECKPOINT_INTERVAL, IDLE_TIMEOUT];
+                let known = [NAME, PARALLELISM, CHECKPOINT_INTERVAL, IDLE_TIMEOUT, STATE_TTL];
                 let error = SqlError::at(key.at, format!("there is no setting '{other}'"));
                 return Err(match nearest(other, known.into_iter()) {
                     Some(nearest) => error.hint(format!("did you mean '{nearest}'?")),

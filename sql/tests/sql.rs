@@ -4,6 +4,7 @@
 
 mod sql {
     mod aggregates;
+    mod changes;
     mod engine;
     mod expressions;
     mod fuzz;

@@ -16,6 +16,7 @@ use crate::functions::checks::{Promise, guarded};
 use crate::functions::late::as_is_late;
 use crate::functions::row_field::row_field;
 use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
+use crate::settings::Settings;
 use crate::window_function::WindowSpec;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::Column;
@@ -55,7 +56,7 @@ pub(crate) fn emit(
     outputs: &[Output],
     catalog: &Catalog,
     connectors: &dyn Connectors,
-    idle_timeout: Option<Duration>,
+    settings: &Settings,
 ) -> Result<Emitted> {
     let read: Vec<RelId> = outputs.iter().map(|output| output.rel).collect();
     check_windows(rels, &read)?;
@@ -75,7 +76,8 @@ pub(crate) fn emit(
     let mut emitter = Emitter {
         catalog,
         connectors,
-        idle_timeout,
+        idle_timeout: settings.source_idle_timeout,
+        state_ttl_ms: settings.state_ttl_ms(),
         graph: JobGraph::new(),
         reads: BTreeMap::new(),
         uids: BTreeSet::new(),
@@ -131,6 +133,8 @@ struct Emitter<'a> {
     catalog: &'a Catalog,
     connectors: &'a dyn Connectors,
     idle_timeout: Option<Duration>,
+    /// After this time without a row, state of a key is forgotten.
+    state_ttl_ms: Option<i64>,
     graph: JobGraph,
     reads: BTreeMap<String, Vec<String>>,
     uids: BTreeSet<String>,
@@ -181,6 +185,9 @@ impl Emitter<'_> {
                     .collect::<Result<Vec<_>>>()?;
                 let uid = self.uid(format!("union-{}", calc_identity(rel).short()));
                 self.graph.union(uid, inputs).map_err(engine_refusal)
+            }
+            RelKind::GroupAggregate { input, keys, calls } => {
+                self.group_aggregate(rel, stream(streams, *input)?, &rels[input.0], keys, calls)
             }
             RelKind::WindowAggregate {
                 input,
@@ -534,6 +541,10 @@ fn check_windows(rels: &Rels, read: &[RelId]) -> Result<()> {
             continue;
         };
         let exprs = predicate.iter().map(|predicate| &predicate.expr).chain(outputs);
+        if rel.changes && exprs.clone().any(Expr::is_volatile) {
+            // What it gave for a row it would not give again when the row is taken back.
+            return Err(of_changes::refusal("a function of the clock or of chance", None));
+        }
         let windows = exprs.into_iter().find_map(row_windows);
         if let Some(window) = &windows
             && rel.changes

@@ -4,6 +4,8 @@
 
 mod late;
 
+mod group;
+
 use super::changes::check_append_only;
 use super::identity;
 use super::prepare::{Prepared, place, prepare, prepare_over};
@@ -20,7 +22,7 @@ use arrow::datatypes::DataType;
 use datafusion_common::{Column, DFSchema};
 use datafusion_expr::expr::AggregateFunctionParams;
 use datafusion_expr::type_coercion::binary::type_union_resolution;
-use datafusion_expr::{Aggregate, Expr, LogicalPlan, cast};
+use datafusion_expr::{Aggregate, Distinct, Expr, LogicalPlan, cast};
 
 /// Lowers queries of one statement.
 pub(crate) struct Lowering<'a> {
@@ -71,6 +73,10 @@ impl Lowering<'_> {
                 self.union(inputs)
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                let input = self.lower(input)?;
+                self.distinct(input)
+            }
             LogicalPlan::EmptyRelation(_) => {
                 Err(SqlError::at(self.at, "a query without FROM reads no stream").hint("add FROM table"))
             }
@@ -214,6 +220,9 @@ impl Lowering<'_> {
         for expr in group_expr {
             groups.push(prepare(expr, names, self.rels.get(input)).map_err(|error| error.or_at(at))?);
         }
+        if !group::names_window(&groups) {
+            return self.group_aggregate(aggregate, input, &groups, at).map(Some);
+        }
         let (start, end, spec) = self.window_of(&groups, at)?;
         check_append_only(self.rels, input, "an aggregation by windows", at)?;
         let windowed = match windowed {
@@ -233,14 +242,7 @@ impl Lowering<'_> {
                 if group.role.as_window().is_none_or(|(_, _, known)| known != spec) {
                     let name = key_name(&group_expr[index], group);
                     let key = columns.add(name, group.clone());
-                    if !tidemill_engine::key::supports_key_type(&group.data_type) {
-                        let place = place(&group_expr[index]).or(at);
-                        let message = format!("{} cannot be grouped by", sql_name(&group.data_type));
-                        return Err(SqlError::at(place, message).hint(match group.data_type {
-                            DataType::Struct(_) => "group by its fields: column.field",
-                            _ => "cast it to STRING",
-                        }));
-                    }
+                    group::check_key(&group.data_type, place(&group_expr[index]).or(at))?;
                     if !keys.contains(&key) {
                         keys.push(key);
                     }
@@ -328,12 +330,7 @@ impl Lowering<'_> {
                 .hint("write GROUP BY window_start, window_end, ...")),
             (None, Some(_)) => Err(SqlError::at(at, "GROUP BY names window_end without window_start")
                 .hint("write GROUP BY window_start, window_end, ...")),
-            (None, None) => Err(
-                SqlError::at(at, "an aggregation without a window is not supported yet").hint(
-                    "read FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) and GROUP BY window_start, \
-                 window_end, ...",
-                ),
-            ),
+            (None, None) => Err(SqlError::internal("an aggregation lost its window")),
         }
     }
 

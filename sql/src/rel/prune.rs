@@ -34,7 +34,10 @@ pub(crate) fn prune(rels: &Rels, outputs: &[RelId]) -> Result<Pruned> {
         let id = RelId(index);
         let Some(kept) = &needed[index] else { continue };
         let rel = rebuild(rels.get(id), kept, &needed, &mut pruned)?;
-        let is_flat = matches!(rel.kind, RelKind::Union { .. } | RelKind::WindowAggregate { .. });
+        let is_flat = matches!(
+            rel.kind,
+            RelKind::Union { .. } | RelKind::WindowAggregate { .. } | RelKind::GroupAggregate { .. }
+        );
         pruned.needs.push(if is_flat {
             vec![Need::All; rel.columns.len()]
         } else {
@@ -113,23 +116,28 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> 
                     Windowing::Time { time, .. } => columns.extend([*time]),
                     Windowing::Attached { start, end } => columns.extend([*start, *end]),
                 }
-                for (call, _) in kept_calls(keys, calls, &kept) {
+                for (call, _) in kept_calls(keys.len() + 2, calls, &kept) {
                     columns.extend(call.argument.into_iter().chain(call.filter));
                 }
                 need(&mut needed, *input, whole(&mut columns.into_iter()));
+            }
+            RelKind::GroupAggregate { input, keys, calls } => {
+                let of_call = |(call, _): (&AggregateCall, usize)| call.argument.into_iter().chain(call.filter);
+                let columns = kept_calls(keys.len(), calls, &kept).flat_map(of_call);
+                let columns = keys.iter().copied().chain(columns);
+                need(&mut needed, *input, whole(&mut columns.collect::<Vec<_>>().into_iter()));
             }
         }
     }
     Ok(needed)
 }
 
-/// Returns the calls whose results are kept, with their columns' places.
+/// Returns the calls whose results are kept, with their columns' places; the first call's is `first`.
 fn kept_calls<'a>(
-    keys: &'a [usize],
+    first: usize,
     calls: &'a [AggregateCall],
     kept: &'a Needs,
 ) -> impl Iterator<Item = (&'a AggregateCall, usize)> {
-    let first = keys.len() + 2;
     calls
         .iter()
         .enumerate()
@@ -227,7 +235,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
             };
             let mut columns = rel.columns[..keys.len() + 2].to_vec();
             let mut moved_calls = Vec::new();
-            for (call, place) in kept_calls(keys, calls, kept) {
+            for (call, place) in kept_calls(keys.len() + 2, calls, kept) {
                 moved_calls.push(AggregateCall {
                     argument: call.argument.map(moved).transpose()?,
                     filter: call.filter.map(moved).transpose()?,
@@ -240,6 +248,32 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 input: place(pruned, input)?,
                 keys,
                 windowing,
+                calls: moved_calls,
+            };
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
+        }
+        RelKind::GroupAggregate { input, keys, calls } => {
+            let has = needed[input.0].as_ref().ok_or_else(lost)?;
+            let moved = |index: usize| has.keys().position(|known| *known == index).ok_or_else(lost);
+            let mut columns = rel.columns[..keys.len()].to_vec();
+            let mut moved_calls = Vec::new();
+            for (call, place) in kept_calls(keys.len(), calls, kept) {
+                moved_calls.push(AggregateCall {
+                    argument: call.argument.map(moved).transpose()?,
+                    filter: call.filter.map(moved).transpose()?,
+                    ..call.clone()
+                });
+                columns.push(rel.columns[place].clone());
+            }
+            let keys = keys.iter().map(|key| moved(*key)).collect::<Result<Vec<_>>>()?;
+            let kind = RelKind::GroupAggregate {
+                input: place(pruned, input)?,
+                keys,
                 calls: moved_calls,
             };
             Ok(Rel {

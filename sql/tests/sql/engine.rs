@@ -1,6 +1,6 @@
 //! Whole jobs on the engine, at several parallelisms and odd cuts, against the interpreter.
 
-use super::support::{BIDS, lines, run};
+use super::support::{BIDS, result_lines, run};
 use arrow::array::{Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use std::collections::BTreeMap;
@@ -96,7 +96,7 @@ fn planned(sql: &str, connectors: &Memory) -> JobPlan {
 }
 
 /// Runs a job on the engine, and the interpreter; both must give the same rows, in any order.
-fn assert_engine_agrees(sql: &str) {
+pub(crate) fn assert_engine_agrees(sql: &str) {
     let rows = bids(1_500);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -120,7 +120,7 @@ fn assert_engine_agrees(sql: &str) {
         for (table, mut expected) in expected {
             let sinks = connectors.sinks.lock().unwrap();
             let (sink, schema) = &sinks[&table];
-            let mut found = lines(&sink.concat(schema).unwrap());
+            let mut found = result_lines(&sink.concat(schema).unwrap());
             found.sort();
             expected.sort();
             assert!(!found.is_empty(), "{sql}");
@@ -129,11 +129,11 @@ fn assert_engine_agrees(sql: &str) {
     }
 }
 
-fn sink(name: &str, columns: &str) -> String {
+pub(crate) fn sink(name: &str, columns: &str) -> String {
     format!("CREATE TABLE {name} ({columns}) WITH ('connector' = 'memory');\n")
 }
 
-fn tables(sinks: &str) -> String {
+pub(crate) fn tables(sinks: &str) -> String {
     // The rows of this test have no fee.
     format!("{}{sinks}", BIDS.replace(" fee DECIMAL(10, 2),", ""))
 }

@@ -678,6 +678,12 @@ impl JobGraph {
                 }
                 NodeKind::WindowAggregate(spec) => {
                     let _ = write!(text, " keys {:?} window {:?}", spec.keys, spec.window);
+                    if spec.time == TimeDomain::ProcessingTime {
+                        let _ = write!(text, " in processing time");
+                    }
+                    if let Some(updates) = &spec.updates {
+                        let _ = write!(text, " {updates:?}");
+                    }
                 }
                 NodeKind::GroupAggregate(spec) => {
                     let _ = write!(text, " keys {:?}", spec.keys);

@@ -35,7 +35,7 @@ use datafusion_expr::Expr;
 use identity::Identity;
 use prepare::Prepared;
 use std::collections::{HashMap, HashSet};
-use tidemill_engine::graph::TimeDomain;
+use tidemill_engine::graph::{TimeDomain, Updates};
 
 /// A relation's place in [`Rels`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -164,6 +164,8 @@ pub(crate) enum RelKind {
         keys: Vec<usize>,
         windowing: Windowing,
         calls: Vec<AggregateCall>,
+        /// When windows are told besides when they end; the result then changes.
+        updates: Option<Updates>,
     },
     /// An aggregation per key over everything that has come. Its columns: keys, aggregates.
     GroupAggregate {
@@ -341,6 +343,7 @@ impl Rels {
         windowing: Windowing,
         spec: WindowSpec,
         calls: Vec<AggregateCall>,
+        updates: Option<Updates>,
     ) -> Result<RelId> {
         let source = self.get(input);
         let column = |index: usize| &source.columns[index];
@@ -401,12 +404,16 @@ impl Rels {
         for call in &calls {
             columns.push(call.column(source, &mut names, &mut words)?);
         }
+        if let Some(updates) = updates {
+            // The state is not that of windows that are told once; how often they are told is nothing that lasts.
+            words.push(format!("updates, lateness {}", updates.allowed_lateness_ms));
+        }
         let rows = Identity::of(&words.iter().map(String::as_str).collect::<Vec<_>>());
         // What a column means depends on the rows it is in.
         for column in &mut columns {
             column.identity = Identity::of(&["of", rows.text(), column.identity.text(), &column.name]);
         }
-        let key = format!("window-aggregate {} {}", input.0, rows.text());
+        let key = format!("window-aggregate {} {} {updates:?}", input.0, rows.text());
         Ok(self.add(
             key,
             Rel {
@@ -415,10 +422,11 @@ impl Rels {
                     keys,
                     windowing,
                     calls,
+                    updates,
                 },
                 columns,
                 rows,
-                changes: false,
+                changes: updates.is_some(),
             },
         ))
     }

@@ -5,6 +5,7 @@
 mod sql {
     mod aggregates;
     mod changes;
+    mod emit;
     mod engine;
     mod expressions;
     mod fuzz;

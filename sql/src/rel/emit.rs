@@ -194,6 +194,7 @@ impl Emitter<'_> {
                 keys,
                 windowing,
                 calls,
+                updates,
             } => {
                 let input_rel = &rels[input.0];
                 let first = keys.len() + 2;
@@ -216,7 +217,7 @@ impl Emitter<'_> {
                     aggregates,
                     window_names,
                     time,
-                    updates: None,
+                    updates: *updates,
                 };
                 let uid = self.uid(format!("window-aggregate-{}", rel.rows.short()));
                 self.graph

@@ -16,6 +16,7 @@ use crate::functions::aggregates::{Aggregate as AggregateFunction, star};
 use crate::functions::ambient::draws_numbers;
 use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
 use crate::script::Script;
+use crate::settings::EmitSettings;
 use crate::types::sql_name;
 use crate::window_function::WindowSpec;
 use arrow::datatypes::DataType;
@@ -23,6 +24,7 @@ use datafusion_common::{Column, DFSchema};
 use datafusion_expr::expr::AggregateFunctionParams;
 use datafusion_expr::type_coercion::binary::type_union_resolution;
 use datafusion_expr::{Aggregate, Distinct, Expr, LogicalPlan, cast};
+use tidemill_engine::graph::Updates;
 
 /// Lowers queries of one statement.
 pub(crate) struct Lowering<'a> {
@@ -31,6 +33,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) rels: &'a mut Rels,
     /// Where the statement begins: where errors without a place of their own are shown.
     pub(crate) at: Option<Position>,
+    /// When windows are told.
+    pub(crate) emit: EmitSettings,
 }
 
 impl Lowering<'_> {
@@ -287,9 +291,10 @@ impl Lowering<'_> {
             };
         }
         let projected = self.rels.calc(read, None, columns.0);
+        let updates = self.updates_of(&groups[start], at)?;
         let aggregated = self
             .rels
-            .window_aggregate(projected, keys.clone(), windowing, spec, calls)
+            .window_aggregate(projected, keys.clone(), windowing, spec, calls, updates)
             .map_err(|error| error.or_at(at))?;
 
         // The query's order: groups, then aggregates.
@@ -309,6 +314,21 @@ impl Lowering<'_> {
             outputs.push((schema[groups.len() + index].name().clone(), Prepared::column(column)));
         }
         Ok(Some(self.rels.calc(aggregated, None, outputs)))
+    }
+
+    /// Says when windows are told besides when they end; `start` is their start.
+    fn updates_of(&self, start: &Prepared, at: Option<Position>) -> Result<Option<Updates>> {
+        let Some((time, _, spec)) = start.role.as_window() else {
+            return Ok(None);
+        };
+        let updates = self.emit.updates(time).map_err(|error| error.or_at(self.at))?;
+        match spec {
+            WindowSpec::Session { .. } if updates.is_some() => {
+                let message = "SESSION that is told before or after its end ('table.exec.emit.*') is not supported yet";
+                Err(SqlError::at(at, message).hint("use TUMBLE, HOP or CUMULATE, or remove the settings"))
+            }
+            _ => Ok(updates),
+        }
     }
 
     /// Finds the window among the grouping keys.

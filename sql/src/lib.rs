@@ -44,4 +44,4 @@ pub use connectors::Connectors;
 pub use error::{Position, SqlError};
 pub use guard::Limits;
 pub use plan::{JobPlan, Plan, PlanOptions, TableSummary, plan, plan_with};
-pub use settings::Settings;
+pub use settings::{EmitSettings, Settings};

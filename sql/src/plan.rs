@@ -312,6 +312,7 @@ impl Planner<'_> {
             catalog: &self.catalog,
             rels: &mut self.rels,
             at,
+            emit: self.settings.emit,
         }
         .lower(plan)
     }

@@ -5,15 +5,19 @@
 mod sql {
     mod aggregates;
     mod changes;
+    mod emit;
     mod engine;
     mod expressions;
     mod fuzz;
     mod hostile;
     mod inserts;
     mod joins;
+    mod late_rows;
+    mod live;
     mod oracle;
     mod over;
     mod plans;
+    mod processing_time;
     mod refusals;
     mod rows;
     mod support;

@@ -216,6 +216,29 @@ pub(crate) fn sql_name(data_type: &DataType) -> String {
     }
 }
 
+/// Says whether a column of a table may have a type.
+pub(crate) fn can_be_column(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Null | DataType::Interval(_) | DataType::Duration(_) => false,
+        DataType::Struct(fields) => fields.iter().all(|field| can_be_column(field.data_type())),
+        _ => true,
+    }
+}
+
+impl SqlType {
+    /// Writes the type as SQL does, with its length.
+    pub(crate) fn text(&self) -> String {
+        let (data_type, length) = (&self.data_type, self.length);
+        match (data_type, length) {
+            (DataType::Binary, Some(Length::Max(length))) => format!("VARBINARY({length})"),
+            (DataType::Binary, Some(Length::Exact(length))) => format!("BINARY({length})"),
+            (_, Some(Length::Max(length))) => format!("VARCHAR({length})"),
+            (_, Some(Length::Exact(length))) => format!("CHAR({length})"),
+            (_, None) => sql_name(data_type),
+        }
+    }
+}
+
 fn characters(length: &CharacterLength) -> Result<u64> {
     match length {
         CharacterLength::IntegerLength { length, unit: None } if (1..=LENGTH_UNBOUNDED).contains(length) => Ok(*length),

@@ -12,6 +12,7 @@ mod sql {
     mod plans;
     mod refusals;
     mod rows;
+    mod statements;
     mod support;
     mod windows;
 }

@@ -36,7 +36,7 @@ impl Lowering<'_> {
                 let name = scan.table_name.table();
                 let (index, table) = self
                     .catalog
-                    .table(name)
+                    .scanned(name)
                     .ok_or_else(|| SqlError::internal(format!("no table {name}")))?;
                 Ok(self.rels.table(index, name, table.rel_columns()))
             }

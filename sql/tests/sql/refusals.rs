@@ -101,14 +101,6 @@ fn queries_that_streams_cannot_answer_yet_are_refused_at_their_clause() {
             "TABLESAMPLE",
         ),
         (
-            "INSERT INTO out SELECT ^/*+ STATE_TTL('b' = '1d') */ auction FROM bids",
-            "hints",
-        ),
-        (
-            "INSERT INTO out SELECT auction FROM bids ^/*+ OPTIONS('k' = 'v') */",
-            "hints",
-        ),
-        (
             "INSERT INTO out WITH ^RECURSIVE r AS (SELECT auction FROM bids) SELECT auction FROM r",
             "RECURSIVE",
         ),
@@ -252,13 +244,11 @@ fn expressions_are_refused_where_they_are_wrong() {
 fn statements_are_refused_where_they_are_wrong() {
     assert_refused(&[
         ("^SELECT auction FROM bids", "leads nowhere"),
-        ("^DROP TABLE bids", "DROP"),
         ("^COPY bids TO 'x'", "COPY"),
         ("^frobnicate", "expected a statement"),
         ("CREATE ^FUNCTION f AS 'x'", "CREATE FUNCTION"),
         ("CREATE ^EXTERNAL TABLE t STORED AS CSV LOCATION 'x'", "EXTERNAL"),
         ("CREATE ^OR REPLACE VIEW v AS SELECT auction FROM bids", "OR REPLACE"),
-        ("^BEGIN STATEMENT SET", "statement sets"),
         ("INSERT ^OVERWRITE out SELECT auction FROM bids", "OVERWRITE"),
         (
             "INSERT INTO out ^PARTITION (a = 1) SELECT auction FROM bids",
@@ -361,8 +351,6 @@ fn tables_are_refused_where_they_are_wrong() {
             "aggregate sum",
         ),
         ("CREATE TABLE ^t (b AS 1) WITH ('connector' = 'test')", "not computed"),
-        ("CREATE TABLE t (a INT) ^LIKE bids", "LIKE"),
-        ("CREATE TABLE t (a INT) ^AS SELECT auction FROM bids", "AS SELECT"),
         (
             "CREATE TABLE t (a INT) PARTITIONED BY (^b) WITH ('connector' = 'test')",
             "no column b",

@@ -17,10 +17,11 @@
 //!
 //! File map: [`plan`](plan()) runs the steps; `guard`, `script`, `dialect`, `statement` and `whitelist` read text;
 //! `hints` finds what stands in comments; `answers` writes what `SHOW` and `DESCRIBE` say;
-//! `catalog`, `types`, `functions`, `naming`, `rewrite`, `group_window` and `window_function` give it meaning; `rel` is our plan and makes the
+//! `catalog`, `types`, `functions`, `calendar`, `naming`, `rewrite`, `syntax`, `group_window` and `window_function` give it meaning; `rel` is our plan and makes the
 //! job graph; `expr` evaluates; `insert` and `settings` are statements.
 
 mod answers;
+mod calendar;
 mod catalog;
 mod connectors;
 mod dialect;
@@ -39,6 +40,7 @@ mod rewrite;
 mod script;
 mod settings;
 mod statement;
+mod syntax;
 mod types;
 mod whitelist;
 mod window_function;

@@ -24,6 +24,7 @@ use crate::rel::{RelId, Rels};
 use crate::script::{Script, position};
 use crate::settings::Settings;
 use crate::statement::{self, CreateTable, CreateView, Explained, Insert, SetOption, Statement};
+use crate::syntax;
 use crate::whitelist::Whitelist;
 use datafusion_common::{DFSchema, DataFusionError, SchemaError, TableReference};
 use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
@@ -327,6 +328,7 @@ impl Planner<'_> {
         self.whitelist().query(&query)?;
         let provider = Provider::new(&self.catalog, self.functions);
         let planner = SqlToRel::new_with_options(&provider, parser_options());
+        syntax::rewrite_query(&mut query);
         let at = position(query.span().start);
         name_columns(&mut query);
         let statement = SqlStatement::Query(Box::new(query));
@@ -339,8 +341,10 @@ impl Planner<'_> {
     fn row_expr(&self, expr: &sqlparser::ast::Expr, names: &DFSchema) -> Result<Expr> {
         let provider = Provider::new(&self.catalog, self.functions);
         let planner = SqlToRel::new_with_options(&provider, parser_options());
+        let mut expr = expr.clone();
+        syntax::rewrite_expr(&mut expr);
         planner
-            .sql_to_expr(expr.clone(), names, &mut PlannerContext::new())
+            .sql_to_expr(expr, names, &mut PlannerContext::new())
             .map_err(|error| self.planning_error(&error))
     }
 
@@ -378,6 +382,9 @@ impl Planner<'_> {
                 .position
                 .or_else(|| self.script.find_word(query_at, &[regexp_extract::NAME]));
             return SqlError { position: at, ..error }.hint("write REGEXP_EXTRACT(text, 'a(b*)c', 1)");
+        }
+        if error.message.contains("an index stands behind") || error.message.contains("a MAP is made of keys") {
+            return error.hint("write list[1], which counts from 1, map['key'] or row.field");
         }
         if error.message.contains("unique expression names") {
             return error.hint("give one of the columns another name with AS");

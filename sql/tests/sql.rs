@@ -6,6 +6,7 @@ mod sql {
     mod aggregates;
     mod engine;
     mod expressions;
+    mod functions;
     mod fuzz;
     mod hostile;
     mod inserts;

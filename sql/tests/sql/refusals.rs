@@ -211,7 +211,7 @@ fn expressions_are_refused_where_they_are_wrong() {
             "INSERT INTO out SELECT ^CAST(auction AS INT ARRAY) FROM bids",
             "form of CAST",
         ),
-        ("INSERT INTO out SELECT ^auction[1] FROM bids", "nested field"),
+        ("INSERT INTO out ^SELECT auction[1] FROM bids", "an index stands behind"),
         (
             "INSERT INTO out SELECT char_length(^regexp_extract(channel, '(a', 1)) FROM bids",
             "not a regular expression",
@@ -220,7 +220,6 @@ fn expressions_are_refused_where_they_are_wrong() {
             "INSERT INTO out SELECT char_length(^regexp_extract('a', channel)) FROM bids",
             "must be a literal",
         ),
-        ("INSERT INTO out SELECT ^ARRAY[auction] FROM bids", "nested value"),
         (
             "INSERT INTO out SELECT auction FROM bids WHERE ^ts AT TIME ZONE 'UTC' > ts",
             "AT TIME ZONE",
@@ -291,16 +290,8 @@ fn statements_are_refused_where_they_are_wrong() {
 fn tables_are_refused_where_they_are_wrong() {
     assert_refused(&[
         (
-            "CREATE TABLE t (a ROW<b ^MAP<INT, INT>>) WITH ('connector' = 'test')",
-            "MAP is not supported yet",
-        ),
-        (
-            "CREATE TABLE t (a ^MAP<STRING, INT>) WITH ('connector' = 'test')",
-            "MAP is not supported yet",
-        ),
-        (
-            "CREATE TABLE t (a ^ARRAY<INT>) WITH ('connector' = 'test')",
-            "ARRAY is not supported yet",
+            "CREATE TABLE t (a ^MULTISET<INT>) WITH ('connector' = 'test')",
+            "MULTISET is not supported yet",
         ),
         (
             "CREATE TABLE t (a ^JSON) WITH ('connector' = 'test')",
@@ -426,10 +417,7 @@ fn arguments_that_fit_no_signature_are_the_writers_mistake_not_ours() {
     let error = refused(&format!(
         "{BIDS}{OUT}INSERT INTO out SELECT CHAR_LENGTH(SUBSTRING(1 FOR 2)) FROM bids"
     ));
-    assert!(
-        error.message.contains("'substr' failed to match any signature"),
-        "{error}"
-    );
+    assert!(error.message.contains("argument 1 of SUBSTR must be STRING"), "{error}");
     assert!(
         !error.message.contains("internal") && !error.message.contains("bug"),
         "{error}"

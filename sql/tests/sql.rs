@@ -8,6 +8,7 @@ mod sql {
     mod emit;
     mod engine;
     mod expressions;
+    mod functions;
     mod fuzz;
     mod hostile;
     mod inserts;
@@ -20,6 +21,7 @@ mod sql {
     mod processing_time;
     mod refusals;
     mod rows;
+    mod statements;
     mod support;
     mod windows;
 }

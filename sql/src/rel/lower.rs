@@ -104,7 +104,7 @@ impl Lowering<'_> {
     }
 
     fn table(&mut self, name: &str) -> Result<RelId> {
-        let found = self.catalog.table(name);
+        let found = self.catalog.scanned(name);
         let (index, table) = found.ok_or_else(|| SqlError::internal(format!("no table {name}")))?;
         Ok(self.rels.table(index, name, table.rel_columns()))
     }

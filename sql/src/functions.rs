@@ -6,7 +6,7 @@
 //!
 //! File map: `aggregates` are names and types of the engine's aggregates, `ambient` the functions that read more than
 //! their arguments, `bounded` keeps text functions from growing without limit, `checks` guards what sinks write,
-//! `regexp_extract` and `row_field` (fields of rows) are functions of ours, `window` computes a row's window; [`crate::rewrite`] turns Flink's meanings into DataFusion's.
+//! `regexp_extract` and `row_field` (fields of rows) are functions of ours, `to_char` makes text once for rows that have the same, `window` computes a row's window; [`crate::rewrite`] turns Flink's meanings into DataFusion's.
 
 pub(crate) mod aggregates;
 pub(crate) mod ambient;
@@ -14,6 +14,7 @@ mod bounded;
 pub(crate) mod checks;
 pub(crate) mod regexp_extract;
 pub(crate) mod row_field;
+mod to_char;
 pub(crate) mod window;
 
 use crate::rewrite::Macro;
@@ -189,7 +190,7 @@ impl Functions {
         let mut scalars = BTreeMap::new();
         for function in datafusion_functions::all_default_functions() {
             if SCALARS.contains(&function.name()) {
-                let function = bounded::bound(function);
+                let function = to_char::over_runs(bounded::bound(function));
                 for alias in function
                     .aliases()
                     .iter()

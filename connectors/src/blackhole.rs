@@ -25,6 +25,10 @@ pub(crate) fn check(table: &TableDefinition) -> Result<(), ConnectorError> {
 pub(crate) struct BlackholeSink;
 
 impl Sink for BlackholeSink {
+    fn takes_changes(&self) -> bool {
+        true
+    }
+
     fn guarantee(&self) -> DeliveryGuarantee {
         DeliveryGuarantee::AtLeastOnce
     }

@@ -222,6 +222,10 @@ impl FileSink {
 }
 
 impl Sink for FileSink {
+    fn takes_changes(&self) -> bool {
+        self.table.weight().is_some()
+    }
+
     fn guarantee(&self) -> DeliveryGuarantee {
         DeliveryGuarantee::ExactlyOnce
     }

@@ -280,6 +280,10 @@ impl Sink for KinesisSink {
         self.options.guarantee
     }
 
+    fn takes_changes(&self) -> bool {
+        self.table.weight().is_some()
+    }
+
     fn writer(&self, context: SinkContext) -> Result<Box<dyn SinkWriter>> {
         let partitioner = Partitioner::new(&self.table, &self.options, &context);
         let encoder = Arc::clone(&self.encoder);

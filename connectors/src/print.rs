@@ -73,6 +73,10 @@ impl PrintSink {
 }
 
 impl Sink for PrintSink {
+    fn takes_changes(&self) -> bool {
+        true
+    }
+
     fn guarantee(&self) -> DeliveryGuarantee {
         DeliveryGuarantee::AtLeastOnce
     }

@@ -632,8 +632,14 @@ impl JobGraph {
     /// Adds a table to write.
     ///
     /// # Errors
-    /// When the uid is taken.
+    /// When the uid is taken, or the result changes and the sink only takes rows that stay.
     pub fn sink(&mut self, uid: impl Into<String>, input: StreamId, sink: SinkNode) -> Result<()> {
+        if self.weight(input).is_some() && !sink.sink.takes_changes() {
+            return Err(Error::Graph(format!(
+                "the result that sink {} is to write changes, and rows can only be added to it",
+                sink.name
+            )));
+        }
         let schema = Arc::clone(self.schema(input));
         let watermark = self.watermark(input).clone();
         self.push(uid.into(), NodeKind::Sink(sink), vec![input], schema, watermark)?;

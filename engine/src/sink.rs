@@ -153,6 +153,11 @@ pub trait Sink: Send + Sync {
     /// Returns when output becomes visible.
     fn guarantee(&self) -> DeliveryGuarantee;
 
+    /// Says whether batches may be a changelog: with [`crate::graph::WEIGHT`] as the last column.
+    fn takes_changes(&self) -> bool {
+        false
+    }
+
     /// Makes a worker's writer. Runs on the worker's thread and must not block.
     ///
     /// # Errors

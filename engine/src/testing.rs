@@ -298,6 +298,10 @@ impl SinkCommitter for MemoryCommitter {
 }
 
 impl Sink for MemorySink {
+    fn takes_changes(&self) -> bool {
+        true
+    }
+
     fn guarantee(&self) -> DeliveryGuarantee {
         self.guarantee
     }

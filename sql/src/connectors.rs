@@ -92,6 +92,10 @@ impl Source for Explained {
 }
 
 impl Sink for Explained {
+    fn takes_changes(&self) -> bool {
+        true
+    }
+
     fn guarantee(&self) -> DeliveryGuarantee {
         DeliveryGuarantee::AtLeastOnce
     }

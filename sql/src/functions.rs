@@ -7,7 +7,8 @@
 //! File map: `aggregates` are names and types of the engine's aggregates, `ambient` the functions that read more than
 //! their arguments, `native` the table of our own scalar functions, whose families are `collections`, `encoding`, `json`,
 //! `numbers`, `text` and `time`; `bounded` keeps text functions from growing without limit, `checks` guards what sinks write,
-//! `late` is the condition of late rows, `over` are the functions that need `OVER`,
+//! `late` is the condition of late rows, `over` are the functions that need `OVER`, `to_char` makes text once for rows that
+//! have the same,
 //! `regexp_extract` and `row_field` (fields of rows) are functions of ours, `window` computes a row's window; [`crate::rewrite`] turns Flink's meanings into DataFusion's.
 
 mod access;
@@ -26,6 +27,7 @@ pub(crate) mod regexp_extract;
 pub(crate) mod row_field;
 mod text;
 mod time;
+mod to_char;
 pub(crate) mod window;
 
 use crate::rewrite::Macro;
@@ -240,7 +242,7 @@ impl Functions {
         let nested = datafusion_functions_nested::all_default_nested_functions();
         for function in datafusion_functions::all_default_functions().into_iter().chain(nested) {
             if SCALARS.contains(&function.name()) {
-                let function = bounded::bound(function);
+                let function = to_char::over_runs(bounded::bound(function));
                 let foreign = |alias: &str| ALIASES_REFUSED.contains(&alias) || alias.starts_with("list_");
                 for alias in function.aliases().iter().filter(|alias| !foreign(alias)) {
                     scalars.insert(alias.clone(), Arc::clone(&function));

@@ -516,6 +516,54 @@ fn partition_keys_come_from_partitioned_by() {
 }
 
 #[test]
+fn results_that_change_are_written_under_their_primary_key() {
+    let store = Store::new(2);
+    let fields = schema()
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone())
+        .collect::<Vec<_>>();
+    let fields = fields.into_iter().chain([tidemill_engine::graph::weight_field()]);
+    let changes = Arc::new(arrow::datatypes::Schema::new(fields.collect::<Vec<_>>()));
+    let mut table = table(Arc::clone(&changes), &[]);
+    table.primary_key = vec!["id".to_owned()];
+    struct Upserts(TableDefinition, ConnectorEnvironment);
+    impl SinkUnderTest for Upserts {
+        fn sink(&self) -> Arc<dyn Sink> {
+            let sink = crate::create_sink(&self.0, &self.1).unwrap();
+            assert!(sink.takes_changes());
+            sink
+        }
+        fn visible(&self) -> Vec<i64> {
+            Vec::new()
+        }
+    }
+    let mut process = Process::start(&Upserts(table, store.environment()), 1);
+    let rows = |ids: Vec<i64>, names: Vec<&str>, weights: Vec<i64>| {
+        let columns: Vec<arrow::array::ArrayRef> = vec![
+            Arc::new(arrow::array::Int64Array::from(ids)),
+            Arc::new(arrow::array::StringArray::from(names)),
+            Arc::new(arrow::array::Int64Array::from(weights)),
+        ];
+        arrow::array::RecordBatch::try_new(Arc::clone(&changes), columns).unwrap()
+    };
+    let first = rows(vec![1, 2], vec!["a", "b"], vec![1, 1]);
+    let second = rows(vec![1, 1, 2], vec!["a", "c", "b"], vec![-1, 1, -1]);
+    process.writers[0].write(&first, 0).unwrap();
+    process.writers[0].write(&second, 0).unwrap();
+    let one = process.pre_commit(1, 0);
+    process.publish(1, &one).unwrap();
+    let stored = store.stored();
+    let of_key = |key: &str| {
+        let records = stored.iter().filter(|(known, _)| known == key);
+        records.map(|(_, record)| record.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(of_key("1"), [r#"{"id":1,"name":"a"}"#, r#"{"id":1,"name":"c"}"#]);
+    assert_eq!(of_key("2"), [r#"{"id":2,"name":"b"}"#, r#"{"id":2,"__deleted":true}"#]);
+    assert_eq!(stored.len(), 4);
+}
+
+#[test]
 fn a_record_that_is_too_large_fails_with_its_size() {
     let test = Written {
         store: Store::new(1),

@@ -103,3 +103,90 @@ impl JobGraph {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expr::column;
+    use crate::graph::{Calc, SinkNode, SourceNode, WindowAssigner};
+    use crate::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
+    use crate::testing::{MemorySink, MemorySource};
+    use arrow::datatypes::TimeUnit;
+
+    struct OnlyAddedTo;
+
+    impl Sink for OnlyAddedTo {
+        fn guarantee(&self) -> DeliveryGuarantee {
+            DeliveryGuarantee::AtLeastOnce
+        }
+
+        fn writer(&self, _: SinkContext) -> Result<Box<dyn SinkWriter>> {
+            unreachable!("it is never run")
+        }
+
+        fn committer(&self, _: CommitterContext) -> Result<Option<Arc<dyn SinkCommitter>>> {
+            Ok(None)
+        }
+    }
+
+    #[test]
+    fn what_does_not_know_the_weight_is_refused() {
+        let time = Field::new("t", DataType::Timestamp(TimeUnit::Millisecond, None), false);
+        let rows = Arc::new(Schema::new(vec![time, Field::new("k", DataType::Int64, true)]));
+        let mut graph = JobGraph::new();
+        let source = SourceNode {
+            table: "t".into(),
+            physical_schema: Arc::clone(&rows),
+            source: Arc::new(MemorySource::bounded(Vec::new())),
+            computed: None,
+            event_time: None,
+        };
+        let added = graph.source(source).unwrap();
+        let keep = |index: usize| (rows.field(index).clone(), column(index));
+        let weighted = Calc {
+            predicate: None,
+            outputs: vec![keep(0), keep(1), (weight_field(), weight_of_inserts())],
+        };
+        let changing = graph.calc("weights", added, weighted).unwrap();
+        assert_eq!((graph.weight(added), graph.weight(changing)), (None, Some(2)));
+
+        let without = Calc {
+            predicate: None,
+            outputs: vec![keep(1)],
+        };
+        let window = WindowAssigner::Hop {
+            time: 0,
+            size_ms: 2,
+            slide_ms: 1,
+            offset_ms: 0,
+        };
+        let node = |sink: Arc<dyn Sink>| SinkNode { name: "s".into(), sink };
+        for (refused, about) in [
+            (graph.calc("lost", changing, without).map(|_| ()), "keep their __weight"),
+            (
+                graph.union("mixed", vec![added, changing]).map(|_| ()),
+                "another does not",
+            ),
+            (
+                graph.window_rows("hop", changing, window, ("s", "e")).map(|_| ()),
+                "over a result that changes",
+            ),
+            (
+                graph.sink("out", changing, node(Arc::new(OnlyAddedTo))),
+                "can only be added",
+            ),
+            (graph.consolidate("by-key", added, vec![1]).map(|_| ()), "only changes"),
+        ] {
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains(about), "{error}");
+        }
+        let by_key = graph.consolidate("by-key", changing, vec![1]).unwrap();
+        let sink = MemorySink::new(DeliveryGuarantee::AtLeastOnce);
+        graph.sink("kept", by_key, node(Arc::new(sink))).unwrap();
+        assert!(
+            graph
+                .explain()
+                .contains("#2 changes by key <- #1 (t Timestamp(ms), k Int64) changes")
+        );
+    }
+}

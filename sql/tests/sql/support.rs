@@ -91,6 +91,10 @@ impl Source for Nothing {
 }
 
 impl Sink for Nothing {
+    fn takes_changes(&self) -> bool {
+        true
+    }
+
     fn guarantee(&self) -> DeliveryGuarantee {
         DeliveryGuarantee::AtLeastOnce
     }

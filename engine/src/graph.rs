@@ -9,13 +9,15 @@
 //!
 //! A typed API for Rust is to be a thin layer over this one.
 //!
-//! File map: `changes` is what makes a stream a changelog, `join` joins two streams.
+//! File map: `changes` is what makes a stream a changelog, `join` joins two streams,
+//! `temporal_join` a stream with versions.
 
 mod changes;
 
 pub use changes::{WEIGHT, weight_field, weight_of, weight_of_inserts};
 
 mod join;
+mod temporal_join;
 
 use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
@@ -33,6 +35,7 @@ use std::time::Duration;
 
 pub(crate) use join::condition_schema;
 pub use join::{Join, JoinCondition, JoinInput, JoinKind, JoinSide, KeepRows, ShiftedTime};
+pub use temporal_join::TemporalJoin;
 
 /// A stream of the graph: the output of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,7 +1,7 @@
 //! The engine's own operators, one per file.
 //!
 //! File map: `asynchronous` asks services outside, `calc` projects and filters (stateless), `consolidate` brings the changes of
-//! a tick together, `window_aggregate` aggregates per key and window, `window_rows` gives rows all their windows, `join` joins two streams,
+//! a tick together, `window_aggregate` aggregates per key and window, `window_rows` gives rows all their windows, `join` joins two streams, `temporal_join` a stream with versions,
 //! `group_table` finds a key's dense group number.
 
 pub(crate) mod asynchronous;
@@ -9,5 +9,6 @@ pub(crate) mod calc;
 pub(crate) mod consolidate;
 mod group_table;
 pub(crate) mod join;
+pub(crate) mod temporal_join;
 pub(crate) mod window_aggregate;
 pub(crate) mod window_rows;

@@ -28,11 +28,13 @@ use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOption
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use kept::{KeptRows, Probe};
-use pairs::Matcher;
+pub(super) use kept::KeptRows;
+use kept::Probe;
+pub(super) use pairs::Matcher;
 use std::collections::HashSet;
 use std::sync::Arc;
-use times::{due_of, millis_or};
+use times::due_of;
+pub(super) use times::millis_or;
 
 /// Candidates that are looked at together, and rows per emitted batch.
 const BATCH_ROWS: usize = 8192;
@@ -503,7 +505,7 @@ fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<R
 }
 
 /// Returns the schema of the columns that are kept. State is stored under their names, so they are made unique.
-fn kept_schema(schema: &Schema, columns: &[usize]) -> Result<SchemaRef> {
+pub(super) fn kept_schema(schema: &Schema, columns: &[usize]) -> Result<SchemaRef> {
     let mut names = HashSet::new();
     let mut fields: Vec<Field> = Vec::with_capacity(columns.len());
     for &column in columns {

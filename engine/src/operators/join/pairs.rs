@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use std::sync::Arc;
 
 /// Decides which candidates match. Columns are given by their places among the kept ones of their side.
-pub(super) struct Matcher {
+pub(in crate::operators) struct Matcher {
     keys: [Vec<usize>; 2],
     condition: Option<Condition>,
 }
@@ -23,13 +23,13 @@ struct Condition {
 }
 
 /// Pairs that match.
-pub(super) struct Pairs {
+pub(in crate::operators) struct Pairs {
     /// The places of the rows that probe.
-    pub(super) probing: Vec<u32>,
+    pub(in crate::operators) probing: Vec<u32>,
     /// The kept rows.
-    pub(super) found: Vec<RowRef>,
+    pub(in crate::operators) found: Vec<RowRef>,
     /// The columns that were wanted.
-    pub(super) columns: Vec<ArrayRef>,
+    pub(in crate::operators) columns: Vec<ArrayRef>,
 }
 
 /// The candidates as columns, each made when it is asked for.
@@ -111,7 +111,7 @@ impl<'a> Candidates<'a> {
 }
 
 impl Matcher {
-    pub(super) fn new(
+    pub(in crate::operators) fn new(
         join: &Join,
         schemas: &[SchemaRef; 2],
         keys: [Vec<usize>; 2],
@@ -137,7 +137,7 @@ impl Matcher {
     ///
     /// # Errors
     /// When the condition cannot be evaluated.
-    pub(super) fn matches(
+    pub(in crate::operators) fn matches(
         &self,
         input: JoinInput,
         rows: &RecordBatch,

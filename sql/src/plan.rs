@@ -18,6 +18,7 @@ use crate::rel::{RelId, Rels};
 use crate::script::{Script, position};
 use crate::settings::Settings;
 use crate::statement::{self, CreateTable, CreateView, Explained, Insert, Statement};
+use crate::temporal;
 use crate::whitelist::Whitelist;
 use datafusion_common::{DFSchema, DataFusionError, SchemaError, TableReference};
 use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
@@ -287,6 +288,7 @@ impl Planner<'_> {
         let mut query = query.clone();
         group_window::rewrite(&mut query)?;
         self.whitelist().query(&query)?;
+        temporal::rewrite(&mut query)?;
         let provider = Provider::new(&self.catalog, self.functions);
         let planner = SqlToRel::new_with_options(&provider, parser_options());
         let at = position(query.span().start);

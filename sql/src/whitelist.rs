@@ -4,12 +4,13 @@
 //! every struct of the parser that can carry a clause is taken apart field by field here: a field that a newer parser
 //! adds is a compile error until somebody decides what it means.
 //!
-//! File map: `query` checks queries, `relation` what stands in FROM, `expr` expressions.
+//! File map: `query` checks queries, `relation` what stands in FROM, `join` joins, `temporal` joins as of a time, `expr` expressions.
 
 mod expr;
 mod join;
 mod query;
 mod relation;
+mod temporal;
 
 pub(crate) use join::condition_queries;
 

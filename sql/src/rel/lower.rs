@@ -1,6 +1,7 @@
 //! Lowers DataFusion's logical plan of a query into relations.
 
 mod join;
+mod temporal;
 
 use super::changes::check_append_only;
 use super::identity;

@@ -27,7 +27,6 @@ use arrow::array::{Array, ArrayRef, RecordBatch, new_empty_array};
 use arrow::compute::interleave;
 use arrow::datatypes::SchemaRef;
 use chunk::Chunk;
-#[allow(unused_imports, reason = "operators that keep rows are being added")]
 pub(crate) use index::{ProbeFrom, RowIndex};
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -107,11 +106,6 @@ impl RowStore {
     /// Returns the number of rows.
     pub(crate) fn len(&self) -> usize {
         self.rows
-    }
-
-    /// Says whether there is no row.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows == 0
     }
 
     /// Returns about how many bytes the rows take.

@@ -62,7 +62,6 @@ pub(crate) struct JoinOperator {
 struct Side {
     /// The input's columns that are kept, ascending.
     columns: Vec<usize>,
-    schema: SchemaRef,
     /// The keys among them.
     keys: Vec<usize>,
     time: Option<ShiftedTime>,
@@ -107,14 +106,13 @@ impl JoinOperator {
             let schema = kept_schema(schema, &columns)?;
             let place = |column: &usize| columns.binary_search(column).unwrap_or_default();
             let keys = spec.keys.iter().map(place).collect();
-            let store = RowStore::new(Arc::clone(&schema));
+            let store = RowStore::new(schema);
             let store = match spec.keep {
                 KeepRows::Forever => store,
                 KeepRows::For(_) | KeepRows::Until(_) => store.with_due(),
             };
             Ok(Side {
                 columns,
-                schema,
                 keys,
                 time: spec.time,
                 keep: spec.keep.clone(),
@@ -194,7 +192,8 @@ impl JoinOperator {
         };
         let columns = side.columns.iter().map(|&column| Arc::clone(batch.column(column)));
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&side.schema), columns.collect(), &options)?;
+        let batch =
+            RecordBatch::try_new_with_options(Arc::clone(side.kept.store.schema()), columns.collect(), &options)?;
         let keys: Vec<ArrayRef> = side.keys.iter().map(|&key| Arc::clone(batch.column(key))).collect();
         let mut hashes = Vec::new();
         hash_columns(&keys, rows, &mut EncodedKeys::default(), &mut hashes)?;

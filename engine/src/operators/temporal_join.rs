@@ -41,7 +41,6 @@ pub(crate) struct TemporalJoinOperator {
 struct Side {
     /// The input's columns that are kept, ascending.
     columns: Vec<usize>,
-    schema: SchemaRef,
     /// The keys and the time among them.
     keys: Vec<usize>,
     time: usize,
@@ -78,8 +77,7 @@ impl TemporalJoinOperator {
                 keys: spec.keys.iter().map(place).collect(),
                 time: place(&time),
                 columns,
-                kept: KeptRows::new(RowStore::new(Arc::clone(&schema)).with_due()),
-                schema,
+                kept: KeptRows::new(RowStore::new(schema).with_due()),
             })
         };
         let sides = [side(JoinInput::Left)?, side(JoinInput::Right)?];
@@ -269,7 +267,7 @@ impl Side {
     fn rows(&self, refs: &[RowRef]) -> Result<(RecordBatch, Vec<u64>)> {
         let columns: Vec<usize> = (0..self.columns.len()).collect();
         let columns = self.kept.store.gather(refs, &columns)?;
-        let rows = RecordBatch::try_new(Arc::clone(&self.schema), columns)?;
+        let rows = RecordBatch::try_new(Arc::clone(self.kept.store.schema()), columns)?;
         let hashes = refs.iter().map(|row| self.kept.store.hash_of(*row).unwrap_or_default());
         Ok((rows, hashes.collect()))
     }
@@ -311,7 +309,7 @@ impl Operator for TemporalJoinOperator {
             .iter()
             .map(|&column| Arc::clone(batch.column(column)))
             .collect();
-        let mut rows = RecordBatch::try_new_with_options(Arc::clone(&side.schema), columns, &options)?;
+        let mut rows = RecordBatch::try_new_with_options(Arc::clone(side.kept.store.schema()), columns, &options)?;
         if input == JoinInput::Left {
             let passed = tick.watermarks.first().copied().unwrap_or_default();
             let times = millis_or(rows.column(side.time), i64::MAX)?;

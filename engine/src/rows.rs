@@ -204,6 +204,14 @@ impl RowStore {
             .then(|| chunk.hashes()[row.row as usize])
     }
 
+    /// Returns when a row is due; `None` when it is gone, or rows are never due.
+    pub(crate) fn due_of(&self, row: RowRef) -> Option<i64> {
+        let chunk = self.chunk(row.chunk)?;
+        chunk
+            .is_live(row.row as usize)
+            .then(|| chunk.due().get(row.row as usize).copied())?
+    }
+
     /// Marks a row. Says whether it was unmarked before.
     pub(crate) fn mark(&mut self, row: RowRef) -> bool {
         self.chunk_mut(row.chunk)

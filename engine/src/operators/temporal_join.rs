@@ -12,7 +12,7 @@ use crate::expr::EvalContext;
 use crate::graph::{Join, JoinInput, JoinKind};
 use crate::key::{EncodedKeys, hash_columns};
 use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
-use crate::operators::join::{KeptRows, Matcher, kept_schema, millis_or};
+use crate::operators::join::{KeptRows, Matcher, are_equal, kept_schema, millis_or};
 use crate::rows::{RowKeys, RowRef, RowStore};
 use crate::time::Watermark;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
@@ -215,39 +215,17 @@ impl TemporalJoinOperator {
                     }
                 }
             }
-            let keys = side.keys.iter().map(|key| (JoinInput::Right, *key)).collect::<Vec<_>>();
-            let gone = same_keys(&rows, &side.kept.store, &keys, &probing, &older)?;
+            let same = are_equal(&rows, &side.keys, &probing, &side.kept.store, &side.keys, &older)?;
+            let gone = older
+                .into_iter()
+                .zip(same)
+                .filter(|(_, same)| *same)
+                .map(|(version, _)| version);
+            let gone: Vec<RowRef> = gone.collect();
             side.kept.remove(&gone);
         }
         side.kept.compact()
     }
-}
-
-/// Returns the kept rows whose keys are those of the probing rows of the same side.
-fn same_keys(
-    rows: &RecordBatch,
-    store: &RowStore,
-    keys: &[(JoinInput, usize)],
-    probing: &[u32],
-    kept: &[RowRef],
-) -> Result<Vec<RowRef>> {
-    let places: Vec<usize> = keys.iter().map(|(_, place)| *place).collect();
-    let gathered = store.gather(kept, &places)?;
-    let indices = arrow::array::UInt32Array::from(probing.to_vec());
-    let mut same = vec![true; kept.len()];
-    for (place, theirs) in places.into_iter().zip(gathered) {
-        let mine = arrow::compute::take(rows.column(place), &indices, None)?;
-        let equal = arrow::compute::kernels::cmp::eq(&mine, &theirs)?;
-        for (row, same) in same.iter_mut().enumerate() {
-            *same &= equal.is_valid(row) && equal.value(row);
-        }
-    }
-    Ok(kept
-        .iter()
-        .zip(same)
-        .filter(|(_, same)| *same)
-        .map(|(row, _)| *row)
-        .collect())
 }
 
 /// The versions of some hashes, those of a hash in the order in which they are valid.

@@ -10,7 +10,7 @@
 //! A typed API for Rust is to be a thin layer over this one.
 //!
 //! File map: `changes` is what makes a stream a changelog; `group_aggregate` (the aggregation per key), `join` (of two streams),
-//! `over` and `top_n` are nodes.
+//! `temporal_join` (of a stream and versions), `over` and `top_n` are nodes.
 
 mod changes;
 mod group_aggregate;
@@ -23,6 +23,7 @@ pub use over::{OverAggregate, OverFrame, OverFunction};
 pub use top_n::{TOP_N_MAX, TopN, TopNColumn, TopNOrder, TopNTies};
 
 mod join;
+mod temporal_join;
 
 use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
@@ -41,6 +42,7 @@ use std::time::Duration;
 
 pub(crate) use join::condition_schema;
 pub use join::{Join, JoinCondition, JoinInput, JoinKind, JoinSide, KeepRows, ShiftedTime};
+pub use temporal_join::TemporalJoin;
 
 /// A stream of the graph: the output of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -32,7 +32,6 @@ pub mod key;
 pub mod metrics;
 pub mod operator;
 mod operators;
-#[allow(dead_code, reason = "operators that keep rows are being added")]
 mod rows;
 mod runtime;
 pub mod sink;

@@ -27,7 +27,6 @@ use arrow::array::{Array, ArrayRef, RecordBatch, new_empty_array};
 use arrow::compute::interleave;
 use arrow::datatypes::SchemaRef;
 use chunk::Chunk;
-#[allow(unused_imports, reason = "operators that keep rows are being added")]
 pub(crate) use index::{ProbeFrom, RowIndex};
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -107,11 +106,6 @@ impl RowStore {
     /// Returns the number of rows.
     pub(crate) fn len(&self) -> usize {
         self.rows
-    }
-
-    /// Says whether there is no row.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows == 0
     }
 
     /// Returns about how many bytes the rows take.
@@ -210,6 +204,14 @@ impl RowStore {
             .then(|| chunk.hashes()[row.row as usize])
     }
 
+    /// Returns when a row is due; `None` when it is gone, or rows are never due.
+    pub(crate) fn due_of(&self, row: RowRef) -> Option<i64> {
+        let chunk = self.chunk(row.chunk)?;
+        chunk
+            .is_live(row.row as usize)
+            .then(|| chunk.due().get(row.row as usize).copied())?
+    }
+
     /// Marks a row. Says whether it was unmarked before.
     pub(crate) fn mark(&mut self, row: RowRef) -> bool {
         self.chunk_mut(row.chunk)
@@ -222,8 +224,8 @@ impl RowStore {
             .is_some_and(|chunk| chunk.is_marked(row.row as usize))
     }
 
-    /// Adds to `due` the rows that are due at or before a time, oldest first. The caller must remove them: they are not
-    /// told again.
+    /// Adds to `due` the rows that are due at or before a time, oldest first. The caller removes them;
+    /// those that stay may be told again.
     pub(crate) fn take_due(&mut self, until_ms: i64, due: &mut Vec<RowRef>) {
         for (index, chunk) in self.chunks.iter_mut().enumerate() {
             if let Some(chunk) = chunk {

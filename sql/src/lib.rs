@@ -41,6 +41,7 @@ mod script;
 mod settings;
 mod statement;
 mod syntax;
+mod temporal;
 mod types;
 mod whitelist;
 mod window_function;

@@ -25,6 +25,7 @@ use crate::script::{Script, position};
 use crate::settings::Settings;
 use crate::statement::{self, CreateTable, CreateView, Explained, Insert, SetOption, Statement};
 use crate::syntax;
+use crate::temporal;
 use crate::whitelist::Whitelist;
 use datafusion_common::{DFSchema, DataFusionError, SchemaError, TableReference};
 use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
@@ -330,6 +331,7 @@ impl Planner<'_> {
         let mut query = query.clone();
         group_window::rewrite(&mut query)?;
         self.whitelist().query(&query)?;
+        temporal::rewrite(&mut query)?;
         let provider = Provider::new(&self.catalog, self.functions);
         let planner = SqlToRel::new_with_options(&provider, parser_options());
         syntax::rewrite_query(&mut query);

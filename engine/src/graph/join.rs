@@ -193,7 +193,7 @@ impl JobGraph {
     }
 }
 
-fn check(join: &Join, schemas: &[SchemaRef; 2]) -> Result<()> {
+pub(super) fn check(join: &Join, schemas: &[SchemaRef; 2]) -> Result<()> {
     let [left, right] = &join.sides;
     if left.keys.is_empty() || left.keys.len() != right.keys.len() {
         return Err(Error::Graph(
@@ -258,7 +258,7 @@ pub(crate) fn condition_schema(condition: &JoinCondition, schemas: &[SchemaRef; 
     Ok(Schema::new(fields.collect::<Result<Vec<Field>>>()?))
 }
 
-fn output_schema(join: &Join, schemas: &[SchemaRef; 2]) -> Result<SchemaRef> {
+pub(super) fn output_schema(join: &Join, schemas: &[SchemaRef; 2]) -> Result<SchemaRef> {
     let fields = join.outputs.iter().map(|(input, column, name)| {
         if join.kind.is_of_left_rows() && *input == JoinInput::Right {
             return Err(Error::Graph("a semi join emits columns of its left side only".into()));

@@ -9,8 +9,9 @@
 //! whole: the candidates of all its rows are gathered into columns, and compared, filtered and emitted as columns, a few
 //! thousand at a time, as far as the output's budget allows.
 //!
-//! File map: `kept` holds the rows of a side, `pairs` makes columns of candidates, `times` reads time columns.
+//! File map: `distinct` keeps one row per key where that is enough, `kept` holds the rows of a side, `pairs` makes columns of candidates, `times` reads time columns.
 
+mod distinct;
 mod kept;
 mod pairs;
 #[cfg(test)]
@@ -24,15 +25,18 @@ use crate::key::{EncodedKeys, hash_columns};
 use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
 use crate::rows::{RowKeys, RowRef, RowStore};
 use crate::time::{Tick, Watermark};
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
-use arrow::compute::filter_record_batch;
+use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use kept::{KeptRows, Probe};
-use pairs::Matcher;
+use distinct::{last_of_keys, replace};
+pub(super) use kept::KeptRows;
+use kept::Probe;
+pub(super) use pairs::{Matcher, are_equal};
 use std::collections::HashSet;
 use std::sync::Arc;
-use times::{due_of, millis_or};
+use times::due_of;
+pub(super) use times::millis_or;
 
 /// Candidates that are looked at together, and rows per emitted batch.
 const BATCH_ROWS: usize = 8192;
@@ -60,7 +64,6 @@ pub(crate) struct JoinOperator {
 struct Side {
     /// The input's columns that are kept, ascending.
     columns: Vec<usize>,
-    schema: SchemaRef,
     /// The keys among them.
     keys: Vec<usize>,
     time: Option<ShiftedTime>,
@@ -105,14 +108,13 @@ impl JoinOperator {
             let schema = kept_schema(schema, &columns)?;
             let place = |column: &usize| columns.binary_search(column).unwrap_or_default();
             let keys = spec.keys.iter().map(place).collect();
-            let store = RowStore::new(Arc::clone(&schema));
+            let store = RowStore::new(schema);
             let store = match spec.keep {
                 KeepRows::Forever => store,
                 KeepRows::For(_) | KeepRows::Until(_) => store.with_due(),
             };
             Ok(Side {
                 columns,
-                schema,
                 keys,
                 time: spec.time,
                 keep: spec.keep.clone(),
@@ -192,7 +194,28 @@ impl JoinOperator {
         };
         let columns = side.columns.iter().map(|&column| Arc::clone(batch.column(column)));
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&side.schema), columns.collect(), &options)?;
+        let batch =
+            RecordBatch::try_new_with_options(Arc::clone(side.kept.store.schema()), columns.collect(), &options)?;
+        // One row per key is enough where only left rows come out, and nothing else is asked of the right one.
+        if let Some(kept) = match self.is_distinct(input) {
+            true => last_of_keys(&batch, &side.keys, due.as_deref())?,
+            false => None,
+        } {
+            let due = due.map(|due| kept.iter().map(|&row| due[row]).collect());
+            let kept = UInt32Array::from_iter_values(kept.iter().map(|&row| row as u32));
+            return self.arrived(input, take_record_batch(&batch, &kept)?, due);
+        }
+        self.arrived(input, batch, due)
+    }
+
+    /// Says whether one row of each key is enough of a side.
+    fn is_distinct(&self, input: JoinInput) -> bool {
+        self.kind.is_of_left_rows() && input == JoinInput::Right && !self.matcher.has_condition()
+    }
+
+    fn arrived(&mut self, input: JoinInput, batch: RecordBatch, due: Option<Vec<i64>>) -> Result<Arriving> {
+        let rows = batch.num_rows();
+        let side = &self.sides[input as usize];
         let keys: Vec<ArrayRef> = side.keys.iter().map(|&key| Arc::clone(batch.column(key))).collect();
         let mut hashes = Vec::new();
         hash_columns(&keys, rows, &mut EncodedKeys::default(), &mut hashes)?;
@@ -297,6 +320,12 @@ impl JoinOperator {
             }
         }
         let mut kept = is_over.map(|is_over| !&is_over);
+        if self.is_distinct(input) {
+            let side = &mut self.sides[input as usize];
+            let is_wanted = replace(&mut side.kept, &rows, &side.keys, &hashes, due.as_deref())?;
+            let is_wanted = BooleanBuffer::collect_bool(is_wanted.len(), |row| is_wanted[row]);
+            kept = Some(kept.map_or(is_wanted.clone(), |kept| &kept & &is_wanted));
+        }
         if let Some(matched) = matched.as_ref().filter(|_| of_left_rows) {
             let unmatched = !matched;
             kept = Some(kept.map_or(unmatched.clone(), |kept| &kept & &unmatched));
@@ -503,7 +532,7 @@ fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<R
 }
 
 /// Returns the schema of the columns that are kept. State is stored under their names, so they are made unique.
-fn kept_schema(schema: &Schema, columns: &[usize]) -> Result<SchemaRef> {
+pub(super) fn kept_schema(schema: &Schema, columns: &[usize]) -> Result<SchemaRef> {
     let mut names = HashSet::new();
     let mut fields: Vec<Field> = Vec::with_capacity(columns.len());
     for &column in columns {

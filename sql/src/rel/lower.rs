@@ -8,6 +8,7 @@ mod join;
 mod late;
 mod over;
 mod rank;
+mod temporal;
 
 use super::changes::check_append_only;
 use super::identity;

@@ -1,7 +1,7 @@
 //! Joins, and queries inside conditions.
 
 use super::expr::{self, Place};
-use super::{Whitelist, expr_start, query, relation};
+use super::{Whitelist, expr_start, query, relation, temporal};
 use crate::error::{Position, Result, SqlError};
 use crate::script::start_of;
 use sqlparser::ast::{Expr, Join, JoinConstraint, JoinOperator, Spanned, TableWithJoins, UnaryOperator};
@@ -15,6 +15,10 @@ const HINT: &str = "write l JOIN r ON l.x = r.x";
 pub(super) fn check(list: &Whitelist<'_>, joins: &[Join], behind: Option<Position>) -> Result<()> {
     let mut behind = behind;
     for join in joins {
+        if temporal::check_join(list, join, behind)? {
+            behind = crate::script::position(join.relation.span().end).or(behind);
+            continue;
+        }
         let Join {
             relation,
             global,

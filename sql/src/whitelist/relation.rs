@@ -36,8 +36,9 @@ pub(super) fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Optio
             index_hints,
         } => {
             if version.is_some() {
-                let hint = "join with a bound on time instead: ON l.x = r.x AND r.ts BETWEEN l.ts - INTERVAL '1' HOUR AND l.ts";
-                return Err(list.not_yet(here, &["FOR", "VERSION", "TIMESTAMP"], "FOR SYSTEM_TIME AS OF", hint));
+                let hint = "a table is joined as of a time: stream JOIN table FOR SYSTEM_TIME AS OF stream.ts ON ...";
+                let words = &["FOR", "VERSION", "TIMESTAMP"];
+                return Err(list.not_yet(here, words, "FOR SYSTEM_TIME AS OF outside of a join", hint));
             }
             if sample.is_some() {
                 let words = &["TABLESAMPLE", "SAMPLE"];

@@ -18,8 +18,8 @@ const SCANNED_PAIRS_MAX: usize = 1 << 16;
 const FILTER_BITS: usize = 1 << 16;
 
 /// Kept rows.
-pub(super) struct KeptRows {
-    pub(super) store: RowStore,
+pub(in crate::operators) struct KeptRows {
+    pub(in crate::operators) store: RowStore,
     index: RowIndex,
     /// Rows from here on are not in the index.
     indexed_to: RowRef,
@@ -33,13 +33,13 @@ pub(super) struct KeptRows {
 
 /// Where to find candidates: those of rows without index are known, the others are asked for.
 #[derive(Default)]
-pub(super) struct Probe {
+pub(in crate::operators) struct Probe {
     scanned: Vec<(u32, RowRef)>,
     from: Option<ProbeFrom>,
 }
 
 impl KeptRows {
-    pub(super) fn new(store: RowStore) -> Self {
+    pub(in crate::operators) fn new(store: RowStore) -> Self {
         Self {
             store,
             index: RowIndex::default(),
@@ -50,11 +50,11 @@ impl KeptRows {
         }
     }
 
-    pub(super) fn size(&self) -> usize {
+    pub(in crate::operators) fn size(&self) -> usize {
         self.store.size() + self.index.size()
     }
 
-    pub(super) fn append(&mut self, rows: &RecordBatch, keys: RowKeys<'_>) -> Result<RowRef> {
+    pub(in crate::operators) fn append(&mut self, rows: &RecordBatch, keys: RowKeys<'_>) -> Result<RowRef> {
         if self.unindexed == 0 {
             self.indexed_to = self.store.end();
         }
@@ -63,7 +63,7 @@ impl KeptRows {
     }
 
     /// Says that rows were put into the store by a restore.
-    pub(super) fn restored(&mut self) {
+    pub(in crate::operators) fn restored(&mut self) {
         self.indexed_to = RowRef::FIRST;
         self.unindexed = self.store.len();
     }
@@ -82,7 +82,7 @@ impl KeptRows {
     }
 
     /// Begins to look for rows with these hashes.
-    pub(super) fn probe(&mut self, hashes: &[u64]) -> Probe {
+    pub(in crate::operators) fn probe(&mut self, hashes: &[u64]) -> Probe {
         let from = Some(ProbeFrom::default());
         if self.unindexed == 0 || hashes.is_empty() {
             return Probe {
@@ -135,7 +135,7 @@ impl KeptRows {
     }
 
     /// Adds at most `pairs_max` more candidates; says whether there may be more. The rows must be the same until then.
-    pub(super) fn candidates(
+    pub(in crate::operators) fn candidates(
         &self,
         probe: &mut Probe,
         hashes: &[u64],
@@ -158,7 +158,7 @@ impl KeptRows {
     }
 
     /// Removes rows.
-    pub(super) fn remove(&mut self, rows: &[RowRef]) {
+    pub(in crate::operators) fn remove(&mut self, rows: &[RowRef]) {
         let mut indexed = Vec::with_capacity(rows.len());
         for &row in rows {
             let Some(hash) = self.store.hash_of(row) else { continue };
@@ -174,7 +174,7 @@ impl KeptRows {
     }
 
     /// Gives back the memory of removed rows, when it is worth it.
-    pub(super) fn compact(&mut self) -> Result<()> {
+    pub(in crate::operators) fn compact(&mut self) -> Result<()> {
         if self.removed < CHUNK_ROWS {
             return Ok(());
         }

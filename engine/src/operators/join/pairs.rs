@@ -10,8 +10,29 @@ use arrow::compute::{and, filter, prep_null_mask_filter, take};
 use arrow::datatypes::SchemaRef;
 use std::sync::Arc;
 
+/// Says of each pair of a row of a batch and a kept one whether their keys are equal; nulls are not.
+pub(in crate::operators) fn are_equal(
+    rows: &RecordBatch,
+    keys: &[usize],
+    probing: &[u32],
+    store: &RowStore,
+    kept_keys: &[usize],
+    found: &[RowRef],
+) -> Result<Vec<bool>> {
+    let gathered = store.gather(found, kept_keys)?;
+    let indices = UInt32Array::from(probing.to_vec());
+    let mut are_equal = vec![true; found.len()];
+    for (&key, theirs) in keys.iter().zip(gathered) {
+        let equal = eq(&take(rows.column(key), &indices, None)?, &theirs)?;
+        for (row, are_equal) in are_equal.iter_mut().enumerate() {
+            *are_equal &= equal.is_valid(row) && equal.value(row);
+        }
+    }
+    Ok(are_equal)
+}
+
 /// Decides which candidates match. Columns are given by their places among the kept ones of their side.
-pub(super) struct Matcher {
+pub(in crate::operators) struct Matcher {
     keys: [Vec<usize>; 2],
     condition: Option<Condition>,
 }
@@ -23,13 +44,13 @@ struct Condition {
 }
 
 /// Pairs that match.
-pub(super) struct Pairs {
+pub(in crate::operators) struct Pairs {
     /// The places of the rows that probe.
-    pub(super) probing: Vec<u32>,
+    pub(in crate::operators) probing: Vec<u32>,
     /// The kept rows.
-    pub(super) found: Vec<RowRef>,
+    pub(in crate::operators) found: Vec<RowRef>,
     /// The columns that were wanted.
-    pub(super) columns: Vec<ArrayRef>,
+    pub(in crate::operators) columns: Vec<ArrayRef>,
 }
 
 /// The candidates as columns, each made when it is asked for.
@@ -111,7 +132,7 @@ impl<'a> Candidates<'a> {
 }
 
 impl Matcher {
-    pub(super) fn new(
+    pub(in crate::operators) fn new(
         join: &Join,
         schemas: &[SchemaRef; 2],
         keys: [Vec<usize>; 2],
@@ -132,12 +153,17 @@ impl Matcher {
         Ok(Self { keys, condition })
     }
 
+    /// Says whether more is asked than equal keys.
+    pub(in crate::operators) fn has_condition(&self) -> bool {
+        self.condition.is_some()
+    }
+
     /// Returns the candidates that match, with the columns `wanted` of them: rows of a batch of `input`, and kept ones of
     /// the other side that have the same hash.
     ///
     /// # Errors
     /// When the condition cannot be evaluated.
-    pub(super) fn matches(
+    pub(in crate::operators) fn matches(
         &self,
         input: JoinInput,
         rows: &RecordBatch,

@@ -392,6 +392,52 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// Equal keys that are times: bounded, and nothing else is asked.
+    #[test]
+    fn join_on_equal_times_is_what_nested_loops_give(
+        kind in kinds(),
+        ticks in ticks(),
+        cut in 0usize..9,
+        budget in prop::sample::select(vec![1usize, 7, 100_000]),
+    ) {
+        let bounds = Bounds { before_ms: 0, after_ms: 0 };
+        let mut join = join(kind, Some(bounds), &KeepRows::Forever);
+        join.sides.iter_mut().for_each(|side| side.keys = vec![1, 2]);
+        join.condition = None;
+        let ticks: Vec<TickRows> = ticks.into_iter().map(|mut tick| {
+            // The condition of the reference is then always true.
+            tick.batches.iter_mut().flat_map(|(_, rows)| rows).for_each(|row| row.value = 0);
+            tick
+        }).collect();
+        let run = run(&join, Some(bounds), &ticks, cut, [1, 1], budget);
+        prop_assert_eq!(&run.emitted, &reference(kind, Some(bounds), &run.taken[0], &run.taken[1]));
+    }
+
+    /// One row of a key is kept although those of the key are due at different times.
+    #[test]
+    fn semi_join_on_a_key_keeps_the_row_that_is_due_last(ticks in ticks(), cut in 0usize..9, after_ms in 0i64..9) {
+        for kind in [JoinKind::Semi, JoinKind::Anti] {
+            let bounds = Bounds { before_ms: 0, after_ms };
+            let with_bounds = join(kind, Some(bounds), &KeepRows::Forever);
+            let mut join = with_bounds.clone();
+            join.condition = None;
+            let run_with = run(&join, Some(bounds), &ticks, cut, [1, 2], 7);
+            // As many rows of the right side as before, none of them left out: with a condition that is always true.
+            join.condition = Some(JoinCondition {
+                columns: Vec::new(),
+                expr: from_fn("true", DataType::Boolean, |batch, _| {
+                    Ok(Arc::new(BooleanArray::from(vec![true; batch.num_rows()])) as ArrayRef)
+                }),
+            });
+            let run_without = run(&join, Some(bounds), &ticks, cut, [1, 2], 7);
+            prop_assert_eq!(run_with.emitted, run_without.emitted);
+        }
+    }
+}
+
 fn row(key: i64, number: usize) -> Row {
     Row {
         key: Some(key),

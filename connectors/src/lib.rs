@@ -44,6 +44,6 @@ pub mod table;
 pub use decode::decode_records;
 pub use environment::ConnectorEnvironment;
 pub use error::ConnectorError;
-pub use nexmark::nexmark_schema;
+pub use nexmark::{NEXMARK_BASE_MS, nexmark_schema};
 pub use registry::{check_sink, check_source, create_sink, create_source};
 pub use table::{MetadataColumn, TableDefinition};

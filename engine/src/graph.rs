@@ -22,6 +22,8 @@ pub use group_aggregate::GroupAggregate;
 pub use over::{OverAggregate, OverFrame, OverFunction};
 pub use top_n::{TOP_N_MAX, TopN, TopNColumn, TopNOrder, TopNTies};
 
+mod join;
+
 use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
@@ -35,6 +37,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(crate) use join::condition_schema;
+pub use join::{Join, JoinCondition, JoinInput, JoinKind, JoinSide, KeepRows, ShiftedTime};
 
 /// A stream of the graph: the output of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -286,6 +291,8 @@ pub struct JobGraph {
     nodes: Vec<Node>,
     sources: usize,
     uids: HashSet<String>,
+    /// What `EXPLAIN` says of nodes besides their columns.
+    notes: BTreeMap<usize, String>,
 }
 
 impl JobGraph {
@@ -299,6 +306,11 @@ impl JobGraph {
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// Says something about a stream's node to people who read the plan.
+    pub fn note(&mut self, stream: StreamId, note: impl Into<String>) {
+        self.notes.insert(stream.0, note.into());
     }
 
     /// Returns the schema of a stream.
@@ -637,6 +649,9 @@ impl JobGraph {
                     }
                 }
                 _ => {}
+            }
+            if let Some(note) = self.notes.get(&index) {
+                let _ = write!(text, " {note}");
             }
             let _ = writeln!(text, " [uid {}]", node.uid);
         }

@@ -11,8 +11,9 @@
 //! Equal relations are one node: two statements over one view share it.
 //!
 //! File map: `identity` writes and hashes expressions, `prepare` turns a query's expression into one over a [`Rel`],
-//! `lower` a query, `group` adds aggregations without a window, `changes` says what cannot read a result that changes, `rank` are
-//! the relations of `OVER`, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
+//! `lower` a query, `group` adds aggregations without a window, `join` says what joins do, `rank` are the relations of `OVER`,
+//! `changes` says what cannot read a result that changes, `emit` makes the job graph (with `prune`, which drops what nobody
+//! `needs`, `flatten` and `fuse`).
 
 pub(crate) mod changes;
 pub(crate) mod emit;
@@ -20,6 +21,7 @@ mod flatten;
 mod fuse;
 mod group;
 pub(crate) mod identity;
+pub(crate) mod join;
 pub(crate) mod lower;
 pub(crate) mod needs;
 pub(crate) mod prepare;
@@ -34,6 +36,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::DFSchema;
 use datafusion_expr::Expr;
 use identity::Identity;
+use join::JoinSpec;
 use prepare::Prepared;
 use rank::{Over, Rank};
 use std::collections::{HashMap, HashSet};
@@ -131,6 +134,12 @@ pub(crate) enum RelKind {
     },
     /// Several inputs of the same column types.
     Union { inputs: Vec<RelId> },
+    /// A join. Its columns: those of its spec's outputs.
+    Join {
+        left: RelId,
+        right: RelId,
+        spec: Box<JoinSpec>,
+    },
     /// An aggregation per key and window. Its columns: keys, start, end, aggregates.
     WindowAggregate {
         input: RelId,

@@ -25,7 +25,9 @@ pub struct Settings {
     pub checkpoint_interval: Option<Duration>,
     /// `table.exec.source.idle-timeout`: after this time without a row a split no longer holds the watermark back.
     pub source_idle_timeout: Option<Duration>,
-    /// `table.exec.state.ttl`: after about this time without a row, the state of a key is forgotten.
+    /// `table.exec.state.ttl`: for this time after its last change, in the wall time of ticks, state is kept that no watermark
+    /// drops; none: for ever.
+    #[serde(default)]
     pub state_ttl: Option<Duration>,
 }
 

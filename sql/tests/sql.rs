@@ -10,6 +10,8 @@ mod sql {
     mod fuzz;
     mod hostile;
     mod inserts;
+    mod joins;
+    mod oracle;
     mod over;
     mod plans;
     mod refusals;

@@ -1,6 +1,7 @@
 //! Makes the engine's job graph of relations.
 
 mod changes;
+mod join;
 mod ranked;
 
 use super::flatten::{TablePath, flatten};
@@ -188,6 +189,10 @@ impl Emitter<'_> {
             }
             RelKind::GroupAggregate { input, keys, calls } => {
                 self.group_aggregate(rel, stream(streams, *input)?, &rels[input.0], keys, calls)
+            }
+            RelKind::Join { left, right, spec } => {
+                let inputs = [&rels[left.0], &rels[right.0]];
+                self.join(rel, spec, inputs, [stream(streams, *left)?, stream(streams, *right)?])
             }
             RelKind::WindowAggregate {
                 input,

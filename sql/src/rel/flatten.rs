@@ -70,6 +70,7 @@ pub(crate) fn flatten(pruned: &mut Pruned) -> Result<HashMap<usize, Vec<TablePat
                 }
             }
             RelKind::Union { .. }
+            | RelKind::Join { .. }
             | RelKind::WindowAggregate { .. }
             | RelKind::GroupAggregate { .. }
             | RelKind::Rank(_)

@@ -90,6 +90,7 @@ pub(crate) fn inputs(rel: &Rel) -> Vec<RelId> {
         RelKind::Union { inputs } => inputs.clone(),
         RelKind::Rank(rank) => vec![rank.input],
         RelKind::Over(over) => vec![over.input],
+        RelKind::Join { left, right, .. } => vec![*left, *right],
     }
 }
 

@@ -1,9 +1,10 @@
 //! Lowers DataFusion's logical plan of a query into relations.
 //!
-//! File map: `group` lowers aggregations without a window, `over` lowers `OVER`, `rank` finds the filters that make a top-N of
-//! numbered rows.
+//! File map: `group` lowers aggregations without a window, `join` joins, `over` lowers `OVER`, `rank` finds the filters that
+//! make a top-N of numbered rows.
 
 mod group;
+mod join;
 mod over;
 mod rank;
 
@@ -54,7 +55,11 @@ impl Lowering<'_> {
                 let outputs = self.outputs(&projection.expr, projection.input.schema(), input, plan.schema())?;
                 Ok(self.rels.calc(input, None, outputs))
             }
+            LogicalPlan::Join(join) => self.join(join, Vec::new()),
             LogicalPlan::Filter(filter) => {
+                if let Some(joined) = self.filtered_join(filter)? {
+                    return Ok(joined);
+                }
                 let input = self.lower(&filter.input)?;
                 let predicate = self.predicate(&filter.predicate, filter.input.schema(), input)?;
                 if let Some(ranked) = self.bounded_rank(input, &predicate)? {
@@ -77,7 +82,7 @@ impl Lowering<'_> {
                 self.union(inputs)
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
-            LogicalPlan::Window(window) => self.over(window),
+            LogicalPlan::Window(window) => self.window_functions(window),
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let input = self.lower(input)?;
                 self.distinct(input)

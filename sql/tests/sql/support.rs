@@ -183,7 +183,7 @@ pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Res
                 sinks.entry(sink.name.clone()).or_insert_with(Vec::new).extend(rows);
                 inputs[0].clone()
             }
-            NodeKind::Custom(custom) => run_operator(custom, &inputs[0])?,
+            NodeKind::Custom(custom) => run_operator(custom, &inputs)?,
             NodeKind::Async(_) => unreachable!("SQL plans no operator of a caller's own"),
         };
         assert_eq!(batch.schema_ref().fields().len(), node.schema.fields().len());
@@ -192,8 +192,8 @@ pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Res
     Ok(sinks)
 }
 
-/// Runs an operator over all rows, in one tick.
-fn run_operator(custom: &CustomOperator, batch: &RecordBatch) -> Result<RecordBatch> {
+/// Runs an operator over all rows in one tick, behind which nothing comes: no row is late, none is dropped before.
+fn run_operator(custom: &CustomOperator, inputs: &[RecordBatch]) -> Result<RecordBatch> {
     let context = OperatorContext {
         uid: custom.name.clone(),
         worker: 0,
@@ -204,32 +204,27 @@ fn run_operator(custom: &CustomOperator, batch: &RecordBatch) -> Result<RecordBa
     let tick = OpenTick {
         tick: Tick(1),
         wall_time_ms: WALL_TIME_MS,
-        watermarks: vec![Watermark::NONE],
+        watermarks: vec![Watermark::NONE; inputs.len()],
     };
-    let mut operator = (custom.factory)(&context)?;
-    let mut found = Vec::new();
-    loop {
-        let mut out = Output::with_budget(3);
-        let progress = operator.on_batch(0, batch, &tick, &mut out)?;
-        found.extend(out.take());
-        if progress == Progress::Done {
-            break;
-        }
-    }
     let close = TickClose {
         tick: Tick(1),
         wall_time_ms: WALL_TIME_MS,
-        watermarks: vec![Watermark::END],
+        watermarks: vec![Watermark::END; inputs.len()],
         is_last: true,
     };
-    loop {
-        let mut out = Output::with_budget(3);
-        let progress = operator.on_close(&close, &mut out)?;
-        found.extend(out.take());
-        if progress == Progress::Done {
-            return Ok(concat_batches(&custom.schema, &found)?);
+    let mut operator = (custom.factory)(&context)?;
+    let mut found = Vec::new();
+    let mut out = Output::with_budget(3);
+    for (input, batch) in inputs.iter().enumerate() {
+        while operator.on_batch(input, batch, &tick, &mut out)? == Progress::More {
+            found.extend(out.take());
         }
     }
+    while operator.on_close(&close, &mut out)? == Progress::More {
+        found.extend(out.take());
+    }
+    found.extend(out.take());
+    Ok(concat_batches(&custom.schema, &found)?)
 }
 
 /// Writes rows as text without their weight, each as often as it is there; of rows without a weight all are.

@@ -5,7 +5,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use std::path::Path;
 use tidemill_connectors::ConnectorEnvironment;
-use tidemill_sql::{JobPlan, Plan, PlanOptions, SqlError};
+use tidemill_sql::{Connectors, JobPlan, Plan, PlanOptions, SqlError};
 
 /// What every query begins with: the events and their views.
 const TABLES: &str = include_str!("../../../benches/nexmark/tables.sql");
@@ -28,8 +28,8 @@ macro_rules! queries {
 
 /// All queries. q6 is not among them: it ranks over rows that change.
 const QUERIES: &[Query] = queries![
-    "q0", "q1", "q2", "q3", "q4", "q5", "q5-part", "q7", "q7-part", "q8", "q9", "q10", "q11", "q12", "q12-part", "q13",
-    "q14", "q15", "q16", "q17", "q18", "q19", "q20", "q21", "q22", "q23",
+    "q0", "q1", "q2", "q3", "q4", "q5", "q5-part", "q7", "q7-part", "q8", "q9", "q9-part", "q10", "q11", "q12",
+    "q12-part", "q13", "q14", "q15", "q16", "q17", "q18", "q19", "q20", "q21", "q22", "q23",
 ];
 
 /// What is told of a query.
@@ -60,7 +60,10 @@ impl Query {
     /// The whole SQL text. Paths of files are below `directory`.
     pub(crate) fn sql(&self, options: &NexmarkOptions, directory: &Path) -> String {
         let splits = (options.parallelism * SPLITS_PER_WORKER).max(1);
+        let pace = options.events_per_second;
+        let pace = pace.map_or_else(String::new, |pace| format!("\n  'events-per-second' = '{pace}',"));
         format!("{TABLES}\n{}", self.text)
+            .replace("${pace}", &pace)
             .replace("${events}", &options.events.to_string())
             .replace("${event-rate}", &options.event_rate.to_string())
             .replace("${seed}", &options.seed.to_string())
@@ -81,10 +84,10 @@ impl Query {
     pub(super) fn plan(
         &self,
         options: &NexmarkOptions,
-        environment: &ConnectorEnvironment,
+        connectors: &dyn Connectors,
         directory: &Path,
     ) -> Result<Box<JobPlan>, SqlError> {
-        match tidemill_sql::plan(&self.sql(options, directory), environment, &PlanOptions::default())? {
+        match tidemill_sql::plan_with(&self.sql(options, directory), connectors, &PlanOptions::default())? {
             Plan::Job(plan) => Ok(plan),
             Plan::Explain(_) => unreachable!("no query explains"),
         }
@@ -133,13 +136,15 @@ mod tests {
             events: 1_000,
             parallelism: 2,
             event_rate: 10_000_000,
+            events_per_second: None,
             seed: 0,
             checkpoints: None,
             directory: None,
         };
         let listed = list(&options);
         for name in [
-            "q0", "q1", "q2", "q5-part", "q7-part", "q10", "q11", "q12-part", "q14", "q18", "q19", "q21", "q22",
+            "q0", "q1", "q2", "q3", "q5", "q5-part", "q7", "q7-part", "q8", "q9", "q9-part", "q10", "q11", "q12-part",
+            "q14", "q18", "q19", "q20", "q21", "q22", "q23",
         ] {
             let query = listed.iter().find(|listed| listed.query == name).unwrap();
             assert!(query.supported, "{name}: {:?}", query.reason);
@@ -164,6 +169,7 @@ mod tests {
             events: 1,
             parallelism: 1,
             event_rate: 1,
+            events_per_second: None,
             seed: 0,
             checkpoints: None,
             directory: None,

@@ -76,7 +76,7 @@ fn every_query_that_is_listed_as_supported_runs() {
             assert_eq!(one["rows_out"], 20_000 - 400 - 1_200);
         }
     }
-    assert!(ran >= 11, "{listed}");
+    assert!(ran >= 18, "{listed}");
     assert_eq!(
         std::fs::read_dir(directory.path()).unwrap().count(),
         0,
@@ -92,6 +92,26 @@ fn the_generator_alone_makes_all_events() {
         (&"generator".into(), &30_001.into())
     );
     assert!(report["checkpoints"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn events_that_come_at_a_rate_tell_how_long_results_take() {
+    let arguments = ["--query", "q5-part", "--events", "40000", "--events-per-second", "5000"];
+    let report = report(&arguments);
+    assert_eq!(
+        (&report["events"], &report["event_rate"]),
+        (&40_000.into(), &5_000.into())
+    );
+    // Eight seconds: the watermark passes the windows that end two and four seconds after the first event.
+    let latency = &report["latency"];
+    assert!(latency["results"].as_u64() >= Some(1), "{report}");
+    assert!(latency["p99_ms"].as_f64() <= latency["max_ms"].as_f64(), "{report}");
+    assert!(
+        report["seconds"].as_f64() >= Some(7.9),
+        "faster than the rate: {report}"
+    );
+    let (code, _, said) = bench(&["--query", "q0", "--events-per-second", "5000"]);
+    assert!(code == Some(1) && said.contains("take q5-part"), "{said}");
 }
 
 #[test]
@@ -131,6 +151,21 @@ fn a_killed_query_of_hopping_windows_gives_the_rows_of_a_whole_one() {
 #[test]
 fn a_killed_query_of_sessions_gives_the_rows_of_a_whole_one() {
     kill_and_restore("q11", 500);
+}
+
+#[test]
+fn a_killed_query_of_an_unbounded_join_gives_the_rows_of_a_whole_one() {
+    kill_and_restore("q20", 1_000);
+}
+
+#[test]
+fn a_killed_query_of_a_join_bounded_by_columns_gives_the_rows_of_a_whole_one() {
+    kill_and_restore("q9-part", 1_000);
+}
+
+#[test]
+fn a_killed_query_of_a_window_join_gives_the_rows_of_a_whole_one() {
+    kill_and_restore("q8", 50);
 }
 
 /// Runs a query whole, and again killed in the middle at two workers and restored at three: more rows than `rows_min`, the same.

@@ -25,7 +25,7 @@ struct Shared {
 
 impl Lowering<'_> {
     /// Lowers the functions of `OVER`: the columns of the input, then one for each function.
-    pub(super) fn over(&mut self, window: &Window) -> Result<RelId> {
+    pub(super) fn window_functions(&mut self, window: &Window) -> Result<RelId> {
         let mut input = self.lower(&window.input)?;
         let width = self.rels.get(input).columns.len();
         let names = window.input.schema();

@@ -9,8 +9,8 @@
 //!
 //! A typed API for Rust is to be a thin layer over this one.
 //!
-//! File map: `changes` is what makes a stream a changelog; `group_aggregate` (the aggregation per key), `over` and `top_n` are
-//! nodes.
+//! File map: `changes` is what makes a stream a changelog; `group_aggregate` (the aggregation per key), `join` (of two streams),
+//! `over` and `top_n` are nodes.
 
 mod changes;
 mod group_aggregate;
@@ -28,6 +28,7 @@ use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::operator::{AsyncOperator, AsyncOptions, OperatorFactory};
+use crate::operators::late_rows::LateRowsOperator;
 use crate::operators::window_rows::WindowRowsOperator;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -151,7 +152,34 @@ pub enum WindowAssigner {
     },
 }
 
-/// An aggregation per key and window that emits each window once, when the watermark passes its end.
+/// The clock that windows are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimeDomain {
+    /// Rows carry their time, and a window ends when the watermark passes its end.
+    #[default]
+    EventTime,
+    /// A row's time is the wall time of its tick, and a window ends with the first tick whose wall time reaches its end. No
+    /// row is late. Windows that are open when bounded input ends do not fire, as in Flink.
+    ProcessingTime,
+}
+
+/// When windows are told besides when they end.
+///
+/// What is told of a key and window is taken back when something else is told of it; what did not change is not told again.
+/// Delays are in wall time: what changed is told with the first tick that has reached the next multiple of the delay, and
+/// without a delay at the close of each tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Updates {
+    /// The delay of windows that have not ended, in milliseconds, at least 0; `None`: they are not told.
+    pub early_ms: Option<i64>,
+    /// The delay of windows that have ended, in milliseconds, at least 0.
+    pub late_ms: i64,
+    /// For how long behind its end a window takes in rows, in milliseconds of event time, at least 0.
+    pub allowed_lateness_ms: i64,
+}
+
+/// An aggregation per key and window that emits each window once, when time passes its end, unless it is told to do more
+/// ([`Updates`]).
 ///
 /// Output columns: the keys, `window_start`, `window_end`, then one column per aggregate. Rows of a window that has
 /// fired are dropped and counted as late; where a row is in several windows, it is late when all of them have fired.
@@ -165,6 +193,10 @@ pub struct WindowAggregate {
     pub aggregates: Vec<AggregateCall>,
     /// The names of the output's window columns (start, end).
     pub window_names: (String, String),
+    /// The clock that ends windows.
+    pub time: TimeDomain,
+    /// Whether windows are told more than once; the stream is then a changelog. `None`: once, when they end.
+    pub updates: Option<Updates>,
 }
 
 /// An operator of the caller's own.
@@ -468,6 +500,10 @@ impl JobGraph {
             }
             fields.push(Field::new(&call.name, call.function.return_type(), true));
         }
+        if let Some(updates) = spec.updates {
+            check_updates(&spec.window, updates)?;
+            fields.push(weight_field());
+        }
         let watermark = self.watermark(input).clone();
         let output = Arc::new(Schema::new(fields));
         self.push(
@@ -511,6 +547,24 @@ impl JobGraph {
                 let operator = WindowRowsOperator::new(time, &window, Arc::clone(&of_worker))?;
                 Ok(Box::new(operator))
             }),
+            watermark_delay_ms: 0,
+        };
+        self.operator(uid, vec![input], custom)
+    }
+
+    /// Selects the late rows of a stream: those whose `time` is at or before the stream's watermark at the close of the tick
+    /// before.
+    ///
+    /// # Errors
+    /// When `time` is no timestamp column, or rows are taken back.
+    pub fn late_rows(&mut self, uid: impl Into<String>, input: StreamId, time: usize) -> Result<StreamId> {
+        self.check_append_only(input, "a selection of late rows")?;
+        check_timestamp(self.schema(input), time, "the event time of late rows")?;
+        let custom = CustomOperator {
+            name: "late rows".into(),
+            distributions: vec![Distribution::Local],
+            schema: Arc::clone(self.schema(input)),
+            factory: Arc::new(move |_| Ok(Box::new(LateRowsOperator { time }))),
             watermark_delay_ms: 0,
         };
         self.operator(uid, vec![input], custom)
@@ -641,6 +695,12 @@ impl JobGraph {
                 }
                 NodeKind::WindowAggregate(spec) => {
                     let _ = write!(text, " keys {:?} window {:?}", spec.keys, spec.window);
+                    if spec.time == TimeDomain::ProcessingTime {
+                        let _ = write!(text, " in processing time");
+                    }
+                    if let Some(updates) = &spec.updates {
+                        let _ = write!(text, " {updates:?}");
+                    }
                 }
                 NodeKind::GroupAggregate(spec) => {
                     let _ = write!(text, " keys {:?}", spec.keys);
@@ -741,6 +801,27 @@ fn check_window(schema: &Schema, window: &WindowAssigner) -> Result<DataType> {
             check_timestamp(schema, *end, "the window's end")?
         }
     })
+}
+
+/// Checks when windows are told.
+fn check_updates(window: &WindowAssigner, updates: Updates) -> Result<()> {
+    if matches!(window, WindowAssigner::Session { .. }) {
+        return Err(Error::Graph(
+            "sessions that are told before or after their end are not supported yet; let them be told when they end"
+                .into(),
+        ));
+    }
+    let Updates {
+        early_ms,
+        late_ms,
+        allowed_lateness_ms,
+    } = updates;
+    if early_ms.is_some_and(|early_ms| early_ms < 0) || late_ms < 0 || allowed_lateness_ms < 0 {
+        return Err(Error::Graph(
+            "the delays of windows and their allowed lateness are at least 0 ms".into(),
+        ));
+    }
+    Ok(())
 }
 
 fn check_timestamp(schema: &Schema, index: usize, what: &str) -> Result<DataType> {

@@ -30,6 +30,7 @@ pub(crate) mod rank;
 
 use crate::error::{Result, SqlError};
 use crate::functions::aggregates::AggregateKind;
+use crate::functions::ambient::draws_numbers;
 use crate::functions::window::WindowSide;
 use crate::window_function::WindowSpec;
 use arrow::datatypes::{DataType, Field, Schema};
@@ -40,6 +41,7 @@ use join::JoinSpec;
 use prepare::Prepared;
 use rank::{Over, Rank};
 use std::collections::{HashMap, HashSet};
+use tidemill_engine::graph::{TimeDomain, Updates};
 
 /// A relation's place in [`Rels`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,12 +58,42 @@ pub(crate) enum Role {
     Window(WindowSide, WindowSpec),
     /// The row's number among the rows of its partition, which a filter may bound.
     Rank,
+    /// The wall time of the row's tick.
+    ProcessingTime,
+    /// A side of the row's window in processing time; its last millisecond is a processing time, too.
+    ProcessingWindow(WindowSide, WindowSpec),
 }
 
 impl Role {
-    /// Says whether windows can be made over the column.
+    /// Says whether the column is an event time.
     pub(crate) fn is_event_time(self) -> bool {
         matches!(self, Self::EventTime | Self::Window(WindowSide::Time, _))
+    }
+
+    /// Returns the clock of the column, if windows can be made over it.
+    pub(crate) fn time(self) -> Option<TimeDomain> {
+        match self {
+            _ if self.is_event_time() => Some(TimeDomain::EventTime),
+            Self::ProcessingTime | Self::ProcessingWindow(WindowSide::Time, _) => Some(TimeDomain::ProcessingTime),
+            _ => None,
+        }
+    }
+
+    /// Makes the role of a side of a window.
+    pub(crate) fn window(time: TimeDomain, side: WindowSide, spec: WindowSpec) -> Self {
+        match time {
+            TimeDomain::EventTime => Self::Window(side, spec),
+            TimeDomain::ProcessingTime => Self::ProcessingWindow(side, spec),
+        }
+    }
+
+    /// Returns the clock, the side and the windows of a column that is a side of a window.
+    pub(crate) fn as_window(self) -> Option<(TimeDomain, WindowSide, WindowSpec)> {
+        match self {
+            Self::Window(side, spec) => Some((TimeDomain::EventTime, side, spec)),
+            Self::ProcessingWindow(side, spec) => Some((TimeDomain::ProcessingTime, side, spec)),
+            _ => None,
+        }
     }
 }
 
@@ -146,6 +178,8 @@ pub(crate) enum RelKind {
         keys: Vec<usize>,
         windowing: Windowing,
         calls: Vec<AggregateCall>,
+        /// When windows are told besides when they end; the result then changes.
+        updates: Option<Updates>,
     },
     /// The first rows of each partition.
     Rank(Box<Rank>),
@@ -244,7 +278,9 @@ impl Rels {
         let mut key = format!("calc {} {}", input.0, rows.text());
         let mut columns = Vec::with_capacity(outputs.len());
         let mut exprs = Vec::with_capacity(outputs.len());
-        let mut volatile = predicate.as_ref().is_some_and(|predicate| predicate.expr.is_volatile());
+        let mut volatile = predicate
+            .as_ref()
+            .is_some_and(|predicate| draws_numbers(&predicate.expr));
         for (
             name,
             Prepared {
@@ -257,7 +293,7 @@ impl Rels {
         {
             let name = names.unique(&name);
             key.push_str(&format!(" {name:?}={}", identity.text()));
-            volatile |= expr.is_volatile();
+            volatile |= draws_numbers(&expr);
             columns.push(RelColumn {
                 name,
                 data_type,
@@ -325,10 +361,19 @@ impl Rels {
         windowing: Windowing,
         spec: WindowSpec,
         calls: Vec<AggregateCall>,
+        updates: Option<Updates>,
     ) -> Result<RelId> {
         let source = self.get(input);
         let column = |index: usize| &source.columns[index];
         let mut words = vec!["window-aggregate".to_owned(), source.rows.text().to_owned()];
+        let (windowed_by, domain) = match windowing {
+            Windowing::Time { time, .. } => (time, column(time).role.time()),
+            Windowing::Attached { start, .. } => (start, column(start).role.as_window().map(|(time, ..)| time)),
+        };
+        let domain = domain.ok_or_else(|| {
+            let name = &column(windowed_by).name;
+            SqlError::internal(format!("{name} is no time attribute of an aggregation by windows"))
+        })?;
         let window_type = match windowing {
             Windowing::Time { time, .. } => {
                 words.push(format!("time {}", column(time).identity.text()));
@@ -366,7 +411,7 @@ impl Rels {
         }
         for (name, side) in [("window_start", WindowSide::Start), ("window_end", WindowSide::End)] {
             let identity = Identity::of(&[name, &spec.text()]);
-            let role = Role::Window(side, spec);
+            let role = Role::window(domain, side, spec);
             columns.push(RelColumn {
                 name: names.unique(name),
                 data_type: window_type.clone(),
@@ -377,12 +422,16 @@ impl Rels {
         for call in &calls {
             columns.push(call.column(source, &mut names, &mut words)?);
         }
+        if let Some(updates) = updates {
+            // The state is not that of windows that are told once; how often they are told is nothing that lasts.
+            words.push(format!("updates, lateness {}", updates.allowed_lateness_ms));
+        }
         let rows = Identity::of(&words.iter().map(String::as_str).collect::<Vec<_>>());
         // What a column means depends on the rows it is in.
         for column in &mut columns {
             column.identity = Identity::of(&["of", rows.text(), column.identity.text(), &column.name]);
         }
-        let key = format!("window-aggregate {} {}", input.0, rows.text());
+        let key = format!("window-aggregate {} {} {updates:?}", input.0, rows.text());
         Ok(self.add(
             key,
             Rel {
@@ -391,10 +440,11 @@ impl Rels {
                     keys,
                     windowing,
                     calls,
+                    updates,
                 },
                 columns,
                 rows,
-                changes: false,
+                changes: updates.is_some(),
             },
         ))
     }

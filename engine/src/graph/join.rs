@@ -161,6 +161,9 @@ impl JobGraph {
     /// not dropped by the watermark.
     pub fn join(&mut self, uid: impl Into<String>, left: StreamId, right: StreamId, join: Join) -> Result<StreamId> {
         let schemas = [Arc::clone(self.schema(left)), Arc::clone(self.schema(right))];
+        for input in [left, right] {
+            self.check_append_only(input, "a join")?;
+        }
         check(&join, &schemas)?;
         let output = output_schema(&join, &schemas)?;
         let mut watermark = WatermarkExpr::default();

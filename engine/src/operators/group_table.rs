@@ -122,6 +122,13 @@ impl GroupTable {
         table
     }
 
+    /// Returns the number of the key's group, if the key is known.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        let same = |&(other, group): &(u64, u32)| other == hash && self.keys.get(group) == key;
+        self.table.find(spread(hash), same).map(|&(_, group)| group)
+    }
+
     /// Forgets a group's key: when it comes again, it gets a new number. The number and the bytes stay taken.
     pub(super) fn remove(&mut self, group: u32) {
         let hash = key_hash(self.keys.get(group));

@@ -62,6 +62,10 @@ pub(crate) struct TableWatermark {
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     pub(crate) name: Name,
+    /// The name of the table of which this is a variation, with other options: see [`crate::hints`].
+    pub(crate) declared: Option<String>,
+    /// The statement that made it.
+    pub(crate) definition: CreateTable,
     pub(crate) columns: Vec<TableColumn>,
     /// Computed columns over the other ones; set by the planner, by column.
     pub(crate) computed: BTreeMap<usize, crate::rel::prepare::Prepared>,
@@ -198,6 +202,8 @@ impl Table {
         let watermark = None;
         Ok(Self {
             name,
+            declared: None,
+            definition: create.clone(),
             columns,
             computed,
             watermark,
@@ -237,6 +243,13 @@ impl Table {
             return Err(SqlError::at(name.at, message)
                 .hint("compute one: ts AS TO_TIMESTAMP_LTZ(millis, 3), and write WATERMARK FOR ts AS ts - ..."));
         }
+        let computed = self.computed.get(&column);
+        if computed.is_some_and(|computed| computed.role == Role::ProcessingTime) {
+            let message = format!("{} is a processing time, which has no watermark", name.value);
+            return Err(SqlError::at(name.at, message).hint(
+                "a window over it ends by the wall clock: leave WATERMARK FOR out, or take the time from the record",
+            ));
+        }
         let is_column = |expr: &SqlAst| matches!(expr, SqlAst::Identifier(ident) if ident.value == name.value);
         let refusal = || {
             SqlError::at(definition.at, "this watermark is not supported").hint(format!(
@@ -264,7 +277,10 @@ impl Table {
     pub(crate) fn rel_columns(&self) -> Vec<(String, DataType, Role)> {
         let role = |index: usize| match self.watermark {
             Some(watermark) if watermark.column == index => Role::EventTime,
-            _ => Role::Plain,
+            _ => match self.computed.get(&index) {
+                Some(computed) if computed.role == Role::ProcessingTime => Role::ProcessingTime,
+                _ => Role::Plain,
+            },
         };
         let column = |(index, column): (usize, &TableColumn)| {
             (column.name.clone(), column.sql_type.data_type.clone(), role(index))
@@ -329,7 +345,7 @@ impl Table {
             _ => None,
         };
         let definition = TableDefinition {
-            name: self.name.value.clone(),
+            name: self.shown_name().to_owned(),
             schema: Arc::new(Schema::new(kept().map(field).collect::<Vec<_>>())),
             metadata_columns: kept().filter_map(metadata).collect(),
             options: self
@@ -341,6 +357,11 @@ impl Table {
             primary_key: self.primary_key.clone(),
         };
         (definition, places)
+    }
+
+    /// Returns the name that the text declares.
+    pub(crate) fn shown_name(&self) -> &str {
+        self.declared.as_deref().unwrap_or(&self.name.value)
     }
 
     /// Returns the name of the table's connector; empty when it has none.
@@ -356,8 +377,8 @@ impl Table {
             .and_then(|option| self.options.get(option))
             .and_then(|value| value.at);
         let message = match &error.option {
-            Some(option) => format!("table {}: option '{option}': {}", self.name.value, error.message),
-            None => format!("table {}: {}", self.name.value, error.message),
+            Some(option) => format!("table {}: option '{option}': {}", self.shown_name(), error.message),
+            None => format!("table {}: {}", self.shown_name(), error.message),
         };
         let refusal = SqlError::at(at.or(self.name.at), message);
         match &error.hint {

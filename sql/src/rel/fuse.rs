@@ -88,9 +88,9 @@ pub(crate) fn inputs(rel: &Rel) -> Vec<RelId> {
         | RelKind::WindowAggregate { input, .. }
         | RelKind::GroupAggregate { input, .. } => vec![*input],
         RelKind::Union { inputs } => inputs.clone(),
+        RelKind::Join { left, right, .. } => vec![*left, *right],
         RelKind::Rank(rank) => vec![rank.input],
         RelKind::Over(over) => vec![over.input],
-        RelKind::Join { left, right, .. } => vec![*left, *right],
     }
 }
 

@@ -170,7 +170,8 @@ impl Timing {
     fn role(&self, input: JoinInput, place: usize, rel: &Rel) -> Role {
         let role = rel.columns[place].role;
         let is_retained = match role {
-            Role::Plain | Role::Rank => false,
+            // A row that waited for its match comes in a later tick than its processing time says.
+            Role::Plain | Role::Rank | Role::ProcessingTime | Role::ProcessingWindow(..) => false,
             Role::EventTime => self.retained.contains(&(input, place)),
             // The sides of a window go together.
             Role::Window(_, spec) => self.retained.iter().any(|(of, column)| {
@@ -269,15 +270,13 @@ impl Rels {
             right,
             spec: Box::new(spec),
         };
-        Ok(self.add(
-            key,
-            Rel {
-                kind,
-                columns,
-                rows,
-                changes: false,
-            },
-        ))
+        let rel = Rel {
+            kind,
+            columns,
+            rows,
+            changes: false,
+        };
+        Ok(self.add(key, rel))
     }
 }
 

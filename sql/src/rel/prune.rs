@@ -117,6 +117,7 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> 
                 keys,
                 windowing,
                 calls,
+                updates: _,
             } => {
                 let mut columns = keys.clone();
                 match windowing {
@@ -262,6 +263,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
             keys,
             windowing,
             calls,
+            updates,
         } => {
             let has = needed[input.0].as_ref().ok_or_else(lost)?;
             let moved = |index: usize| has.keys().position(|known| *known == index).ok_or_else(lost);
@@ -291,6 +293,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 keys,
                 windowing,
                 calls: moved_calls,
+                updates: *updates,
             };
             Ok(Rel {
                 kind,

@@ -52,9 +52,12 @@ fn agree(kind: &str, make: fn(&mut Draw) -> Query) {
                 query.ours, query.oracle
             )
         };
-        let expected = runtime
-            .block_on(batch(&data, &query))
-            .unwrap_or_else(|error| panic!("{}\n{error}", told()));
+        let expected = match runtime.block_on(batch(&data, &query)) {
+            Ok(expected) => expected,
+            // The oracle's own limit: one aggregate under two spellings.
+            Err(error) if error.contains("duplicate unqualified field name") => continue,
+            Err(error) => panic!("{}\n{error}", told()),
+        };
         let found =
             stream(&runtime, &data, &query, parallelism, cut).unwrap_or_else(|error| panic!("{}\n{error}", told()));
         if expected != found {

@@ -403,6 +403,9 @@ fn run_aggregate(spec: &WindowAggregate, batch: &RecordBatch, schema: &SchemaRef
         columns.push(cast(&times, schema.field(columns.len()).data_type())?);
     }
     columns.extend(run_calls(&spec.aggregates, batch, &group_of, groups.len())?);
+    if weight_of(schema).is_some() {
+        columns.push(Arc::new(Int64Array::from_value(1, groups.len())));
+    }
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }
 

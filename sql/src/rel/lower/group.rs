@@ -2,6 +2,7 @@
 
 use super::{Columns, Lowering, Prepared, RelId, key_name};
 use crate::error::{Position, Result, SqlError};
+use crate::functions::window::WindowSide;
 use crate::rel::prepare::place;
 use crate::types::sql_name;
 use arrow::datatypes::DataType;
@@ -74,10 +75,9 @@ impl Lowering<'_> {
 
 /// Says whether a query groups by a window, or tries to.
 pub(super) fn names_window(groups: &[Prepared]) -> bool {
-    use crate::functions::window::WindowSide;
-    use crate::rel::Role;
-    let bound = |group: &Prepared| matches!(group.role, Role::Window(WindowSide::Start | WindowSide::End, _));
-    groups.iter().any(bound)
+    let is_bound = |side| matches!(side, WindowSide::Start | WindowSide::End);
+    let mut windows = groups.iter().filter_map(|group| group.role.as_window());
+    windows.any(|(_, side, _)| is_bound(side))
 }
 
 /// Refuses keys whose values cannot be told apart.

@@ -235,6 +235,9 @@ impl Lowering<'_> {
         let at = at
             .or_else(|| self.script.find_word(self.at, &["JOIN", "IN", "EXISTS"]))
             .or(self.at);
+        for input in [left, right] {
+            check_append_only(self.rels, input, "a join", at)?;
+        }
         let widths = [left, right].map(|id| self.rels.get(id).columns.len());
         let mut sides = [left, right].map(|id| Side::new(self.rels.get(id)));
         let (mut keys, mut bounds, mut rest) = (Vec::new(), Vec::new(), Vec::new());
@@ -252,7 +255,7 @@ impl Lowering<'_> {
             );
         }
         let condition = match conjunction(rest) {
-            Some(expr) => Some(self.over(&joined.rel, expr).map_err(|error| error.or_at(at))?),
+            Some(expr) => Some(self.over_joined(&joined.rel, expr).map_err(|error| error.or_at(at))?),
             None => None,
         };
         let mut reads = Vec::new();
@@ -276,14 +279,11 @@ impl Lowering<'_> {
             bounds,
             widths,
         };
-        for side in [left, right] {
-            check_append_only(self.rels, side, "a join", at)?;
-        }
         self.rels.join(left, right, join).map_err(|error| error.or_at(at))
     }
 
     /// Prepares a condition over a relation that need not be among those of the job.
-    fn over(&self, rel: &Rel, expr: Expr) -> Result<Prepared> {
+    fn over_joined(&self, rel: &Rel, expr: Expr) -> Result<Prepared> {
         let prepared = prepare_over(expr, rel)?;
         match prepared.data_type {
             arrow::datatypes::DataType::Boolean => Ok(prepared),
@@ -412,7 +412,7 @@ impl Lowering<'_> {
         let of_right = of_right.iter().map(|expr| joined.of_side(expr, &right_rel));
         let of_right = of_right.collect::<Result<Vec<_>>>()?;
         let right = self.keep(right, of_right, |lowering, predicate| {
-            lowering.over(&right_rel, predicate)
+            lowering.over_joined(&right_rel, predicate)
         })?;
         self.join_rels(kind, left, right, &joined, of_pairs)
     }

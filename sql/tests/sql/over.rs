@@ -170,6 +170,44 @@ fn numbers_in_the_order_of_event_time_stay() {
 }
 
 #[test]
+fn order_of_processing_time_is_that_in_which_rows_come() {
+    let one = |order: &str| {
+        let sql = format!(
+            "SELECT auction, price FROM {} WHERE place = 1",
+            numbered(&format!("PARTITION BY auction ORDER BY PROCTIME() {order}"))
+        );
+        let text = explain(&format!("{BIDS}EXPLAIN {sql}"));
+        let node = text.lines().find(|line| line.contains(" top-n "));
+        (
+            query("a BIGINT, p INT", &sql),
+            node.is_some_and(|node| node.contains(" changes")),
+        )
+    };
+    let first = ["1|100", "2|50", "3|-7"].map(str::to_owned).to_vec();
+    assert_eq!(one("ASC"), (first, false), "no first row is ever taken back");
+    let last = ["1|300", "2|NULL", "3|-7"].map(str::to_owned).to_vec();
+    assert_eq!(one("DESC"), (last, true));
+    let rows = query(
+        "a BIGINT, n BIGINT, total INT, all_ BIGINT",
+        "SELECT auction, ROW_NUMBER() OVER w, SUM(price) OVER w,
+           COUNT(*) OVER (PARTITION BY auction ORDER BY PROCTIME() RANGE BETWEEN INTERVAL '1' SECOND PRECEDING AND CURRENT ROW)
+         FROM bids WINDOW w AS (PARTITION BY auction ORDER BY PROCTIME() ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)",
+    );
+    // All rows came at one moment.
+    assert_eq!(
+        rows,
+        [
+            "1|1|100|3",
+            "1|2|300|3",
+            "2|1|50|2",
+            "2|2|50|2",
+            "1|3|500|3",
+            "3|1|-7|1"
+        ]
+    );
+}
+
+#[test]
 fn functions_that_share_a_window_share_an_operator() {
     let text = explain(&format!(
         "{BIDS}EXPLAIN SELECT SUM(price) OVER w, AVG(price) OVER w, COUNT(*) OVER w FROM bids

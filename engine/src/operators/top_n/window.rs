@@ -70,7 +70,7 @@ impl<K: OrderKey> WindowTopN<K> {
                         (group, position) = (group + 1, 0);
                     }
                 }
-                out.emit(self.plan.batch(&ranked.rows, &emitted)?);
+                out.emit(self.plan.batch(&ranked.rows, emitted)?);
             }
             self.emitting = (0, 0);
             self.open.remove(&end_ms);

@@ -4,7 +4,6 @@
 use super::identity::Identity;
 use super::{AggregateCall, Names, Rel, RelColumn, RelId, RelKind, Rels, Role};
 use crate::error::{Position, Result, SqlError};
-use crate::functions::window::WindowSide;
 use arrow::datatypes::DataType;
 use tidemill_engine::graph::TimeDomain;
 
@@ -167,14 +166,15 @@ impl Rels {
         } else {
             source.rows.clone()
         };
+        let windows_of = |column: &RelColumn| column.role.as_window().map(|(time, _, spec)| (time, spec));
+        let windows = rank.window_end.and_then(|end| windows_of(&source.columns[end]));
         let mut names = Names::default();
         let mut columns = Vec::with_capacity(rank.outputs.len());
         for output in &rank.outputs {
             columns.push(match output {
                 RankOutput::Column(index) => {
                     let mut column = source.columns[*index].clone();
-                    let side = column.role.as_window().map(|(_, side, _)| side);
-                    let is_window = matches!(side, Some(WindowSide::Start | WindowSide::End));
+                    let is_window = windows.is_some() && windows == windows_of(&column);
                     if rank.window_end.is_some() && rank.range.is_some() && !is_window {
                         // The row comes when its window is complete, behind its own time.
                         column.role = Role::Plain;

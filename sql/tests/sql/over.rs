@@ -129,6 +129,16 @@ fn first_rows_of_each_window_are_final() {
          WHERE place = 1 GROUP BY window_start, window_end",
     );
     assert_eq!(rows, ["2026-01-01T00:00:10|3", "2026-01-01T00:00:20|1"]);
+    // The last millisecond of the window is an event time again.
+    let rows = query(
+        "e TIMESTAMP(3), n BIGINT",
+        "WITH best AS (SELECT window_time AS t FROM (
+           SELECT window_time, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY price DESC) AS place
+           FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '5' SECOND))) WHERE place = 1)
+         SELECT window_end, COUNT(*) FROM TABLE(TUMBLE(TABLE best, DESCRIPTOR(t), INTERVAL '10' SECOND))
+         GROUP BY window_start, window_end",
+    );
+    assert_eq!(rows, ["2026-01-01T00:00:10|2", "2026-01-01T00:00:20|1"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Rows with what is computed of the rows before them, as a node of the graph.
 
-use super::{CustomOperator, Distribution, JobGraph, StreamId, check_timestamp, field_at};
+use super::{CustomOperator, Distribution, JobGraph, StreamId, TimeDomain, check_timestamp, field_at};
 use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
 use crate::operators::over;
@@ -51,8 +51,10 @@ pub enum OverFunction {
 pub struct OverAggregate {
     /// The input columns that make the key; may be empty.
     pub keys: Vec<usize>,
-    /// The event time of the rows.
+    /// The time of the rows.
     pub time: usize,
+    /// The clock of that time. In processing time a row does not wait, and the order is that in which rows come.
+    pub domain: TimeDomain,
     /// The frame of all functions.
     pub frame: OverFrame,
     /// The input columns that go on.

@@ -1,6 +1,6 @@
 //! The first rows of each partition, as a node of the graph.
 
-use super::{CustomOperator, Distribution, JobGraph, StreamId, check_timestamp, field_at, weight_field};
+use super::{CustomOperator, Distribution, JobGraph, StreamId, TimeDomain, check_timestamp, field_at, weight_field};
 use crate::error::{Error, Result};
 use crate::operators::top_n;
 use arrow::compute::SortOptions;
@@ -60,6 +60,8 @@ pub struct TopN {
     pub last: u64,
     /// The column of the end (exclusive) of the row's window, if rows have one; it is among the keys.
     pub window_end: Option<usize>,
+    /// The clock of the windows.
+    pub time: TimeDomain,
     /// The columns of the output.
     pub outputs: Vec<TopNColumn>,
     /// State of a key is forgotten so long (wall time, milliseconds) after it was written last, without a change; `None`: never.

@@ -18,7 +18,7 @@ mod steps;
 mod tests;
 
 use crate::error::{Error, Result};
-use crate::graph::{OverAggregate, OverFrame, OverFunction};
+use crate::graph::{OverAggregate, OverFrame, OverFunction, TimeDomain};
 use crate::key::{EncodedKeys, KeyDecoder, encode_keys, key_hash};
 use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
 use crate::operators::group_table::GroupTable;
@@ -537,7 +537,7 @@ impl Operator for OverOperator {
         if batch.num_rows() == 0 {
             return Ok(Progress::Done);
         }
-        let watermark = tick.watermarks.iter().copied().min().unwrap_or_default();
+        let watermark = self.plan.spec.domain.before(tick);
         let kept = batch.project(&self.plan.kept)?;
         let mut times = self.plan.times(kept.column(self.plan.time))?;
         let is_late = |time: i64| watermark != Watermark::NONE && self.plan.ms(time) <= watermark.0;
@@ -557,7 +557,11 @@ impl Operator for OverOperator {
     }
 
     fn on_close(&mut self, close: &TickClose, out: &mut Output) -> Result<Progress> {
-        let watermark = close.watermark();
+        // In processing time every row has come, and those of the next tick are no earlier than this one.
+        let (watermark, passed) = match self.plan.spec.domain {
+            TimeDomain::EventTime => (close.watermark(), close.watermark()),
+            TimeDomain::ProcessingTime => (Watermark::END, Watermark(close.wall_time_ms)),
+        };
         loop {
             let rows_max = DUE_ROWS.min(out.budget_left());
             if rows_max == 0 {
@@ -569,7 +573,7 @@ impl Operator for OverOperator {
             }
             self.work(&due, close.wall_time_ms, out)?;
         }
-        self.drop_past(watermark)?;
+        self.drop_past(passed)?;
         self.forget_keys(close.wall_time_ms)?;
         self.compact()?;
         Ok(Progress::Done)

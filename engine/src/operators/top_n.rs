@@ -97,7 +97,7 @@ impl Plan {
     }
 
     /// Makes a batch of the output.
-    fn batch(&self, rows: &RowStore, emitted: &Emitted) -> Result<RecordBatch> {
+    fn batch(&self, rows: &RowStore, emitted: Emitted) -> Result<RecordBatch> {
         let columns: Vec<usize> = self
             .spec
             .outputs
@@ -105,16 +105,16 @@ impl Plan {
             .filter_map(|output| self.kept_place(output))
             .collect();
         let mut gathered = rows.gather(&emitted.rows, &columns)?.into_iter();
-        let number = || -> ArrayRef { Arc::new(Int64Array::from(emitted.numbers.clone())) };
+        let numbers: ArrayRef = Arc::new(Int64Array::from(emitted.numbers));
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.output.fields().len());
         for output in &self.spec.outputs {
             columns.extend(match output {
                 TopNColumn::Input(_) => gathered.next(),
-                TopNColumn::Number(_) => Some(number()),
+                TopNColumn::Number(_) => Some(Arc::clone(&numbers)),
             });
         }
         if self.spec.changes() {
-            columns.push(Arc::new(Int64Array::from(emitted.weights.clone())));
+            columns.push(Arc::new(Int64Array::from(emitted.weights)));
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.output), columns)?)
     }

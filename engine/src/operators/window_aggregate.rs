@@ -477,7 +477,7 @@ impl Operator for WindowAggregateOperator {
 
 impl TimeDomain {
     /// Returns how far time was before a tick, as a watermark: rows at or before it are late.
-    fn before(self, tick: &OpenTick) -> Watermark {
+    pub(super) fn before(self, tick: &OpenTick) -> Watermark {
         match self {
             Self::EventTime => tick.watermarks.first().copied().unwrap_or(Watermark::NONE),
             Self::ProcessingTime => Watermark::NONE,
@@ -493,7 +493,7 @@ impl TimeDomain {
     }
 
     /// Returns how far time is at the close of a tick, as a watermark.
-    fn reached(self, close: &TickClose) -> Watermark {
+    pub(super) fn reached(self, close: &TickClose) -> Watermark {
         match self {
             Self::EventTime => close.watermark(),
             Self::ProcessingTime => Watermark(close.wall_time_ms.saturating_sub(1)),

@@ -88,7 +88,7 @@ impl Lowering<'_> {
                 self.union(inputs)
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
-            LogicalPlan::Window(window) => self.over(window),
+            LogicalPlan::Window(window) => self.window_functions(window),
             LogicalPlan::Distinct(Distinct::All(input)) => {
                 let input = self.lower(input)?;
                 self.distinct(input)

@@ -4,8 +4,8 @@
 use super::identity::Identity;
 use super::{AggregateCall, Names, Rel, RelColumn, RelId, RelKind, Rels, Role};
 use crate::error::{Position, Result, SqlError};
-use crate::functions::window::WindowSide;
 use arrow::datatypes::DataType;
+use tidemill_engine::graph::TimeDomain;
 
 /// A column of the order in which rows are ranked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +127,7 @@ pub(crate) struct Over {
     pub(crate) input: RelId,
     pub(crate) partition: Vec<usize>,
     pub(crate) time: usize,
+    pub(crate) domain: TimeDomain,
     pub(crate) frame: Frame,
     /// The columns of the input that go on, in front of the results.
     pub(crate) passed: Vec<usize>,
@@ -165,13 +166,15 @@ impl Rels {
         } else {
             source.rows.clone()
         };
+        let windows_of = |column: &RelColumn| column.role.as_window().map(|(time, _, spec)| (time, spec));
+        let windows = rank.window_end.and_then(|end| windows_of(&source.columns[end]));
         let mut names = Names::default();
         let mut columns = Vec::with_capacity(rank.outputs.len());
         for output in &rank.outputs {
             columns.push(match output {
                 RankOutput::Column(index) => {
                     let mut column = source.columns[*index].clone();
-                    let is_window = matches!(column.role, Role::Window(WindowSide::Start | WindowSide::End, _));
+                    let is_window = windows.is_some() && windows == windows_of(&column);
                     if rank.window_end.is_some() && rank.range.is_some() && !is_window {
                         // The row comes when its window is complete, behind its own time.
                         column.role = Role::Plain;
@@ -210,6 +213,9 @@ impl Rels {
         let identity = |index: usize| column(index).identity.text();
         let mut words = vec!["over".to_owned(), source.rows.text().to_owned()];
         words.push(format!("time {} {:?}", identity(over.time), over.frame));
+        if over.domain == TimeDomain::ProcessingTime {
+            words.push("processing time".to_owned());
+        }
         words.extend(over.partition.iter().map(|key| format!("key {}", identity(*key))));
         let place = words.clone();
         let mut names = Names::default();

@@ -129,6 +129,16 @@ fn first_rows_of_each_window_are_final() {
          WHERE place = 1 GROUP BY window_start, window_end",
     );
     assert_eq!(rows, ["2026-01-01T00:00:10|3", "2026-01-01T00:00:20|1"]);
+    // The last millisecond of the window is an event time again.
+    let rows = query(
+        "e TIMESTAMP(3), n BIGINT",
+        "WITH best AS (SELECT window_time AS t FROM (
+           SELECT window_time, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY price DESC) AS place
+           FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '5' SECOND))) WHERE place = 1)
+         SELECT window_end, COUNT(*) FROM TABLE(TUMBLE(TABLE best, DESCRIPTOR(t), INTERVAL '10' SECOND))
+         GROUP BY window_start, window_end",
+    );
+    assert_eq!(rows, ["2026-01-01T00:00:10|2", "2026-01-01T00:00:20|1"]);
 }
 
 #[test]
@@ -167,6 +177,44 @@ fn numbers_in_the_order_of_event_time_stay() {
         "SELECT ROW_NUMBER() OVER (ORDER BY ts), channel FROM bids",
     );
     assert_eq!(alone, ["1|web", "2|app", "3|web", "4|NULL", "5|web", "6|App"]);
+}
+
+#[test]
+fn order_of_processing_time_is_that_in_which_rows_come() {
+    let one = |order: &str| {
+        let sql = format!(
+            "SELECT auction, price FROM {} WHERE place = 1",
+            numbered(&format!("PARTITION BY auction ORDER BY PROCTIME() {order}"))
+        );
+        let text = explain(&format!("{BIDS}EXPLAIN {sql}"));
+        let node = text.lines().find(|line| line.contains(" top-n "));
+        (
+            query("a BIGINT, p INT", &sql),
+            node.is_some_and(|node| node.contains(" changes")),
+        )
+    };
+    let first = ["1|100", "2|50", "3|-7"].map(str::to_owned).to_vec();
+    assert_eq!(one("ASC"), (first, false), "no first row is ever taken back");
+    let last = ["1|300", "2|NULL", "3|-7"].map(str::to_owned).to_vec();
+    assert_eq!(one("DESC"), (last, true));
+    let rows = query(
+        "a BIGINT, n BIGINT, total INT, all_ BIGINT",
+        "SELECT auction, ROW_NUMBER() OVER w, SUM(price) OVER w,
+           COUNT(*) OVER (PARTITION BY auction ORDER BY PROCTIME() RANGE BETWEEN INTERVAL '1' SECOND PRECEDING AND CURRENT ROW)
+         FROM bids WINDOW w AS (PARTITION BY auction ORDER BY PROCTIME() ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)",
+    );
+    // All rows came at one moment.
+    assert_eq!(
+        rows,
+        [
+            "1|1|100|3",
+            "1|2|300|3",
+            "2|1|50|2",
+            "2|2|50|2",
+            "1|3|500|3",
+            "3|1|-7|1"
+        ]
+    );
 }
 
 #[test]

@@ -81,6 +81,7 @@ fn spec(frame: OverFrame) -> OverAggregate {
     OverAggregate {
         keys: vec![0],
         time: 1,
+        domain: TimeDomain::EventTime,
         frame,
         passed: vec![5],
         functions,
@@ -348,4 +349,19 @@ fn key_that_was_not_written_for_its_time_to_live_begins_anew() {
     assert_eq!((workers.0[0].keys.len(), workers.0[0].history.len()), (0, 0));
     workers.push(&[("x", 20, Some(1), true, 4)], 9);
     assert_eq!(count(workers.close(20, 1400)).as_deref(), Some("1"));
+}
+
+#[test]
+fn rows_of_processing_time_do_not_wait() {
+    let mut spec = spec(OverFrame::Range(Some(10)));
+    spec.domain = TimeDomain::ProcessingTime;
+    let mut workers = Workers::new(&spec, 1, &[]);
+    let mut counts = Vec::new();
+    for (id, wall_time_ms) in [5, 5, 15, 16, 30].into_iter().enumerate() {
+        workers.push(&[("x", wall_time_ms, Some(1), true, id as i64)], i64::MAX);
+        let found = workers.close(i64::MIN, wall_time_ms);
+        counts.push(found[0].1.split(' ').next().unwrap().to_owned());
+    }
+    assert_eq!(counts, ["1", "2", "3", "2", "1"]);
+    assert_eq!(workers.0[0].history.len(), 1, "what is in no frame any more is dropped");
 }

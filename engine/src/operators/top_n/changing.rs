@@ -147,7 +147,7 @@ impl<K: OrderKey> ChangingTopN<K> {
                 }
                 self.emitting += 1;
             }
-            out.emit(self.plan.batch(&self.ranked.rows, &emitted)?);
+            out.emit(self.plan.batch(&self.ranked.rows, emitted)?);
         }
         Ok(Progress::Done)
     }
@@ -197,10 +197,15 @@ impl<K: OrderKey> ChangingTopN<K> {
             next += usize::from(stayed);
         }
         let new = after.iter().enumerate().filter(|(_, entry)| is_new(entry.row));
-        came.extend(
-            new.map(|(position, _)| position)
-                .filter(|position| self.is_shown(*position)),
-        );
+        let new = new
+            .map(|(position, _)| position)
+            .filter(|position| self.is_shown(*position));
+        if came.is_empty() {
+            // Always so where the first row is shown.
+            new.for_each(|position| emitted.push(after[position].row, position, 1));
+            return;
+        }
+        came.extend(new);
         came.sort_unstable();
         for position in came {
             emitted.push(after[position].row, position, 1);

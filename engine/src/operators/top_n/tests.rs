@@ -1,7 +1,7 @@
 //! Against a reference of a few lines: all rows so far, sorted.
 
 use super::*;
-use crate::graph::{TopNOrder, TopNTies, weight_field};
+use crate::graph::{TimeDomain, TopNOrder, TopNTies, weight_field};
 use crate::key::{EncodedKeys, KeyGroupRange, hash_columns};
 use crate::operator::{OpenTick, Output, Progress, StateSection, TickClose};
 use crate::time::{Tick, Watermark};
@@ -64,6 +64,7 @@ fn spec(shape: Shape) -> TopN {
         first: shape.first,
         last: shape.last,
         window_end: shape.windows.then_some(3),
+        time: TimeDomain::EventTime,
         outputs,
         ttl_ms: None,
     }
@@ -403,4 +404,25 @@ fn state_of_another_query_is_refused() {
         error.contains("no column b") && error.contains("query has changed"),
         "{error}"
     );
+}
+
+#[test]
+fn windows_of_processing_time_end_with_the_wall_time() {
+    let mut spec = spec(Shape {
+        windows: true,
+        ..latest()
+    });
+    spec.time = TimeDomain::ProcessingTime;
+    let mut workers = Workers::new(&spec, 1, &[]);
+    workers.push(
+        &spec,
+        &[("x", Some(1), "b", 10, 1), ("x", Some(2), "b", 10, 2)],
+        i64::MAX,
+        3,
+    );
+    assert_eq!(workers.0[0].1.next_timer_ms(), Some(10));
+    // The watermark says nothing, also where it has passed everything.
+    assert_eq!(workers.close(&spec, i64::MAX, 9), []);
+    assert_eq!(workers.close(&spec, i64::MIN, 10), [("x".into(), 2, 0, 1)]);
+    assert_eq!(workers.0[0].1.next_timer_ms(), None);
 }

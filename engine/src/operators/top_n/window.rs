@@ -4,6 +4,7 @@ use super::order::OrderKey;
 use super::ranked::{Ranked, Scratch, Unwatched};
 use super::{BATCH_ROWS, Emitted, Plan};
 use crate::error::{Error, Result};
+use crate::graph::TimeDomain;
 use crate::operator::{OpenTick, Operator, Output, Progress, StateSection, TickClose};
 use crate::operators::window_aggregate::millis;
 use crate::time::Watermark;
@@ -69,7 +70,7 @@ impl<K: OrderKey> WindowTopN<K> {
                         (group, position) = (group + 1, 0);
                     }
                 }
-                out.emit(self.plan.batch(&ranked.rows, &emitted)?);
+                out.emit(self.plan.batch(&ranked.rows, emitted)?);
             }
             self.emitting = (0, 0);
             self.open.remove(&end_ms);
@@ -83,7 +84,7 @@ impl<K: OrderKey> Operator for WindowTopN<K> {
         if batch.num_rows() == 0 {
             return Ok(Progress::Done);
         }
-        let watermark = tick.watermarks.iter().copied().min().unwrap_or_default();
+        let watermark = self.plan.spec.time.before(tick);
         let kept = batch.project(&self.plan.kept)?;
         let ends = millis(kept.column(self.end))?.into_owned();
         let first = ends[0];
@@ -108,7 +109,14 @@ impl<K: OrderKey> Operator for WindowTopN<K> {
     }
 
     fn on_close(&mut self, close: &TickClose, out: &mut Output) -> Result<Progress> {
-        self.fire(close.watermark(), out)
+        self.fire(self.plan.spec.time.reached(close), out)
+    }
+
+    fn next_timer_ms(&self) -> Option<i64> {
+        match self.plan.spec.time {
+            TimeDomain::EventTime => None,
+            TimeDomain::ProcessingTime => self.open.first_key_value().map(|(&end_ms, _)| end_ms),
+        }
     }
 
     fn capture(&mut self) -> Result<Vec<StateSection>> {

@@ -5,7 +5,9 @@ use crate::error::{Result, SqlError};
 use crate::rel::rank::{Frame, Over, OverCall, Rank, RankOutput, Ties, operator_identity};
 use crate::rel::{Rel, RelKind};
 use arrow::compute::SortOptions;
-use tidemill_engine::graph::{OverAggregate, OverFrame, OverFunction, StreamId, TopN, TopNColumn, TopNOrder, TopNTies};
+use tidemill_engine::graph::{
+    OverAggregate, OverFrame, OverFunction, StreamId, TimeDomain, TopN, TopNColumn, TopNOrder, TopNTies,
+};
 
 /// Refuses rows that are numbered and not filtered by the number.
 pub(super) fn check(rel: &Rel) -> Result<()> {
@@ -51,6 +53,10 @@ impl Emitter<'_> {
             first,
             last,
             window_end: rank.window_end,
+            time: rank
+                .window_end
+                .and_then(|end| rels[rank.input.0].columns[end].role.as_window())
+                .map_or(TimeDomain::EventTime, |(time, ..)| time),
             outputs: outputs.collect(),
             ttl_ms: self.state_ttl_ms,
         };
@@ -87,6 +93,7 @@ impl Emitter<'_> {
         let spec = OverAggregate {
             keys: over.partition.clone(),
             time: over.time,
+            domain: over.domain,
             frame: match over.frame {
                 Frame::Rows(preceding) => OverFrame::Rows(preceding),
                 Frame::Range(preceding_ms) => OverFrame::Range(preceding_ms),

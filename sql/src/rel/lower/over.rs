@@ -12,6 +12,7 @@ use crate::types::sql_name;
 use datafusion_common::{DFSchema, ScalarValue};
 use datafusion_expr::expr::{AggregateFunction, AggregateFunctionParams, Sort, WindowFunction, WindowFunctionParams};
 use datafusion_expr::{Expr, Window, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition};
+use tidemill_engine::graph::TimeDomain;
 use tidemill_engine::key::supports_key_type;
 
 /// The greatest number of rows that are kept of each key, and the greatest distance in rows.
@@ -25,7 +26,7 @@ struct Shared {
 
 impl Lowering<'_> {
     /// Lowers the functions of `OVER`: the columns of the input, then one for each function.
-    pub(super) fn over(&mut self, window: &Window) -> Result<RelId> {
+    pub(super) fn window_functions(&mut self, window: &Window) -> Result<RelId> {
         let mut input = self.lower(&window.input)?;
         let width = self.rels.get(input).columns.len();
         let names = window.input.schema();
@@ -94,15 +95,16 @@ impl Lowering<'_> {
         let input = self.rels.calc(input, None, columns.0);
         let rel = self.rels.get(input);
         let by_time = match shared.order.as_slice() {
-            [order] if rel.columns[order.column].role.is_event_time() => Some(*order),
+            [order] => time_of(&rel.columns[order.column]).map(|domain| (*order, domain)),
             _ => None,
         };
         let window_end = window_end(rel, &shared.partition);
-        if let Some(order) = by_time.filter(|order| !order.descending) {
+        if let Some((order, domain)) = by_time.filter(|(order, _)| !order.descending) {
             return self.rels.over(Over {
                 input,
                 partition: shared.partition,
                 time: order.column,
+                domain,
                 frame: Frame::Rows(None),
                 passed: (0..width).collect(),
                 calls: vec![OverCall::RowNumber],
@@ -113,7 +115,11 @@ impl Lowering<'_> {
         Ok(self.rels.rank(Rank {
             input,
             partition: shared.partition,
-            order: shared.order,
+            order: match by_time {
+                // The order in which rows come.
+                Some((_, TimeDomain::ProcessingTime)) => Vec::new(),
+                _ => shared.order,
+            },
             // The last row by time is the one that came last, as in Flink's deduplication.
             ties: if by_time.is_some() { Ties::Last } else { Ties::First },
             window_end,
@@ -145,13 +151,15 @@ impl Lowering<'_> {
         };
         let input = self.rels.calc(input, None, columns.0);
         let rel = self.rels.get(input);
-        let time = match shared.order.as_slice() {
+        let (time, domain) = match shared.order.as_slice() {
             [order] if order.descending => {
                 return Err(SqlError::at(at, "OVER in the order of falling time is not supported")
                     .hint("rows are computed as time goes on: write ORDER BY ts ASC"));
             }
-            [order] if rel.columns[order.column].role.is_event_time() => order.column,
-            [order] => return Err(not_by_time(&rel.columns[order.column], at)),
+            [order] => match time_of(&rel.columns[order.column]) {
+                Some(domain) => (order.column, domain),
+                None => return Err(not_by_time(&rel.columns[order.column], at)),
+            },
             _ => {
                 return Err(SqlError::at(at, "OVER needs the order of one time column")
                     .hint("write OVER (PARTITION BY k ORDER BY ts), where ts is the table's event time"));
@@ -161,6 +169,7 @@ impl Lowering<'_> {
             input,
             partition: shared.partition,
             time,
+            domain,
             frame,
             passed: (0..width).collect(),
             calls,
@@ -306,13 +315,23 @@ impl Lowering<'_> {
 /// Returns the column of a window's end, where the partition names both sides of one window.
 pub(super) fn window_end(rel: &Rel, partition: &[usize]) -> Option<usize> {
     let side = |wanted: WindowSide| {
-        partition.iter().find_map(|key| match rel.columns[*key].role {
-            Role::Window(side, spec) if side == wanted => Some((*key, spec)),
-            _ => None,
-        })
+        partition
+            .iter()
+            .find_map(|key| match rel.columns[*key].role.as_window() {
+                Some((domain, side, spec)) if side == wanted => Some((*key, (domain, spec))),
+                _ => None,
+            })
     };
     let ((_, start), (end, other)) = (side(WindowSide::Start)?, side(WindowSide::End)?);
     (start == other).then_some(end)
+}
+
+/// Returns the clock of a column by which rows can be taken in order.
+fn time_of(column: &RelColumn) -> Option<TimeDomain> {
+    match column.role {
+        Role::ProcessingTime => Some(TimeDomain::ProcessingTime),
+        role => role.is_event_time().then_some(TimeDomain::EventTime),
+    }
 }
 
 fn function_of(expr: &Expr) -> Result<&WindowFunction> {

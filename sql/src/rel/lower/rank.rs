@@ -14,6 +14,7 @@ use crate::rel::{RelColumn, RelId, RelKind, Rels, Role};
 use datafusion_common::ScalarValue;
 use datafusion_expr::utils::{conjunction, split_conjunction};
 use datafusion_expr::{Expr, Operator};
+use tidemill_engine::graph::TimeDomain;
 
 /// The numbers that go on, from 1; the first one is at least 1, and there may be none.
 #[derive(Clone, Copy)]
@@ -90,11 +91,15 @@ fn bounded(rels: &mut Rels, id: RelId, index: usize, bounds: Bounds) -> Option<R
             let rank = Rank {
                 input: over.input,
                 partition: over.partition.clone(),
-                order: vec![OrderColumn {
-                    column: over.time,
-                    descending: false,
-                    nulls_first: true,
-                }],
+                order: match over.domain {
+                    TimeDomain::EventTime => vec![OrderColumn {
+                        column: over.time,
+                        descending: false,
+                        nulls_first: true,
+                    }],
+                    // The order in which rows come.
+                    TimeDomain::ProcessingTime => Vec::new(),
+                },
                 ties: Ties::First,
                 window_end: super::over::window_end(rels.get(over.input), &over.partition),
                 range: Some(range),

@@ -5,13 +5,14 @@
 //! clock or draw numbers, and all aggregates, are ours.
 //!
 //! File map: `aggregates` are names and types of the engine's aggregates, `ambient` the functions that read more than
-//! their arguments, `bounded` keeps text functions from growing without limit, `checks` guards what sinks write, `late` is the condition of late rows,
+//! their arguments, `bounded` keeps text functions from growing without limit, `checks` guards what sinks write, `grouping` says which columns a row is grouped by, `late` is the condition of late rows,
 //! `regexp_extract` and `row_field` (fields of rows) are functions of ours, `window` computes a row's window; [`crate::rewrite`] turns Flink's meanings into DataFusion's.
 
 pub(crate) mod aggregates;
 pub(crate) mod ambient;
 mod bounded;
 pub(crate) mod checks;
+pub(crate) mod grouping;
 pub(crate) mod late;
 pub(crate) mod regexp_extract;
 pub(crate) mod row_field;
@@ -130,9 +131,14 @@ const NOT_YET: &[(&str, &str)] = &[
         "cumulate",
         "write TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '1' MINUTE)) in FROM",
     ),
+    (
+        "cube",
+        "write CUBE beside the other keys of GROUP BY, not inside GROUPING SETS",
+    ),
     ("date_format", "use to_char(x, '%Y-%m-%d') with the letters of strftime"),
     ("dense_rank", "aggregate in a window with MAX or MIN"),
     ("first_value", "use MIN of the value"),
+    ("group_id", "use GROUPING_ID of the columns of GROUP BY"),
     ("from_unixtime", "use TO_TIMESTAMP_LTZ(x, 0)"),
     (
         "hop",
@@ -143,6 +149,10 @@ const NOT_YET: &[(&str, &str)] = &[
     ("last_value", "use MAX of the value"),
     ("listagg", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
     ("rank", "aggregate in a window with MAX or MIN"),
+    (
+        "rollup",
+        "write ROLLUP beside the other keys of GROUP BY, not inside GROUPING SETS",
+    ),
     ("row_number", "aggregate in a window with MAX or MIN"),
     (
         "session",
@@ -207,6 +217,7 @@ impl Functions {
         scalars.insert(regexp_extract::NAME.to_owned(), regexp_extract::function());
         let aggregates = aggregates::functions()
             .into_iter()
+            .chain(grouping::functions())
             .map(|f| (f.name().to_owned(), f))
             .collect();
         let planners: Vec<Arc<dyn ExprPlanner>> = vec![

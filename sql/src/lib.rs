@@ -27,6 +27,7 @@ mod error;
 mod expr;
 mod functions;
 mod group_window;
+mod grouping_sets;
 mod guard;
 mod insert;
 mod naming;

@@ -9,6 +9,7 @@ mod sql {
     mod engine;
     mod expressions;
     mod fuzz;
+    mod grouping_sets;
     mod hostile;
     mod inserts;
     mod late_rows;

@@ -18,12 +18,13 @@
 //!
 //! File map: [`table`] and [`environment`] come in, [`registry`] (the functions above) finds the connector. One module
 //! per connector: `kinesis`, `filesystem`, `datagen`, `nexmark`, `print`, `blackhole`. `formats` is between bytes and
-//! columns, `options` reads what `WITH` says, `random` has the numbers of generators, `conformance` is what every
+//! columns, `changes` tells sinks what rows do to a result that changes, `options` reads what `WITH` says, `random` has the numbers of generators, `conformance` is what every
 //! connector is tested with.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests set their stage with files"))]
 
 mod blackhole;
+mod changes;
 #[cfg(test)]
 mod conformance;
 mod datagen;

@@ -5,8 +5,9 @@
 //! clock or draw numbers, and all aggregates, are ours.
 //!
 //! File map: `aggregates` are names and types of the engine's aggregates, `ambient` the functions that read more than
-//! their arguments, `bounded` keeps text functions from growing without limit, `checks` guards what sinks write, `grouping` says which columns a row is grouped by, `late` is the condition of late rows,
-//! `regexp_extract` and `row_field` (fields of rows) are functions of ours, `window` computes a row's window; [`crate::rewrite`] turns Flink's meanings into DataFusion's.
+//! their arguments, `bounded` keeps text functions from growing without limit, `checks` guards what sinks write,
+//! `grouping` says which columns a row is grouped by, `late` is the condition of late rows,
+//! `regexp_extract` and `row_field` (fields of rows) are functions of ours, `to_char` makes text once for rows that have the same, `window` computes a row's window; [`crate::rewrite`] turns Flink's meanings into DataFusion's.
 
 pub(crate) mod aggregates;
 pub(crate) mod ambient;
@@ -16,6 +17,7 @@ pub(crate) mod grouping;
 pub(crate) mod late;
 pub(crate) mod regexp_extract;
 pub(crate) mod row_field;
+mod to_char;
 pub(crate) mod window;
 
 use crate::rewrite::Macro;
@@ -200,7 +202,7 @@ impl Functions {
         let mut scalars = BTreeMap::new();
         for function in datafusion_functions::all_default_functions() {
             if SCALARS.contains(&function.name()) {
-                let function = bounded::bound(function);
+                let function = to_char::over_runs(bounded::bound(function));
                 for alias in function
                     .aliases()
                     .iter()

@@ -5,6 +5,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use std::path::Path;
 use tidemill_connectors::ConnectorEnvironment;
+use tidemill_engine::graph::{Node, weight_of};
 use tidemill_sql::{JobPlan, Plan, PlanOptions, SqlError};
 
 /// What every query begins with: the events and their views.
@@ -40,6 +41,8 @@ pub(crate) struct Listed {
     pub(crate) asks: String,
     /// True when it runs.
     pub(crate) supported: bool,
+    /// True when its result changes: how many rows come out then depends on the ticks.
+    pub(crate) changes: bool,
     /// What the planner says to one that does not.
     pub(crate) reason: Option<String>,
 }
@@ -96,12 +99,16 @@ pub(crate) fn list(options: &NexmarkOptions) -> Vec<Listed> {
     let directory = std::env::temp_dir();
     let environment = ConnectorEnvironment::new().with_data_directory(&directory);
     let listed = |query: &'static Query| {
-        let refusal = query.plan(options, &environment, &directory).err();
+        let planned = query.plan(options, &environment, &directory);
+        let changes = |node: &Node| weight_of(&node.schema).is_some();
         Listed {
             query: query.name,
             asks: query.asks(),
-            supported: refusal.is_none(),
-            reason: refusal.map(|error| error.message),
+            supported: planned.is_ok(),
+            changes: planned
+                .as_ref()
+                .is_ok_and(|plan| plan.graph.nodes().iter().any(changes)),
+            reason: planned.err().map(|error| error.message),
         }
     };
     QUERIES.iter().map(listed).collect()
@@ -139,7 +146,8 @@ mod tests {
         };
         let listed = list(&options);
         for name in [
-            "q0", "q1", "q2", "q5-part", "q7-part", "q10", "q11", "q12", "q12-part", "q14", "q21", "q22",
+            "q0", "q1", "q2", "q5-part", "q7-part", "q10", "q11", "q12", "q12-part", "q14", "q15", "q16", "q17", "q21",
+            "q22",
         ] {
             let query = listed.iter().find(|listed| listed.query == name).unwrap();
             assert!(query.supported, "{name}: {:?}", query.reason);
@@ -147,6 +155,9 @@ mod tests {
         for query in &listed {
             assert!(!query.asks.is_empty(), "{}", query.query);
             assert_eq!(query.supported, query.reason.is_none(), "{}", query.query);
+            if ["q11", "q15", "q16", "q17"].contains(&query.query) {
+                assert_eq!(query.changes, query.query != "q11", "{}", query.query);
+            }
             // A mistake in the text would be told differently. These two do not parse yet, or lack an event time.
             let reason = query.reason.as_deref().unwrap_or_default();
             let is_told = ["not supported", "not the event time"]

@@ -53,7 +53,7 @@ pub(super) enum Slot {
     Distinct {
         /// The calls, in the order of the filters.
         calls: Vec<usize>,
-        sets: DistinctSets,
+        sets: Box<DistinctSets>,
     },
 }
 
@@ -198,7 +198,7 @@ impl Slots {
                 }
                 Slot::Distinct { calls, sets } => Slot::Distinct {
                     calls: calls.clone(),
-                    sets: sets.kept(places, groups.len()),
+                    sets: Box::new(sets.kept(places, groups.len())),
                 },
             });
         }
@@ -225,8 +225,8 @@ fn new_accumulator(call: &AggregateCall, changes: bool) -> Result<Box<dyn Accumu
     }
 }
 
-fn sets_of(call: &AggregateCall, filters: usize, changes: bool) -> Result<DistinctSets> {
+fn sets_of(call: &AggregateCall, filters: usize, changes: bool) -> Result<Box<DistinctSets>> {
     let values = call.function.distinct_values();
     let values = values.ok_or_else(|| Error::Internal(format!("{} counts no different values", call.name)))?;
-    Ok(DistinctSets::new(values, filters, changes))
+    Ok(Box::new(DistinctSets::new(values, filters, changes)))
 }

@@ -39,11 +39,11 @@ impl Dialect for TidemillDialect {
     }
 
     fn supports_group_by_expr(&self) -> bool {
-        true // so that grouping sets are refused by name
+        true // grouping sets
     }
 
     fn supports_match_recognize(&self) -> bool {
-        true // likewise
+        true // so that it is refused by name
     }
 
     fn supports_table_versioning(&self) -> bool {

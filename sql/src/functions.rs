@@ -7,8 +7,8 @@
 //! File map: `aggregates` are names and types of the engine's aggregates, `ambient` the functions that read more than
 //! their arguments, `native` the table of our own scalar functions, whose families are `collections`, `encoding`, `json`,
 //! `numbers`, `text` and `time`; `bounded` keeps text functions from growing without limit, `checks` guards what sinks write,
-//! `late` is the condition of late rows, `over` are the functions that need `OVER`, `to_char` makes text once for rows that
-//! have the same,
+//! `grouping` says which columns a row is grouped by, `late` is the condition of late rows, `over` are the functions that need
+//! `OVER`, `to_char` makes text once for rows that have the same,
 //! `regexp_extract` and `row_field` (fields of rows) are functions of ours, `window` computes a row's window; [`crate::rewrite`] turns Flink's meanings into DataFusion's.
 
 mod access;
@@ -18,6 +18,7 @@ mod bounded;
 pub(crate) mod checks;
 mod collections;
 mod encoding;
+pub(crate) mod grouping;
 mod json;
 pub(crate) mod late;
 mod native;
@@ -185,13 +186,22 @@ const NOT_YET: &[(&str, &str)] = &[
         "cumulate",
         "write TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '1' MINUTE)) in FROM",
     ),
+    (
+        "cube",
+        "write CUBE beside the other keys of GROUP BY, not inside GROUPING SETS",
+    ),
     ("cume_dist", "use ROW_NUMBER"),
+    ("group_id", "use GROUPING_ID of the columns of GROUP BY"),
     (
         "hop",
         "write TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '1' MINUTE)) in FROM",
     ),
     ("lead", "the next row is not known yet: use LAG, in the row behind"),
     ("listagg", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
+    (
+        "rollup",
+        "write ROLLUP beside the other keys of GROUP BY, not inside GROUPING SETS",
+    ),
     (
         "session",
         "write TABLE(SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '5' MINUTE)) in FROM",
@@ -267,6 +277,7 @@ impl Functions {
         scalars.insert(regexp_extract::NAME.to_owned(), regexp_extract::function());
         let aggregates = aggregates::functions()
             .into_iter()
+            .chain(grouping::functions())
             .map(|f| (f.name().to_owned(), f))
             .collect();
         let over = over::functions()

@@ -8,6 +8,7 @@
 
 use crate::dialect::TABLE_ARGUMENT;
 use crate::error::{Result, SqlError};
+use crate::grouping_sets;
 use crate::script::start_of;
 use crate::window_function::{Clock as _, DESCRIPTOR};
 use sqlparser::ast::{
@@ -87,6 +88,7 @@ fn plain_arguments(function: &Function) -> Option<Vec<&Expr>> {
 }
 
 fn rewrite_select(select: &mut Select) -> Result<()> {
+    grouping_sets::write_out(&mut select.group_by, start_of(select.select_token.0.span))?;
     let GroupByExpr::Expressions(exprs, _) = &mut select.group_by else {
         return Ok(());
     };

@@ -30,6 +30,7 @@ mod error;
 mod expr;
 mod functions;
 mod group_window;
+mod grouping_sets;
 mod guard;
 mod hints;
 mod insert;

@@ -10,6 +10,7 @@ mod sql {
     mod expressions;
     mod functions;
     mod fuzz;
+    mod grouping_sets;
     mod hostile;
     mod inserts;
     mod joins;

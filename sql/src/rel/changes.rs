@@ -18,7 +18,7 @@ pub(crate) fn check_append_only(rels: &Rels, id: RelId, what: &str, at: Option<P
 /// Makes the refusal of something over a result that changes.
 pub(crate) fn refusal(what: &str, at: Option<Position>) -> SqlError {
     SqlError::at(at, format!("{what} over a result that changes is not supported yet")).hint(
-        "what it reads takes rows back, as a GROUP BY without a window does; aggregate by windows there, whose results are \
-         final",
+        "what it reads takes rows back, as a GROUP BY without a window does, or windows that are told early or late \
+         ('table.exec.emit.*'); aggregate by windows there that are told once, whose results are final",
     )
 }

@@ -1,9 +1,10 @@
 //! Lowers DataFusion's logical plan of a query into relations.
 //!
-//! File map: `group` lowers aggregations without a window, `join` joins, `late` the late rows of a table, `over` lowers `OVER`,
-//! `rank` finds the filters that make a top-N of numbered rows.
+//! File map: `group` lowers aggregations without a window, `grouping` grouping sets, `join` joins, `late` the late rows of a
+//! table, `over` lowers `OVER`, `rank` finds the filters that make a top-N of numbered rows, `temporal` joins as of a time.
 
 mod group;
+mod grouping;
 mod join;
 mod late;
 mod over;
@@ -18,6 +19,7 @@ use crate::catalog::{Catalog, of_late_rows};
 use crate::error::{Position, Result, SqlError};
 use crate::functions::aggregates::{Aggregate as AggregateFunction, star};
 use crate::functions::ambient::draws_numbers;
+use crate::functions::grouping::as_grouping;
 use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
 use crate::script::Script;
 use crate::settings::EmitSettings;
@@ -28,6 +30,7 @@ use datafusion_common::{Column, DFSchema};
 use datafusion_expr::expr::AggregateFunctionParams;
 use datafusion_expr::type_coercion::binary::type_union_resolution;
 use datafusion_expr::{Aggregate, Distinct, Expr, LogicalPlan, cast};
+use grouping::Groupings;
 use tidemill_engine::graph::Updates;
 
 /// Lowers queries of one statement.
@@ -232,14 +235,29 @@ impl Lowering<'_> {
         let at = at.or_else(|| self.script.find_word(self.at, &["GROUP"]));
 
         // What is grouped by: sides of the window, and keys.
+        let groupings = Groupings::of(aggregate)?;
         let mut groups = Vec::new();
-        for expr in group_expr {
+        for &expr in &groupings.exprs {
             groups.push(prepare(expr, names, self.rels.get(input)).map_err(|error| error.or_at(at))?);
         }
         if !group::names_window(&groups) {
-            return self.group_aggregate(aggregate, input, &groups, at).map(Some);
+            return self
+                .group_aggregate(aggregate, &groupings, input, &groups, at)
+                .map(Some);
         }
         let (start, end, spec) = self.window_of(&groups, at)?;
+        if !groupings.is_in_all(start) || !groupings.is_in_all(end) {
+            return Err(
+                SqlError::at(at, "a grouping does not name the window, and another does")
+                    .hint("write GROUP BY window_start, window_end, GROUPING SETS ((a), (b), ...)"),
+            );
+        }
+        if let (WindowSpec::Session { .. }, true) = (spec, groupings.is_several()) {
+            return Err(
+                SqlError::at(at, "more than one grouping of sessions is not supported yet")
+                    .hint("write one statement per grouping and put them together with UNION ALL"),
+            );
+        }
         check_append_only(self.rels, input, "an aggregation by windows", at)?;
         let windowed = match windowed {
             Windowed::ByAggregation => self.carry_time(input, &groups[start])?,
@@ -256,9 +274,9 @@ impl Lowering<'_> {
             let mut keys = Vec::new();
             for (index, group) in groups.iter().enumerate() {
                 if group.role.as_window().is_none_or(|(_, _, known)| known != spec) {
-                    let name = key_name(&group_expr[index], group);
+                    let name = key_name(groupings.exprs[index], group);
                     let key = columns.add(name, group.clone());
-                    group::check_key(&group.data_type, place(&group_expr[index]).or(at))?;
+                    group::check_key(&group.data_type, place(groupings.exprs[index]).or(at))?;
                     if !keys.contains(&key) {
                         keys.push(key);
                     }
@@ -280,7 +298,7 @@ impl Lowering<'_> {
             (keys, windowing)
         };
         let mut calls = Vec::new();
-        for expr in aggr_expr {
+        for expr in aggr_expr.iter().filter(|expr| as_grouping(expr).is_none()) {
             let call = self.call(expr, names, input, &mut columns, at)?;
             calls.push(call);
         }
@@ -303,6 +321,14 @@ impl Lowering<'_> {
             };
         }
         let projected = self.rels.calc(read, None, columns.0);
+        let (projected, keys, grouped) = match groupings.is_several() {
+            true => {
+                let columns: Vec<_> = grouped.iter().map(|key| key.map(|key| keys[key])).collect();
+                let expanded = self.expand(projected, &groupings, &columns)?;
+                (expanded.rows, expanded.keys, expanded.grouped)
+            }
+            false => (projected, keys, grouped),
+        };
         let updates = self.updates_of(&groups[start], at)?;
         let aggregated = self
             .rels
@@ -321,11 +347,53 @@ impl Lowering<'_> {
             };
             outputs.push((schema[index].name().clone(), output));
         }
-        for (index, _) in aggr_expr.iter().enumerate() {
-            let column = &rel.columns[keys.len() + 2 + index];
-            outputs.push((schema[groups.len() + index].name().clone(), Prepared::column(column)));
-        }
+        let results = Results {
+            first: keys.len() + 2,
+            number: groupings.is_several().then(|| keys.len() - 1),
+            rel: aggregated,
+        };
+        outputs.extend(self.results(aggregate, &groupings, &groups, input, &results, at)?);
         Ok(Some(self.rels.calc(aggregated, None, outputs)))
+    }
+
+    /// Returns the outputs behind the groups: the grouping's number, if there are several, and the aggregates.
+    fn results(
+        &self,
+        aggregate: &Aggregate,
+        groupings: &Groupings<'_>,
+        groups: &[Prepared],
+        input: RelId,
+        results: &Results,
+        at: Option<Position>,
+    ) -> Result<Vec<(String, Prepared)>> {
+        let rel = self.rels.get(results.rel);
+        let mut names = aggregate
+            .schema
+            .fields()
+            .iter()
+            .skip(groups.len())
+            .map(|field| field.name().clone());
+        let mut name = || names.next().ok_or_else(|| SqlError::internal("an aggregate was lost"));
+        let mut outputs = Vec::new();
+        if let Some(number) = results.number {
+            outputs.push((name()?, Prepared::column(&rel.columns[number])));
+        }
+        let number = results.number.map(|number| rel.columns[number].name.as_str());
+        let mut next = results.first;
+        for expr in &aggregate.aggr_expr {
+            let output = match as_grouping(expr) {
+                Some(arguments) => {
+                    let input = (aggregate.input.schema().as_ref(), input);
+                    self.grouping_call(arguments, groupings, groups, input, (rel, number), at)?
+                }
+                None => {
+                    next += 1;
+                    Prepared::column(&rel.columns[next - 1])
+                }
+            };
+            outputs.push((name()?, output));
+        }
+        Ok(outputs)
     }
 
     /// Says when windows are told besides when they end; `start` is their start.
@@ -554,6 +622,15 @@ fn columns_of_windows(at: Option<Position>) -> SqlError {
         "the window columns of SESSION are not known before its rows are aggregated",
     )
     .hint("GROUP BY window_start, window_end, ... first; use them in HAVING or in a query around it")
+}
+
+/// The result of an aggregation.
+struct Results {
+    rel: RelId,
+    /// The column of the first aggregate.
+    first: usize,
+    /// The column of the grouping's number.
+    number: Option<usize>,
 }
 
 /// Where rows get their windows.

@@ -271,11 +271,11 @@ fn check_group_by(list: &Whitelist<'_>, group_by: &GroupByExpr, at: Option<Posit
     }
     for expr in exprs {
         match expr {
-            Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {
-                let words = &["GROUPING", "CUBE", "ROLLUP"];
-                let from = list.script.find_word(at, &["GROUP"]);
-                let hint = "write one statement per grouping and put them together with UNION ALL";
-                return Err(list.not_yet(from, words, "more than one grouping", hint));
+            // ROLLUP and CUBE were written out.
+            Expr::GroupingSets(sets) => {
+                for expr in sets.iter().flatten() {
+                    expr::check(list, expr, Place::Row)?;
+                }
             }
             Expr::Tuple(_) => {
                 let from = super::expr_start(expr).or(at);

@@ -90,8 +90,8 @@ fn queries_that_streams_cannot_answer_yet_are_refused_at_their_clause() {
         ("INSERT INTO out ^VALUES (1)", "VALUES"),
         ("INSERT INTO out ^SELECT 1", "without FROM"),
         (
-            "INSERT INTO out SELECT COUNT(*) FROM bids GROUP BY ^ROLLUP (auction)",
-            "grouping",
+            "INSERT INTO out SELECT COUNT(*) FROM bids GROUP BY CUBE (^auction, bidder, price, channel, fee, rate, ts)",
+            "more than 64 groupings",
         ),
         (
             "INSERT INTO out SELECT COUNT(*) FROM bids GROUP BY ^1",

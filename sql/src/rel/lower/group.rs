@@ -1,7 +1,9 @@
 //! Lowers `GROUP BY` without a window, and `DISTINCT`: results that change with every row.
 
-use super::{Columns, Lowering, Prepared, RelId, key_name};
+use super::grouping::Groupings;
+use super::{Columns, Lowering, Prepared, RelId, Results, key_name};
 use crate::error::{Position, Result, SqlError};
+use crate::functions::grouping::as_grouping;
 use crate::functions::window::WindowSide;
 use crate::rel::prepare::place;
 use crate::types::sql_name;
@@ -14,6 +16,7 @@ impl Lowering<'_> {
     pub(super) fn group_aggregate(
         &mut self,
         aggregate: &Aggregate,
+        groupings: &Groupings<'_>,
         input: RelId,
         groups: &[Prepared],
         at: Option<Position>,
@@ -21,7 +24,7 @@ impl Lowering<'_> {
         let names = aggregate.input.schema();
         let mut columns = Columns::default();
         let mut keys = Vec::new();
-        for (group, expr) in groups.iter().zip(&aggregate.group_expr) {
+        for (group, &expr) in groups.iter().zip(&groupings.exprs) {
             check_key(&group.data_type, place(expr).or(at))?;
             let key = columns.add(key_name(expr, group), group.clone());
             if !keys.contains(&key) {
@@ -29,7 +32,7 @@ impl Lowering<'_> {
             }
         }
         let mut calls = Vec::new();
-        for expr in &aggregate.aggr_expr {
+        for expr in aggregate.aggr_expr.iter().filter(|expr| as_grouping(expr).is_none()) {
             calls.push(self.call(expr, names, input, &mut columns, at)?);
         }
         // What is read of the input; only to count rows, nothing is.
@@ -44,6 +47,14 @@ impl Lowering<'_> {
             true => input,
             false => self.rels.calc(input, None, columns.0),
         };
+        let (read, keys, grouped) = match groupings.is_several() {
+            true => {
+                let columns: Vec<_> = grouped.iter().map(|key| key.map(|key| keys[key])).collect();
+                let expanded = self.expand(read, groupings, &columns)?;
+                (expanded.rows, expanded.keys, expanded.grouped)
+            }
+            false => (read, keys, grouped),
+        };
         let count = keys.len();
         let aggregated = self.rels.group_aggregate(read, keys, calls);
         let aggregated = aggregated.map_err(|error| error.or_at(at))?;
@@ -55,10 +66,12 @@ impl Lowering<'_> {
             let key = key.ok_or_else(|| SqlError::internal("a grouping key was lost"))?;
             outputs.push((schema[index].name().clone(), Prepared::column(&rel.columns[key])));
         }
-        for index in 0..aggregate.aggr_expr.len() {
-            let column = &rel.columns[count + index];
-            outputs.push((schema[groups.len() + index].name().clone(), Prepared::column(column)));
-        }
+        let results = Results {
+            first: count,
+            number: groupings.is_several().then(|| count - 1),
+            rel: aggregated,
+        };
+        outputs.extend(self.results(aggregate, groupings, groups, input, &results, at)?);
         Ok(self.rels.calc(aggregated, None, outputs))
     }
 

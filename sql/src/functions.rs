@@ -5,7 +5,7 @@
 //! clock or draw numbers, and all aggregates, are ours.
 //!
 //! File map: `aggregates` are names and types of the engine's aggregates, `ambient` the functions that read more than
-//! their arguments, `native` the table of our own scalar functions, whose families are `collections`, `encoding`, `json`,
+//! their arguments, `user` those of a program's own, `native` the table of our own scalar functions, whose families are `collections`, `encoding`, `json`,
 //! `numbers`, `text` and `time`; `bounded` keeps text functions from growing without limit, `checks` guards what sinks write,
 //! `regexp_extract` and `row_field` (fields of rows) are functions of ours, `window` computes a row's window; [`crate::rewrite`] turns Flink's meanings into DataFusion's.
 
@@ -15,6 +15,7 @@ pub(crate) mod ambient;
 mod bounded;
 pub(crate) mod checks;
 mod collections;
+pub(crate) mod elements;
 mod encoding;
 mod json;
 mod native;
@@ -23,13 +24,16 @@ pub(crate) mod regexp_extract;
 pub(crate) mod row_field;
 mod text;
 mod time;
+mod user;
 pub(crate) mod window;
+
+pub use user::{FunctionError, UserFunctions, Value};
 
 use crate::rewrite::Macro;
 use datafusion_common::DataFusionError;
 use datafusion_expr::planner::ExprPlanner;
 use datafusion_expr::{AggregateUDF, ScalarUDF};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// DataFusion's functions that mean here what they mean there, or what Flink means by the name.
@@ -225,6 +229,8 @@ pub(crate) struct Functions {
     scalars: BTreeMap<String, Arc<ScalarUDF>>,
     aggregates: BTreeMap<String, Arc<AggregateUDF>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
+    /// The names of the functions that the text made.
+    user: BTreeSet<String>,
 }
 
 impl Functions {
@@ -273,7 +279,24 @@ impl Functions {
             scalars,
             aggregates,
             planners,
+            user: BTreeSet::new(),
         }
+    }
+
+    /// Adds a function of the program's own; false when the name, in small letters, is taken.
+    pub(crate) fn add(&mut self, function: Arc<ScalarUDF>) -> bool {
+        let name = function.name().to_owned();
+        if self.scalars.contains_key(&name) || self.aggregates.contains_key(&name) {
+            return false;
+        }
+        self.user.insert(name.clone());
+        self.scalars.insert(name, function);
+        true
+    }
+
+    /// Returns the names of the functions that the text made.
+    pub(crate) fn user_names(&self) -> Vec<String> {
+        self.user.iter().cloned().collect()
     }
 
     /// Returns what a name in small letters means.

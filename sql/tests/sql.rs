@@ -10,10 +10,12 @@ mod sql {
     mod fuzz;
     mod hostile;
     mod inserts;
+    mod nested;
     mod plans;
     mod refusals;
     mod rows;
     mod statements;
     mod support;
+    mod user_functions;
     mod windows;
 }

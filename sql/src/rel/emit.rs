@@ -1,4 +1,8 @@
 //! Makes the engine's job graph of relations.
+//!
+//! File map: `elements` emits joins with the elements of arrays.
+
+mod elements;
 
 use super::flatten::{TablePath, flatten};
 use super::fuse::{fuse, inputs};
@@ -11,6 +15,7 @@ use crate::connectors::Connectors;
 use crate::error::{Result, SqlError};
 use crate::expr::SqlExpr;
 use crate::functions::checks::{Promise, guarded};
+use crate::functions::elements::row_elements;
 use crate::functions::row_field::row_field;
 use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
 use crate::window_function::WindowSpec;
@@ -223,6 +228,12 @@ impl Emitter<'_> {
             input = self.window_rows(rel, input, input_rel, window.spec, window.time())?;
             for expr in predicate.iter_mut().chain(&mut outputs) {
                 *expr = with_columns(expr)?;
+            }
+        }
+        if let Some((of, childless)) = predicate.iter().chain(&outputs).find_map(row_elements) {
+            input = self.elements(rel, input, input_rel, &of, childless)?;
+            for expr in predicate.iter_mut().chain(&mut outputs) {
+                *expr = elements::with_columns(expr)?;
             }
         }
         let schema = Arc::clone(self.graph.schema(input));

@@ -1,8 +1,9 @@
 //! What stands in FROM.
 
-use super::{Whitelist, expr_start, query};
+use super::{Whitelist, expr, expr_start, query};
 use crate::error::{Position, Result, SqlError};
 use crate::script::start_of;
+use crate::unnest;
 use crate::window_function::{self, WindowFunction};
 use sqlparser::ast::{Expr, ObjectName, TableAlias, TableFactor, TableFunctionArgs, TableWithJoins};
 
@@ -15,6 +16,12 @@ pub(super) fn check_from(list: &Whitelist<'_>, from: &[TableWithJoins], at: Opti
         return Err(list.not_yet(second, &[], "a join", JOIN_HINT));
     };
     check_factor(list, relation, at)?;
+    if let [join] = joins.as_slice()
+        && let Some(elements) = unnest::of_join(join)?
+    {
+        check_alias(elements.alias.as_ref())?;
+        return expr::check(list, &elements.of, expr::Place::Row);
+    }
     if let Some(join) = joins.first() {
         let relation = start_of(sqlparser::ast::Spanned::span(&join.relation));
         let words = &["JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "NATURAL"];

@@ -4,7 +4,7 @@
 //! DataFusion's `GroupsAccumulator` its state can be read without being consumed, group by group, which is what
 //! checkpoints, early results and retraction need.
 //!
-//! File map: `count`, `sum`, `min_max`, `avg` and `distinct` hold one function each; `numbers` is what sums share.
+//! File map: `count`, `sum`, `min_max`, `avg`, `variance` and `distinct` hold one function each; `numbers` is what sums share.
 
 mod avg;
 mod count;
@@ -12,12 +12,14 @@ mod distinct;
 mod min_max;
 mod numbers;
 mod sum;
+mod variance;
 
 pub use avg::Avg;
 pub use count::Count;
 pub use distinct::CountDistinct;
 pub use min_max::{Max, Min};
 pub use sum::Sum;
+pub use variance::{Spread, Variance};
 
 use crate::error::Result;
 use numbers::{Number, Numbers};

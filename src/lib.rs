@@ -21,7 +21,7 @@
 //! command, which runs SQL jobs. A Rust job needs neither:
 //! `tidemill = { version = "...", default-features = false }`.
 //!
-//! File map: [`JobEnvironment`] is what a job is given, [`run_job`] runs it; `data_directory`, `settings`, `planning` and
+//! File map: [`JobEnvironment`] is what a job is given, [`run_job`] runs it, `run_sql_job` a SQL text with functions of a program's own; `data_directory`, `settings`, `planning` and
 //! `running` are what both ways of running share; `standalone` runs one job with everything embedded, `worker` runs one
 //! for a server; `jobs` supervises them, `server` speaks HTTP, `cli` is the command, `demo` its demonstration, `bench` its load.
 
@@ -42,6 +42,8 @@ mod process;
 mod running;
 mod rust_job;
 mod settings;
+#[cfg(feature = "sql")]
+mod sql_job;
 mod standalone;
 mod worker;
 
@@ -60,3 +62,5 @@ mod timestamp;
 
 pub use environment::JobEnvironment;
 pub use rust_job::{BoxError, run_job};
+#[cfg(feature = "sql")]
+pub use sql_job::run_sql_job;

@@ -17,6 +17,9 @@ pub(crate) enum Planner {
     /// The SQL planner.
     #[cfg(feature = "server")]
     Sql,
+    /// The SQL planner, with the text and the functions of a program of the user's.
+    #[cfg(feature = "sql")]
+    Program(Box<crate::sql_job::SqlProgram>),
     /// The job's own code.
     Rust(BuildJob),
 }
@@ -78,9 +81,15 @@ pub(crate) async fn plan(
 fn plan_here(planner: Planner, sql: Option<String>, environment: &JobEnvironment) -> Result<Planned, Rejection> {
     let planned = match (planner, sql) {
         #[cfg(feature = "server")]
-        (Planner::Sql, Some(sql)) => plan_sql(&sql, environment)?,
+        (Planner::Sql, Some(sql)) => plan_sql(&sql, environment, &tidemill_sql::PlanOptions::default())?,
         #[cfg(feature = "server")]
         (Planner::Sql, None) => return Err(reject("this program runs SQL, and was given none".into())),
+        #[cfg(feature = "sql")]
+        (Planner::Program(program), None) => plan_sql(&program.text, environment, &program.options())?,
+        #[cfg(feature = "sql")]
+        (Planner::Program(_), Some(_)) => {
+            return Err(reject("this program has a text of its own and runs no other".into()));
+        }
         (Planner::Rust(build), None) => {
             let graph = build(environment).map_err(|error| reject(error.to_string()))?;
             let explain = graph.explain();
@@ -98,9 +107,13 @@ fn plan_here(planner: Planner, sql: Option<String>, environment: &JobEnvironment
     Ok(planned)
 }
 
-#[cfg(feature = "server")]
-fn plan_sql(sql: &str, environment: &JobEnvironment) -> Result<Planned, Rejection> {
-    let plan = tidemill_sql::plan(sql, environment.connectors(), &tidemill_sql::PlanOptions::default());
+#[cfg(feature = "sql")]
+fn plan_sql(
+    sql: &str,
+    environment: &JobEnvironment,
+    options: &tidemill_sql::PlanOptions,
+) -> Result<Planned, Rejection> {
+    let plan = tidemill_sql::plan(sql, environment.connectors(), options);
     let plan = plan.map_err(|error| Rejection {
         line: error.position.map(|position| in_u32(position.line)),
         column: error.position.map(|position| in_u32(position.column)),
@@ -142,7 +155,7 @@ fn plan_sql(sql: &str, environment: &JobEnvironment) -> Result<Planned, Rejectio
 }
 
 /// A line or column as it travels: a text with more of them is refused for its length.
-#[cfg(feature = "server")]
+#[cfg(feature = "sql")]
 fn in_u32(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

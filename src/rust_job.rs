@@ -51,7 +51,11 @@ pub fn run_job<F>(build: F) -> ExitCode
 where
     F: FnOnce(&JobEnvironment) -> Result<JobGraph, BoxError> + Send + 'static,
 {
-    let planner = Planner::Rust(Box::new(build));
+    run_planner(Planner::Rust(Box::new(build)))
+}
+
+/// Runs what a planner makes, as the command line says.
+pub(crate) fn run_planner(planner: Planner) -> ExitCode {
     match Command::parse(std::env::args_os().skip(1)) {
         Ok(Command::Alone(options)) => {
             if let Err(message) = logging::start(options.log_format, options.log_level.as_deref(), "info") {

@@ -7,8 +7,8 @@
 //! Over a result that changes, rows are taken back ([`Accumulator::update_changes`]). `count`, `sum` and `avg` subtract them;
 //! `min` and `max` then hold all values, so that the next one is known when the greatest goes.
 //!
-//! File map: `count`, `sum`, `min_max`, `avg` and `distinct` hold one function each; `numbers` is what sums share, `multiset` is
-//! `min` and `max` over what changes, `integers` reads columns as whole numbers.
+//! File map: `count`, `sum`, `min_max`, `avg`, `variance` and `distinct` hold one function each; `numbers` is what sums share,
+//! `multiset` is `min` and `max` over what changes, `integers` reads columns as whole numbers.
 
 mod avg;
 mod count;
@@ -18,12 +18,14 @@ mod min_max;
 mod multiset;
 mod numbers;
 mod sum;
+mod variance;
 
 pub use avg::Avg;
 pub use count::Count;
 pub use distinct::CountDistinct;
 pub use min_max::{Max, Min};
 pub use sum::Sum;
+pub use variance::{Spread, Variance};
 
 use crate::error::Result;
 use numbers::{Number, Numbers};

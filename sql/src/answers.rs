@@ -31,7 +31,7 @@ pub(crate) fn answer(show: &Show, catalog: &Catalog, functions: &Functions) -> R
             names.sort_unstable();
             Ok(list("function name", names))
         }
-        Shown::UserFunctions => Ok(list("function name", Vec::new())),
+        Shown::UserFunctions => Ok(list("function name", functions.user_names())),
         Shown::Columns(name) => {
             let headings = ["name", "type", "null", "key", "extras", "watermark"];
             let rows = columns(name, catalog)?;

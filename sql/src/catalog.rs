@@ -2,8 +2,9 @@
 //!
 //! There is no catalog behind it: no files, no URLs, no information schema.
 //!
-//! File map: `table` makes a table of its `CREATE TABLE`, `provider` shows the catalog to DataFusion's planner.
+//! File map: `table` makes a table of its `CREATE TABLE`, `provider` and `elements` show the catalog to DataFusion's planner.
 
+mod elements;
 mod provider;
 mod table;
 

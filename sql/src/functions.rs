@@ -5,7 +5,7 @@
 //! clock or draw numbers, and all aggregates, are ours.
 //!
 //! File map: `aggregates` are names and types of the engine's aggregates, `ambient` the functions that read more than
-//! their arguments, `native` the table of our own scalar functions, whose families are `collections`, `encoding`, `json`,
+//! their arguments, `user` those of a program's own, `native` the table of our own scalar functions, whose families are `collections`, `encoding`, `json`,
 //! `numbers`, `text` and `time`; `bounded` keeps text functions from growing without limit, `checks` guards what sinks write,
 //! `grouping` says which columns a row is grouped by, `late` is the condition of late rows, `over` are the functions that need
 //! `OVER`, `to_char` makes text once for rows that have the same,
@@ -17,6 +17,7 @@ pub(crate) mod ambient;
 mod bounded;
 pub(crate) mod checks;
 mod collections;
+pub(crate) mod elements;
 mod encoding;
 pub(crate) mod grouping;
 mod json;
@@ -29,13 +30,16 @@ pub(crate) mod row_field;
 mod text;
 mod time;
 mod to_char;
+mod user;
 pub(crate) mod window;
+
+pub use user::{FunctionError, UserFunctions, Value};
 
 use crate::rewrite::Macro;
 use datafusion_common::DataFusionError;
 use datafusion_expr::planner::ExprPlanner;
 use datafusion_expr::{AggregateUDF, ScalarUDF, WindowUDF};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// DataFusion's functions that mean here what they mean there, or what Flink means by the name.
@@ -179,6 +183,17 @@ const ALIASES_REFUSED: &[&str] = &["date_format", "today", "row", "array_remove"
 
 /// Flink's functions that are still to come, with what to use meanwhile.
 const NOT_YET: &[(&str, &str)] = &[
+    (
+        "json_object",
+        "write it with || and JSON_STRING(x), or write a table with 'format' = 'json'",
+    ),
+    (
+        "current_watermark",
+        "late rows are dropped and counted where windows are made",
+    ),
+    ("printf", "use CONCAT and LPAD"),
+    ("map_union", "join the entries in the producer"),
+    ("percentile", "aggregate with AVG, MIN, MAX or STDDEV_POP"),
     ("approx_count_distinct", "use COUNT(DISTINCT x)"),
     ("array_agg", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
     ("collect", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
@@ -209,8 +224,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("ntile", "use ROW_NUMBER"),
     ("nth_value", "use FIRST_VALUE, LAST_VALUE or LAG"),
     ("percent_rank", "use ROW_NUMBER"),
-    ("stddev_pop", "compute it from SUM(x), SUM(x * x) and COUNT(x)"),
-    ("stddev_samp", "compute it from SUM(x), SUM(x * x) and COUNT(x)"),
     (
         "tumble",
         "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) in FROM",
@@ -218,8 +231,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("tumble_end", "select window_end from TABLE(TUMBLE(...))"),
     ("tumble_rowtime", "select window_time from TABLE(TUMBLE(...))"),
     ("tumble_start", "select window_start from TABLE(TUMBLE(...))"),
-    ("var_pop", "compute it from SUM(x), SUM(x * x) and COUNT(x)"),
-    ("var_samp", "compute it from SUM(x), SUM(x * x) and COUNT(x)"),
 ];
 
 /// What a name in a call means.
@@ -243,6 +254,8 @@ pub(crate) struct Functions {
     aggregates: BTreeMap<String, Arc<AggregateUDF>>,
     over: BTreeMap<String, Arc<WindowUDF>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
+    /// The names of the functions that the text made.
+    user: BTreeSet<String>,
 }
 
 impl Functions {
@@ -275,7 +288,7 @@ impl Functions {
             scalars.insert("substring".to_owned(), function);
         }
         scalars.insert(regexp_extract::NAME.to_owned(), regexp_extract::function());
-        let aggregates = aggregates::functions()
+        let mut aggregates: BTreeMap<String, Arc<AggregateUDF>> = aggregates::functions()
             .into_iter()
             .chain(grouping::functions())
             .map(|f| (f.name().to_owned(), f))
@@ -284,6 +297,11 @@ impl Functions {
             .into_iter()
             .map(|f| (f.name().to_owned(), f))
             .collect();
+        for (name, known) in [("stddev", "stddev_samp"), ("variance", "var_samp")] {
+            if let Some(function) = aggregates.get(known).cloned() {
+                aggregates.insert(name.to_owned(), function);
+            }
+        }
         let planners: Vec<Arc<dyn ExprPlanner>> = vec![
             Arc::new(aggregates::CountStar),
             Arc::new(row_field::RowFieldPlanner),
@@ -297,7 +315,24 @@ impl Functions {
             aggregates,
             over,
             planners,
+            user: BTreeSet::new(),
         }
+    }
+
+    /// Adds a function of the program's own; false when the name, in small letters, is taken.
+    pub(crate) fn add(&mut self, function: Arc<ScalarUDF>) -> bool {
+        let name = function.name().to_owned();
+        if self.scalars.contains_key(&name) || self.aggregates.contains_key(&name) {
+            return false;
+        }
+        self.user.insert(name.clone());
+        self.scalars.insert(name, function);
+        true
+    }
+
+    /// Returns the names of the functions that the text made.
+    pub(crate) fn user_names(&self) -> Vec<String> {
+        self.user.iter().cloned().collect()
     }
 
     /// Returns what a name in small letters means.

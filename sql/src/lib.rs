@@ -17,7 +17,7 @@
 //!
 //! File map: [`plan`](plan()) runs the steps; `guard`, `script`, `dialect`, `statement` and `whitelist` read text;
 //! `hints` finds what stands in comments; `answers` writes what `SHOW` and `DESCRIBE` say;
-//! `catalog`, `types`, `functions`, `calendar`, `naming`, `rewrite`, `syntax`, `group_window` and `window_function` give it meaning; `rel` is our plan and makes the
+//! `catalog`, `types`, `functions`, `calendar`, `naming`, `rewrite`, `syntax`, `group_window` `unnest` and `window_function` give it meaning; `rel` is our plan and makes the
 //! job graph; `expr` evaluates; `insert` and `settings` are statements.
 
 mod answers;
@@ -44,11 +44,13 @@ mod statement;
 mod syntax;
 mod temporal;
 mod types;
+mod unnest;
 mod whitelist;
 mod window_function;
 
 pub use connectors::Connectors;
 pub use error::{Position, SqlError};
+pub use functions::{FunctionError, UserFunctions, Value};
 pub use guard::Limits;
 pub use plan::{JobPlan, Plan, PlanOptions, TableSummary, plan, plan_with};
 pub use settings::{EmitSettings, Settings};

@@ -9,9 +9,9 @@ use crate::catalog::{Catalog, NO_TABLE, Provider, Table, View};
 use crate::connectors::{Connectors, ForExplain};
 use crate::error::{Position, Result, SqlError};
 use crate::expr::{describe, refusal};
-use crate::functions::Functions;
 use crate::functions::regexp_extract;
 use crate::functions::row_field::NO_FIELD;
+use crate::functions::{Functions, UserFunctions};
 use crate::group_window;
 use crate::guard::{self, Limits, ReferenceCounter};
 use crate::hints::Hints;
@@ -26,6 +26,7 @@ use crate::settings::Settings;
 use crate::statement::{self, CreateTable, CreateView, Explained, Insert, SetOption, Statement};
 use crate::syntax;
 use crate::temporal;
+use crate::unnest;
 use crate::whitelist::Whitelist;
 use datafusion_common::{DFSchema, DataFusionError, SchemaError, TableReference};
 use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
@@ -46,6 +47,8 @@ const STACK_BYTES: usize = 128 * 1024 * 1024;
 pub struct PlanOptions {
     /// The limits on the text.
     pub limits: Limits,
+    /// The functions that `CREATE FUNCTION` may name.
+    pub functions: UserFunctions,
 }
 
 /// A planned text.
@@ -117,11 +120,11 @@ fn plan_here(sql: &str, connectors: &dyn Connectors, options: &PlanOptions) -> R
     let planned = guard::check_tokens(&script, &options.limits)
         .and_then(|()| Ok((statement::parse(&script, &options.limits)?, Hints::find(&script)?)))
         .and_then(|(statements, hints)| {
-            let functions = Functions::new();
             let mut planner = Planner {
                 script: &script,
                 limits: &options.limits,
-                functions: &functions,
+                functions: Functions::new(),
+                user_functions: &options.functions,
                 connectors,
                 catalog: Catalog::default(),
                 hints,
@@ -143,7 +146,8 @@ fn plan_here(sql: &str, connectors: &dyn Connectors, options: &PlanOptions) -> R
 struct Planner<'a> {
     script: &'a Script<'a>,
     limits: &'a Limits,
-    functions: &'a Functions,
+    functions: Functions,
+    user_functions: &'a UserFunctions,
     connectors: &'a dyn Connectors,
     catalog: Catalog,
     hints: Hints,
@@ -174,6 +178,7 @@ impl Planner<'_> {
             Statement::CreateTable(create) if create.query.is_some() => self.create_table_as(at, *create),
             Statement::CreateTable(create) => self.create_table(&create),
             Statement::CreateView(create) => self.create_view(at, &create),
+            Statement::CreateFunction(create) => self.create_function(&create),
             Statement::Drop(drop) => self.drop(&drop),
             Statement::Insert(insert) => self.run(at, &insert),
             Statement::Explain(Explained::Insert(insert)) => {
@@ -196,7 +201,7 @@ impl Planner<'_> {
             }
             Statement::Show(show) => {
                 self.answers
-                    .push(answers::answer(&show, &self.catalog, self.functions)?);
+                    .push(answers::answer(&show, &self.catalog, &self.functions)?);
                 Ok(())
             }
             Statement::Set(_) | Statement::Reset(_) if !self.outputs.is_empty() || !self.explained.is_empty() => Err(
@@ -330,9 +335,10 @@ impl Planner<'_> {
         self.weigh(query)?;
         let mut query = query.clone();
         group_window::rewrite(&mut query)?;
+        unnest::fold(&mut query);
         self.whitelist().query(&query)?;
         temporal::rewrite(&mut query)?;
-        let provider = Provider::new(&self.catalog, self.functions);
+        let provider = Provider::new(&self.catalog, &self.functions);
         let planner = SqlToRel::new_with_options(&provider, parser_options());
         syntax::rewrite_query(&mut query);
         let at = position(query.span().start);
@@ -345,7 +351,7 @@ impl Planner<'_> {
     }
 
     fn row_expr(&self, expr: &sqlparser::ast::Expr, names: &DFSchema) -> Result<Expr> {
-        let provider = Provider::new(&self.catalog, self.functions);
+        let provider = Provider::new(&self.catalog, &self.functions);
         let planner = SqlToRel::new_with_options(&provider, parser_options());
         let mut expr = expr.clone();
         syntax::rewrite_expr(&mut expr);
@@ -407,7 +413,7 @@ impl Planner<'_> {
     fn whitelist(&self) -> Whitelist<'_> {
         Whitelist {
             script: self.script,
-            functions: self.functions,
+            functions: &self.functions,
         }
     }
 

@@ -31,7 +31,8 @@ pub(crate) mod rank;
 use crate::error::{Result, SqlError};
 use crate::functions::aggregates::AggregateKind;
 use crate::functions::ambient::draws_numbers;
-use crate::functions::window::WindowSide;
+use crate::functions::elements::row_elements;
+use crate::functions::window::{WindowSide, row_windows};
 use crate::window_function::WindowSpec;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::DFSchema;
@@ -458,6 +459,11 @@ impl Rels {
         self.known.insert(key, id);
         id
     }
+}
+
+/// Says whether an expression makes several rows of one: a window of many, or the elements of an array.
+pub(crate) fn multiplies(expr: &Expr) -> bool {
+    row_windows(expr).is_some() || row_elements(expr).is_some()
 }
 
 /// Makes names unique.

@@ -55,6 +55,14 @@ pub(crate) struct CreateView {
     pub(crate) comment: Option<String>,
 }
 
+/// `CREATE [TEMPORARY [SYSTEM]] FUNCTION [IF NOT EXISTS] name AS 'registered' LANGUAGE RUST`.
+#[derive(Clone, Debug)]
+pub(crate) struct CreateFunction {
+    pub(crate) name: Name,
+    pub(crate) registered: Name,
+    pub(crate) if_not_exists: bool,
+}
+
 /// What a statement is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -107,6 +115,7 @@ pub(crate) struct SetOption {
 pub(crate) enum Statement {
     CreateTable(Box<CreateTable>),
     CreateView(CreateView),
+    CreateFunction(CreateFunction),
     Drop(Drop),
     Insert(Insert),
     Explain(Explained),
@@ -329,11 +338,46 @@ fn parse_create(parser: &mut Parser<'_>) -> Result<Statement> {
         "VIEW" => parse_view(parser).map(Statement::CreateView),
         "OR" => Err(SqlError::at(at, "CREATE OR REPLACE is not supported")
             .hint("every text begins without tables: write the newer definition only")),
-        "FUNCTION" | "SYSTEM" if temporary || what.token.to_string().eq_ignore_ascii_case("FUNCTION") => {
-            Err(SqlError::at(at, "CREATE FUNCTION is not supported yet").hint("use the built-in functions"))
+        "SYSTEM" if temporary && parse_word(parser, "FUNCTION") => {
+            parse_function(parser).map(Statement::CreateFunction)
         }
+        "FUNCTION" => parse_function(parser).map(Statement::CreateFunction),
         other => Err(SqlError::at(at, format!("CREATE {other} is not supported")).hint(STATEMENTS)),
     }
+}
+
+fn parse_function(parser: &mut Parser<'_>) -> Result<CreateFunction> {
+    const HINT: &str =
+        "functions are Rust, compiled into the program that runs the text: write AS 'name' LANGUAGE RUST";
+    let if_not_exists = parser.parse_keywords(&[Keyword::IF, Keyword::NOT, Keyword::EXISTS]);
+    let name = parse_name(parser)?;
+    parser.expect_keyword(Keyword::AS).map_err(from_parser)?;
+    let registered = parse_text(parser)?;
+    let language = if parse_word(parser, "LANGUAGE") {
+        let token = parser.next_token();
+        Name {
+            value: token.token.to_string().to_ascii_uppercase(),
+            at: start_of(token.span),
+        }
+    } else {
+        Name {
+            value: "JAVA".into(),
+            at: registered.at,
+        }
+    };
+    if language.value != "RUST" {
+        let message = format!("a function in {} is not supported", language.value);
+        return Err(SqlError::at(language.at, message).hint(HINT));
+    }
+    let next = parser.peek_token();
+    if parse_word(parser, "USING") {
+        return Err(SqlError::at(start_of(next.span), "USING is not supported").hint(HINT));
+    }
+    Ok(CreateFunction {
+        name,
+        registered,
+        if_not_exists,
+    })
 }
 
 fn parse_view(parser: &mut Parser<'_>) -> Result<CreateView> {

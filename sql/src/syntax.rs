@@ -7,8 +7,9 @@
 //! | `JSON_VALUE(x, path RETURNING type)` | `CAST(JSON_VALUE(x, path) AS type)` |
 
 use sqlparser::ast::{
-    CastKind, CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentClause,
-    FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Value, VisitMut, VisitorMut,
+    AccessExpr, CastKind, CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Value,
+    VisitMut, VisitorMut,
 };
 use sqlparser::tokenizer::Span;
 use std::ops::ControlFlow;
@@ -66,6 +67,14 @@ impl VisitorMut for Rewrite {
                 field: CeilFloorKind::DateTimeField(unit),
             } if *unit != DateTimeField::NoDateTime => {
                 *expr = call("ceil_to", span, vec![inner.as_ref().clone(), text(unit.to_string())]);
+            }
+            // The planner takes the name of a field as text.
+            Expr::CompoundFieldAccess { access_chain, .. } => {
+                for access in access_chain {
+                    if let AccessExpr::Dot(Expr::Identifier(field)) = access {
+                        *access = AccessExpr::Dot(text(field.value.clone()));
+                    }
+                }
             }
             Expr::Function(function) => {
                 let name = function.name.to_string().to_ascii_lowercase();

@@ -13,16 +13,21 @@ mod sql {
     mod grouping_sets;
     mod hostile;
     mod inserts;
+
     mod joins;
     mod late_rows;
     mod live;
     mod oracle;
     mod over;
+
+    mod nested;
+
     mod plans;
     mod processing_time;
     mod refusals;
     mod rows;
     mod statements;
     mod support;
+    mod user_functions;
     mod windows;
 }

@@ -37,9 +37,13 @@ impl<'a> Provider<'a> {
     /// Shows a catalog.
     pub(crate) fn new(catalog: &'a Catalog, functions: &'a Functions) -> Self {
         let refusal = Arc::new(Mutex::new(None));
-        let relations: Vec<Arc<dyn RelationPlanner>> = vec![Arc::new(Windows {
+        let elements = super::elements::Elements {
             refusal: Arc::clone(&refusal),
-        })];
+        };
+        let windows = Windows {
+            refusal: Arc::clone(&refusal),
+        };
+        let relations: Vec<Arc<dyn RelationPlanner>> = vec![Arc::new(elements), Arc::new(windows)];
         Self {
             catalog,
             functions,

@@ -9,7 +9,7 @@ use datafusion_expr::function::AccumulatorArgs;
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawWindowExpr};
 use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature, Volatility};
 use std::sync::Arc;
-use tidemill_engine::aggregate::{AggregateFunction, Avg, Count, CountDistinct, Max, Min, Sum};
+use tidemill_engine::aggregate::{AggregateFunction, Avg, Count, CountDistinct, Max, Min, Spread, Sum, Variance};
 
 /// An aggregate of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +24,8 @@ pub(crate) enum AggregateKind {
     Max,
     /// `AVG`.
     Avg,
+    /// `VAR_POP`, `STDDEV_SAMP` and the like.
+    Variance(Spread),
 }
 
 impl AggregateKind {
@@ -35,6 +37,10 @@ impl AggregateKind {
             Self::Min => "min",
             Self::Max => "max",
             Self::Avg => "avg",
+            Self::Variance(Spread::VariancePopulation) => "var_pop",
+            Self::Variance(Spread::VarianceSample) => "var_samp",
+            Self::Variance(Spread::DeviationPopulation) => "stddev_pop",
+            Self::Variance(Spread::DeviationSample) => "stddev_samp",
         }
     }
 
@@ -60,7 +66,10 @@ impl AggregateKind {
             (Self::Max, Some(argument), _) => made(Arc::new(Max::try_new(argument).map_err(describe)?)),
             (Self::Sum, Some(argument), false) => made(Arc::new(Sum::try_new(argument).map_err(describe)?)),
             (Self::Avg, Some(argument), false) => made(Arc::new(Avg::try_new(argument).map_err(describe)?)),
-            (Self::Sum | Self::Avg, Some(_), true) => Err(format!(
+            (Self::Variance(spread), Some(argument), false) => {
+                made(Arc::new(Variance::try_new(spread, argument).map_err(describe)?))
+            }
+            (Self::Sum | Self::Avg | Self::Variance(_), Some(_), true) => Err(format!(
                 "{}(DISTINCT ...) is not supported yet; only COUNT takes DISTINCT",
                 self.name()
             )),
@@ -80,8 +89,15 @@ pub(crate) struct Aggregate {
 /// Returns all aggregates.
 pub(crate) fn functions() -> Vec<Arc<AggregateUDF>> {
     use AggregateKind as Kind;
+    let variances = [
+        Spread::VariancePopulation,
+        Spread::VarianceSample,
+        Spread::DeviationPopulation,
+        Spread::DeviationSample,
+    ];
     [Kind::Count, Kind::Sum, Kind::Min, Kind::Max, Kind::Avg]
         .into_iter()
+        .chain(variances.map(Kind::Variance))
         .map(|kind| {
             let signature = Signature::user_defined(Volatility::Immutable);
             Arc::new(AggregateUDF::new_from_impl(Aggregate { kind, signature }))

@@ -7,7 +7,8 @@ use crate::hints;
 use crate::rel::{RelId, RelKind};
 use crate::settings::Settings;
 use crate::statement::{
-    ColumnDefinition, ColumnKind, CreateTable, Drop, Explained, Insert, Kind, Name, Statement, TableOption,
+    ColumnDefinition, ColumnKind, CreateFunction, CreateTable, Drop, Explained, Insert, Kind, Name, Statement,
+    TableOption,
 };
 use crate::types::{SqlType, can_be_column, sql_name};
 
@@ -82,6 +83,30 @@ impl Planner<'_> {
         self.run(at, &Insert { table, columns, query })
     }
 
+    /// Gives a function of the program's own a name.
+    pub(super) fn create_function(&mut self, create: &CreateFunction) -> Result<()> {
+        let name = create.name.value.to_lowercase();
+        if create.if_not_exists && self.functions.user_names().contains(&name) {
+            return Ok(());
+        }
+        let registered = &create.registered;
+        let Some(function) = self.user_functions.udf(&registered.value, &name) else {
+            let message = format!("no function '{}' is registered", registered.value);
+            let names: Vec<&str> = self.user_functions.names().collect();
+            return Err(SqlError::at(registered.at, message).hint(match names.as_slice() {
+                [] => "functions come from a Rust program that runs the text with tidemill::run_sql_job".to_owned(),
+                names => format!("the program registers {}", names.join(", ")),
+            }));
+        };
+        if !self.functions.add(function) {
+            return Err(
+                SqlError::at(create.name.at, format!("there is already a function {name}"))
+                    .hint("choose another name; functions are not case-sensitive"),
+            );
+        }
+        Ok(())
+    }
+
     /// Takes the name of a table or view away. What stands above keeps it.
     pub(super) fn drop(&mut self, drop: &Drop) -> Result<()> {
         let name = &drop.name.value;
@@ -149,7 +174,11 @@ impl Planner<'_> {
                 Some(query) => (None, query),
                 None => return Ok(()),
             },
-            Statement::Drop(_) | Statement::Show(_) | Statement::Set(_) | Statement::Reset(_) => return Ok(()),
+            Statement::CreateFunction(_)
+            | Statement::Drop(_)
+            | Statement::Show(_)
+            | Statement::Set(_)
+            | Statement::Reset(_) => return Ok(()),
         };
         if let Some(table) = table {
             let options = hints.options_at(table.at)?;

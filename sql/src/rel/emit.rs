@@ -1,4 +1,8 @@
 //! Makes the engine's job graph of relations.
+//!
+//! File map: `elements` emits joins with the elements of arrays.
+
+mod elements;
 
 mod changes;
 mod join;
@@ -15,6 +19,7 @@ use crate::connectors::Connectors;
 use crate::error::{Result, SqlError};
 use crate::expr::SqlExpr;
 use crate::functions::checks::{Promise, guarded};
+use crate::functions::elements::row_elements;
 use crate::functions::late::as_is_late;
 use crate::functions::row_field::row_field;
 use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
@@ -255,6 +260,12 @@ impl Emitter<'_> {
         if let Some(time) = predicate.as_ref().and_then(as_is_late) {
             input = self.late_rows(rel, input, input_rel, time)?;
             predicate = None;
+        }
+        if let Some((of, childless)) = predicate.iter().chain(&outputs).find_map(row_elements) {
+            input = self.elements(rel, input, input_rel, &of, childless)?;
+            for expr in predicate.iter_mut().chain(&mut outputs) {
+                *expr = elements::with_columns(expr)?;
+            }
         }
         let schema = Arc::clone(self.graph.schema(input));
         let place = |expr: &Expr| match expr {

@@ -1,9 +1,8 @@
 //! Puts projections that follow one another together, where no work is repeated by it.
 
 use super::prepare::Prepared;
-use super::{Rel, RelId, RelKind};
+use super::{Rel, RelId, RelKind, multiplies};
 use crate::error::{Result, SqlError};
-use crate::functions::window::row_windows;
 use datafusion_common::Column;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion_expr::Expr;
@@ -51,7 +50,7 @@ pub(crate) fn fuse(rels: &mut [Rel], outputs: &[RelId]) -> Result<()> {
             // Two filters stay in order: the second may rely on what the first lets through.
             continue;
         }
-        if outputs.iter().chain(inner).any(|expr| row_windows(expr).is_some()) {
+        if outputs.iter().chain(inner).any(multiplies) {
             // It makes several rows of one.
             continue;
         }

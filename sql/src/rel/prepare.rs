@@ -128,11 +128,7 @@ fn check_windows(expr: &Expr, rel: &Rel) -> Result<()> {
 
 /// Checks that whole rows are not compared: nothing that follows could.
 fn check_rows(expr: &Expr, rel: &Rel) -> Result<()> {
-    if !rel
-        .columns
-        .iter()
-        .any(|column| matches!(column.data_type, DataType::Struct(_)))
-    {
+    if !rel.columns.iter().any(|column| column.data_type.is_nested()) {
         return Ok(());
     }
     let schema = rel.df_schema()?;
@@ -146,9 +142,14 @@ fn check_rows(expr: &Expr, rel: &Rel) -> Result<()> {
             _ => Vec::new(),
         };
         for side in compared {
-            if let Ok(row @ DataType::Struct(_)) = side.get_type(&schema) {
-                let error = SqlError::new(format!("a whole {} cannot be compared", sql_name(&row)));
-                found = Err(error.hint("compare its fields: column.field"));
+            if let Ok(whole) = side.get_type(&schema)
+                && whole.is_nested()
+            {
+                let error = SqlError::new(format!("a whole {} cannot be compared", sql_name(&whole)));
+                found = Err(error.hint(match whole {
+                    DataType::Struct(_) => "compare its fields: column.field",
+                    _ => "compare its elements: column[1], column['key']",
+                }));
                 return Ok(TreeNodeRecursion::Stop);
             }
         }

@@ -4,10 +4,9 @@ use super::identity::Identity;
 use super::needs::{self, Need, Needs, needs_of};
 use super::prepare::Prepared;
 use super::rank::{OrderColumn, Over, Rank, RankOutput};
-use super::{AggregateCall, Rel, RelId, RelKind, Rels, Windowing};
+use super::{AggregateCall, Rel, RelId, RelKind, Rels, Windowing, multiplies};
 use crate::error::{Result, SqlError};
 use crate::functions::row_field::as_path;
-use crate::functions::window::row_windows;
 use arrow::datatypes::DataType;
 use datafusion_expr::Expr;
 use std::collections::HashMap;
@@ -71,10 +70,10 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> 
             kept.insert(column, Need::All);
         }
         if let RelKind::Calc { outputs, .. } = &rel.kind
-            && let Some(window) = outputs.iter().position(|output| row_windows(output).is_some())
+            && let Some(multiplied) = outputs.iter().position(multiplies)
         {
-            // A row is there once per window, also where nobody asks for the window.
-            kept.insert(window, Need::All);
+            // A row is there once per window or element, also where nobody asks for it.
+            kept.insert(multiplied, Need::All);
         }
         let kept = kept.clone();
         match &rel.kind {

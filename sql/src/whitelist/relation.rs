@@ -1,8 +1,9 @@
 //! What stands in FROM.
 
-use super::{Whitelist, expr_start, join, query};
+use super::{Whitelist, expr, expr_start, join, query};
 use crate::error::{Position, Result, SqlError};
 use crate::script::start_of;
+use crate::unnest;
 use crate::window_function::{self, WindowFunction};
 use sqlparser::ast::{Expr, ObjectName, TableAlias, TableFactor, TableFunctionArgs, TableWithJoins};
 
@@ -12,6 +13,13 @@ pub(super) fn check_from(list: &Whitelist<'_>, from: &[TableWithJoins], at: Opti
     }
     for TableWithJoins { relation, joins } in from {
         check_factor(list, relation, at)?;
+        if let [join] = joins.as_slice()
+            && let Some(elements) = unnest::of_join(join)?
+        {
+            check_alias(elements.alias.as_ref())?;
+            expr::check(list, &elements.of, expr::Place::Row)?;
+            continue;
+        }
         let behind = crate::script::position(sqlparser::ast::Spanned::span(relation).end).or(at);
         join::check(list, joins, behind)?;
     }

@@ -159,3 +159,22 @@ fn key_named_like_a_window_column() {
     );
     assert_eq!(rows, ["1|3", "2|2", "3|1"]);
 }
+
+#[test]
+fn spreads_of_numbers_in_a_window() {
+    let rows = query(
+        "a DOUBLE, b DOUBLE, c DOUBLE, d DOUBLE, e DOUBLE, f DOUBLE",
+        "SELECT VAR_POP(price), VAR_SAMP(price), STDDEV_POP(price), ROUND(STDDEV_SAMP(price), 3), ROUND(STDDEV(price), 3),
+         VARIANCE(price) FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '2' SECOND)) WHERE price > 0
+         GROUP BY window_start, window_end",
+    );
+    // 100 and 200; then 50 alone; then 300 alone.
+    assert_eq!(
+        rows,
+        [
+            "2500.0|5000.0|50.0|70.711|70.711|5000.0",
+            "0.0|NULL|0.0|NULL|NULL|NULL",
+            "0.0|NULL|0.0|NULL|NULL|NULL"
+        ]
+    );
+}

@@ -258,7 +258,7 @@ fn statements_are_refused_where_they_are_wrong() {
         ("^SELECT auction FROM bids", "leads nowhere"),
         ("^COPY bids TO 'x'", "COPY"),
         ("^frobnicate", "expected a statement"),
-        ("CREATE ^FUNCTION f AS 'x'", "CREATE FUNCTION"),
+        ("CREATE FUNCTION f AS ^'x'", "a function in JAVA"),
         ("CREATE ^EXTERNAL TABLE t STORED AS CSV LOCATION 'x'", "EXTERNAL"),
         ("CREATE ^OR REPLACE VIEW v AS SELECT auction FROM bids", "OR REPLACE"),
         ("INSERT ^OVERWRITE out SELECT auction FROM bids", "OVERWRITE"),

@@ -9,6 +9,8 @@
 //!
 //! A typed API for Rust is to be a thin layer over this one.
 
+mod lookup;
+
 use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
 use crate::expr::Expr;

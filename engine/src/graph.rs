@@ -8,6 +8,12 @@
 //! stream knows its schema and its watermark expression. A graph is only a description: [`crate::job::start`] runs it.
 //!
 //! A typed API for Rust is to be a thin layer over this one.
+//!
+//! File map: `changes` is what makes a stream a changelog.
+
+mod changes;
+
+pub use changes::{WEIGHT, weight_field, weight_of, weight_of_inserts};
 
 mod lookup;
 
@@ -354,6 +360,7 @@ impl JobGraph {
             }
         }
         let output = calc.schema();
+        self.check_weight_kept(input, &output)?;
         let watermark = self.watermark(input).clone();
         self.push(uid.into(), NodeKind::Calc(calc), vec![input], output, watermark)
     }
@@ -371,6 +378,11 @@ impl JobGraph {
         let mut watermark = WatermarkExpr::default();
         let mut fields: Vec<Field> = self.schema(first).fields().iter().map(|f| f.as_ref().clone()).collect();
         for &input in &inputs {
+            if self.weight(input).is_some() != self.weight(first).is_some() {
+                return Err(Error::Graph(format!(
+                    "one input of a union changes and another does not; give that one a {WEIGHT} of 1"
+                )));
+            }
             let found = types(self.schema(input));
             if found != expected {
                 return Err(Error::Graph(format!(
@@ -401,6 +413,7 @@ impl JobGraph {
         input: StreamId,
         spec: WindowAggregate,
     ) -> Result<StreamId> {
+        self.check_append_only(input, "an aggregation per window")?;
         let schema = Arc::clone(self.schema(input));
         let window_type = check_window(&schema, &spec.window)?;
         let mut fields = Vec::new();
@@ -456,6 +469,7 @@ impl JobGraph {
         let (WindowAssigner::Hop { time, .. } | WindowAssigner::Cumulate { time, .. }) = window else {
             return Err(Error::Graph("only windows that overlap are given to rows".into()));
         };
+        self.check_append_only(input, "a window")?;
         let schema = Arc::clone(self.schema(input));
         let window_type = check_window(&schema, &window)?;
         let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
@@ -530,6 +544,7 @@ impl JobGraph {
                 node.name
             )));
         }
+        self.check_append_only(input, "an operator that asks services outside")?;
         let schema = Arc::clone(&node.schema);
         let watermark = self.watermark(input).clone();
         self.push(uid.into(), NodeKind::Async(node), vec![input], schema, watermark)
@@ -586,13 +601,13 @@ impl JobGraph {
             if !inputs.is_empty() {
                 let _ = write!(text, " <- {}", inputs.join(", "));
             }
-            let columns: Vec<String> = node
-                .schema
-                .fields()
-                .iter()
-                .map(|f| format!("{} {}", f.name(), f.data_type()))
-                .collect();
+            let weight = weight_of(&node.schema);
+            let fields = node.schema.fields().iter().take(weight.unwrap_or(usize::MAX));
+            let columns: Vec<String> = fields.map(|f| format!("{} {}", f.name(), f.data_type())).collect();
             let _ = write!(text, " ({})", columns.join(", "));
+            if weight.is_some() {
+                let _ = write!(text, " changes");
+            }
             match &node.kind {
                 NodeKind::Calc(calc) => {
                     if let Some(predicate) = &calc.predicate {

@@ -262,7 +262,11 @@ impl Planner<'_> {
         let rel = self.lower(at, &plan)?;
         let table = self.catalog.table_at(index);
         let rel = insert::fit(&mut self.rels, rel, table, insert).map_err(|error| error.or_at(at))?;
-        let (definition, _) = table.sink_definition();
+        let definition = if self.rels.get(rel).changes {
+            table.changes_definition()
+        } else {
+            table.sink_definition().0
+        };
         self.connectors
             .check_sink(&definition)
             .map_err(|error| table.connector_error(&error))?;

@@ -11,8 +11,9 @@
 //! Equal relations are one node: two statements over one view share it.
 //!
 //! File map: `identity` writes and hashes expressions, `prepare` turns a query's expression into one over a [`Rel`],
-//! `lower` a query, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
+//! `lower` a query, `changes` says what cannot read a result that changes, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
 
+pub(crate) mod changes;
 pub(crate) mod emit;
 mod flatten;
 mod fuse;
@@ -112,6 +113,8 @@ pub(crate) struct Rel {
     pub(crate) columns: Vec<RelColumn>,
     /// How the rows came to be, whatever their columns.
     pub(crate) rows: Identity,
+    /// True for a result that changes. Its stream has the weight as its last column, which is none of `columns`.
+    pub(crate) changes: bool,
 }
 
 impl Rel {
@@ -166,6 +169,7 @@ impl Rels {
                 kind: RelKind::Table(index),
                 columns,
                 rows,
+                changes: false,
             },
         )
     }
@@ -178,6 +182,7 @@ impl Rels {
         outputs: Vec<(String, Prepared)>,
     ) -> RelId {
         let source = self.get(input);
+        let changes = source.changes;
         let rows = match &predicate {
             Some(predicate) => Identity::of(&["filter", source.rows.text(), predicate.identity.text()]),
             None => source.rows.clone(),
@@ -217,7 +222,13 @@ impl Rels {
             predicate,
             outputs: exprs,
         };
-        self.add(key, Rel { kind, columns, rows })
+        let rel = Rel {
+            kind,
+            columns,
+            rows,
+            changes,
+        };
+        self.add(key, rel)
     }
 
     /// Puts relations of the same column types together.
@@ -238,12 +249,14 @@ impl Rels {
             }
         });
         let columns = columns.collect();
+        let changes = inputs.iter().any(|input| self.get(*input).changes);
         self.add(
             key,
             Rel {
                 kind: RelKind::Union { inputs },
                 columns,
                 rows,
+                changes,
             },
         )
     }
@@ -349,6 +362,7 @@ impl Rels {
                 },
                 columns,
                 rows,
+                changes: false,
             },
         ))
     }

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_connectors::{ConnectorError, MetadataColumn, TableDefinition};
+use tidemill_engine::graph::{WEIGHT, weight_field};
 
 /// Options that the planner reads; all others are the connector's.
 const IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
@@ -81,6 +82,9 @@ impl Table {
         let mut columns: Vec<TableColumn> = Vec::new();
         for definition in &create.columns {
             let Name { value: name, at } = definition.name.clone();
+            if name == WEIGHT {
+                return Err(SqlError::at(at, format!("no column can be named {name}")).hint("choose another name"));
+            }
             if columns.iter().any(|known| known.name == name) {
                 return Err(SqlError::at(at, format!("column {name} is declared twice")).hint("rename one of them"));
             }
@@ -286,6 +290,7 @@ impl Table {
                 .map(column)
                 .collect(),
             rows: Identity::of(&["table", name]),
+            changes: false,
         }
     }
 
@@ -297,6 +302,17 @@ impl Table {
     /// Returns the table as its connector writes it, with the places of its columns in the table.
     pub(crate) fn sink_definition(&self) -> (TableDefinition, Vec<usize>) {
         self.definition(TableColumn::is_written)
+    }
+
+    /// Returns the table as its connector writes the changes of a result into it.
+    pub(crate) fn changes_definition(&self) -> TableDefinition {
+        let (definition, _) = self.sink_definition();
+        let fields = definition.schema.fields().iter().map(|field| field.as_ref().clone());
+        let schema = Schema::new(fields.chain([weight_field()]).collect::<Vec<_>>());
+        TableDefinition {
+            schema: Arc::new(schema),
+            ..definition
+        }
     }
 
     fn definition(&self, keep: fn(&TableColumn) -> bool) -> (TableDefinition, Vec<usize>) {

@@ -1,11 +1,13 @@
 //! Makes the engine's job graph of relations.
 
+mod changes;
+
 use super::flatten::{TablePath, flatten};
 use super::fuse::{fuse, inputs};
 use super::identity::{self, Identity};
 use super::needs::{self, Need, Needs, needs_of};
 use super::prune::{Pruned, calc_identity, prune};
-use super::{AggregateCall, Rel, RelId, RelKind, Rels, Windowing};
+use super::{AggregateCall, Rel, RelId, RelKind, Rels, Windowing, changes as of_changes};
 use crate::catalog::{Catalog, Table};
 use crate::connectors::Connectors;
 use crate::error::{Result, SqlError};
@@ -24,7 +26,7 @@ use std::time::Duration;
 use tidemill_engine::aggregate::AggregateCall as EngineCall;
 use tidemill_engine::expr::{Expr as EngineExpr, column};
 use tidemill_engine::graph::{
-    Calc, EventTime, JobGraph, SinkNode, SourceNode, StreamId, WindowAggregate, WindowAssigner,
+    Calc, EventTime, JobGraph, SinkNode, SourceNode, StreamId, WindowAggregate, WindowAssigner, weight_field,
 };
 
 /// What a statement writes.
@@ -107,7 +109,8 @@ pub(crate) fn emit(
     }
     for (id, output) in read.iter().zip(outputs) {
         if let Some(table) = output.table {
-            emitter.sink(stream(&streams, *id)?, catalog.table_at(table))?;
+            let table = catalog.table_at(table);
+            emitter.sink(stream(&streams, *id)?, rels[id.0].changes, table)?;
         }
     }
     let words: Vec<&str> = emitter.words.iter().map(String::as_str).collect();
@@ -170,7 +173,10 @@ impl Emitter<'_> {
             RelKind::Union { inputs } => {
                 let inputs = inputs
                     .iter()
-                    .map(|input| stream(streams, *input))
+                    .map(|input| match rel.changes {
+                        true => self.changes_of(&rels[input.0], stream(streams, *input)?),
+                        false => stream(streams, *input),
+                    })
                     .collect::<Result<Vec<_>>>()?;
                 let uid = self.uid(format!("union-{}", calc_identity(rel).short()));
                 self.graph.union(uid, inputs).map_err(engine_refusal)
@@ -239,10 +245,12 @@ impl Emitter<'_> {
             };
             columns.push((field, place(expr), expr));
         }
+        let weight = self.graph.weight(input);
         let same = |(index, (field, place, _)): (usize, &(Field, Option<usize>, &Expr))| {
             *place == Some(index) && field == schema.field(index)
         };
-        if predicate.is_none() && columns.len() == schema.fields().len() && columns.iter().enumerate().all(same) {
+        let width = columns.len() + usize::from(weight.is_some());
+        if predicate.is_none() && width == schema.fields().len() && columns.iter().enumerate().all(same) {
             return Ok(input);
         }
         // The stream may have more columns than the relation, and other names.
@@ -274,6 +282,7 @@ impl Emitter<'_> {
         for (field, place, expr) in columns {
             engine_outputs.push((field, made(expr, place)?));
         }
+        engine_outputs.extend(weight.map(|weight| (weight_field(), column(weight))));
         let uid = self.uid(format!("calc-{}", identity.short()));
         self.graph
             .calc(
@@ -403,13 +412,21 @@ impl Emitter<'_> {
             .map_err(engine_refusal)
     }
 
-    fn sink(&mut self, input: StreamId, table: &Table) -> Result<()> {
-        let (definition, _) = table.sink_definition();
+    fn sink(&mut self, input: StreamId, changes: bool, table: &Table) -> Result<()> {
+        let definition = if changes {
+            table.changes_definition()
+        } else {
+            table.sink_definition().0
+        };
         let sink = self
             .connectors
             .create_sink(&definition)
             .map_err(|error| table.connector_error(&error))?;
         let name = table.name.value.clone();
+        let input = match changes {
+            true => self.by_primary_key(input, &definition)?,
+            false => input,
+        };
         let uid = self.uid(format!("sink:{name}"));
         self.graph
             .sink(uid, input, SinkNode { name, sink })
@@ -501,6 +518,14 @@ fn check_windows(rels: &Rels, read: &[RelId]) -> Result<()> {
         };
         let exprs = predicate.iter().map(|predicate| &predicate.expr).chain(outputs);
         let windows = exprs.into_iter().find_map(row_windows);
+        if let Some(window) = &windows
+            && rel.changes
+        {
+            return Err(of_changes::refusal(
+                &format!("a window ({})", window.spec.name()),
+                window.at,
+            ));
+        }
         // Other windows are given to rows; a session is not known before all its rows are.
         if let Some(window) = windows.filter(|window| matches!(window.spec, WindowSpec::Session { .. })) {
             let message = format!(

@@ -1,5 +1,6 @@
 //! Lowers DataFusion's logical plan of a query into relations.
 
+use super::changes::check_append_only;
 use super::identity;
 use super::prepare::{Prepared, place, prepare, prepare_over};
 use super::{AggregateCall, Rel, RelId, RelKind, Rels, Role, Windowing};
@@ -204,6 +205,7 @@ impl Lowering<'_> {
             groups.push(prepare(expr, names, self.rels.get(input)).map_err(|error| error.or_at(at))?);
         }
         let (start, end, spec) = self.window_of(&groups, at)?;
+        check_append_only(self.rels, input, "an aggregation by windows", at)?;
         let windowed = match windowed {
             Windowed::ByAggregation => self.carry_time(input, &groups[start])?,
             Windowed::Before => None,

@@ -142,11 +142,13 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
     let place = |pruned: &Pruned, id: &RelId| pruned.places.get(id).copied().ok_or_else(lost);
     let columns = kept.keys().map(|index| rel.columns[*index].clone()).collect();
     let rows = rel.rows.clone();
+    let changes = rel.changes;
     match &rel.kind {
         RelKind::Table(table) => Ok(Rel {
             kind: RelKind::Table(*table),
             columns,
             rows,
+            changes,
         }),
         RelKind::Calc {
             input,
@@ -159,7 +161,12 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 predicate: predicate.clone(),
                 outputs,
             };
-            Ok(Rel { kind, columns, rows })
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
         }
         RelKind::Union { inputs } => {
             let mut placed = Vec::with_capacity(inputs.len());
@@ -189,6 +196,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                     kind,
                     columns,
                     rows: source.rows,
+                    changes: source.changes,
                 });
                 placed.push(RelId(pruned.rels.len() - 1));
             }
@@ -196,6 +204,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 kind: RelKind::Union { inputs: placed },
                 columns,
                 rows,
+                changes,
             })
         }
         RelKind::WindowAggregate {
@@ -233,7 +242,12 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 windowing,
                 calls: moved_calls,
             };
-            Ok(Rel { kind, columns, rows })
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
         }
     }
 }

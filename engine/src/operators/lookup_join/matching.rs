@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::expr::{EvalContext, Expr};
 use crate::key::{EncodedKeys, encode_keys, key_hash};
 use crate::lookup::{LookupJoin, LookupJoinKind};
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::buffer::NullBuffer;
 use arrow::compute::take;
 use arrow::datatypes::{Field, Schema, SchemaRef};

@@ -19,6 +19,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What a [`LookupSource`] answers later.
+pub type LookupFuture<T> = BoxFuture<'static, Result<T>>;
+
 /// A table that is looked up by key.
 pub trait LookupSource: Send + Sync {
     /// Returns the rows of some keys. `keys` has a column for each key column of the table, in the join's order and with the
@@ -29,13 +32,13 @@ pub trait LookupSource: Send + Sync {
     ///
     /// # Errors
     /// When the table cannot be asked now. A [permanent](crate::Error::permanent) error is not tried again.
-    fn lookup(&self, keys: RecordBatch) -> BoxFuture<'static, Result<RecordBatch>>;
+    fn lookup(&self, keys: RecordBatch) -> LookupFuture<RecordBatch>;
 
     /// Returns all rows, for a [`LookupCache::Full`].
     ///
     /// # Errors
     /// As [`LookupSource::lookup`].
-    fn load(&self) -> BoxFuture<'static, Result<Vec<RecordBatch>>>;
+    fn load(&self) -> LookupFuture<Vec<RecordBatch>>;
 }
 
 /// What is remembered of a table.

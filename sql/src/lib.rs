@@ -36,6 +36,7 @@ mod rewrite;
 mod script;
 mod settings;
 mod statement;
+mod temporal;
 mod types;
 mod whitelist;
 mod window_function;

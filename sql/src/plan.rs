@@ -17,6 +17,7 @@ use crate::rel::prepare::prepare;
 use crate::rel::{RelId, Rels};
 use crate::script::{Script, position};
 use crate::settings::Settings;
+use crate::temporal;
 use crate::statement::{self, CreateTable, CreateView, Explained, Insert, Statement};
 use crate::whitelist::Whitelist;
 use datafusion_common::{DFSchema, DataFusionError, SchemaError, TableReference};
@@ -287,6 +288,7 @@ impl Planner<'_> {
         let mut query = query.clone();
         group_window::rewrite(&mut query)?;
         self.whitelist().query(&query)?;
+        temporal::rewrite(&mut query)?;
         let provider = Provider::new(&self.catalog, self.functions);
         let planner = SqlToRel::new_with_options(&provider, parser_options());
         let at = position(query.span().start);

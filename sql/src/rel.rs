@@ -11,13 +11,14 @@
 //! Equal relations are one node: two statements over one view share it.
 //!
 //! File map: `identity` writes and hashes expressions, `prepare` turns a query's expression into one over a [`Rel`],
-//! `lower` a query, `changes` says what cannot read a result that changes, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
+//! `lower` a query, `lookup` is about joins with a table that is looked up, `changes` says what cannot read a result that changes, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
 
 pub(crate) mod changes;
 pub(crate) mod emit;
 mod flatten;
 mod fuse;
 pub(crate) mod identity;
+pub(crate) mod lookup;
 pub(crate) mod lower;
 pub(crate) mod needs;
 pub(crate) mod prepare;
@@ -31,6 +32,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::DFSchema;
 use datafusion_expr::Expr;
 use identity::Identity;
+use lookup::Lookup;
 use prepare::Prepared;
 use std::collections::{HashMap, HashSet};
 
@@ -47,6 +49,8 @@ pub(crate) enum Role {
     EventTime,
     /// A side of the row's window; its last millisecond is an event time, too.
     Window(WindowSide, WindowSpec),
+    /// The wall time of the row's tick.
+    ProcessingTime,
 }
 
 impl Role {
@@ -104,6 +108,8 @@ pub(crate) enum RelKind {
         windowing: Windowing,
         calls: Vec<AggregateCall>,
     },
+    /// A join with a table that is looked up for each row.
+    LookupJoin { input: RelId, lookup: Box<Lookup> },
 }
 
 /// A stream of rows.

@@ -7,6 +7,7 @@ use crate::functions::Functions;
 use crate::functions::window::{WindowSide, window_side};
 use crate::script::start_of;
 use crate::statement::Name;
+use crate::temporal;
 use crate::types;
 use crate::window_function::{WindowFunction, call_of};
 use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
@@ -87,7 +88,10 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn get_function_meta(&self, name: &str) -> Option<Arc<ScalarUDF>> {
-        self.functions.scalar(name)
+        match name {
+            temporal::AS_OF => Some(temporal::function()),
+            name => self.functions.scalar(name),
+        }
     }
 
     fn get_higher_order_meta(&self, _name: &str) -> Option<Arc<HigherOrderUDF>> {

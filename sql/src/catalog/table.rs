@@ -264,7 +264,10 @@ impl Table {
     pub(crate) fn rel_columns(&self) -> Vec<(String, DataType, Role)> {
         let role = |index: usize| match self.watermark {
             Some(watermark) if watermark.column == index => Role::EventTime,
-            _ => Role::Plain,
+            _ => match self.computed.get(&index) {
+                Some(computed) if computed.role == Role::ProcessingTime => Role::ProcessingTime,
+                _ => Role::Plain,
+            },
         };
         let column = |(index, column): (usize, &TableColumn)| {
             (column.name.clone(), column.sql_type.data_type.clone(), role(index))

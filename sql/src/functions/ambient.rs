@@ -110,6 +110,12 @@ pub(crate) fn ambient_of(function: &ScalarUDF) -> Option<Ambient> {
         .map(|function| function.ambient)
 }
 
+/// Says whether a function is `PROCTIME()`, whose value is a time attribute.
+pub(crate) fn is_proctime(function: &ScalarUDF) -> bool {
+    let ambient = function.inner().downcast_ref::<AmbientFunction>();
+    ambient.is_some_and(|function| function.name == "proctime")
+}
+
 /// Such a function, for DataFusion's planner.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct AmbientFunction {

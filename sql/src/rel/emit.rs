@@ -1,6 +1,7 @@
 //! Makes the engine's job graph of relations.
 
 mod changes;
+mod lookup;
 
 use super::flatten::{TablePath, flatten};
 use super::fuse::{fuse, inputs};
@@ -181,6 +182,7 @@ impl Emitter<'_> {
                 let uid = self.uid(format!("union-{}", calc_identity(rel).short()));
                 self.graph.union(uid, inputs).map_err(engine_refusal)
             }
+            RelKind::LookupJoin { input, lookup } => self.lookup_join(rel, stream(streams, *input)?, lookup),
             RelKind::WindowAggregate {
                 input,
                 keys,

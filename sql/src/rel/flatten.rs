@@ -69,7 +69,7 @@ pub(crate) fn flatten(pruned: &mut Pruned) -> Result<HashMap<usize, Vec<TablePat
                     };
                 }
             }
-            RelKind::Union { .. } | RelKind::WindowAggregate { .. } => {}
+            RelKind::Union { .. } | RelKind::WindowAggregate { .. } | RelKind::LookupJoin { .. } => {}
         }
         flattened.push(leaves);
     }

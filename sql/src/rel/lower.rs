@@ -1,4 +1,8 @@
 //! Lowers DataFusion's logical plan of a query into relations.
+//!
+//! File map: `lookup` lowers joins with a table that is looked up.
+
+mod lookup;
 
 use super::changes::check_append_only;
 use super::identity;
@@ -67,6 +71,11 @@ impl Lowering<'_> {
                 self.union(inputs)
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Join(join) => match self.lookup_join(join)? {
+                Some(joined) => Ok(joined),
+                None => Err(SqlError::at(self.at, "a join is not supported yet")
+                    .hint("a table can be joined as of a time: FOR SYSTEM_TIME AS OF stream.p")),
+            },
             LogicalPlan::EmptyRelation(_) => {
                 Err(SqlError::at(self.at, "a query without FROM reads no stream").hint("add FROM table"))
             }

@@ -4,6 +4,7 @@ use super::identity::{self, Identity};
 use super::{Rel, RelColumn, Role};
 use crate::error::{Position, Result, SqlError};
 use crate::expr::refusal;
+use crate::functions::ambient::is_proctime;
 use crate::functions::window::window_side_of;
 use crate::rewrite::rewrite;
 use crate::types::sql_name;
@@ -73,6 +74,7 @@ pub(crate) fn prepare_over(expr: Expr, rel: &Rel) -> Result<Prepared> {
     });
     let identity = Identity::of(&["expression", &text]);
     let role = match &expr {
+        Expr::ScalarFunction(call) if is_proctime(&call.func) => Role::ProcessingTime,
         Expr::ScalarFunction(call) => {
             window_side_of(&call.func).map_or(Role::Plain, |window| Role::Window(window.side, window.spec))
         }

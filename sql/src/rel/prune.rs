@@ -34,7 +34,8 @@ pub(crate) fn prune(rels: &Rels, outputs: &[RelId]) -> Result<Pruned> {
         let id = RelId(index);
         let Some(kept) = &needed[index] else { continue };
         let rel = rebuild(rels.get(id), kept, &needed, &mut pruned)?;
-        let is_flat = matches!(rel.kind, RelKind::Union { .. } | RelKind::WindowAggregate { .. });
+        let is_flat = matches!(rel.kind, RelKind::Union { .. } | RelKind::WindowAggregate { .. } | RelKind::LookupJoin { .. }
+        );
         pruned.needs.push(if is_flat {
             vec![Need::All; rel.columns.len()]
         } else {
@@ -95,6 +96,10 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> 
                         needs::add(&mut columns, column, found);
                     }
                 }
+                need(&mut needed, *input, columns);
+            }
+            RelKind::LookupJoin { input, lookup } => {
+                let columns = lookup.needs(&kept)?;
                 need(&mut needed, *input, columns);
             }
             RelKind::Union { inputs } => {
@@ -160,6 +165,19 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 input: place(pruned, input)?,
                 predicate: predicate.clone(),
                 outputs,
+            };
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
+        }
+        RelKind::LookupJoin { input, lookup } => {
+            let has = needed[input.0].as_ref().ok_or_else(lost)?;
+            let kind = RelKind::LookupJoin {
+                input: place(pruned, input)?,
+                lookup: Box::new(lookup.pruned(kept, has)?),
             };
             Ok(Rel {
                 kind,

@@ -1,6 +1,6 @@
 //! What stands in FROM.
 
-use super::{Whitelist, expr_start, query};
+use super::{Whitelist, expr_start, query, temporal};
 use crate::error::{Position, Result, SqlError};
 use crate::script::start_of;
 use crate::window_function::{self, WindowFunction};
@@ -15,7 +15,13 @@ pub(super) fn check_from(list: &Whitelist<'_>, from: &[TableWithJoins], at: Opti
         return Err(list.not_yet(second, &[], "a join", JOIN_HINT));
     };
     check_factor(list, relation, at)?;
-    if let Some(join) = joins.first() {
+    let mut other = None;
+    for join in joins {
+        if !temporal::check_join(list, join, at)? {
+            other = other.or(Some(join));
+        }
+    }
+    if let Some(join) = other {
         let relation = start_of(sqlparser::ast::Spanned::span(&join.relation));
         let words = &["JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "NATURAL"];
         let behind = crate::script::position(sqlparser::ast::Spanned::span(relation_of(from)).end)
@@ -48,8 +54,9 @@ fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Option<Position>
             index_hints,
         } => {
             if version.is_some() {
-                let hint = "temporal and lookup joins come later; join in the producer";
-                return Err(list.not_yet(here, &["FOR", "VERSION", "TIMESTAMP"], "FOR SYSTEM_TIME AS OF", hint));
+                let hint = "a table is joined as of a time: stream JOIN table FOR SYSTEM_TIME AS OF stream.p ON ...";
+                let words = &["FOR", "VERSION", "TIMESTAMP"];
+                return Err(list.not_yet(here, words, "FOR SYSTEM_TIME AS OF outside of a join", hint));
             }
             if sample.is_some() {
                 let words = &["TABLESAMPLE", "SAMPLE"];

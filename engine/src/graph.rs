@@ -21,6 +21,7 @@ use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::operator::{AsyncOperator, AsyncOptions, OperatorFactory};
+use crate::operators::late_rows::LateRowsOperator;
 use crate::operators::window_rows::WindowRowsOperator;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -141,7 +142,18 @@ pub enum WindowAssigner {
     },
 }
 
-/// An aggregation per key and window that emits each window once, when the watermark passes its end.
+/// The clock that windows are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimeDomain {
+    /// Rows carry their time, and a window ends when the watermark passes its end.
+    #[default]
+    EventTime,
+    /// A row's time is the wall time of its tick, and a window ends with the first tick whose wall time reaches its end. No
+    /// row is late. Windows that are open when bounded input ends do not fire, as in Flink.
+    ProcessingTime,
+}
+
+/// An aggregation per key and window that emits each window once, when time passes its end.
 ///
 /// Output columns: the keys, `window_start`, `window_end`, then one column per aggregate. Rows of a window that has
 /// fired are dropped and counted as late; where a row is in several windows, it is late when all of them have fired.
@@ -155,6 +167,8 @@ pub struct WindowAggregate {
     pub aggregates: Vec<AggregateCall>,
     /// The names of the output's window columns (start, end).
     pub window_names: (String, String),
+    /// The clock that ends windows.
+    pub time: TimeDomain,
 }
 
 /// An operator of the caller's own.
@@ -486,6 +500,24 @@ impl JobGraph {
                 let operator = WindowRowsOperator::new(time, &window, Arc::clone(&of_worker))?;
                 Ok(Box::new(operator))
             }),
+            watermark_delay_ms: 0,
+        };
+        self.operator(uid, vec![input], custom)
+    }
+
+    /// Selects the late rows of a stream: those whose `time` is at or before the stream's watermark at the close of the tick
+    /// before.
+    ///
+    /// # Errors
+    /// When `time` is no timestamp column, or rows are taken back.
+    pub fn late_rows(&mut self, uid: impl Into<String>, input: StreamId, time: usize) -> Result<StreamId> {
+        self.check_append_only(input, "a selection of late rows")?;
+        check_timestamp(self.schema(input), time, "the event time of late rows")?;
+        let custom = CustomOperator {
+            name: "late rows".into(),
+            distributions: vec![Distribution::Local],
+            schema: Arc::clone(self.schema(input)),
+            factory: Arc::new(move |_| Ok(Box::new(LateRowsOperator { time }))),
             watermark_delay_ms: 0,
         };
         self.operator(uid, vec![input], custom)

@@ -1,13 +1,14 @@
 //! The engine's own operators, one per file.
 //!
 //! File map: `asynchronous` asks services outside, `lookup_join` asks tables, `calc` projects and filters (stateless),
-//! `consolidate` makes one change per key and tick, `window_aggregate` aggregates per key and window,
-//! `window_rows` gives rows all their windows, `group_table` finds a key's dense group number.
+//! `consolidate` brings the changes of a tick together, `late_rows` selects late rows, `window_aggregate` aggregates per key
+//! and window, `window_rows` gives rows all their windows, `group_table` finds a key's dense group number.
 
 pub(crate) mod asynchronous;
 pub(crate) mod calc;
 pub(crate) mod consolidate;
 mod group_table;
+pub(crate) mod late_rows;
 pub(crate) mod lookup_join;
 pub(crate) mod window_aggregate;
 pub(crate) mod window_rows;

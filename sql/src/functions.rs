@@ -5,13 +5,14 @@
 //! clock or draw numbers, and all aggregates, are ours.
 //!
 //! File map: `aggregates` are names and types of the engine's aggregates, `ambient` the functions that read more than
-//! their arguments, `bounded` keeps text functions from growing without limit, `checks` guards what sinks write,
+//! their arguments, `bounded` keeps text functions from growing without limit, `checks` guards what sinks write, `late` is the condition of late rows,
 //! `regexp_extract` and `row_field` (fields of rows) are functions of ours, `window` computes a row's window; [`crate::rewrite`] turns Flink's meanings into DataFusion's.
 
 pub(crate) mod aggregates;
 pub(crate) mod ambient;
 mod bounded;
 pub(crate) mod checks;
+pub(crate) mod late;
 pub(crate) mod regexp_extract;
 pub(crate) mod row_field;
 pub(crate) mod window;

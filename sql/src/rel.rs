@@ -26,6 +26,7 @@ mod prune;
 
 use crate::error::{Result, SqlError};
 use crate::functions::aggregates::AggregateKind;
+use crate::functions::ambient::draws_numbers;
 use crate::functions::window::WindowSide;
 use crate::window_function::WindowSpec;
 use arrow::datatypes::{DataType, Field, Schema};
@@ -35,6 +36,7 @@ use identity::Identity;
 use lookup::Lookup;
 use prepare::Prepared;
 use std::collections::{HashMap, HashSet};
+use tidemill_engine::graph::TimeDomain;
 
 /// A relation's place in [`Rels`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,12 +53,40 @@ pub(crate) enum Role {
     Window(WindowSide, WindowSpec),
     /// The wall time of the row's tick.
     ProcessingTime,
+    /// A side of the row's window in processing time; its last millisecond is a processing time, too.
+    ProcessingWindow(WindowSide, WindowSpec),
 }
 
 impl Role {
-    /// Says whether windows can be made over the column.
+    /// Says whether the column is an event time.
     pub(crate) fn is_event_time(self) -> bool {
         matches!(self, Self::EventTime | Self::Window(WindowSide::Time, _))
+    }
+
+    /// Returns the clock of the column, if windows can be made over it.
+    pub(crate) fn time(self) -> Option<TimeDomain> {
+        match self {
+            _ if self.is_event_time() => Some(TimeDomain::EventTime),
+            Self::ProcessingTime | Self::ProcessingWindow(WindowSide::Time, _) => Some(TimeDomain::ProcessingTime),
+            _ => None,
+        }
+    }
+
+    /// Makes the role of a side of a window.
+    pub(crate) fn window(time: TimeDomain, side: WindowSide, spec: WindowSpec) -> Self {
+        match time {
+            TimeDomain::EventTime => Self::Window(side, spec),
+            TimeDomain::ProcessingTime => Self::ProcessingWindow(side, spec),
+        }
+    }
+
+    /// Returns the clock, the side and the windows of a column that is a side of a window.
+    pub(crate) fn as_window(self) -> Option<(TimeDomain, WindowSide, WindowSpec)> {
+        match self {
+            Self::Window(side, spec) => Some((TimeDomain::EventTime, side, spec)),
+            Self::ProcessingWindow(side, spec) => Some((TimeDomain::ProcessingTime, side, spec)),
+            _ => None,
+        }
     }
 }
 
@@ -197,7 +227,9 @@ impl Rels {
         let mut key = format!("calc {} {}", input.0, rows.text());
         let mut columns = Vec::with_capacity(outputs.len());
         let mut exprs = Vec::with_capacity(outputs.len());
-        let mut volatile = predicate.as_ref().is_some_and(|predicate| predicate.expr.is_volatile());
+        let mut volatile = predicate
+            .as_ref()
+            .is_some_and(|predicate| draws_numbers(&predicate.expr));
         for (
             name,
             Prepared {
@@ -210,7 +242,7 @@ impl Rels {
         {
             let name = names.unique(&name);
             key.push_str(&format!(" {name:?}={}", identity.text()));
-            volatile |= expr.is_volatile();
+            volatile |= draws_numbers(&expr);
             columns.push(RelColumn {
                 name,
                 data_type,
@@ -282,6 +314,14 @@ impl Rels {
         let source = self.get(input);
         let column = |index: usize| &source.columns[index];
         let mut words = vec!["window-aggregate".to_owned(), source.rows.text().to_owned()];
+        let (windowed_by, domain) = match windowing {
+            Windowing::Time { time, .. } => (time, column(time).role.time()),
+            Windowing::Attached { start, .. } => (start, column(start).role.as_window().map(|(time, ..)| time)),
+        };
+        let domain = domain.ok_or_else(|| {
+            let name = &column(windowed_by).name;
+            SqlError::internal(format!("{name} is no time attribute of an aggregation by windows"))
+        })?;
         let window_type = match windowing {
             Windowing::Time { time, .. } => {
                 words.push(format!("time {}", column(time).identity.text()));
@@ -319,7 +359,7 @@ impl Rels {
         }
         for (name, side) in [("window_start", WindowSide::Start), ("window_end", WindowSide::End)] {
             let identity = Identity::of(&[name, &spec.text()]);
-            let role = Role::Window(side, spec);
+            let role = Role::window(domain, side, spec);
             columns.push(RelColumn {
                 name: names.unique(name),
                 data_type: window_type.clone(),

@@ -9,7 +9,10 @@ mod sql {
     mod fuzz;
     mod hostile;
     mod inserts;
+    mod late_rows;
+    mod live;
     mod plans;
+    mod processing_time;
     mod refusals;
     mod rows;
     mod support;

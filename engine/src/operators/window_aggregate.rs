@@ -23,7 +23,7 @@ mod state;
 
 use crate::aggregate::{Accumulator, AggregateCall};
 use crate::error::{Error, Result};
-use crate::graph::{WindowAggregate, WindowAssigner};
+use crate::graph::{TimeDomain, WindowAggregate, WindowAssigner};
 use crate::key::{EncodedKeys, KeyDecoder, encode_keys, hash_columns, key_hash};
 use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
 use crate::time::Watermark;
@@ -116,6 +116,7 @@ pub(crate) fn partial_schema(spec: &WindowAggregate, input: &Schema) -> SchemaRe
 /// The operator, in one of its three stages.
 struct WindowAggregateOperator {
     stage: Stage,
+    time: TimeDomain,
     keys: Vec<usize>,
     windows: Windows,
     aggregates: Vec<AggregateCall>,
@@ -193,6 +194,7 @@ impl WindowAggregateOperator {
         };
         Ok(Self {
             stage,
+            time: spec.time,
             keys,
             windows,
             aggregates: spec.aggregates.clone(),
@@ -371,7 +373,7 @@ impl WindowAggregateOperator {
 
 impl Operator for WindowAggregateOperator {
     fn on_batch(&mut self, _input: usize, batch: &RecordBatch, tick: &OpenTick, out: &mut Output) -> Result<Progress> {
-        let watermark = tick.watermarks.first().copied().unwrap_or(Watermark::NONE);
+        let watermark = self.time.before(tick);
         self.fired_end_ms = self.fired_end_ms.max(watermark.last_window_end_ms());
         match self.windows.of(batch)? {
             WindowRows::One(window) => {
@@ -405,8 +407,8 @@ impl Operator for WindowAggregateOperator {
                 Ok(progress)
             }
             _ => match self.panes {
-                Some(panes) => self.fire_panes(panes, close.watermark().last_window_end_ms(), out),
-                None => self.fire(close.watermark(), out),
+                Some(panes) => self.fire_panes(panes, self.time.reached(close).last_window_end_ms(), out),
+                None => self.fire(self.time.reached(close), out),
             },
         }
     }
@@ -444,6 +446,38 @@ impl Operator for WindowAggregateOperator {
         )?;
         self.fired_end_ms = self.fired_end_ms.max(fired_end_ms);
         Ok(())
+    }
+
+    fn next_timer_ms(&self) -> Option<i64> {
+        if self.time == TimeDomain::EventTime || self.stage == Stage::Partial {
+            return None;
+        }
+        let (&first, _) = self.open.first_key_value()?;
+        Some(match self.panes {
+            Some(panes) => {
+                let from_ms = first.end_ms.max(self.fired_end_ms.saturating_add(1));
+                panes.window_from(from_ms).end_ms
+            }
+            None => first.end_ms,
+        })
+    }
+}
+
+impl TimeDomain {
+    /// Returns how far time was before a tick, as a watermark: rows at or before it are late.
+    fn before(self, tick: &OpenTick) -> Watermark {
+        match self {
+            Self::EventTime => tick.watermarks.first().copied().unwrap_or(Watermark::NONE),
+            Self::ProcessingTime => Watermark::NONE,
+        }
+    }
+
+    /// Returns how far time is at the close of a tick, as a watermark.
+    fn reached(self, close: &TickClose) -> Watermark {
+        match self {
+            Self::EventTime => close.watermark(),
+            Self::ProcessingTime => Watermark(close.wall_time_ms.saturating_sub(1)),
+        }
     }
 }
 

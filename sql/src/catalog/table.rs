@@ -237,6 +237,13 @@ impl Table {
             return Err(SqlError::at(name.at, message)
                 .hint("compute one: ts AS TO_TIMESTAMP_LTZ(millis, 3), and write WATERMARK FOR ts AS ts - ..."));
         }
+        let computed = self.computed.get(&column);
+        if computed.is_some_and(|computed| computed.role == Role::ProcessingTime) {
+            let message = format!("{} is a processing time, which has no watermark", name.value);
+            return Err(SqlError::at(name.at, message).hint(
+                "a window over it ends by the wall clock: leave WATERMARK FOR out, or take the time from the record",
+            ));
+        }
         let is_column = |expr: &SqlAst| matches!(expr, SqlAst::Identifier(ident) if ident.value == name.value);
         let refusal = || {
             SqlError::at(definition.at, "this watermark is not supported").hint(format!(

@@ -14,6 +14,7 @@ use crate::connectors::Connectors;
 use crate::error::{Result, SqlError};
 use crate::expr::SqlExpr;
 use crate::functions::checks::{Promise, guarded};
+use crate::functions::late::as_is_late;
 use crate::functions::row_field::row_field;
 use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
 use crate::window_function::WindowSpec;
@@ -202,11 +203,14 @@ impl Emitter<'_> {
                 };
                 let name = |index: usize| rel.columns[index].name.clone();
                 let window_names = (name(keys.len()), name(keys.len() + 1));
+                let time = rel.columns[keys.len()].role.as_window();
+                let (time, ..) = time.ok_or_else(|| SqlError::internal("a window without its role"))?;
                 let spec = WindowAggregate {
                     keys: keys.clone(),
                     window,
                     aggregates,
                     window_names,
+                    time,
                 };
                 let uid = self.uid(format!("window-aggregate-{}", rel.rows.short()));
                 self.graph
@@ -232,6 +236,10 @@ impl Emitter<'_> {
             for expr in predicate.iter_mut().chain(&mut outputs) {
                 *expr = with_columns(expr)?;
             }
+        }
+        if let Some(time) = predicate.as_ref().and_then(as_is_late) {
+            input = self.late_rows(rel, input, input_rel, time)?;
+            predicate = None;
         }
         let schema = Arc::clone(self.graph.schema(input));
         let place = |expr: &Expr| match expr {
@@ -296,6 +304,14 @@ impl Emitter<'_> {
                 },
             )
             .map_err(engine_refusal)
+    }
+
+    /// Selects the late rows of a table.
+    fn late_rows(&mut self, rel: &Rel, input: StreamId, input_rel: &Rel, time: &str) -> Result<StreamId> {
+        let time = input_rel.columns.iter().position(|column| column.name == time);
+        let time = time.ok_or_else(|| SqlError::internal("late rows without their event time"))?;
+        let uid = self.uid(format!("late-{}", rel.rows.short()));
+        self.graph.late_rows(uid, input, time).map_err(engine_refusal)
     }
 
     /// Gives rows all their windows, by a column of the input.

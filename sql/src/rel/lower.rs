@@ -1,16 +1,18 @@
 //! Lowers DataFusion's logical plan of a query into relations.
 //!
-//! File map: `lookup` lowers joins with a table that is looked up.
+//! File map: `late` lowers the late rows of a table, `lookup` joins with a table that is looked up.
 
+mod late;
 mod lookup;
 
 use super::changes::check_append_only;
 use super::identity;
 use super::prepare::{Prepared, place, prepare, prepare_over};
 use super::{AggregateCall, Rel, RelId, RelKind, Rels, Role, Windowing};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, of_late_rows};
 use crate::error::{Position, Result, SqlError};
 use crate::functions::aggregates::{Aggregate as AggregateFunction, star};
+use crate::functions::ambient::draws_numbers;
 use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
 use crate::script::Script;
 use crate::types::sql_name;
@@ -39,11 +41,10 @@ impl Lowering<'_> {
         match plan {
             LogicalPlan::TableScan(scan) => {
                 let name = scan.table_name.table();
-                let (index, table) = self
-                    .catalog
-                    .table(name)
-                    .ok_or_else(|| SqlError::internal(format!("no table {name}")))?;
-                Ok(self.rels.table(index, name, table.rel_columns()))
+                match of_late_rows(name) {
+                    Some(of) => self.late_rows(of),
+                    None => self.table(name),
+                }
             }
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
             LogicalPlan::Projection(projection) => {
@@ -85,6 +86,12 @@ impl Lowering<'_> {
                 Err(SqlError::at(self.at, format!("{name} is not supported yet")).hint("docs/SQL.md lists what is"))
             }
         }
+    }
+
+    fn table(&mut self, name: &str) -> Result<RelId> {
+        let found = self.catalog.table(name);
+        let (index, table) = found.ok_or_else(|| SqlError::internal(format!("no table {name}")))?;
+        Ok(self.rels.table(index, name, table.rel_columns()))
     }
 
     fn outputs(
@@ -229,7 +236,7 @@ impl Lowering<'_> {
             let rel = self.rels.get(windowed.as_ref().map_or(input, |(input, _)| *input));
             let mut keys = Vec::new();
             for (index, group) in groups.iter().enumerate() {
-                if !matches!(group.role, Role::Window(_, known) if known == spec) {
+                if group.role.as_window().is_none_or(|(_, _, known)| known != spec) {
                     let name = key_name(&group_expr[index], group);
                     let key = columns.add(name, group.clone());
                     if !tidemill_engine::key::supports_key_type(&group.data_type) {
@@ -294,8 +301,8 @@ impl Lowering<'_> {
         let schema = aggregate.schema.fields();
         let mut outputs = Vec::new();
         for (index, group) in groups.iter().enumerate() {
-            let output = match (group.role, grouped[index]) {
-                (Role::Window(side, known), _) if known == spec => window_column(rel, keys.len(), side)?,
+            let output = match (group.role.as_window(), grouped[index]) {
+                (Some((_, side, known)), _) if known == spec => window_column(rel, keys.len(), side)?,
                 (_, Some(key)) => Prepared::column(&rel.columns[key]),
                 (_, None) => return Err(SqlError::internal("a grouping key was lost")),
             };
@@ -311,13 +318,16 @@ impl Lowering<'_> {
     /// Finds the window among the grouping keys.
     fn window_of(&self, groups: &[Prepared], at: Option<Position>) -> Result<(usize, usize, WindowSpec)> {
         let side = |side: WindowSide| {
-            groups.iter().enumerate().find_map(|(index, group)| match group.role {
-                Role::Window(found, spec) if found == side => Some((index, spec)),
-                _ => None,
-            })
+            groups
+                .iter()
+                .enumerate()
+                .find_map(|(index, group)| match group.role.as_window() {
+                    Some((time, found, spec)) if found == side => Some((index, (time, spec))),
+                    _ => None,
+                })
         };
         match (side(WindowSide::Start), side(WindowSide::End)) {
-            (Some((start, spec)), Some((end, other))) if spec == other => Ok((start, end, spec)),
+            (Some((start, spec)), Some((end, other))) if spec == other => Ok((start, end, spec.1)),
             (Some(_), Some(_)) => Err(SqlError::at(at, "window_start and window_end are of different windows")
                 .hint("group by both columns of one window function")),
             (Some(_), None) => Err(SqlError::at(at, "GROUP BY names window_start without window_end")
@@ -336,7 +346,7 @@ impl Lowering<'_> {
     /// Checks that an aggregation of sessions has the keys that the sessions are kept apart by: those and no others.
     fn check_partition(&self, rel: RelId, of: &[usize], groups: &[Prepared], at: Option<Position>) -> Result<()> {
         let partition: Vec<_> = of.iter().map(|index| &self.rels.get(rel).columns[*index]).collect();
-        let keys = || groups.iter().filter(|group| !matches!(group.role, Role::Window(..)));
+        let keys = || groups.iter().filter(|group| group.role.as_window().is_none());
         if let Some(column) = partition
             .iter()
             .find(|column| keys().all(|key| key.identity != column.identity))
@@ -402,7 +412,7 @@ impl Lowering<'_> {
         // The columns of the new input have the names they had in the old one, so all expressions stay as they are. Only
         // where a row has a window of its own are the window's columns still there.
         let kept = |expr: &Expr| can_read(expr, self.rels.get(new_input)) && row_windows(expr).is_none();
-        if let (Role::Window(_, spec), Some(predicate)) = (rel.columns[index].role, predicate)
+        if let (Some((_, _, spec)), Some(predicate)) = (rel.columns[index].role.as_window(), predicate)
             && !kept(&predicate.expr)
         {
             return match spec {
@@ -540,7 +550,7 @@ impl Columns {
     fn find(&self, prepared: &Prepared) -> Option<usize> {
         self.0
             .iter()
-            .position(|(_, known)| known.identity == prepared.identity && !known.expr.is_volatile())
+            .position(|(_, known)| known.identity == prepared.identity && !draws_numbers(&known.expr))
     }
 
     fn add(&mut self, name: String, prepared: Prepared) -> usize {
@@ -577,12 +587,12 @@ fn window_column(rel: &Rel, keys: usize, side: WindowSide) -> Result<Prepared> {
         WindowSide::End => Ok(Prepared::column(&rel.columns[keys + 1])),
         WindowSide::Time => {
             let end = &rel.columns[keys + 1];
-            let Role::Window(_, spec) = end.role else {
+            let Some((time, _, spec)) = end.role.as_window() else {
                 return Err(SqlError::internal("a window without its role"));
             };
             let prepared = prepare_over(last_ms(Expr::Column(Column::new_unqualified(&end.name))), rel)?;
             Ok(Prepared {
-                role: Role::Window(WindowSide::Time, spec),
+                role: Role::window(time, WindowSide::Time, spec),
                 ..prepared
             })
         }

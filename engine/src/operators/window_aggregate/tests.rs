@@ -48,6 +48,7 @@ fn spec(with_set: bool) -> WindowAggregate {
         },
         aggregates,
         window_names: ("window_start".into(), "window_end".into()),
+        time: TimeDomain::EventTime,
     }
 }
 

@@ -3,10 +3,12 @@
 //! Reading goes from the bytes straight into columns; fields that no column asks for are checked and skipped, nothing
 //! is built for them. `scan` walks the text, `decoder` fills columns, `encoder` writes rows.
 
+mod array;
 mod decoder;
 mod encoder;
 mod scan;
 
+pub(crate) use array::elements;
 pub(crate) use decoder::JsonDecoder;
 pub(crate) use encoder::JsonEncoder;
 

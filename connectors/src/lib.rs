@@ -47,7 +47,7 @@ pub mod table;
 pub use decode::decode_records;
 pub use environment::ConnectorEnvironment;
 pub use error::ConnectorError;
-pub use nexmark::nexmark_schema;
 pub use lookup::Lookup;
+pub use nexmark::nexmark_schema;
 pub use registry::{check_lookup, check_sink, check_source, create_lookup, create_sink, create_source};
 pub use table::{MetadataColumn, TableDefinition};

@@ -13,6 +13,7 @@
 pub(crate) mod file;
 #[cfg(feature = "http")]
 pub(crate) mod http;
+#[cfg(feature = "sqlite")]
 pub(crate) mod jdbc;
 pub(crate) mod options;
 

@@ -5,8 +5,8 @@ use crate::datagen::DatagenSource;
 use crate::environment::ConnectorEnvironment;
 use crate::error::ConnectorError;
 use crate::filesystem::{FileSink, FileSource};
-use crate::lookup::{self, Lookup, Wanted};
 use crate::kinesis::{KinesisSink, KinesisSource};
+use crate::lookup::{self, Lookup, Wanted};
 use crate::nexmark::NexmarkSource;
 use crate::options::closest;
 use crate::print::PrintSink;
@@ -144,7 +144,10 @@ pub fn create_lookup(
         Connector::Http => lookup::http::create(table, wanted),
         #[cfg(not(feature = "http"))]
         Connector::Http => Err(without_http()),
+        #[cfg(feature = "sqlite")]
         Connector::Jdbc => lookup::jdbc::create(table, wanted, env),
+        #[cfg(not(feature = "sqlite"))]
+        Connector::Jdbc => Err(without_sqlite()),
         _ => Err(not_looked_up(table)),
     }
 }
@@ -160,7 +163,10 @@ pub fn check_lookup(table: &TableDefinition, keys: &[usize]) -> Result<(), Conne
         Connector::Http => lookup::http::check(table, keys),
         #[cfg(not(feature = "http"))]
         Connector::Http => Err(without_http()),
+        #[cfg(feature = "sqlite")]
         Connector::Jdbc => lookup::jdbc::check(table, keys),
+        #[cfg(not(feature = "sqlite"))]
+        Connector::Jdbc => Err(without_sqlite()),
         _ => Err(not_looked_up(table)),
     }
 }
@@ -199,7 +205,10 @@ fn only_a_source(table: &TableDefinition) -> ConnectorError {
 
 fn not_looked_up(table: &TableDefinition) -> ConnectorError {
     let name = table.options.get("connector").map_or("", String::as_str);
-    let error = ConnectorError::option("connector", format!("'{name}' cannot be looked up, as FOR SYSTEM_TIME AS OF asks"));
+    let error = ConnectorError::option(
+        "connector",
+        format!("'{name}' cannot be looked up, as FOR SYSTEM_TIME AS OF asks"),
+    );
     error.with_hint("'filesystem', 'http' and 'jdbc' can")
 }
 
@@ -211,5 +220,12 @@ fn only_looked_up(table: &TableDefinition) -> ConnectorError {
 
 #[cfg(not(feature = "http"))]
 fn without_http() -> ConnectorError {
-    ConnectorError::option("connector", "this program was built without HTTP").with_hint("build it with the feature 'http'")
+    ConnectorError::option("connector", "this program was built without HTTP")
+        .with_hint("build it with the feature 'http'")
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn without_sqlite() -> ConnectorError {
+    ConnectorError::option("connector", "this program was built without SQLite")
+        .with_hint("build it with the feature 'sqlite'")
 }

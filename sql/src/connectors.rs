@@ -1,7 +1,7 @@
 //! Where tables come from: the connectors of this program, or those of a test.
 
-use std::sync::Arc;
 use arrow::array::RecordBatch;
+use std::sync::Arc;
 use tidemill_connectors::{ConnectorEnvironment, ConnectorError, Lookup, TableDefinition};
 use tidemill_engine::lookup::{LookupFuture, LookupOptions, LookupSource};
 use tidemill_engine::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};

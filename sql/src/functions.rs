@@ -296,7 +296,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// Makes the error of a function that is replaced before evaluation.
-fn never_evaluated<T>(name: &str) -> datafusion_common::Result<T> {
+pub(crate) fn never_evaluated<T>(name: &str) -> datafusion_common::Result<T> {
     Err(DataFusionError::Internal(format!(
         "{name} is replaced at planning and was evaluated"
     )))

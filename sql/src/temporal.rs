@@ -17,9 +17,9 @@ use arrow::datatypes::DataType;
 use datafusion_expr::utils::split_conjunction;
 use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use sqlparser::ast::{
-    BinaryOperator, Expr as SqlAst, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    Join, JoinConstraint, JoinOperator, ObjectName, Query, SetExpr, Spanned, TableFactor, TableVersion, TableWithJoins,
-    Visit, Visitor,
+    BinaryOperator, Expr as SqlAst, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, SetExpr, Spanned, TableFactor, TableVersion,
+    TableWithJoins, Visit, Visitor,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -100,7 +100,8 @@ fn rewrite_join(join: &mut Join) {
     else {
         return;
     };
-    if let Some(TableVersion::ForSystemTimeAsOf(time)) = version.take_if(|v| matches!(v, TableVersion::ForSystemTimeAsOf(_)))
+    if let Some(TableVersion::ForSystemTimeAsOf(time)) =
+        version.take_if(|v| matches!(v, TableVersion::ForSystemTimeAsOf(_)))
     {
         let written = std::mem::replace(condition, SqlAst::value(sqlparser::ast::Value::Boolean(true)));
         *condition = SqlAst::BinaryOp {

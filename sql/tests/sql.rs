@@ -11,6 +11,7 @@ mod sql {
     mod inserts;
     mod late_rows;
     mod live;
+    mod lookups;
     mod plans;
     mod processing_time;
     mod refusals;

@@ -127,7 +127,11 @@ fn read(
     }
     let dropped = context.metrics.rows_dropped.get();
     if dropped > 0 {
-        tracing::warn!(table, dropped, "records of a lookup table could not be decoded and are left out");
+        tracing::warn!(
+            table,
+            dropped,
+            "records of a lookup table could not be decoded and are left out"
+        );
     }
     Ok(rows)
 }

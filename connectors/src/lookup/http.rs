@@ -71,7 +71,10 @@ fn parse(table: &TableDefinition, keys: &[usize]) -> Result<(LookupOptions, Http
     let names: Vec<&str> = keys.iter().map(|key| rest.schema.field(*key).name().as_str()).collect();
     let options = HttpOptions::parse(&rest, &names)?;
     if let Some(metadata) = rest.metadata_columns.first() {
-        return Err(ConnectorError::new(format!("column {}: http has no metadata", metadata.column)));
+        return Err(ConnectorError::new(format!(
+            "column {}: http has no metadata",
+            metadata.column
+        )));
     }
     if !rest.partition_keys.is_empty() {
         return Err(ConnectorError::new("an http table has no PARTITIONED BY"));
@@ -120,8 +123,13 @@ impl Service {
     async fn get(&self, template: &Template, keys: &RecordBatch) -> Result<RecordBatch, String> {
         let urls = template.urls(keys)?;
         let asked = urls.into_iter().enumerate().map(|(row, url)| async move {
-            let answer = self.exchange.get(&url).await.map_err(|message| format!("{url}: {message}"))?;
-            self.rows(&answer, Some((template, keys, row))).map_err(|message| format!("{url}: {message}"))
+            let answer = self
+                .exchange
+                .get(&url)
+                .await
+                .map_err(|message| format!("{url}: {message}"))?;
+            self.rows(&answer, Some((template, keys, row)))
+                .map_err(|message| format!("{url}: {message}"))
         });
         self.all(asked).await
     }
@@ -143,7 +151,11 @@ impl Service {
             bodies.push(body);
         }
         let asked = bodies.into_iter().map(|body| async move {
-            let answer = self.exchange.post(url, body).await.map_err(|message| format!("{url}: {message}"))?;
+            let answer = self
+                .exchange
+                .post(url, body)
+                .await
+                .map_err(|message| format!("{url}: {message}"))?;
             self.rows(&answer, None).map_err(|message| format!("{url}: {message}"))
         });
         self.all(asked).await
@@ -169,7 +181,9 @@ impl Service {
             Some((keys.column_by_name(name)?, row))
         };
         let fields = self.schema.fields();
-        let decoded: Vec<usize> = (0..fields.len()).filter(|place| in_url(fields[*place].name()).is_none()).collect();
+        let decoded: Vec<usize> = (0..fields.len())
+            .filter(|place| in_url(fields[*place].name()).is_none())
+            .collect();
         let record = RecordSchema::new(Arc::clone(&self.schema), decoded.clone());
         let mut decoder = JsonDecoder::new(&record, self.options.json).map_err(|error| error.to_string())?;
         let mut count = 0;
@@ -187,12 +201,16 @@ impl Service {
         let column = |place: usize| match in_url(fields[place].name()) {
             Some(key) => of_key(key),
             None => {
-                let found = decoded.iter().position(|known| *known == place).and_then(|place| columns.get(place));
+                let found = decoded
+                    .iter()
+                    .position(|known| *known == place)
+                    .and_then(|place| columns.get(place));
                 found.cloned().ok_or_else(|| "a column was not decoded".to_owned())
             }
         };
         let columns = (0..fields.len()).map(column).collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(count));
-        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options).map_err(|error| error.to_string())
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
+            .map_err(|error| error.to_string())
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The names of the options are those of Flink's connector, the URL is that of the JDBC driver, and there is no Java.
 
+mod sqlite;
+
 use super::options::{CacheKind, split};
 use super::{Lookup, Wanted};
 use crate::environment::ConnectorEnvironment;
@@ -13,9 +15,6 @@ use arrow::datatypes::DataType;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tidemill_engine::lookup::LookupOptions;
-
-#[cfg(feature = "sqlite")]
-mod sqlite;
 
 const SQLITE: &str = "jdbc:sqlite:";
 
@@ -48,70 +47,67 @@ pub(crate) fn create(
     if let Some(directory) = env.data_directory() {
         jdbc.path = directory.join(&jdbc.path);
     }
-    #[cfg(feature = "sqlite")]
-    {
-        let source = sqlite::SqliteTable::new(table, wanted, jdbc.path, &jdbc.table_name)?;
-        Ok(Lookup {
-            source: Arc::new(source),
-            options,
-        })
-    }
-    #[cfg(not(feature = "sqlite"))]
-    {
-        let _: (LookupOptions, Option<Arc<()>>) = (options, None);
-        Err(without_sqlite())
-    }
-}
-
-#[cfg(not(feature = "sqlite"))]
-fn without_sqlite() -> ConnectorError {
-    ConnectorError::option("connector", "this program was built without SQLite").with_hint("build it with the feature 'sqlite'")
+    let source = sqlite::SqliteTable::new(table, wanted, jdbc.path, &jdbc.table_name)?;
+    Ok(Lookup {
+        source: Arc::new(source),
+        options,
+    })
 }
 
 fn parse(table: &TableDefinition, keys: &[usize]) -> Result<(LookupOptions, JdbcOptions), ConnectorError> {
-    #[cfg(not(feature = "sqlite"))]
-    return Err(without_sqlite());
-    #[cfg(feature = "sqlite")]
-    {
-        let (lookup, rest) = split(table, &[CacheKind::None, CacheKind::Partial, CacheKind::Full])?;
-        let options = Options::new(&rest.name, &rest.options);
-        let path = path(options.required("url")?)?;
-        let table_name: Vec<String> = options.required("table-name")?.splitn(2, '.').map(str::to_owned).collect();
-        if table_name.iter().any(String::is_empty) {
-            return Err(ConnectorError::option("table-name", "must be the name of a table, such as 'rates'"));
-        }
-        for name in ["username", "password"] {
-            options.refuse(name, "SQLite has no users; leave the option out")?;
-        }
-        options.refuse("driver", "the driver is chosen by the url; leave the option out")?;
-        options.refuse_prefix("scan.", "a jdbc table is looked up and not scanned; leave the option out")?;
-        options.refuse_prefix("sink.", "a jdbc table is looked up and not written; leave the option out")?;
-        options.finish()?;
-        if let Some(metadata) = rest.metadata_columns.first() {
-            return Err(ConnectorError::new(format!("column {}: jdbc has no metadata", metadata.column)));
-        }
-        if !rest.partition_keys.is_empty() {
-            return Err(ConnectorError::new("a jdbc table has no PARTITIONED BY"));
-        }
-        for field in rest.schema.fields() {
-            ColumnBuilder::new(field, TextOptions::default())?;
-        }
-        for key in keys {
-            let field = rest.schema.field(*key);
-            if !is_key_type(field.data_type()) {
-                let message = format!(
-                    "column {} of {} cannot be looked up in SQLite, which has no such type",
-                    field.name(),
-                    field.data_type()
-                );
-                return Err(ConnectorError::new(message).with_hint("look up by a number, a text or bytes"));
-            }
-        }
-        Ok((lookup, JdbcOptions { path, table_name }))
+    let (lookup, rest) = split(table, &[CacheKind::None, CacheKind::Partial, CacheKind::Full])?;
+    let options = Options::new(&rest.name, &rest.options);
+    let path = path(options.required("url")?)?;
+    let table_name: Vec<String> = options
+        .required("table-name")?
+        .splitn(2, '.')
+        .map(str::to_owned)
+        .collect();
+    if table_name.iter().any(String::is_empty) {
+        return Err(ConnectorError::option(
+            "table-name",
+            "must be the name of a table, such as 'rates'",
+        ));
     }
+    for name in ["username", "password"] {
+        options.refuse(name, "SQLite has no users; leave the option out")?;
+    }
+    options.refuse("driver", "the driver is chosen by the url; leave the option out")?;
+    options.refuse_prefix(
+        "scan.",
+        "a jdbc table is looked up and not scanned; leave the option out",
+    )?;
+    options.refuse_prefix(
+        "sink.",
+        "a jdbc table is looked up and not written; leave the option out",
+    )?;
+    options.finish()?;
+    if let Some(metadata) = rest.metadata_columns.first() {
+        return Err(ConnectorError::new(format!(
+            "column {}: jdbc has no metadata",
+            metadata.column
+        )));
+    }
+    if !rest.partition_keys.is_empty() {
+        return Err(ConnectorError::new("a jdbc table has no PARTITIONED BY"));
+    }
+    for field in rest.schema.fields() {
+        ColumnBuilder::new(field, TextOptions::default())?;
+    }
+    for key in keys {
+        let field = rest.schema.field(*key);
+        if !is_key_type(field.data_type()) {
+            let message = format!(
+                "column {} of {} cannot be looked up in SQLite, which has no such type",
+                field.name(),
+                field.data_type()
+            );
+            return Err(ConnectorError::new(message).with_hint("look up by a number, a text or bytes"));
+        }
+    }
+    Ok((lookup, JdbcOptions { path, table_name }))
 }
 
-#[cfg(feature = "sqlite")]
 fn path(url: &str) -> Result<PathBuf, ConnectorError> {
     match url.strip_prefix(SQLITE) {
         Some(path) if path.is_empty() || path.starts_with(':') || path.contains('?') => {
@@ -127,7 +123,6 @@ fn path(url: &str) -> Result<PathBuf, ConnectorError> {
     }
 }
 
-#[cfg(feature = "sqlite")]
 fn is_key_type(data_type: &DataType) -> bool {
     data_type.is_integer()
         || matches!(

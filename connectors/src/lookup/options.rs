@@ -54,7 +54,11 @@ pub(crate) fn split(
     let kind = options.choice(CACHE, &kinds)?.unwrap_or(offered[0]);
     if !offered.contains(&kind) {
         let names: Vec<_> = offered.iter().map(|kind| kind.name()).collect();
-        let message = format!("the connector '{}' cannot be looked up with {}", options.connector(), kind.name());
+        let message = format!(
+            "the connector '{}' cannot be looked up with {}",
+            options.connector(),
+            kind.name()
+        );
         return Err(ConnectorError::option(CACHE, message).with_hint(format!("it offers {}", names.join(", "))));
     }
     let has_no_effect = |prefix: &str, of: CacheKind| match kind == of {
@@ -71,7 +75,9 @@ pub(crate) fn split(
         CacheKind::Partial => LookupCache::Partial(partial(&options)?),
         CacheKind::Full => LookupCache::Full(full(&options)?),
     };
-    let retries_max = options.parsed("lookup.max-retries", "a whole number, such as '3'")?.unwrap_or(3);
+    let retries_max = options
+        .parsed("lookup.max-retries", "a whole number, such as '3'")?
+        .unwrap_or(3);
     if retries_max > RETRIES_MAX {
         return Err(options.out_of_range("lookup.max-retries", "at most 100"));
     }
@@ -100,7 +106,10 @@ fn partial(options: &Options<'_>) -> Result<PartialCacheOptions, ConnectorError>
     let defaults = PartialCacheOptions::default();
     let rows_max = options.parsed(&name("max-rows"), "a whole number, such as '100000'")?;
     if rows_max == Some(0) {
-        return Err(options.out_of_range(&name("max-rows"), "at least 1; 'lookup.cache' = 'NONE' remembers nothing"));
+        return Err(options.out_of_range(
+            &name("max-rows"),
+            "at least 1; 'lookup.cache' = 'NONE' remembers nothing",
+        ));
     }
     let remembers_missing = options.boolean(&name("cache-missing-key"), Flag::On)?;
     Ok(PartialCacheOptions {
@@ -138,7 +147,10 @@ fn full(options: &Options<'_>) -> Result<FullCacheOptions, ConnectorError> {
         let error = ConnectorError::option(mode, "FIXED_RATE is not supported");
         return Err(error.with_hint("FIXED_DELAY waits for the interval behind every load"));
     }
-    options.refuse_prefix("lookup.full-cache.timed-reload.", "not supported; use a periodic reload")?;
+    options.refuse_prefix(
+        "lookup.full-cache.timed-reload.",
+        "not supported; use a periodic reload",
+    )?;
     let rows_max = format!("{FULL}max-rows");
     let found = options.parsed(&rows_max, "a whole number, such as '10000000'")?;
     if found == Some(0) {
@@ -161,7 +173,10 @@ mod tests {
             name: "t".into(),
             schema: Arc::new(Schema::empty()),
             metadata_columns: Vec::new(),
-            options: options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            options: options
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
             partition_keys: Vec::new(),
             primary_key: Vec::new(),
         }
@@ -195,17 +210,37 @@ mod tests {
     fn options_that_are_wrong_or_without_effect_are_refused_by_name() {
         let all = [CacheKind::Full, CacheKind::None, CacheKind::Partial];
         for (options, named, said) in [
-            (vec![("lookup.cache", "SOME")], "lookup.cache", "not one of NONE, PARTIAL, FULL"),
-            (vec![("lookup.partial-cache.max-rows", "5")], "lookup.partial-cache.max-rows", "no effect"),
+            (
+                vec![("lookup.cache", "SOME")],
+                "lookup.cache",
+                "not one of NONE, PARTIAL, FULL",
+            ),
+            (
+                vec![("lookup.partial-cache.max-rows", "5")],
+                "lookup.partial-cache.max-rows",
+                "no effect",
+            ),
             (
                 vec![("lookup.cache", "NONE"), ("lookup.full-cache.max-rows", "5")],
                 "lookup.full-cache.max-rows",
                 "no effect",
             ),
-            (vec![("lookup.full-cache.reload-strategy", "PERIODIC")], STRATEGY, "needs an interval"),
-            (vec![("lookup.full-cache.reload-strategy", "TIMED")], STRATEGY, "not supported"),
+            (
+                vec![("lookup.full-cache.reload-strategy", "PERIODIC")],
+                STRATEGY,
+                "needs an interval",
+            ),
+            (
+                vec![("lookup.full-cache.reload-strategy", "TIMED")],
+                STRATEGY,
+                "not supported",
+            ),
             (vec![(INTERVAL, "0 s")], INTERVAL, "at least 10 ms"),
-            (vec![("lookup.max-retry", "5")], "lookup.max-retry", "did you mean 'lookup.max-retries'"),
+            (
+                vec![("lookup.max-retry", "5")],
+                "lookup.max-retry",
+                "did you mean 'lookup.max-retries'",
+            ),
         ] {
             let error = split(&table(&options), &all).unwrap_err();
             assert_eq!(error.option.as_deref(), Some(named), "{error}");

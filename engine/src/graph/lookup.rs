@@ -24,10 +24,15 @@ impl JobGraph {
             let (found, wanted) = (left.data_type(), right.data_type());
             if found != wanted {
                 let name = right.name();
-                return Err(Error::Graph(format!("column {name} is {wanted} and is compared with {found}")));
+                return Err(Error::Graph(format!(
+                    "column {name} is {wanted} and is compared with {found}"
+                )));
             }
             if !supports_key_type(found) {
-                return Err(Error::Graph(format!("column {} of {found} cannot be a key", right.name())));
+                return Err(Error::Graph(format!(
+                    "column {} of {found} cannot be a key",
+                    right.name()
+                )));
             }
         }
         for (field, place) in &join.outputs {
@@ -37,11 +42,15 @@ impl JobGraph {
             };
             if found.data_type() != field.data_type() {
                 let (name, expected, found) = (field.name(), field.data_type(), found.data_type());
-                return Err(Error::Graph(format!("column {name} is declared {expected} and is {found}")));
+                return Err(Error::Graph(format!(
+                    "column {name} is declared {expected} and is {found}"
+                )));
             }
         }
         if matches!(&join.options.cache, LookupCache::Partial(cache) if cache.rows_max == 0) {
-            return Err(Error::Graph("a cache of 0 rows holds nothing; use LookupCache::None".into()));
+            return Err(Error::Graph(
+                "a cache of 0 rows holds nothing; use LookupCache::None".into(),
+            ));
         }
         let options = AsyncOptions {
             capacity: join.options.requests_max,

@@ -58,7 +58,9 @@ impl LookupJoinOperator {
     /// Makes the operator for rows of `input`, checked by the job graph.
     pub(crate) fn new(join: LookupJoin, input: &Schema, schema: SchemaRef) -> Self {
         let table_keys: Vec<usize> = join.keys.iter().map(|(_, of_table)| *of_table).collect();
-        let asked_schema = table_keys.iter().map(|key| join.schema.field(*key).clone().with_nullable(false));
+        let asked_schema = table_keys
+            .iter()
+            .map(|key| join.schema.field(*key).clone().with_nullable(false));
         let asked_schema = Arc::new(Schema::new(asked_schema.collect::<Vec<_>>()));
         let ask = Ask::new(&join);
         let memory = match &join.options.cache {

@@ -75,9 +75,10 @@ impl Lookup {
             found.ok_or_else(|| SqlError::internal("a column of a lookup join was lost"))
         };
         let columns = places.iter().filter_map(|place| place.checked_sub(width));
-        let keys = self.keys.iter().map(|(of_input, of_table)| {
-            Ok((moved(*of_input)?, moved(width + of_table)? - has.len()))
-        });
+        let keys = self
+            .keys
+            .iter()
+            .map(|(of_input, of_table)| Ok((moved(*of_input)?, moved(width + of_table)? - has.len())));
         Ok(Self {
             table: self.table,
             columns: columns.map(|place| self.columns[place]).collect(),
@@ -126,7 +127,12 @@ impl Rels {
         for (of_input, of_table) in &lookup.keys {
             words.push(format!("{} = {}", text(*of_input), text(lookup.width() + of_table)));
         }
-        words.extend(lookup.residual.iter().map(|residual| residual.identity.text().to_owned()));
+        words.extend(
+            lookup
+                .residual
+                .iter()
+                .map(|residual| residual.identity.text().to_owned()),
+        );
         let rows = Identity::of(&words.iter().map(String::as_str).collect::<Vec<_>>());
         let mut columns = row.columns;
         for column in &mut columns[lookup.width()..] {

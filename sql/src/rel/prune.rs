@@ -34,7 +34,9 @@ pub(crate) fn prune(rels: &Rels, outputs: &[RelId]) -> Result<Pruned> {
         let id = RelId(index);
         let Some(kept) = &needed[index] else { continue };
         let rel = rebuild(rels.get(id), kept, &needed, &mut pruned)?;
-        let is_flat = matches!(rel.kind, RelKind::Union { .. } | RelKind::WindowAggregate { .. } | RelKind::LookupJoin { .. }
+        let is_flat = matches!(
+            rel.kind,
+            RelKind::Union { .. } | RelKind::WindowAggregate { .. } | RelKind::LookupJoin { .. }
         );
         pruned.needs.push(if is_flat {
             vec![Need::All; rel.columns.len()]

@@ -39,7 +39,12 @@ pub(super) fn check_join(list: &Whitelist<'_>, join: &Join, at: Option<Position>
         return Err(list.unknown(here, words, "FOR SYSTEM_TIME AS OF behind anything but a table", HINT));
     }
     if sample.is_some() || !with_hints.is_empty() || !index_hints.is_empty() {
-        return Err(list.unknown(here, &["TABLESAMPLE", "WITH", "USE"], "this clause behind a table", "remove it"));
+        return Err(list.unknown(
+            here,
+            &["TABLESAMPLE", "WITH", "USE"],
+            "this clause behind a table",
+            "remove it",
+        ));
     }
     if *with_ordinality || !partitions.is_empty() || json_path.is_some() || *global {
         return Err(list.unknown(here, &["WITH", "PARTITION"], "this clause behind a table", "remove it"));
@@ -57,7 +62,12 @@ pub(super) fn check_join(list: &Whitelist<'_>, join: &Join, at: Option<Position>
         },
         _ => {
             let what = "a join as of a time that is neither INNER nor LEFT";
-            return Err(list.unknown(here, &[], what, "the table is looked up for each row of the stream, never the other way"));
+            return Err(list.unknown(
+                here,
+                &[],
+                what,
+                "the table is looked up for each row of the stream, never the other way",
+            ));
         }
     };
     expr::check(list, time, expr::Place::Row)?;

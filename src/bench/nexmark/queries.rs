@@ -139,7 +139,7 @@ mod tests {
         };
         let listed = list(&options);
         for name in [
-            "q0", "q1", "q2", "q5-part", "q7-part", "q10", "q11", "q12", "q12-part", "q14", "q21", "q22",
+            "q0", "q1", "q2", "q5-part", "q7-part", "q10", "q11", "q12", "q12-part", "q13", "q14", "q21", "q22",
         ] {
             let query = listed.iter().find(|listed| listed.query == name).unwrap();
             assert!(query.supported, "{name}: {:?}", query.reason);

@@ -51,7 +51,8 @@ impl Exchange {
             .no_proxy()
             .build();
         Ok(Self {
-            client: client.map_err(|error| ConnectorError::new(format!("cannot make an HTTP client: {}", told(error))))?,
+            client: client
+                .map_err(|error| ConnectorError::new(format!("cannot make an HTTP client: {}", told(error))))?,
             retries,
             body_bytes_max: options.body_bytes_max,
             places: Semaphore::new(options.concurrency),
@@ -73,7 +74,10 @@ impl Exchange {
     pub(super) async fn post(&self, url: &str, body: Vec<u8>) -> Result<Vec<u8>, String> {
         let body = bytes::Bytes::from(body);
         let request = || {
-            let request = self.client.post(url).header(reqwest::header::CONTENT_TYPE, "application/json");
+            let request = self
+                .client
+                .post(url)
+                .header(reqwest::header::CONTENT_TYPE, "application/json");
             request.body(body.clone())
         };
         self.ask(request).await
@@ -104,14 +108,19 @@ impl Exchange {
     }
 
     async fn once(&self, request: RequestBuilder) -> Result<Vec<u8>, Failure> {
-        let response = request.send().await.map_err(|error| Failure::Again(told(error), None))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| Failure::Again(told(error), None))?;
         let status = response.status();
         match status {
             StatusCode::NOT_FOUND | StatusCode::NO_CONTENT => Ok(Vec::new()),
             _ if status.is_success() => self.body(response).await,
             _ => {
                 let after = response.headers().get(reqwest::header::RETRY_AFTER);
-                let after = after.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+                let after = after
+                    .and_then(|value| value.to_str().ok()?.parse().ok())
+                    .map(Duration::from_secs);
                 let is_passing = status.is_server_error()
                     || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
                 let said = beginning(response).await;
@@ -130,7 +139,11 @@ impl Exchange {
     /// Reads an answer, up to the limit.
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| Failure::Again(told(error), None))? {
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| Failure::Again(told(error), None))?
+        {
             if (body.len() + chunk.len()) as u64 > self.body_bytes_max {
                 return Err(Failure::Never(format!(
                     "the answer is longer than {} bytes; raise 'response.max-size', or ask for less",
@@ -154,7 +167,11 @@ async fn beginning(mut response: Response) -> String {
     }
     said.truncate(TOLD_BYTES);
     let text = String::from_utf8_lossy(&said);
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect::<String>()
+        .trim()
+        .to_owned()
 }
 
 /// Says what an error is and what it comes from; the URL is told elsewhere.

@@ -57,7 +57,9 @@ impl HttpOptions {
             return Err(error.with_hint("declare fewer columns, or as STRING"));
         }
         let template = Template::parse(&url).map_err(|message| ConnectorError::option("url", message))?;
-        let is_get = options.choice("method", &[("GET", true), ("POST", false)])?.unwrap_or(true);
+        let is_get = options
+            .choice("method", &[("GET", true), ("POST", false)])?
+            .unwrap_or(true);
         let batch_rows = options.parsed("request.batch-size", "a whole number, such as '100'")?;
         let method = match is_get {
             true => {
@@ -86,7 +88,9 @@ impl HttpOptions {
         if timeout.is_zero() {
             return Err(options.out_of_range("request.timeout", "above 0, such as '10 s'"));
         }
-        let concurrency = options.parsed("request.concurrency", "a whole number, such as '8'")?.unwrap_or(8);
+        let concurrency = options
+            .parsed("request.concurrency", "a whole number, such as '8'")?
+            .unwrap_or(8);
         if concurrency == 0 || concurrency > CONCURRENCY_MAX {
             return Err(options.out_of_range("request.concurrency", "from 1 to 1000"));
         }
@@ -135,13 +139,22 @@ fn headers(table: &TableDefinition, options: &Options<'_>) -> Result<HeaderMap, 
         };
         let value = options.text(option).unwrap_or_default();
         let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else {
-            return Err(ConnectorError::option(option, format!("'{name}' is no name of a header")));
+            return Err(ConnectorError::option(
+                option,
+                format!("'{name}' is no name of a header"),
+            ));
         };
         if ["host", "content-length", "transfer-encoding", "connection"].contains(&name.as_str()) {
-            return Err(ConnectorError::option(option, "the client sets this header; leave it out"));
+            return Err(ConnectorError::option(
+                option,
+                "the client sets this header; leave it out",
+            ));
         }
         let Ok(mut value) = HeaderValue::from_str(value) else {
-            return Err(ConnectorError::option(option, "holds a character that a header cannot have"));
+            return Err(ConnectorError::option(
+                option,
+                "holds a character that a header cannot have",
+            ));
         };
         value.set_sensitive(true);
         headers.insert(name, value);

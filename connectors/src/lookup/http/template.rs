@@ -27,7 +27,9 @@ impl Template {
             let (text, behind) = rest.split_at(open);
             let name = behind.strip_prefix('{').and_then(|behind| behind.split_once('}'));
             let Some((name, after)) = name.filter(|(name, _)| !name.is_empty() && !name.contains('{')) else {
-                return Err("a brace stands alone; write a column as {name}, and a brace itself as %7B or %7D".to_owned());
+                return Err(
+                    "a brace stands alone; write a column as {name}, and a brace itself as %7B or %7D".to_owned(),
+                );
             };
             parts.push(Part::Text(text.to_owned()));
             parts.push(Part::Column(name.to_owned()));
@@ -41,7 +43,10 @@ impl Template {
         };
         let (one, other) = (with("a")?, with("b")?);
         if !["http", "https"].contains(&one.scheme()) {
-            return Err(format!("the URL's scheme is {}; write http:// or https://", one.scheme()));
+            return Err(format!(
+                "the URL's scheme is {}; write http:// or https://",
+                one.scheme()
+            ));
         }
         if !one.username().is_empty() || one.password().is_some() {
             return Err("a URL holds no user and no password here; use the option 'header.Authorization'".to_owned());
@@ -67,7 +72,10 @@ impl Template {
     pub(super) fn urls(&self, keys: &RecordBatch) -> Result<Vec<String>, String> {
         let mut columns = Vec::new();
         for (field, column) in keys.schema_ref().fields().iter().zip(keys.columns()) {
-            columns.push((field.name(), TextColumn::new(column).map_err(|error| error.to_string())?));
+            columns.push((
+                field.name(),
+                TextColumn::new(column).map_err(|error| error.to_string())?,
+            ));
         }
         let value = |name: &str, row: usize| {
             let mut text = Vec::new();
@@ -76,7 +84,9 @@ impl Template {
             }
             encoded(&text)
         };
-        Ok((0..keys.num_rows()).map(|row| self.fill(|name| value(name, row))).collect())
+        Ok((0..keys.num_rows())
+            .map(|row| self.fill(|name| value(name, row)))
+            .collect())
     }
 
     fn fill(&self, value: impl Fn(&str) -> String) -> String {

@@ -61,7 +61,11 @@ impl SqliteTable {
             table: table.name.clone(),
             path,
             select: format!("SELECT {} FROM {} AS t", columns.join(", "), from.join(".")),
-            keys: wanted.keys.iter().map(|key| column(table.schema.field(*key).name())).collect(),
+            keys: wanted
+                .keys
+                .iter()
+                .map(|key| column(table.schema.field(*key).name()))
+                .collect(),
             schema,
             connection: Mutex::default(),
         })))
@@ -165,7 +169,10 @@ impl Inner {
     }
 
     fn finish(&self, columns: &mut [ColumnBuilder]) -> Result<RecordBatch, String> {
-        let arrays = columns.iter_mut().map(ColumnBuilder::finish).collect::<Result<Vec<_>, _>>();
+        let arrays = columns
+            .iter_mut()
+            .map(ColumnBuilder::finish)
+            .collect::<Result<Vec<_>, _>>();
         arrays
             .and_then(|arrays| RecordBatch::try_new(Arc::clone(&self.schema), arrays))
             .map_err(|error| error.to_string())
@@ -175,7 +182,9 @@ impl Inner {
 fn open(path: &Path) -> Result<Connection, String> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| error.to_string())?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| error.to_string())?;
+    connection
+        .busy_timeout(BUSY_TIMEOUT)
+        .map_err(|error| error.to_string())?;
     Ok(connection)
 }
 

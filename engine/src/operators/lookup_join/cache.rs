@@ -161,7 +161,10 @@ impl KeyCache {
 
     fn slot(&self, hash: u64, key: &[u8]) -> Option<u32> {
         let same = |(known, slot): &(u64, u32)| {
-            *known == hash && self.slots[*slot as usize].as_ref().is_some_and(|entry| *entry.key == *key)
+            *known == hash
+                && self.slots[*slot as usize]
+                    .as_ref()
+                    .is_some_and(|entry| *entry.key == *key)
         };
         self.table.find(hash, same).map(|(_, slot)| *slot)
     }

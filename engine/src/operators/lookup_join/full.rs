@@ -51,7 +51,10 @@ impl FullTable {
     /// Begins to load; the first worker of a run of the job does so for all.
     pub(super) fn start(&self, context: &AsyncContext) {
         let mut loader = self.0.loader.lock().unwrap_or_else(PoisonError::into_inner);
-        if loader.as_ref().is_some_and(|loader| loader.generation == context.generation) {
+        if loader
+            .as_ref()
+            .is_some_and(|loader| loader.generation == context.generation)
+        {
             return;
         }
         if let Some(before) = loader.take() {
@@ -134,7 +137,9 @@ async fn load_and_reload(shared: Weak<Shared>, time: Arc<dyn TimeSource>) {
             }
         }
         is_first = false;
-        let Some(interval) = table.options.reload_interval else { return };
+        let Some(interval) = table.options.reload_interval else {
+            return;
+        };
         drop(table);
         pause(interval, &*time, &advanced).await;
     }

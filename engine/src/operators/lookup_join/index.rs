@@ -47,7 +47,9 @@ impl TableIndex {
     pub(super) fn new(schema: &SchemaRef, rows: &[RecordBatch], keys: &[usize]) -> Result<Self> {
         let count: usize = rows.iter().map(RecordBatch::num_rows).sum();
         if u32::try_from(count).map_or(true, |count| count == NONE) {
-            return Err(Error::Limit(format!("{count} rows are too many for a lookup join's cache")));
+            return Err(Error::Limit(format!(
+                "{count} rows are too many for a lookup join's cache"
+            )));
         }
         let rows = match rows {
             [rows] => rows.clone(),

@@ -66,12 +66,17 @@ impl Matching {
         if let Some(residual) = &self.residual
             && !found.input.is_empty()
         {
-            let (input, table) = (UInt32Array::from(found.input.clone()), UInt32Array::from(found.table.clone()));
+            let (input, table) = (
+                UInt32Array::from(found.input.clone()),
+                UInt32Array::from(found.table.clone()),
+            );
             let left = batch.columns().iter().map(|column| take(column, &input, None));
             let right = index.rows().columns().iter().map(|column| take(column, &table, None));
             let pairs = RecordBatch::try_new(Arc::clone(&self.both), left.chain(right).collect::<Result<_, _>>()?)?;
             let mask = residual.evaluate(&pairs, &EvalContext { wall_time_ms })?;
-            let mask = mask.as_boolean_opt().ok_or_else(|| Error::Internal("a condition is no boolean".into()))?;
+            let mask = mask
+                .as_boolean_opt()
+                .ok_or_else(|| Error::Internal("a condition is no boolean".into()))?;
             found.keep(mask);
         }
         let (input, table) = match self.kind {
@@ -80,14 +85,21 @@ impl Matching {
         };
         let all = is_all(&input, rows);
         let input = UInt32Array::from(input);
-        let columns = self.outputs.iter().map(|place| match place.checked_sub(self.input_columns) {
-            None if all => Ok(Arc::clone(batch.column(*place))),
-            None => take(batch.column(*place), &input, None),
-            Some(place) => take(index.rows().column(place), &table, None),
-        });
+        let columns = self
+            .outputs
+            .iter()
+            .map(|place| match place.checked_sub(self.input_columns) {
+                None if all => Ok(Arc::clone(batch.column(*place))),
+                None => take(batch.column(*place), &input, None),
+                Some(place) => take(index.rows().column(place), &table, None),
+            });
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(table.len()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(
+            Arc::clone(&self.schema),
+            columns,
+            &options,
+        )?)
     }
 
     /// Returns the keys of a batch, each once.
@@ -149,7 +161,10 @@ impl DistinctKeys {
     pub(super) fn batch(&self, numbers: &[usize], schema: &SchemaRef) -> Result<RecordBatch> {
         let rows = UInt32Array::from_iter_values(numbers.iter().map(|number| self.found[*number].1));
         let columns = self.columns.iter().map(|column| take(column, &rows, None));
-        Ok(RecordBatch::try_new(Arc::clone(schema), columns.collect::<Result<_, _>>()?)?)
+        Ok(RecordBatch::try_new(
+            Arc::clone(schema),
+            columns.collect::<Result<_, _>>()?,
+        )?)
     }
 }
 

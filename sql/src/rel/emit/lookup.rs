@@ -32,8 +32,16 @@ impl Emitter<'_> {
             true => column,
             false => wide + (column - width),
         };
-        let nullable = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-        let both: Vec<Field> = stream.fields().iter().map(|field| field.as_ref().clone()).chain(nullable).collect();
+        let nullable = schema
+            .fields()
+            .iter()
+            .map(|field| field.as_ref().clone().with_nullable(true));
+        let both: Vec<Field> = stream
+            .fields()
+            .iter()
+            .map(|field| field.as_ref().clone())
+            .chain(nullable)
+            .collect();
         let residual = match &lookup.residual {
             Some(residual) => {
                 let mut named: Vec<Field> = Vec::with_capacity(both.len());

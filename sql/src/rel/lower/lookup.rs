@@ -51,7 +51,8 @@ impl Lowering<'_> {
         let columns: Vec<_> = table.columns.iter().map(typed).collect();
         let width = self.rels.get(input).columns.len();
         let row = self.rels.joined_row(input, &name, &columns);
-        let prepared = |expr: &Expr| prepare(expr, &join.schema, &row).map_err(|error| error.or_at(place(expr)).or_at(at));
+        let prepared =
+            |expr: &Expr| prepare(expr, &join.schema, &row).map_err(|error| error.or_at(place(expr)).or_at(at));
         let time = prepared(time)?;
         if sides(&time, &row, width).1 {
             let message = "FOR SYSTEM_TIME AS OF names a column of the table that is joined";
@@ -89,8 +90,11 @@ impl Lowering<'_> {
 
         // The input with the keys that are no columns yet behind it.
         let source = self.rels.get(input);
-        let mut outputs: Vec<(String, Prepared)> =
-            source.columns.iter().map(|column| (column.name.clone(), Prepared::column(column))).collect();
+        let mut outputs: Vec<(String, Prepared)> = source
+            .columns
+            .iter()
+            .map(|column| (column.name.clone(), Prepared::column(column)))
+            .collect();
         let mut pairs = Vec::with_capacity(keys.len());
         for (key, of_table) in keys {
             let known = match &key.expr {
@@ -133,8 +137,10 @@ impl Lowering<'_> {
         };
         match found {
             Some((index, table)) => Ok((index, table.name.value.clone())),
-            None => Err(SqlError::at(at, "only a table can be joined as of a time, and this is a query")
-                .hint("join the table itself, and filter it with conditions in ON")),
+            None => Err(
+                SqlError::at(at, "only a table can be joined as of a time, and this is a query")
+                    .hint("join the table itself, and filter it with conditions in ON"),
+            ),
         }
     }
 
@@ -194,7 +200,10 @@ impl Lowering<'_> {
     ) -> Result<Prepared> {
         let residual = prepared(condition)?;
         if residual.data_type != DataType::Boolean {
-            let message = format!("a condition must be BOOLEAN, and this one is {}", sql_name(&residual.data_type));
+            let message = format!(
+                "a condition must be BOOLEAN, and this one is {}",
+                sql_name(&residual.data_type)
+            );
             return Err(SqlError::at(place(condition).or(at), message).hint("compare it with something"));
         }
         Ok(residual)
@@ -215,7 +224,10 @@ impl Lowering<'_> {
                 Some(length) => {
                     is_plain = false;
                     let value = Expr::Column(Column::new_unqualified(&column.name));
-                    prepare_over(guarded(value, Promise::Length(length), &table.name.value, &known.name), rel)?
+                    prepare_over(
+                        guarded(value, Promise::Length(length), &table.name.value, &known.name),
+                        rel,
+                    )?
                 }
                 None => Prepared::column(column),
             };

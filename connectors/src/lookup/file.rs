@@ -78,7 +78,7 @@ impl LookupSource for Files {
             source.check().await?;
             let found = source.enumerator()?.discover(&BTreeMap::new()).await?;
             let runtime = tokio::runtime::Handle::current();
-            let reading = tokio::task::spawn_blocking(move || read(&table, &*source, &found.new, rows_max, &runtime));
+            let reading = tokio::task::spawn_blocking(move || read(&table, &source, &found.new, rows_max, &runtime));
             reading
                 .await
                 .map_err(|error| Error::Internal(format!("reading a lookup table ended: {error}")))?

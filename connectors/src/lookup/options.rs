@@ -125,11 +125,10 @@ fn full(options: &Options<'_>) -> Result<FullCacheOptions, ConnectorError> {
     let reload_interval = options.duration(INTERVAL)?;
     match strategy {
         None => {}
+        Some(text) if text.eq_ignore_ascii_case("PERIODIC") && reload_interval.is_some() => {}
         Some(text) if text.eq_ignore_ascii_case("PERIODIC") => {
-            if reload_interval.is_none() {
-                let error = ConnectorError::option(STRATEGY, "PERIODIC needs an interval");
-                return Err(error.with_hint(format!("add '{INTERVAL}' = '10 min'")));
-            }
+            let error = ConnectorError::option(STRATEGY, "PERIODIC needs an interval");
+            return Err(error.with_hint(format!("add '{INTERVAL}' = '10 min'")));
         }
         Some(text) if text.eq_ignore_ascii_case("TIMED") => {
             let error = ConnectorError::option(STRATEGY, "TIMED is not supported");

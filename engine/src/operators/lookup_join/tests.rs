@@ -412,7 +412,7 @@ fn keys_expire_by_the_ticks_wall_time() {
     for (options, expected) in [
         (expiring(Some(100), None), vec![0, 120, 300]),
         (expiring(None, Some(100)), vec![0, 300]),
-        (expiring(Some(150), Some(50)), vec![0, 60, 160, 300]),
+        (expiring(Some(100), Some(50)), vec![0, 60, 160, 300]),
     ] {
         let table = dim(&[(1, 10)]);
         let mut joined = Joined::new(&table, LookupJoinKind::Inner, false, options);

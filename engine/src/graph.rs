@@ -9,13 +9,16 @@
 //!
 //! A typed API for Rust is to be a thin layer over this one.
 //!
-//! File map: `changes` is what makes a stream a changelog.
+//! File map: `changes` is what makes a stream a changelog, `join` joins two streams,
+//! `temporal_join` a stream with versions.
 
 mod changes;
 
 pub use changes::{WEIGHT, weight_field, weight_of, weight_of_inserts};
 
+mod join;
 mod lookup;
+mod temporal_join;
 
 use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
@@ -31,6 +34,10 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub(crate) use join::condition_schema;
+pub use join::{Join, JoinCondition, JoinInput, JoinKind, JoinSide, KeepRows, ShiftedTime};
+pub use temporal_join::TemporalJoin;
 
 /// A stream of the graph: the output of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -287,6 +294,8 @@ pub struct JobGraph {
     nodes: Vec<Node>,
     sources: usize,
     uids: HashSet<String>,
+    /// What `EXPLAIN` says of nodes besides their columns.
+    notes: BTreeMap<usize, String>,
 }
 
 impl JobGraph {
@@ -300,6 +309,11 @@ impl JobGraph {
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// Says something about a stream's node to people who read the plan.
+    pub fn note(&mut self, stream: StreamId, note: impl Into<String>) {
+        self.notes.insert(stream.0, note.into());
     }
 
     /// Returns the schema of a stream.
@@ -650,6 +664,9 @@ impl JobGraph {
                     let _ = write!(text, " keys {:?} window {:?}", spec.keys, spec.window);
                 }
                 _ => {}
+            }
+            if let Some(note) = self.notes.get(&index) {
+                let _ = write!(text, " {note}");
             }
             let _ = writeln!(text, " [uid {}]", node.uid);
         }

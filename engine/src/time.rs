@@ -5,6 +5,7 @@
 //! happened, and the wall time of a tick (`i64` milliseconds, fixed when the tick opens) is what processing-time
 //! functions read.
 
+use arrow::datatypes::{DataType, TimeUnit};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -62,6 +63,14 @@ impl Watermark {
     #[must_use]
     pub fn has_passed_window(self, end_ms: i64) -> bool {
         self != Self::NONE && self.0 >= end_ms.saturating_sub(1)
+    }
+}
+
+/// Returns the unit of a timestamp type.
+pub(crate) fn unit_of(data_type: &DataType) -> Option<TimeUnit> {
+    match data_type {
+        DataType::Timestamp(unit, _) => Some(*unit),
+        _ => None,
     }
 }
 

@@ -389,6 +389,7 @@ impl Planner<'_> {
                 .hint("add INSERT INTO table SELECT ...; a table WITH ('connector' = 'print') shows rows"));
         }
         let idle_timeout = self.settings.source_idle_timeout;
+        let state_ttl = self.settings.state_ttl;
         if !self.explained.is_empty() {
             let mut text = String::new();
             let (plans, outputs): (Vec<String>, Vec<Output>) = self.explained.into_iter().unzip();
@@ -396,11 +397,25 @@ impl Planner<'_> {
                 let _ = writeln!(text, "== logical plan ==\n{plan}\n");
             }
             let connectors = ForExplain(self.connectors);
-            let emitted = emit(&self.rels, &outputs, &self.catalog, &connectors, idle_timeout)?;
+            let emitted = emit(
+                &self.rels,
+                &outputs,
+                &self.catalog,
+                &connectors,
+                idle_timeout,
+                state_ttl,
+            )?;
             let _ = write!(text, "== job graph ==\n{}", emitted.graph.explain());
             return Ok(Plan::Explain(text));
         }
-        let emitted = emit(&self.rels, &self.outputs, &self.catalog, self.connectors, idle_timeout)?;
+        let emitted = emit(
+            &self.rels,
+            &self.outputs,
+            &self.catalog,
+            self.connectors,
+            idle_timeout,
+            state_ttl,
+        )?;
         emitted.graph.validate().map_err(SqlError::internal)?;
         let mut tables: Vec<TableSummary> = Vec::new();
         let summary = |name: &str, columns_read: Vec<String>, is_written: bool| TableSummary {

@@ -11,13 +11,15 @@
 //! Equal relations are one node: two statements over one view share it.
 //!
 //! File map: `identity` writes and hashes expressions, `prepare` turns a query's expression into one over a [`Rel`],
-//! `lower` a query, `lookup` is about joins with a table that is looked up, `changes` says what cannot read a result that changes, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
+//! `lower` a query, `changes` says what cannot read a result that changes, `join` says what joins do, `lookup` joins with a
+//! table that is looked up, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
 
 pub(crate) mod changes;
 pub(crate) mod emit;
 mod flatten;
 mod fuse;
 pub(crate) mod identity;
+pub(crate) mod join;
 pub(crate) mod lookup;
 pub(crate) mod lower;
 pub(crate) mod needs;
@@ -33,6 +35,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::DFSchema;
 use datafusion_expr::Expr;
 use identity::Identity;
+use join::JoinSpec;
 use lookup::Lookup;
 use prepare::Prepared;
 use std::collections::{HashMap, HashSet};
@@ -131,6 +134,12 @@ pub(crate) enum RelKind {
     },
     /// Several inputs of the same column types.
     Union { inputs: Vec<RelId> },
+    /// A join. Its columns: those of its spec's outputs.
+    Join {
+        left: RelId,
+        right: RelId,
+        spec: Box<JoinSpec>,
+    },
     /// An aggregation per key and window. Its columns: keys, start, end, aggregates.
     WindowAggregate {
         input: RelId,

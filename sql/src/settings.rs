@@ -12,6 +12,7 @@ const NAME: &str = "pipeline.name";
 const PARALLELISM: &str = "parallelism.default";
 const CHECKPOINT_INTERVAL: &str = "execution.checkpointing.interval";
 const IDLE_TIMEOUT: &str = "table.exec.source.idle-timeout";
+const STATE_TTL: &str = "table.exec.state.ttl";
 
 /// What a text sets for its job; `None` where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +25,10 @@ pub struct Settings {
     pub checkpoint_interval: Option<Duration>,
     /// `table.exec.source.idle-timeout`: after this time without a row a split no longer holds the watermark back.
     pub source_idle_timeout: Option<Duration>,
+    /// `table.exec.state.ttl`: for this time after its last change, in the wall time of ticks, state is kept that no watermark
+    /// drops; none: for ever.
+    #[serde(default)]
+    pub state_ttl: Option<Duration>,
 }
 
 impl Settings {
@@ -55,8 +60,9 @@ impl Settings {
                 self.checkpoint_interval = Some(interval);
             }
             IDLE_TIMEOUT => self.source_idle_timeout = Some(duration()?).filter(|timeout| !timeout.is_zero()),
+            STATE_TTL => self.state_ttl = Some(duration()?).filter(|ttl| !ttl.is_zero()),
             other => {
-                let known = [NAME, PARALLELISM, CHECKPOINT_INTERVAL, IDLE_TIMEOUT];
+                let known = [NAME, PARALLELISM, CHECKPOINT_INTERVAL, IDLE_TIMEOUT, STATE_TTL];
                 let error = SqlError::at(key.at, format!("there is no setting '{other}'"));
                 return Err(match nearest(other, known.into_iter()) {
                     Some(nearest) => error.hint(format!("did you mean '{nearest}'?")),

@@ -7,9 +7,12 @@
 //! File map: `query` checks queries, `relation` what stands in FROM, `temporal` joins as of a time, `expr` expressions.
 
 mod expr;
+mod join;
 mod query;
 mod relation;
 mod temporal;
+
+pub(crate) use join::condition_queries;
 
 use crate::error::{Position, Result, SqlError};
 use crate::functions::Functions;

@@ -9,6 +9,7 @@ mod sql {
     mod fuzz;
     mod hostile;
     mod inserts;
+    mod joins;
     mod late_rows;
     mod live;
     mod lookups;

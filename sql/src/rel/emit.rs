@@ -1,6 +1,7 @@
 //! Makes the engine's job graph of relations.
 
 mod changes;
+mod join;
 mod lookup;
 
 use super::flatten::{TablePath, flatten};
@@ -57,6 +58,7 @@ pub(crate) fn emit(
     catalog: &Catalog,
     connectors: &dyn Connectors,
     idle_timeout: Option<Duration>,
+    state_ttl: Option<Duration>,
 ) -> Result<Emitted> {
     let read: Vec<RelId> = outputs.iter().map(|output| output.rel).collect();
     check_windows(rels, &read)?;
@@ -77,6 +79,7 @@ pub(crate) fn emit(
         catalog,
         connectors,
         idle_timeout,
+        state_ttl,
         graph: JobGraph::new(),
         reads: BTreeMap::new(),
         uids: BTreeSet::new(),
@@ -132,6 +135,8 @@ struct Emitter<'a> {
     catalog: &'a Catalog,
     connectors: &'a dyn Connectors,
     idle_timeout: Option<Duration>,
+    /// How long rows of unbounded joins are kept; `None`: for ever.
+    state_ttl: Option<Duration>,
     graph: JobGraph,
     reads: BTreeMap<String, Vec<String>>,
     uids: BTreeSet<String>,
@@ -184,6 +189,10 @@ impl Emitter<'_> {
                 self.graph.union(uid, inputs).map_err(engine_refusal)
             }
             RelKind::LookupJoin { input, lookup } => self.lookup_join(rel, stream(streams, *input)?, lookup),
+            RelKind::Join { left, right, spec } => {
+                let inputs = [&rels[left.0], &rels[right.0]];
+                self.join(rel, spec, inputs, [stream(streams, *left)?, stream(streams, *right)?])
+            }
             RelKind::WindowAggregate {
                 input,
                 keys,

@@ -69,7 +69,10 @@ pub(crate) fn flatten(pruned: &mut Pruned) -> Result<HashMap<usize, Vec<TablePat
                     };
                 }
             }
-            RelKind::Union { .. } | RelKind::WindowAggregate { .. } | RelKind::LookupJoin { .. } => {}
+            RelKind::Union { .. }
+            | RelKind::Join { .. }
+            | RelKind::LookupJoin { .. }
+            | RelKind::WindowAggregate { .. } => {}
         }
         flattened.push(leaves);
     }

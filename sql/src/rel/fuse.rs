@@ -88,6 +88,7 @@ pub(crate) fn inputs(rel: &Rel) -> Vec<RelId> {
             vec![*input]
         }
         RelKind::Union { inputs } => inputs.clone(),
+        RelKind::Join { left, right, .. } => vec![*left, *right],
     }
 }
 

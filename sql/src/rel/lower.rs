@@ -1,7 +1,8 @@
 //! Lowers DataFusion's logical plan of a query into relations.
 //!
-//! File map: `late` lowers the late rows of a table, `lookup` joins with a table that is looked up.
+//! File map: `join` lowers joins, `late` the late rows of a table, `lookup` joins with a table that is looked up.
 
+mod join;
 mod late;
 mod lookup;
 
@@ -52,7 +53,11 @@ impl Lowering<'_> {
                 let outputs = self.outputs(&projection.expr, projection.input.schema(), input, plan.schema())?;
                 Ok(self.rels.calc(input, None, outputs))
             }
+            LogicalPlan::Join(join) => self.join(join, Vec::new()),
             LogicalPlan::Filter(filter) => {
+                if let Some(joined) = self.filtered_join(filter)? {
+                    return Ok(joined);
+                }
                 let input = self.lower(&filter.input)?;
                 let predicate = self.predicate(&filter.predicate, filter.input.schema(), input)?;
                 let rel = self.rels.get(input);
@@ -72,11 +77,6 @@ impl Lowering<'_> {
                 self.union(inputs)
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
-            LogicalPlan::Join(join) => match self.lookup_join(join)? {
-                Some(joined) => Ok(joined),
-                None => Err(SqlError::at(self.at, "a join is not supported yet")
-                    .hint("a table can be joined as of a time: FOR SYSTEM_TIME AS OF stream.p")),
-            },
             LogicalPlan::EmptyRelation(_) => {
                 Err(SqlError::at(self.at, "a query without FROM reads no stream").hint("add FROM table"))
             }

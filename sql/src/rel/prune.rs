@@ -10,6 +10,7 @@ use crate::functions::window::row_windows;
 use arrow::datatypes::DataType;
 use datafusion_expr::Expr;
 use std::collections::HashMap;
+use tidemill_engine::graph::JoinInput;
 
 /// Relations in order, and where each of the old ones is now.
 pub(crate) struct Pruned {
@@ -34,10 +35,7 @@ pub(crate) fn prune(rels: &Rels, outputs: &[RelId]) -> Result<Pruned> {
         let id = RelId(index);
         let Some(kept) = &needed[index] else { continue };
         let rel = rebuild(rels.get(id), kept, &needed, &mut pruned)?;
-        let is_flat = matches!(
-            rel.kind,
-            RelKind::Union { .. } | RelKind::WindowAggregate { .. } | RelKind::LookupJoin { .. }
-        );
+        let is_flat = !matches!(rel.kind, RelKind::Table(_) | RelKind::Calc { .. });
         pruned.needs.push(if is_flat {
             vec![Need::All; rel.columns.len()]
         } else {
@@ -107,6 +105,14 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> 
             RelKind::Union { inputs } => {
                 for input in inputs {
                     need(&mut needed, *input, whole(&mut kept.keys().copied()));
+                }
+            }
+            RelKind::Join { left, right, spec } => {
+                for (input, id) in JoinInput::BOTH.into_iter().zip([left, right]) {
+                    let mut columns = spec.read_of(input);
+                    let wanted = kept.keys().map(|index| spec.outputs[*index]);
+                    columns.extend(wanted.filter(|(of, _)| *of == input).map(|(_, column)| column));
+                    need(&mut needed, *id, whole(&mut columns.into_iter()));
                 }
             }
             RelKind::WindowAggregate {
@@ -222,6 +228,24 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
             }
             Ok(Rel {
                 kind: RelKind::Union { inputs: placed },
+                columns,
+                rows,
+                changes,
+            })
+        }
+        RelKind::Join { left, right, spec } => {
+            let spec = spec.moved(kept.keys().copied(), |input, column| {
+                let id = if input == JoinInput::Left { left } else { right };
+                let has = needed[id.0].as_ref().ok_or_else(lost)?;
+                has.keys().position(|known| *known == column).ok_or_else(lost)
+            })?;
+            let kind = RelKind::Join {
+                left: place(pruned, left)?,
+                right: place(pruned, right)?,
+                spec: Box::new(spec),
+            };
+            Ok(Rel {
+                kind,
                 columns,
                 rows,
                 changes,

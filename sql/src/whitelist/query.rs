@@ -2,7 +2,7 @@
 
 use super::Whitelist;
 use super::expr::{self, Place};
-use super::relation;
+use super::{join, relation};
 use crate::error::{Position, Result, SqlError};
 use crate::script::start_of;
 use sqlparser::ast::{
@@ -211,7 +211,7 @@ fn check_select(list: &Whitelist<'_>, select: &Select) -> Result<()> {
         check_item(list, item, at)?;
     }
     if let Some(selection) = selection {
-        expr::check(list, selection, Place::Row)?;
+        join::check_where(list, selection)?;
     }
     check_group_by(list, group_by, at)?;
     if let Some(having) = having {

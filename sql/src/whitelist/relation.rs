@@ -1,44 +1,26 @@
 //! What stands in FROM.
 
-use super::{Whitelist, expr_start, query, temporal};
+use super::{Whitelist, expr_start, join, query};
 use crate::error::{Position, Result, SqlError};
 use crate::script::start_of;
 use crate::window_function::{self, WindowFunction};
 use sqlparser::ast::{Expr, ObjectName, TableAlias, TableFactor, TableFunctionArgs, TableWithJoins};
 
 pub(super) fn check_from(list: &Whitelist<'_>, from: &[TableWithJoins], at: Option<Position>) -> Result<()> {
-    let [TableWithJoins { relation, joins }] = from else {
-        if from.is_empty() {
-            return Err(SqlError::at(at, "a query without FROM reads no stream").hint("add FROM table"));
-        }
-        let second = start_of(sqlparser::ast::Spanned::span(&from[1])).or(at);
-        return Err(list.not_yet(second, &[], "a join", JOIN_HINT));
-    };
-    check_factor(list, relation, at)?;
-    let mut other = None;
-    for join in joins {
-        if !temporal::check_join(list, join, at)? {
-            other = other.or(Some(join));
-        }
+    if from.is_empty() {
+        return Err(SqlError::at(at, "a query without FROM reads no stream").hint("add FROM table"));
     }
-    if let Some(join) = other {
-        let relation = start_of(sqlparser::ast::Spanned::span(&join.relation));
-        let words = &["JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "NATURAL"];
-        let behind = crate::script::position(sqlparser::ast::Spanned::span(relation_of(from)).end)
-            .or(relation)
-            .or(at);
-        return Err(list.not_yet(behind, words, "a join", JOIN_HINT));
+    for TableWithJoins { relation, joins } in from {
+        check_factor(list, relation, at)?;
+        let behind = crate::script::position(sqlparser::ast::Spanned::span(relation).end).or(at);
+        join::check(list, joins, behind)?;
     }
-    Ok(())
+    join::check_number(from, at)
 }
 
-const JOIN_HINT: &str = "one query reads one stream; put streams of the same columns together with UNION ALL";
+const LATERAL_HINT: &str = "join with a query that does not refer to the tables beside it";
 
-fn relation_of(from: &[TableWithJoins]) -> &TableFactor {
-    &from[0].relation
-}
-
-fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Option<Position>) -> Result<()> {
+pub(super) fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Option<Position>) -> Result<()> {
     let here = start_of(sqlparser::ast::Spanned::span(factor)).or(at);
     match factor {
         TableFactor::Table {
@@ -85,7 +67,7 @@ fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Option<Position>
         } => {
             if *lateral {
                 let at = list.script.back_to(here, &["LATERAL"], 2);
-                return Err(list.not_yet(at, &[], "LATERAL", JOIN_HINT));
+                return Err(list.not_yet(at, &[], "LATERAL", LATERAL_HINT));
             }
             if sample.is_some() {
                 let words = &["TABLESAMPLE", "SAMPLE"];

@@ -271,3 +271,54 @@ fn null_into_not_null_fails_the_job_with_the_columns_name() {
     let error = runtime.block_on(handle.wait()).unwrap_err().to_string();
     assert!(error.contains("column p of table out is NOT NULL"), "{error}");
 }
+
+#[test]
+fn joins_of_all_kinds() {
+    let sinks = sink("out", "a BIGINT, p INT, q INT, t TIMESTAMP(3)");
+    let near = "a.bidder = b.auction AND b.ts BETWEEN a.ts - INTERVAL '1' SECOND AND a.ts + INTERVAL '3' SECOND";
+    let windows =
+        |table: &str| format!("(SELECT * FROM TABLE(TUMBLE(TABLE {table}, DESCRIPTOR(ts), INTERVAL '2' SECOND)))");
+    let (left, right) = (windows("dear"), windows("cheap"));
+    let same = "a.window_start = b.window_start AND a.window_end = b.window_end";
+    let mut queries = vec![
+        "SELECT a.auction, a.price, b.price, a.ts FROM dear AS a JOIN cheap AS b ON a.bidder = b.auction AND a.rate > b.rate"
+            .to_owned(),
+        "SELECT a.auction, a.price, b.price, c.ts FROM dear AS a, cheap AS b, dear AS c WHERE a.bidder = b.auction
+           AND c.auction = b.bidder AND c.bidder = 5"
+            .to_owned(),
+        format!("SELECT a.auction, a.price, 0, a.ts FROM {left} AS a WHERE a.bidder IN
+           (SELECT b.bidder FROM {right} AS b WHERE {same})"),
+        format!("SELECT a.auction, a.price, 0, a.ts FROM {left} AS a WHERE NOT EXISTS
+           (SELECT b.bidder FROM {right} AS b WHERE {same} AND b.bidder = a.bidder)"),
+        "SELECT a.auction, a.price, m.price, m.window_time FROM bids AS a JOIN (
+           SELECT MAX(price) AS price, window_end, window_time
+           FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '2' SECOND))
+           GROUP BY window_start, window_end, window_time) AS m
+         ON a.price = m.price WHERE a.ts BETWEEN m.window_end - INTERVAL '2' SECOND AND m.window_end"
+            .to_owned(),
+        // The joined row's time makes windows again.
+        format!("SELECT COUNT(*), MIN(p), MAX(q), window_end FROM
+           TABLE(TUMBLE(TABLE near, DESCRIPTOR(t), INTERVAL '1' SECOND)) GROUP BY window_start, window_end"),
+        format!("SELECT COUNT(*), MIN(p), MAX(q), window_end FROM
+           TABLE(TUMBLE(TABLE near, DESCRIPTOR(u), INTERVAL '1' SECOND)) GROUP BY window_start, window_end"),
+    ];
+    for kind in ["INNER", "LEFT", "RIGHT", "FULL"] {
+        queries.push(format!(
+            "SELECT a.auction, a.price, b.price, a.ts FROM dear AS a {kind} JOIN cheap AS b ON {near}"
+        ));
+        queries.push(format!(
+            "SELECT a.auction, a.price, b.price, b.ts FROM {left} AS a {kind} JOIN {right} AS b
+           ON {same} AND a.bidder = b.bidder"
+        ));
+    }
+    for query in queries {
+        assert_engine_agrees(&format!(
+            "{}CREATE VIEW dear AS SELECT * FROM bids WHERE price > 300;
+             CREATE VIEW cheap AS SELECT * FROM bids WHERE price < 250;
+             CREATE VIEW near AS SELECT a.price AS p, b.price AS q, a.ts AS t, b.ts AS u
+               FROM dear AS a JOIN cheap AS b ON {near};
+             INSERT INTO out {query}",
+            tables(&sinks)
+        ));
+    }
+}

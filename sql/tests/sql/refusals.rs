@@ -49,13 +49,36 @@ fn queries_that_streams_cannot_answer_yet_are_refused_at_their_clause() {
             "QUALIFY",
         ),
         (
-            "INSERT INTO out SELECT b.auction FROM bids AS b ^JOIN bids AS c ON b.auction = c.auction",
-            "join",
+            "INSERT INTO out SELECT b.auction FROM bids AS b ^NATURAL JOIN bids AS c",
+            "NATURAL",
         ),
-        ("INSERT INTO out SELECT b.auction FROM bids AS b, ^bids AS c", "join"),
         (
-            "INSERT INTO out SELECT b.auction FROM bids AS b ^LEFT JOIN bids AS c ON b.auction = c.auction",
-            "join",
+            "INSERT INTO out SELECT b.auction FROM bids AS b LEFT JOIN bids AS c ON ^b.auction = c.auction",
+            "without a bound on time",
+        ),
+        (
+            "INSERT INTO out SELECT b.auction FROM bids AS b JOIN bids AS c ON ^b.auction < c.auction",
+            "without an equality",
+        ),
+        (
+            "INSERT INTO out SELECT b.auction FROM bids AS b ^LEFT SEMI JOIN bids AS c ON b.auction = c.auction",
+            "SEMI",
+        ),
+        (
+            "INSERT INTO out SELECT b.auction FROM bids AS b RIGHT JOIN bids AS c ^USING (auction)",
+            "USING",
+        ),
+        (
+            "INSERT INTO out SELECT b.auction FROM bids AS b JOIN bids ^FOR SYSTEM_TIME AS OF b.ts AS c ON b.auction = c.auction",
+            "FOR SYSTEM_TIME AS OF",
+        ),
+        (
+            "INSERT INTO out SELECT auction FROM bids WHERE ^auction NOT IN (SELECT bidder FROM bids)",
+            "NOT IN",
+        ),
+        (
+            "INSERT INTO out SELECT auction FROM bids AS b WHERE NOT EXISTS (SELECT 1 FROM bids AS c WHERE ^c.auction = b.auction)",
+            "without a bound on time",
         ),
         (
             "INSERT INTO out SELECT auction FROM bids ^FOR SYSTEM_TIME AS OF ts",
@@ -85,7 +108,7 @@ fn queries_that_streams_cannot_answer_yet_are_refused_at_their_clause() {
             "GROUP BY position",
         ),
         (
-            "INSERT INTO out SELECT auction FROM bids WHERE ^auction IN (SELECT auction FROM bids)",
+            "INSERT INTO out SELECT auction FROM bids WHERE price > 1 OR ^auction IN (SELECT auction FROM bids)",
             "query inside",
         ),
         (

@@ -12,7 +12,7 @@ use tidemill_connectors::{ConnectorError, TableDefinition};
 use tidemill_engine::expr::EvalContext;
 use tidemill_engine::graph::{Calc, CustomOperator, JobGraph, NodeKind, WindowAggregate, WindowAssigner};
 use tidemill_engine::key::KeyGroupRange;
-use tidemill_engine::operator::{OpenTick, OperatorContext, Output, Progress};
+use tidemill_engine::operator::{OpenTick, OperatorContext, Output, Progress, TickClose};
 use tidemill_engine::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
 use tidemill_engine::source::{Source, Split, SplitContext, SplitEnumerator, SplitReader};
 use tidemill_engine::time::{Tick, Watermark};
@@ -179,7 +179,7 @@ pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Res
                 sinks.entry(sink.name.clone()).or_insert_with(Vec::new).extend(rows);
                 inputs[0].clone()
             }
-            NodeKind::Custom(custom) => run_operator(custom, &inputs[0])?,
+            NodeKind::Custom(custom) => run_operator(custom, &inputs)?,
             NodeKind::Async(_) => unreachable!("SQL plans no operator of a caller's own"),
         };
         assert_eq!(batch.schema_ref().fields().len(), node.schema.fields().len());
@@ -188,8 +188,8 @@ pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Res
     Ok(sinks)
 }
 
-/// Runs an operator without state over all rows.
-fn run_operator(custom: &CustomOperator, batch: &RecordBatch) -> Result<RecordBatch> {
+/// Runs an operator over all rows in one tick, behind which nothing comes: no row is late, none is dropped before.
+fn run_operator(custom: &CustomOperator, inputs: &[RecordBatch]) -> Result<RecordBatch> {
     let context = OperatorContext {
         uid: custom.name.clone(),
         worker: 0,
@@ -200,18 +200,27 @@ fn run_operator(custom: &CustomOperator, batch: &RecordBatch) -> Result<RecordBa
     let tick = OpenTick {
         tick: Tick(1),
         wall_time_ms: WALL_TIME_MS,
-        watermarks: vec![Watermark::NONE],
+        watermarks: vec![Watermark::NONE; inputs.len()],
+    };
+    let close = TickClose {
+        tick: Tick(1),
+        wall_time_ms: WALL_TIME_MS,
+        watermarks: vec![Watermark::END; inputs.len()],
+        is_last: true,
     };
     let mut operator = (custom.factory)(&context)?;
     let mut found = Vec::new();
-    loop {
-        let mut out = Output::with_budget(3);
-        let progress = operator.on_batch(0, batch, &tick, &mut out)?;
-        found.extend(out.take());
-        if progress == Progress::Done {
-            return Ok(concat_batches(&custom.schema, &found)?);
+    let mut out = Output::with_budget(3);
+    for (input, batch) in inputs.iter().enumerate() {
+        while operator.on_batch(input, batch, &tick, &mut out)? == Progress::More {
+            found.extend(out.take());
         }
     }
+    while operator.on_close(&close, &mut out)? == Progress::More {
+        found.extend(out.take());
+    }
+    found.extend(out.take());
+    Ok(concat_batches(&custom.schema, &found)?)
 }
 
 /// Leaves out the fields of rows that are not in the type, as connectors do.

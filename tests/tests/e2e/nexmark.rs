@@ -76,7 +76,7 @@ fn every_query_that_is_listed_as_supported_runs() {
             assert_eq!(one["rows_out"], 20_000 - 400 - 1_200);
         }
     }
-    assert!(ran >= 11, "{listed}");
+    assert!(ran >= 18, "{listed}");
     assert_eq!(
         std::fs::read_dir(directory.path()).unwrap().count(),
         0,
@@ -131,6 +131,21 @@ fn a_killed_query_of_hopping_windows_gives_the_rows_of_a_whole_one() {
 #[test]
 fn a_killed_query_of_sessions_gives_the_rows_of_a_whole_one() {
     kill_and_restore("q11", 500);
+}
+
+#[test]
+fn a_killed_query_of_an_unbounded_join_gives_the_rows_of_a_whole_one() {
+    kill_and_restore("q20", 1_000);
+}
+
+#[test]
+fn a_killed_query_of_a_join_bounded_by_columns_gives_the_rows_of_a_whole_one() {
+    kill_and_restore("q9-part", 1_000);
+}
+
+#[test]
+fn a_killed_query_of_a_window_join_gives_the_rows_of_a_whole_one() {
+    kill_and_restore("q8", 50);
 }
 
 /// Runs a query whole, and again killed in the middle at two workers and restored at three: more rows than `rows_min`, the same.

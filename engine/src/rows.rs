@@ -222,8 +222,8 @@ impl RowStore {
             .is_some_and(|chunk| chunk.is_marked(row.row as usize))
     }
 
-    /// Adds to `due` the rows that are due at or before a time, oldest first. The caller must remove them: they are not
-    /// told again.
+    /// Adds to `due` the rows that are due at or before a time, oldest first. The caller removes them;
+    /// those that stay may be told again.
     pub(crate) fn take_due(&mut self, until_ms: i64, due: &mut Vec<RowRef>) {
         for (index, chunk) in self.chunks.iter_mut().enumerate() {
             if let Some(chunk) = chunk {

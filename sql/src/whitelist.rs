@@ -4,7 +4,7 @@
 //! every struct of the parser that can carry a clause is taken apart field by field here: a field that a newer parser
 //! adds is a compile error until somebody decides what it means.
 //!
-//! File map: `query` checks queries, `relation` what stands in FROM, `temporal` joins as of a time, `expr` expressions.
+//! File map: `query` checks queries, `relation` what stands in FROM, `join` joins, `temporal` joins as of a time, `expr` expressions.
 
 mod expr;
 mod join;

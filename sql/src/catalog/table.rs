@@ -314,6 +314,11 @@ impl Table {
         self.definition(TableColumn::is_written)
     }
 
+    /// Returns the names of the columns of the primary key; empty without one.
+    pub(crate) fn primary_key(&self) -> &[String] {
+        &self.primary_key
+    }
+
     /// Returns the table as its connector writes the changes of a result into it.
     pub(crate) fn changes_definition(&self) -> TableDefinition {
         let (definition, _) = self.sink_definition();

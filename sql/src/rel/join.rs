@@ -40,6 +40,8 @@ pub(crate) struct JoinSpec {
     pub(crate) times: [Option<Shifted>; 2],
     /// Until when each side's rows are kept, by the watermark of the other side; empty: they are not dropped by it.
     pub(crate) until: [Vec<Shifted>; 2],
+    /// For a join with the version of a row at a time: the columns of the stream's time and of the versions'.
+    pub(crate) as_of: Option<[usize; 2]>,
     /// How far each side's watermark is held back for the time columns that come out.
     pub(crate) delays_ms: [i64; 2],
 }
@@ -54,12 +56,10 @@ impl JoinSpec {
             .filter(|(_, of, _)| *of == input)
             .map(|(_, _, place)| *place);
         let times = self.times[input as usize].iter().chain(&self.until[input as usize]);
-        self.keys
-            .iter()
-            .map(key)
-            .chain(read)
-            .chain(times.map(|time| time.column))
-            .collect()
+        let times = times.map(|time| time.column);
+        let as_of = self.as_of.map(|as_of| as_of[input as usize]);
+        let columns = self.keys.iter().map(key).chain(read).chain(times);
+        columns.chain(as_of).collect()
     }
 
     /// Returns the join with its columns in other places, and only the `kept` ones of its outputs.
@@ -82,6 +82,9 @@ impl JoinSpec {
                 Ok((input, place(input, column)?))
             })
             .collect::<Result<_>>()?;
+        if let Some([of_left, of_right]) = &mut moved.as_of {
+            (*of_left, *of_right) = (place(left, *of_left)?, place(right, *of_right)?);
+        }
         for input in JoinInput::BOTH {
             let times = moved.times[input as usize].iter_mut();
             for time in times.chain(&mut moved.until[input as usize]) {
@@ -166,11 +169,24 @@ impl Timing {
         timing
     }
 
+    /// Of a join with versions, the time of the stream's row is that of the joined one, and no other is: the row may have
+    /// waited for the versions' watermark.
+    fn as_of(time: usize) -> Self {
+        Self {
+            times: [None, None],
+            until: [Vec::new(), Vec::new()],
+            delays_ms: [0, 0],
+            retained: BTreeSet::from([(JoinInput::Left, time)]),
+        }
+    }
+
     /// Says what a column is to time behind the join.
     fn role(&self, input: JoinInput, place: usize, rel: &Rel) -> Role {
         let role = rel.columns[place].role;
         let is_retained = match role {
             Role::Plain => false,
+            // A row's own clock, whatever it is joined with; where a row is made up of nulls, it has none.
+            Role::ProcessingTime | Role::ProcessingWindow(..) => false,
             Role::EventTime => self.retained.contains(&(input, place)),
             // The sides of a window go together.
             Role::Window(_, spec) => self.retained.iter().any(|(of, column)| {
@@ -191,6 +207,8 @@ pub(crate) struct NewJoin {
     pub(crate) bounds: Vec<TimeBound>,
     /// How many columns of each side come out: the first ones.
     pub(crate) widths: [usize; 2],
+    /// For a join with the version of a row at a time: the stream's time, and the versions'.
+    pub(crate) as_of: Option<[usize; 2]>,
 }
 
 impl Rels {
@@ -200,9 +218,12 @@ impl Rels {
     /// When rows without a match are wanted and nothing says when none can come any more; the error has no place.
     pub(crate) fn join(&mut self, left: RelId, right: RelId, join: NewJoin) -> Result<RelId> {
         let rels = [self.get(left), self.get(right)];
-        let timing = Timing::of(join.kind, &join.bounds, rels);
+        let timing = match join.as_of {
+            Some([time, _]) => Timing::as_of(time),
+            None => Timing::of(join.kind, &join.bounds, rels),
+        };
         for input in JoinInput::BOTH {
-            if join.kind.preserves(input) && timing.until[input as usize].is_empty() {
+            if join.as_of.is_none() && join.kind.preserves(input) && timing.until[input as usize].is_empty() {
                 return Err(unbounded(join.kind));
             }
         }
@@ -221,6 +242,10 @@ impl Rels {
                 .iter()
                 .map(|condition| condition.identity.text().to_owned()),
         );
+        if let Some([time, version]) = join.as_of {
+            let (time, version) = (&rels[0].columns[time].identity, &rels[1].columns[version].identity);
+            words.push(format!("as of {} {}", time.text(), version.text()));
+        }
         let rows = Identity::of(&words.iter().map(String::as_str).collect::<Vec<_>>());
         let mut names = Names::default();
         let (mut columns, mut outputs) = (Vec::new(), Vec::new());
@@ -259,6 +284,7 @@ impl Rels {
             keys: join.keys,
             condition: join.condition,
             reads: join.reads,
+            as_of: join.as_of,
             outputs,
             times: timing.times,
             until: timing.until,

@@ -1,10 +1,12 @@
 //! Lowers DataFusion's logical plan of a query into relations.
 //!
-//! File map: `join` lowers joins, `late` the late rows of a table, `lookup` joins with a table that is looked up.
+//! File map: `join` lowers joins, `late` the late rows of a table, `lookup` joins with a table that is
+//! looked up, `temporal` those with a versioned table.
 
 mod join;
 mod late;
 mod lookup;
+mod temporal;
 
 use super::changes::check_append_only;
 use super::identity;

@@ -36,7 +36,7 @@ pub(super) fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Optio
             index_hints,
         } => {
             if version.is_some() {
-                let hint = "a table is joined as of a time: stream JOIN table FOR SYSTEM_TIME AS OF stream.p ON ...";
+                let hint = "a table is joined as of a time: stream JOIN table FOR SYSTEM_TIME AS OF stream.ts ON ...";
                 let words = &["FOR", "VERSION", "TIMESTAMP"];
                 return Err(list.not_yet(here, words, "FOR SYSTEM_TIME AS OF outside of a join", hint));
             }

@@ -110,7 +110,11 @@ fn assert_engine_agrees(sql: &str) {
             sinks: Mutex::default(),
         };
         let job = planned(sql, &connectors);
-        let expected = run(&job.graph, &BTreeMap::from([("bids", rows.clone())])).unwrap();
+        let expected = run(
+            &job.graph,
+            &BTreeMap::from([("bids", rows.clone()), ("versions", rows.clone())]),
+        )
+        .unwrap();
         let config = JobConfig {
             parallelism,
             ..JobConfig::new("sql")
@@ -296,7 +300,12 @@ fn joins_of_all_kinds() {
            GROUP BY window_start, window_end, window_time) AS m
          ON a.price = m.price WHERE a.ts BETWEEN m.window_end - INTERVAL '2' SECOND AND m.window_end"
             .to_owned(),
-        // The joined row's time makes windows again.
+        "SELECT a.auction, a.price, v.price, a.ts FROM dear AS a LEFT JOIN versions FOR SYSTEM_TIME AS OF a.ts AS v
+           ON a.auction = v.auction AND v.bidder = a.bidder AND v.price IS NOT NULL"
+            .to_owned(),
+        // The joined row's windows are aggregated by, and its time makes windows again.
+        format!("SELECT COUNT(*), MIN(a.price), MAX(b.price), a.window_end FROM {left} AS a JOIN {right} AS b
+           ON {same} AND a.auction = b.auction GROUP BY a.window_start, a.window_end"),
         format!("SELECT COUNT(*), MIN(p), MAX(q), window_end FROM
            TABLE(TUMBLE(TABLE near, DESCRIPTOR(t), INTERVAL '1' SECOND)) GROUP BY window_start, window_end"),
         format!("SELECT COUNT(*), MIN(p), MAX(q), window_end FROM
@@ -313,7 +322,10 @@ fn joins_of_all_kinds() {
     }
     for query in queries {
         assert_engine_agrees(&format!(
-            "{}CREATE VIEW dear AS SELECT * FROM bids WHERE price > 300;
+            "{}CREATE TABLE versions (auction BIGINT, bidder BIGINT, price INT, ts TIMESTAMP(3),
+               WATERMARK FOR ts AS ts - INTERVAL '2' SECOND, PRIMARY KEY (auction, bidder) NOT ENFORCED)
+               WITH ('connector' = 'memory');
+             CREATE VIEW dear AS SELECT * FROM bids WHERE price > 300;
              CREATE VIEW cheap AS SELECT * FROM bids WHERE price < 250;
              CREATE VIEW near AS SELECT a.price AS p, b.price AS q, a.ts AS t, b.ts AS u
                FROM dear AS a JOIN cheap AS b ON {near};

@@ -299,3 +299,88 @@ fn time_to_live_of_unbounded_joins_is_a_setting() {
     );
     assert!(explained(query).contains("kept for ever"));
 }
+
+/// Prices that change: the one of a moment is the latest until then.
+const PRICES: &str = "
+CREATE TABLE prices (item STRING, price INT, seq INT, ts TIMESTAMP(3),
+  WATERMARK FOR ts AS ts - INTERVAL '1' SECOND, PRIMARY KEY (item) NOT ENFORCED) WITH ('connector' = 'test');
+";
+
+#[test]
+fn joins_with_the_version_of_a_row_at_a_time() {
+    let time = DataType::Timestamp(TimeUnit::Millisecond, None);
+    let columns = [
+        ("item", DataType::Utf8),
+        ("price", DataType::Int32),
+        ("seq", DataType::Int32),
+        ("ts", time),
+    ];
+    let prices = rows(
+        &columns,
+        "pen,10,1,2026-01-01T00:00:00
+pen,11,2,2026-01-01T00:00:20
+ink,20,3,2026-01-01T00:00:10.001
+pen,12,4,2026-01-01T00:00:20.001
+cup,30,5,2026-01-01T00:00:21
+cup,31,6,2026-01-01T00:00:30",
+    );
+    let mut tables = tables();
+    tables.insert("prices", prices);
+    let answers = |columns: &str, query: &str| {
+        let sql = format!(
+            "{TABLES}{PRICES}CREATE TABLE out ({columns}) WITH ('connector' = 'test');\nINSERT INTO out {query};"
+        );
+        let mut sinks = run(&job(&sql).graph, &tables).unwrap_or_else(|error| panic!("{error}\n{query}"));
+        let mut rows = sinks.remove("out").unwrap();
+        rows.sort();
+        rows
+    };
+    let as_of = "prices FOR SYSTEM_TIME AS OF o.ts AS p ON p.item = o.item";
+    let expected = ["1|10", "3|11", "5|31", "NULL|30"];
+    let query = format!("SELECT o.id, p.price FROM orders AS o JOIN {as_of}");
+    assert_eq!(answers("o BIGINT, p INT", &query), expected);
+    let query = format!("SELECT o.id, p.price FROM orders AS o LEFT JOIN {as_of}");
+    assert_eq!(
+        answers("o BIGINT, p INT", &query),
+        ["1|10", "2|NULL", "3|11", "5|31", "NULL|30"]
+    );
+    // What else is asked makes no older version valid, in ON or in WHERE.
+    let query = format!("SELECT o.id, p.price FROM orders AS o LEFT JOIN {as_of} AND p.price <> 31 WHERE o.id > 2");
+    assert_eq!(answers("o BIGINT, p INT", &query), ["3|11", "5|NULL"]);
+    let query = format!("SELECT o.id, p.price FROM orders AS o JOIN {as_of} WHERE p.price <> 31 AND o.amount > 1");
+    assert_eq!(answers("o BIGINT, p INT", &query), ["1|10", "3|11", "NULL|30"]);
+    // The stream's time goes on.
+    let query = format!(
+        "SELECT window_start, SUM(price) FROM (SELECT * FROM TABLE(TUMBLE(TABLE j, DESCRIPTOR(ts), INTERVAL '20' SECOND)))
+           GROUP BY window_start, window_end|CREATE VIEW j AS SELECT o.ts, p.price FROM orders AS o JOIN {as_of};"
+    );
+    let (query, view) = query.split_once('|').unwrap();
+    let sql = format!(
+        "{TABLES}{PRICES}{view} CREATE TABLE out (w TIMESTAMP(3), p INT) WITH ('connector' = 'test');\nINSERT INTO out {query};"
+    );
+    assert_eq!(
+        run(&job(&sql).graph, &tables).unwrap()["out"],
+        [
+            "2026-01-01T00:00:00|10",
+            "2026-01-01T00:00:20|41",
+            "2026-01-01T00:00:40|31"
+        ]
+    );
+}
+
+#[test]
+fn joins_as_of_a_time_are_refused_where_they_have_none() {
+    let refused = |query: &str| super::support::refused(&format!("{TABLES}{PRICES}EXPLAIN {query};")).message;
+    let message =
+        refused("SELECT 1 FROM orders AS o JOIN prices FOR SYSTEM_TIME AS OF o.until AS p ON p.item = o.item");
+    assert!(message.contains("until is not the event time"), "{message}");
+    let message = refused("SELECT 1 FROM orders AS o JOIN prices FOR SYSTEM_TIME AS OF o.ts AS p ON p.seq = o.amount");
+    assert!(message.contains("no equality with item"), "{message}");
+    let message = refused("SELECT 1 FROM orders AS o JOIN places FOR SYSTEM_TIME AS OF o.ts AS p ON p.name = o.item");
+    assert!(message.contains("no PRIMARY KEY"), "{message}");
+    let message = refused("SELECT 1 FROM prices FOR SYSTEM_TIME AS OF TIMESTAMP '2026-01-01 00:00:00'");
+    assert!(message.contains("outside of a join"), "{message}");
+    let message =
+        refused("SELECT 1 FROM orders AS o RIGHT JOIN prices FOR SYSTEM_TIME AS OF o.ts AS p ON p.item = o.item");
+    assert!(message.contains("neither INNER nor LEFT"), "{message}");
+}

@@ -69,8 +69,8 @@ fn queries_that_streams_cannot_answer_yet_are_refused_at_their_clause() {
             "USING",
         ),
         (
-            "INSERT INTO out SELECT b.auction FROM bids AS b JOIN bids ^FOR SYSTEM_TIME AS OF b.ts AS c ON b.auction = c.auction",
-            "FOR SYSTEM_TIME AS OF",
+            "INSERT INTO out SELECT b.auction FROM bids AS b JOIN bids FOR SYSTEM_TIME AS OF ^b.ts AS c ON b.auction = c.auction",
+            "no PRIMARY KEY",
         ),
         (
             "INSERT INTO out SELECT auction FROM bids WHERE ^auction NOT IN (SELECT bidder FROM bids)",

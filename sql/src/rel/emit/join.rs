@@ -6,7 +6,9 @@ use crate::rel::Rel;
 use crate::rel::join::{JoinSpec, Shifted};
 use arrow::datatypes::{Field, Schema};
 use std::fmt::Write as _;
-use tidemill_engine::graph::{Join, JoinCondition, JoinInput, JoinSide, KeepRows, ShiftedTime, StreamId};
+use tidemill_engine::graph::{
+    Join, JoinCondition, JoinInput, JoinKind, JoinSide, KeepRows, ShiftedTime, StreamId, TemporalJoin,
+};
 
 impl Emitter<'_> {
     pub(super) fn join(
@@ -55,6 +57,20 @@ impl Emitter<'_> {
         };
         let outputs = spec.outputs.iter().zip(&rel.columns);
         let outputs = outputs.map(|((input, column), known)| (*input, *column, known.name.clone()));
+        let uid = self.uid(format!("join-{}", rel.rows.short()));
+        if let Some(times) = spec.as_of {
+            let join = TemporalJoin {
+                keeps_unmatched: spec.kind == JoinKind::Left,
+                keys: spec.keys.clone(),
+                times,
+                condition,
+                outputs: outputs.collect(),
+            };
+            let stream = self.graph.temporal_join(uid, streams[0], streams[1], &join);
+            let stream = stream.map_err(engine_refusal)?;
+            self.graph.note(stream, explained_as_of(spec, inputs, times));
+            return Ok(stream);
+        }
         let join = Join {
             kind: spec.kind,
             condition,
@@ -62,12 +78,26 @@ impl Emitter<'_> {
             sides,
         };
         let note = explained(&join, spec, inputs);
-        let uid = self.uid(format!("join-{}", rel.rows.short()));
         let stream = self.graph.join(uid, streams[0], streams[1], join);
         let stream = stream.map_err(engine_refusal)?;
         self.graph.note(stream, note);
         Ok(stream)
     }
+}
+
+/// Says in words what is joined with which versions, and how long they are kept.
+fn explained_as_of(spec: &JoinSpec, inputs: [&Rel; 2], times: [usize; 2]) -> String {
+    let name = |input: usize, column: usize| inputs[input].columns[column].name.as_str();
+    let keys = spec
+        .keys
+        .iter()
+        .map(|&(left, right)| format!("left.{} = right.{}", name(0, left), name(1, right)));
+    let keys = keys.collect::<Vec<_>>().join(", ");
+    let [time, version] = [name(0, times[0]), name(1, times[1])];
+    format!(
+        "on {keys}, the latest version with {version} at or before {time}; left rows are kept until the right watermark \
+         ({version}) reaches {time}; right rows until both watermarks have passed a later version"
+    )
 }
 
 /// Says in words what is joined, and why rows are kept as long as they are.

@@ -6,6 +6,7 @@ use crate::rel::changes::check_append_only;
 use crate::rel::join::{NewJoin, TimeBound};
 use crate::rel::prepare::{Prepared, place, prepare_over};
 use crate::rel::{Names, Rel, RelColumn, RelId};
+use crate::temporal::as_of_time;
 use crate::types::sql_name;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{Column, DFSchema, JoinConstraint, JoinType, ScalarValue};
@@ -18,13 +19,13 @@ use std::sync::Arc;
 use tidemill_engine::graph::{JoinInput, JoinKind};
 
 /// The rows of both sides side by side: the columns' names there, and where each is.
-struct Joined {
-    rel: Rel,
+pub(super) struct Joined {
+    pub(super) rel: Rel,
     left_width: usize,
 }
 
 impl Joined {
-    fn new(left: &Rel, right: &Rel) -> Self {
+    pub(super) fn new(left: &Rel, right: &Rel) -> Self {
         let mut names = Names::default();
         let columns = left.columns.iter().chain(&right.columns).map(|column| RelColumn {
             name: names.unique(&column.name),
@@ -48,7 +49,7 @@ impl Joined {
         Some(self.rel.columns.get(place)?.name.as_str())
     }
 
-    fn place(&self, name: &str) -> Option<(JoinInput, usize)> {
+    pub(super) fn place(&self, name: &str) -> Option<(JoinInput, usize)> {
         let place = self.rel.columns.iter().position(|column| column.name == name)?;
         Some(match place.checked_sub(self.left_width) {
             Some(right) => (JoinInput::Right, right),
@@ -65,6 +66,20 @@ impl Joined {
             .collect()
     }
 
+    /// Returns the columns that a condition reads: name, side, place.
+    pub(super) fn reads(&self, condition: Option<&Prepared>) -> Result<Vec<(String, JoinInput, usize)>> {
+        let names: BTreeSet<String> = condition
+            .iter()
+            .flat_map(|condition| condition.expr.column_refs())
+            .map(|column| column.name.clone())
+            .collect();
+        let read = names.into_iter().map(|name| match self.place(&name) {
+            Some((input, place)) => Ok((name, input, place)),
+            None => Err(SqlError::internal(format!("the column {name} was lost"))),
+        });
+        read.collect()
+    }
+
     /// Returns an expression of one side with the names of that side.
     fn of_side(&self, expr: &Expr, rel: &Rel) -> Result<Expr> {
         with_columns(expr, |column| {
@@ -75,7 +90,7 @@ impl Joined {
 }
 
 /// Replaces columns by columns of other names.
-fn with_columns(expr: &Expr, name: impl Fn(&Column) -> Option<String>) -> Result<Expr> {
+pub(super) fn with_columns(expr: &Expr, name: impl Fn(&Column) -> Option<String>) -> Result<Expr> {
     let mut lost = None;
     let replaced = expr.clone().transform_up(|expr| match &expr {
         Expr::Column(column) => match name(column) {
@@ -117,7 +132,7 @@ impl Lowering<'_> {
     }
 
     /// Lowers a plan with conditions on its rows.
-    fn lower_filtered(&mut self, plan: &LogicalPlan, conjuncts: Vec<Expr>) -> Result<RelId> {
+    pub(super) fn lower_filtered(&mut self, plan: &LogicalPlan, conjuncts: Vec<Expr>) -> Result<RelId> {
         if let LogicalPlan::Join(join) = plan {
             return self.join(join, conjuncts);
         }
@@ -128,7 +143,7 @@ impl Lowering<'_> {
     }
 
     /// Filters a relation.
-    fn keep(
+    pub(super) fn keep(
         &mut self,
         input: RelId,
         conjuncts: Vec<Expr>,
@@ -148,10 +163,11 @@ impl Lowering<'_> {
 
     /// Lowers a join, with conditions on its rows that stand above it.
     pub(super) fn join(&mut self, join: &Join, above: Vec<Expr>) -> Result<RelId> {
-        if let Some(joined) = self.lookup_join(join)? {
-            return self.keep(joined, above, |lowering, predicate| {
-                lowering.predicate(&predicate, &join.schema, joined)
-            });
+        if let (conditions, Some(time)) = as_of_time(join.filter.as_ref()) {
+            return match self.is_processing_time(&join.left, time)? {
+                true => self.lookup_join(join, &conditions, time, above),
+                false => self.temporal_join(join, &conditions, time, above),
+            };
         }
         let kind = match join.join_type {
             JoinType::Inner => JoinKind::Inner,
@@ -263,16 +279,7 @@ impl Lowering<'_> {
             Some(expr) => Some(self.over(&joined.rel, expr).map_err(|error| error.or_at(at))?),
             None => None,
         };
-        let mut reads = Vec::new();
-        if let Some(condition) = &condition {
-            let names: BTreeSet<String> = condition.expr.column_refs().iter().map(|c| c.name.clone()).collect();
-            for name in names {
-                let (input, place) = joined
-                    .place(&name)
-                    .ok_or_else(|| SqlError::internal(format!("the column {name} was lost")))?;
-                reads.push((name, input, place));
-            }
-        }
+        let reads = joined.reads(condition.as_ref())?;
         let [of_left, of_right] = sides;
         let left = of_left.finish(self, left);
         let right = of_right.finish(self, right);
@@ -283,12 +290,13 @@ impl Lowering<'_> {
             reads,
             bounds,
             widths,
+            as_of: None,
         };
         self.rels.join(left, right, join).map_err(|error| error.or_at(at))
     }
 
     /// Prepares a condition over a relation that need not be among those of the job.
-    fn over(&self, rel: &Rel, expr: Expr) -> Result<Prepared> {
+    pub(super) fn over(&self, rel: &Rel, expr: Expr) -> Result<Prepared> {
         let prepared = prepare_over(expr, rel)?;
         match prepared.data_type {
             arrow::datatypes::DataType::Boolean => Ok(prepared),
@@ -300,7 +308,7 @@ impl Lowering<'_> {
     }
 
     /// Returns both sides of an equality between the two relations.
-    fn key(&self, expr: &Expr, joined: &Joined, rels: [RelId; 2]) -> Result<Option<[Prepared; 2]>> {
+    pub(super) fn key(&self, expr: &Expr, joined: &Joined, rels: [RelId; 2]) -> Result<Option<[Prepared; 2]>> {
         let Expr::BinaryExpr(BinaryExpr {
             left,
             op: Operator::Eq,
@@ -486,13 +494,13 @@ fn has_query(expr: &Expr) -> bool {
 }
 
 /// A side of a join with the columns that its keys need.
-struct Side {
+pub(super) struct Side {
     columns: Vec<(String, Prepared)>,
     width: usize,
 }
 
 impl Side {
-    fn new(rel: &Rel) -> Self {
+    pub(super) fn new(rel: &Rel) -> Self {
         let columns = rel
             .columns
             .iter()
@@ -505,7 +513,7 @@ impl Side {
     }
 
     /// Returns the place of a key, which is computed before the join if it is no column.
-    fn place(&mut self, key: Prepared) -> usize {
+    pub(super) fn place(&mut self, key: Prepared) -> usize {
         let known = self
             .columns
             .iter()
@@ -516,7 +524,7 @@ impl Side {
         })
     }
 
-    fn finish(self, lowering: &mut Lowering<'_>, rel: RelId) -> RelId {
+    pub(super) fn finish(self, lowering: &mut Lowering<'_>, rel: RelId) -> RelId {
         if self.columns.len() == self.width {
             return rel;
         }

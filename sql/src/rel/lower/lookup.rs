@@ -8,7 +8,6 @@ use crate::rel::changes::check_append_only;
 use crate::rel::lookup::Lookup;
 use crate::rel::prepare::{Prepared, place, prepare, prepare_over};
 use crate::rel::{Rel, RelId, Role};
-use crate::temporal::as_of_time;
 use crate::types::sql_name;
 use arrow::datatypes::DataType;
 use datafusion_common::Column;
@@ -20,14 +19,29 @@ const HINT: &str = "write stream JOIN table FOR SYSTEM_TIME AS OF stream.p ON st
                     column of the stream's table";
 
 impl Lowering<'_> {
-    /// Lowers a join with a table as of a processing time; `None` for a join that is not as of a time.
+    /// Says whether the time of a join with a table as of a time is a processing time of the stream on its left.
+    pub(super) fn is_processing_time(&mut self, stream: &LogicalPlan, time: &Expr) -> Result<bool> {
+        let is_known = |column: &&Column| stream.schema().index_of_column(column).is_ok();
+        if !time.column_refs().iter().all(is_known) {
+            return Ok(false);
+        }
+        // Lowered again for the join: equal relations are one.
+        let stream_rel = self.lower(stream)?;
+        let time = prepare(time, stream.schema(), self.rels.get(stream_rel)).map_err(|error| error.or_at(self.at))?;
+        Ok(time.role == Role::ProcessingTime)
+    }
+
+    /// Lowers a join as of a processing `time`, with the other parts of its condition, and conditions that stand above it.
     ///
     /// # Errors
-    /// When it is as of another time, or of a table that cannot be looked up so.
-    pub(super) fn lookup_join(&mut self, join: &Join) -> Result<Option<RelId>> {
-        let (conditions, Some(time)) = as_of_time(join.filter.as_ref()) else {
-            return Ok(None);
-        };
+    /// When it is of a table that cannot be looked up so.
+    pub(super) fn lookup_join(
+        &mut self,
+        join: &Join,
+        conditions: &[&Expr],
+        time: &Expr,
+        above: Vec<Expr>,
+    ) -> Result<RelId> {
         let at = place(time).or_else(|| self.script.find_word(self.at, &["JOIN"]));
         let kind = match join.join_type {
             JoinType::Inner => LookupJoinKind::Inner,
@@ -37,7 +51,14 @@ impl Lowering<'_> {
         if !join.on.is_empty() {
             return Err(SqlError::internal("a join as of a time has conditions of its own"));
         }
-        let input = self.lower(&join.left)?;
+        // What speaks of the stream only is asked before the table is.
+        let reads_stream = |expr: &Expr| {
+            let columns = expr.column_refs();
+            let of_stream = |column: &&Column| join.left.schema().index_of_column(column).is_ok();
+            !columns.is_empty() && columns.iter().all(of_stream) && !expr.is_volatile()
+        };
+        let (before, behind): (Vec<Expr>, Vec<Expr>) = above.into_iter().partition(reads_stream);
+        let input = self.lower_filtered(&join.left, before)?;
         let (index, name) = self.looked_up(&join.right, at)?;
         let table = self.catalog.table_at(index);
         if let Some(column) = table.columns.iter().find(|column| !column.is_physical()) {
@@ -53,30 +74,14 @@ impl Lowering<'_> {
         let row = self.rels.joined_row(input, &name, &columns);
         let prepared =
             |expr: &Expr| prepare(expr, &join.schema, &row).map_err(|error| error.or_at(place(expr)).or_at(at));
-        let time = prepared(time)?;
-        if sides(&time, &row, width).1 {
-            let message = "FOR SYSTEM_TIME AS OF names a column of the table that is joined";
-            return Err(SqlError::at(at, message).hint("the time is the stream's: FOR SYSTEM_TIME AS OF stream.p"));
-        }
-        match time.role {
-            Role::ProcessingTime => {}
-            role if role.is_event_time() => {
-                let message = "a join with a table as of an event time is not supported yet";
-                return Err(SqlError::at(at, message).hint(HINT));
-            }
-            _ => {
-                let message = "FOR SYSTEM_TIME AS OF names a column that is no time attribute";
-                return Err(SqlError::at(at, message).hint(HINT));
-            }
-        }
         check_append_only(self.rels, input, "a join with a table as of a time", at)?;
 
         // What is equal makes the key; all else is looked at when the rows are there.
         let (mut keys, mut others) = (Vec::new(), Vec::new());
         for condition in conditions {
-            match self.key(&prepared, condition, &row, width, at)? {
+            match self.looked_up_by(&prepared, condition, &row, width, at)? {
                 Some(key) => keys.push(key),
-                None => others.push(condition.clone()),
+                None => others.push((*condition).clone()),
             }
         }
         if keys.is_empty() {
@@ -122,7 +127,10 @@ impl Lowering<'_> {
             outputs: (0..row.columns.len()).collect(),
         };
         let joined = self.rels.lookup_join(keyed, &name, row, lookup);
-        self.without_keys(joined, width, index).map(Some)
+        let joined = self.without_keys(joined, width, index)?;
+        self.keep(joined, behind, |lowering, predicate| {
+            lowering.predicate(&predicate, &join.schema, joined)
+        })
     }
 
     /// Returns the table that the right side of a join is.
@@ -145,7 +153,7 @@ impl Lowering<'_> {
     }
 
     /// Returns the stream's side of an equality with a column of the table, and that column; `None` for another condition.
-    fn key(
+    fn looked_up_by(
         &self,
         prepared: &dyn Fn(&Expr) -> Result<Prepared>,
         condition: &Expr,
@@ -166,7 +174,7 @@ impl Lowering<'_> {
             let Expr::Column(column) = &table.expr else { continue };
             let found = row.columns[width..].iter().position(|known| known.name == column.name);
             let Some(found) = found else { continue };
-            if sides(&stream, row, width).1 {
+            if reads_table(&stream, row, width) {
                 continue;
             }
             let wanted = &table.data_type;
@@ -240,11 +248,8 @@ impl Lowering<'_> {
     }
 }
 
-/// Says whether an expression over the joined row reads the stream and the table.
-fn sides(expr: &Prepared, row: &Rel, width: usize) -> (bool, bool) {
-    let reads = |columns: &[crate::rel::RelColumn]| {
-        let named = |column: &&Column| columns.iter().any(|known| known.name == column.name);
-        expr.expr.column_refs().iter().any(named)
-    };
-    (reads(&row.columns[..width]), reads(&row.columns[width..]))
+/// Says whether an expression over the joined row reads the table.
+fn reads_table(expr: &Prepared, row: &Rel, width: usize) -> bool {
+    let named = |column: &&Column| row.columns[width..].iter().any(|known| known.name == column.name);
+    expr.expr.column_refs().iter().any(named)
 }

@@ -157,7 +157,10 @@ pub fn create_lookup(
 /// # Errors
 /// When it cannot.
 pub fn check_lookup(table: &TableDefinition, keys: &[usize]) -> Result<(), ConnectorError> {
-    match find(table)? {
+    let connector = find(table)?;
+    let all: Vec<usize> = (0..table.schema.fields().len()).collect();
+    Wanted { projection: &all, keys }.check(table)?;
+    match connector {
         Connector::Filesystem => lookup::file::check(table),
         #[cfg(feature = "http")]
         Connector::Http => lookup::http::check(table, keys),

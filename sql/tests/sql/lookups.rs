@@ -416,15 +416,15 @@ fn other_joins_as_of_a_time_are_refused_at_their_place() {
     for (query, words) in [
         (
             "FROM bids AS b JOIN dim FOR SYSTEM_TIME AS OF ^b.ts AS d ON b.auction = d.k",
-            "event time is not supported yet",
+            "no PRIMARY KEY",
         ),
         (
             "FROM bids AS b JOIN dim FOR SYSTEM_TIME AS OF ^b.price AS d ON b.auction = d.k",
-            "no time attribute",
+            "no PRIMARY KEY",
         ),
         (
             "FROM bids AS b JOIN dim FOR SYSTEM_TIME AS OF ^d.k AS d ON b.auction = d.k",
-            "of the table that is joined",
+            "no PRIMARY KEY",
         ),
         (
             "FROM bids AS b JOIN dim FOR SYSTEM_TIME AS OF ^b.p AS d ON b.auction > d.k",
@@ -540,4 +540,49 @@ fn rows_that_are_joined_keep_the_order_of_their_split() {
         assert!(wanted.iter().all(|bid| rest.any(|row| row == bid)), "not in order");
     }
     assert_eq!(found.len(), bids().len());
+}
+
+#[test]
+fn conditions_on_the_stream_are_asked_before_the_table_is() {
+    let directory = directory();
+    let world = World {
+        rows: batch(&bids()),
+        sinks: Mutex::default(),
+        environment: ConnectorEnvironment::new().with_data_directory(directory.path()),
+    };
+    let sql = format!(
+        "{BIDS}{DIM}EXPLAIN SELECT b.auction, d.name FROM bids AS b
+         LEFT JOIN dim FOR SYSTEM_TIME AS OF b.p AS d ON b.auction = d.k
+         WHERE b.price > 50 AND d.name IS NOT NULL AND b.auction IN (SELECT auction FROM bids AS c WHERE c.price = 1
+           AND c.ts BETWEEN b.ts - INTERVAL '1' HOUR AND b.ts)"
+    );
+    let text = match plan_with(&sql, &world, &PlanOptions::default()) {
+        Ok(Plan::Explain(text)) => text,
+        Ok(Plan::Job(_)) => panic!("planned a job"),
+        Err(error) => panic!("{error}"),
+    };
+    let graph: Vec<&str> = text.lines().skip_while(|line| !line.contains("job graph")).collect();
+    let line = |words: &str| {
+        let found = graph.iter().position(|line| line.contains(words));
+        found.unwrap_or_else(|| panic!("no {words} in\n{text}"))
+    };
+    assert!(line("price > ") < line("lookup join dim"), "{text}");
+    assert!(line("lookup join dim") < line("IS NOT NULL"), "{text}");
+}
+
+#[test]
+fn a_table_is_looked_up_within_a_query_of_a_condition_too() {
+    let directory = directory();
+    let found = run(
+        &format!(
+            "{BIDS}{DIM}{}INSERT INTO out SELECT b.price FROM bids AS b
+             WHERE b.auction IN (SELECT c.auction FROM bids AS c
+               JOIN dim FOR SYSTEM_TIME AS OF c.p AS d ON c.auction = d.k AND d.name = 'two'
+               WHERE c.ts BETWEEN b.ts AND b.ts)",
+            out("price INT")
+        ),
+        directory.path(),
+    );
+    let twos = bids().into_iter().filter(|bid| bid.0 == Some(2));
+    assert_eq!(found, sorted(twos.map(|bid| bid.2.to_string())));
 }

@@ -15,7 +15,7 @@ mod tests;
 use super::options::{CacheKind, split};
 use super::{Lookup, Wanted};
 use crate::error::ConnectorError;
-use crate::formats::json::{JsonDecoder, JsonEncoder, JsonOptions, elements};
+use crate::formats::json::{JsonDecoder, JsonEncoder, elements};
 use crate::formats::{RecordDecoder as _, RecordSchema, RowEncoder as _};
 use crate::table::TableDefinition;
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
@@ -137,7 +137,7 @@ impl Service {
     /// Asks for many keys at once.
     async fn post(&self, batch_rows: usize, keys: &RecordBatch) -> Result<RecordBatch, String> {
         let url = self.options.url.as_str();
-        let encoder = JsonEncoder::new(keys.schema_ref(), JsonOptions::default()).map_err(|error| error.to_string())?;
+        let encoder = JsonEncoder::new(keys.schema_ref(), self.options.json).map_err(|error| error.to_string())?;
         let mut bodies = Vec::new();
         for first in (0..keys.num_rows()).step_by(batch_rows) {
             let part = keys.slice(first, batch_rows.min(keys.num_rows() - first));

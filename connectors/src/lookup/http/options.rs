@@ -133,6 +133,7 @@ fn fits(template: &Template, table: &TableDefinition, keys: &[&str]) -> Result<(
 
 fn headers(table: &TableDefinition, options: &Options<'_>) -> Result<HeaderMap, ConnectorError> {
     let mut headers = HeaderMap::new();
+    headers.insert(reqwest::header::ACCEPT, HeaderValue::from_static("application/json"));
     for option in table.options.keys() {
         let Some(name) = option.strip_prefix("header.") else {
             continue;

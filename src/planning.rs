@@ -111,6 +111,9 @@ fn plan_sql(sql: &str, environment: &JobEnvironment) -> Result<Planned, Rejectio
     })?;
     match plan {
         tidemill_sql::Plan::Job(job) => {
+            for note in &job.notes {
+                tracing::warn!("{note}");
+            }
             let tidemill_sql::Settings {
                 name,
                 parallelism,
@@ -130,8 +133,8 @@ fn plan_sql(sql: &str, environment: &JobEnvironment) -> Result<Planned, Rejectio
             })
         }
         tidemill_sql::Plan::Explain(text) => Err(Rejection {
-            message: "EXPLAIN makes no job".into(),
-            hint: Some("run it with: tidemill run FILE; or leave EXPLAIN out to submit the job".into()),
+            message: "EXPLAIN, SHOW and DESCRIBE make no job".into(),
+            hint: Some("run it with: tidemill run FILE; or leave them out to submit the job".into()),
             explained: Some(text),
             ..Rejection::default()
         }),

@@ -116,6 +116,7 @@ fn windowed_count(rows: u64, keys: u64, window: WindowAssigner) -> Result<JobGra
         }],
         window_names: ("window_start".into(), "window_end".into()),
         time: TimeDomain::EventTime,
+        updates: None,
     };
     let counts = graph
         .window_aggregate("counts", input, spec)

@@ -4,18 +4,15 @@
 //! stands there when the job has several. Rows of a result that changes begin with `+I`, `-D`, and when the table has a
 //! primary key `-U` and `+U` for the old and the new row of an update. The lines of a batch are written in one piece, whole lines each.
 
+use crate::changes::{ChangeKind, Changes};
 use crate::error::ConnectorError;
 use crate::formats::time_text::TimestampStandard;
 use crate::formats::values::{Parts, Shape, TextColumn, check_writable};
 use crate::options::{Flag, Options};
 use crate::table::TableDefinition;
-use arrow::array::{AsArray, RecordBatch};
-use arrow::buffer::BooleanBuffer;
-use arrow::compute::kernels::cmp::not_distinct;
-use arrow::datatypes::Int64Type;
+use arrow::array::RecordBatch;
 use std::io::Write;
 use std::sync::Arc;
-use tidemill_engine::graph::weight_of;
 use tidemill_engine::operator::{Progress, TickClose};
 use tidemill_engine::sink::{
     CommitterContext, DeliveryGuarantee, PreCommit, PreCommitId, Sink, SinkCommitter, SinkContext, SinkWriter,
@@ -140,82 +137,30 @@ fn write_all(out: &mut dyn Write, lines: &[u8]) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Writes each row of a batch as a line, and one of a weight of several as often.
+/// Writes each row of a batch as a line.
 fn format_rows(prefix: &str, key: &[usize], batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
     let changes = Changes::of(batch, key)?;
-    let columns = batch.columns()[..changes.columns]
+    let columns = batch.columns()[..changes.columns()]
         .iter()
         .map(TextColumn::new)
         .collect::<Result<Vec<_>>>()?;
     for row in 0..batch.num_rows() {
-        for _ in 0..changes.times(row) {
-            out.extend_from_slice(prefix.as_bytes());
-            out.extend_from_slice(changes.kind(row).as_bytes());
-            out.push(b'[');
-            for (i, column) in columns.iter().enumerate() {
-                if i > 0 {
-                    out.extend_from_slice(b", ");
-                }
-                format_value(column, row, out);
+        out.extend_from_slice(prefix.as_bytes());
+        out.extend_from_slice(match changes.kind(row) {
+            ChangeKind::Insert => b"+I[",
+            ChangeKind::UpdateBefore => b"-U[",
+            ChangeKind::UpdateAfter => b"+U[",
+            ChangeKind::Delete => b"-D[",
+        });
+        for (i, column) in columns.iter().enumerate() {
+            if i > 0 {
+                out.extend_from_slice(b", ");
             }
-            out.extend_from_slice(b"]\n");
+            format_value(column, row, out);
         }
+        out.extend_from_slice(b"]\n");
     }
     Ok(())
-}
-
-/// What the rows of a batch do to the result.
-struct Changes<'a> {
-    /// The number of columns that are values.
-    columns: usize,
-    weights: Option<&'a [i64]>,
-    /// Says of each row but the first whether it has the primary key of the one before.
-    same_key: Option<BooleanBuffer>,
-}
-
-impl<'a> Changes<'a> {
-    fn of(batch: &'a RecordBatch, key: &[usize]) -> Result<Self> {
-        let Some(weight) = weight_of(batch.schema_ref()) else {
-            return Ok(Self {
-                columns: batch.num_columns(),
-                weights: None,
-                same_key: None,
-            });
-        };
-        let weights = batch.column(weight).as_primitive_opt::<Int64Type>();
-        let weights = weights.ok_or_else(|| Error::Internal("a weight is no number".into()))?;
-        let mut same_key: Option<BooleanBuffer> = None;
-        for &column in key.iter().filter(|_| batch.num_rows() > 1) {
-            let (column, rows) = (batch.column(column), batch.num_rows() - 1);
-            let same = not_distinct(&column.slice(0, rows), &column.slice(1, rows))?;
-            let same = same.values();
-            same_key = Some(same_key.map_or_else(|| same.clone(), |known| &known & same));
-        }
-        Ok(Self {
-            columns: weight,
-            weights: Some(weights.values()),
-            same_key,
-        })
-    }
-
-    fn times(&self, row: usize) -> u64 {
-        self.weights.map_or(1, |weights| weights[row].unsigned_abs())
-    }
-
-    /// A row that is taken out and one of the same key that is added right behind it are an update.
-    fn kind(&self, row: usize) -> &'static str {
-        let Some(weights) = self.weights else { return "+I" };
-        let updates = |second: usize| {
-            let same = |keys: &BooleanBuffer| keys.value(second - 1) && weights[second - 1] < 0 && weights[second] > 0;
-            self.same_key.as_ref().is_some_and(same)
-        };
-        match weights[row] > 0 {
-            true if row > 0 && updates(row) => "+U",
-            true => "+I",
-            false if row + 1 < weights.len() && updates(row + 1) => "-U",
-            false => "-D",
-        }
-    }
 }
 
 fn format_value(column: &TextColumn<'_>, row: usize, out: &mut Vec<u8>) {
@@ -305,7 +250,7 @@ mod tests {
                 Arc::new(Int64Array::from(vec![Some(1), Some(1), Some(2), Some(3), None, None])),
             ),
             ("v", Arc::new(StringArray::from(vec!["a", "b", "c", "d", "e", "f"]))),
-            ("__weight", Arc::new(Int64Array::from(vec![-1, 1, -1, 2, -1, 1]))),
+            ("__weight", Arc::new(Int64Array::from(vec![-1, 1, -1, 1, -1, 1]))),
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         let printed = |key: &[usize]| {
@@ -315,11 +260,11 @@ mod tests {
         };
         assert_eq!(
             printed(&[0]),
-            "-U[1, a]\n+U[1, b]\n-D[2, c]\n+I[3, d]\n+I[3, d]\n-U[null, e]\n+U[null, f]\n"
+            "-U[1, a]\n+U[1, b]\n-D[2, c]\n+I[3, d]\n-U[null, e]\n+U[null, f]\n"
         );
         assert_eq!(
             printed(&[]),
-            "-D[1, a]\n+I[1, b]\n-D[2, c]\n+I[3, d]\n+I[3, d]\n-D[null, e]\n+I[null, f]\n"
+            "-D[1, a]\n+I[1, b]\n-D[2, c]\n+I[3, d]\n-D[null, e]\n+I[null, f]\n"
         );
     }
 

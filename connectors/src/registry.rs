@@ -108,12 +108,6 @@ pub fn check_sink(table: &TableDefinition) -> Result<(), ConnectorError> {
         );
         return Err(ConnectorError::new(message).with_hint("leave it out of the sink's table"));
     }
-    if table.weight().is_some() && !matches!(connector, Connector::Blackhole | Connector::Print) {
-        let message = "the query's result changes, and this table can only be added to";
-        return Err(ConnectorError::new(message).with_hint(
-            "write into a table WITH ('connector' = 'print'), or aggregate by windows, whose results are final",
-        ));
-    }
     match connector {
         Connector::Blackhole => crate::blackhole::check(table),
         Connector::Filesystem => crate::filesystem::check_sink(table),

@@ -9,12 +9,18 @@
 //!
 //! A typed API for Rust is to be a thin layer over this one.
 //!
-//! File map: `changes` is what makes a stream a changelog, `join` joins two streams,
-//! `temporal_join` a stream with versions.
+//! File map: `changes` is what makes a stream a changelog; `group_aggregate` (the aggregation per key), `join` (of two streams),
+//! `lookup` (with a table that is looked up), `over`, `temporal_join` (with versions) and `top_n` are nodes.
 
 mod changes;
+mod group_aggregate;
+mod over;
+mod top_n;
 
 pub use changes::{WEIGHT, weight_field, weight_of, weight_of_inserts};
+pub use group_aggregate::GroupAggregate;
+pub use over::{OverAggregate, OverFrame, OverFunction};
+pub use top_n::{TOP_N_MAX, TopN, TopNColumn, TopNOrder, TopNTies};
 
 mod join;
 mod lookup;
@@ -160,7 +166,23 @@ pub enum TimeDomain {
     ProcessingTime,
 }
 
-/// An aggregation per key and window that emits each window once, when time passes its end.
+/// When windows are told besides when they end.
+///
+/// What is told of a key and window is taken back when something else is told of it; what did not change is not told again.
+/// Delays are in wall time: what changed is told with the first tick that has reached the next multiple of the delay, and
+/// without a delay at the close of each tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Updates {
+    /// The delay of windows that have not ended, in milliseconds, at least 0; `None`: they are not told.
+    pub early_ms: Option<i64>,
+    /// The delay of windows that have ended, in milliseconds, at least 0.
+    pub late_ms: i64,
+    /// For how long behind its end a window takes in rows, in milliseconds of event time, at least 0.
+    pub allowed_lateness_ms: i64,
+}
+
+/// An aggregation per key and window that emits each window once, when time passes its end, unless it is told to do more
+/// ([`Updates`]).
 ///
 /// Output columns: the keys, `window_start`, `window_end`, then one column per aggregate. Rows of a window that has
 /// fired are dropped and counted as late; where a row is in several windows, it is late when all of them have fired.
@@ -176,6 +198,8 @@ pub struct WindowAggregate {
     pub window_names: (String, String),
     /// The clock that ends windows.
     pub time: TimeDomain,
+    /// Whether windows are told more than once; the stream is then a changelog. `None`: once, when they end.
+    pub updates: Option<Updates>,
 }
 
 /// An operator of the caller's own.
@@ -226,6 +250,8 @@ pub enum NodeKind {
     Union,
     /// Aggregates per key and window.
     WindowAggregate(WindowAggregate),
+    /// Aggregates per key.
+    GroupAggregate(GroupAggregate),
     /// Runs an operator of the caller's own.
     Custom(CustomOperator),
     /// Runs an operator of the caller's own that asks services outside.
@@ -281,6 +307,12 @@ impl Node {
             NodeKind::Calc(calc) => if calc.predicate.is_some() { "filter" } else { "project" }.to_owned(),
             NodeKind::Union => "union".to_owned(),
             NodeKind::WindowAggregate(_) => "window aggregate".to_owned(),
+            NodeKind::GroupAggregate(spec) => if spec.aggregates.is_empty() {
+                "distinct"
+            } else {
+                "aggregate"
+            }
+            .to_owned(),
             NodeKind::Custom(custom) => custom.name.clone(),
             NodeKind::Async(node) => node.name.clone(),
             NodeKind::Sink(sink) => format!("sink {}", sink.name),
@@ -470,6 +502,10 @@ impl JobGraph {
                 field_at(&schema, argument)?;
             }
             fields.push(Field::new(&call.name, call.function.return_type(), true));
+        }
+        if let Some(updates) = spec.updates {
+            check_updates(&spec.window, updates)?;
+            fields.push(weight_field());
         }
         let watermark = self.watermark(input).clone();
         let output = Arc::new(Schema::new(fields));
@@ -662,6 +698,18 @@ impl JobGraph {
                 }
                 NodeKind::WindowAggregate(spec) => {
                     let _ = write!(text, " keys {:?} window {:?}", spec.keys, spec.window);
+                    if spec.time == TimeDomain::ProcessingTime {
+                        let _ = write!(text, " in processing time");
+                    }
+                    if let Some(updates) = &spec.updates {
+                        let _ = write!(text, " {updates:?}");
+                    }
+                }
+                NodeKind::GroupAggregate(spec) => {
+                    let _ = write!(text, " keys {:?}", spec.keys);
+                    if let Some(ttl_ms) = spec.ttl_ms {
+                        let _ = write!(text, " forgotten after {ttl_ms} ms");
+                    }
                 }
                 _ => {}
             }
@@ -756,6 +804,27 @@ fn check_window(schema: &Schema, window: &WindowAssigner) -> Result<DataType> {
             check_timestamp(schema, *end, "the window's end")?
         }
     })
+}
+
+/// Checks when windows are told.
+fn check_updates(window: &WindowAssigner, updates: Updates) -> Result<()> {
+    if matches!(window, WindowAssigner::Session { .. }) {
+        return Err(Error::Graph(
+            "sessions that are told before or after their end are not supported yet; let them be told when they end"
+                .into(),
+        ));
+    }
+    let Updates {
+        early_ms,
+        late_ms,
+        allowed_lateness_ms,
+    } = updates;
+    if early_ms.is_some_and(|early_ms| early_ms < 0) || late_ms < 0 || allowed_lateness_ms < 0 {
+        return Err(Error::Graph(
+            "the delays of windows and their allowed lateness are at least 0 ms".into(),
+        ));
+    }
+    Ok(())
 }
 
 fn check_timestamp(schema: &Schema, index: usize, what: &str) -> Result<DataType> {

@@ -121,6 +121,7 @@ fn graph_with(window: WindowAssigner, source: &MemorySource, windows: &MemorySin
         ],
         window_names: ("window_start".into(), "window_end".into()),
         time: TimeDomain::EventTime,
+        updates: None,
     };
     let counted = graph.window_aggregate("windows", kept, spec).unwrap();
     graph

@@ -12,9 +12,10 @@ pub(crate) use table::{Origin, Table, TableColumn};
 
 use crate::error::{Position, Result, SqlError};
 use crate::functions::nearest;
+use crate::statement::CreateView;
 use arrow::datatypes::{Field, Schema};
 use datafusion_expr::LogicalPlan;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// How the refusal of an unknown name begins.
@@ -32,12 +33,16 @@ pub(crate) fn of_late_rows(name: &str) -> Option<&str> {
 pub(crate) struct View {
     /// What it stands for; its columns have the view's names.
     pub(crate) plan: Arc<LogicalPlan>,
+    /// The statement that made it.
+    pub(crate) definition: CreateView,
 }
 
 /// The tables and views of a text.
 #[derive(Default)]
 pub(crate) struct Catalog {
     tables: Vec<Table>,
+    /// The places of tables that no name leads to any more.
+    dropped: BTreeSet<usize>,
     views: HashMap<String, View>,
     /// How many table references each view stands for.
     pub(crate) weights: HashMap<String, u64>,
@@ -83,10 +88,34 @@ impl Catalog {
 
     /// Returns a table and its place.
     pub(crate) fn table(&self, name: &str) -> Option<(usize, &Table)> {
-        self.tables
-            .iter()
-            .enumerate()
-            .find(|(_, table)| table.name.value == name)
+        self.scanned(name).filter(|(index, _)| !self.dropped.contains(index))
+    }
+
+    /// Returns the newest table of a name and its place, also when it was dropped: views made before still read it.
+    pub(crate) fn scanned(&self, name: &str) -> Option<(usize, &Table)> {
+        let mut tables = self.tables.iter().enumerate().rev();
+        tables.find(|(_, table)| table.name.value == name)
+    }
+
+    /// Takes the name of a table away.
+    pub(crate) fn drop_table(&mut self, index: usize) {
+        self.dropped.insert(index);
+    }
+
+    /// Takes a view away; what was made of it stays.
+    pub(crate) fn drop_view(&mut self, name: &str) -> Option<View> {
+        self.weights.remove(name);
+        self.views.remove(name)
+    }
+
+    /// Returns the names of all tables and of all views, in order.
+    pub(crate) fn names(&self) -> (BTreeSet<&str>, BTreeSet<&str>) {
+        let tables = self.tables.iter().enumerate();
+        let tables = tables.filter(|(index, table)| !self.dropped.contains(index) && table.declared.is_none());
+        (
+            tables.map(|(_, table)| table.name.value.as_str()).collect(),
+            self.views.keys().map(String::as_str).collect(),
+        )
     }
 
     /// Returns the table whose late rows a name stands for.
@@ -119,11 +148,8 @@ impl Catalog {
 
     /// Makes the error of a name that is neither table nor view.
     pub(crate) fn no_such_table(&self, name: &str, at: Option<Position>) -> SqlError {
-        let names = self
-            .tables
-            .iter()
-            .map(|table| table.name.value.as_str())
-            .chain(self.views.keys().map(String::as_str));
+        let (tables, views) = self.names();
+        let names = tables.into_iter().chain(views);
         let error = SqlError::at(at, format!("{NO_TABLE}{name}"));
         match nearest(name, names) {
             Some(nearest) => error.hint(format!("did you mean {nearest}? names are case-sensitive")),

@@ -2,11 +2,12 @@
 //!
 //! Flink's names are case-sensitive, quoted with back-ticks, and may hold `$`. Text stands in single quotes only.
 
-use sqlparser::ast::{Expr, Ident};
+use crate::syntax;
+use sqlparser::ast::{Array, Expr, Ident, UnaryOperator};
 use sqlparser::dialect::Dialect;
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Location, Span, Token};
 
 /// How [`TidemillDialect`] hands `TABLE t`, an argument of a window function, to the planner: an `Expr::Prefixed` with
 /// this prefix around the name, or around a tuple of the name and the columns of `PARTITION BY`.
@@ -68,6 +69,14 @@ impl Dialect for TidemillDialect {
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         let table = parser.peek_token_ref();
         let Token::Word(word) = &table.token else { return None };
+        let span = table.span;
+        if word.keyword == Keyword::MAP && word.quote_style.is_none() {
+            if parser.peek_nth_token_ref(1).token != Token::LBracket {
+                return None;
+            }
+            parser.advance_token();
+            return Some(parse_map(parser, span));
+        }
         if word.keyword != Keyword::TABLE || word.quote_style.is_some() {
             return None;
         }
@@ -81,6 +90,56 @@ impl Dialect for TidemillDialect {
             value: Box::new(value),
         }))
     }
+
+    fn parse_infix(&self, parser: &mut Parser, expr: &Expr, _precedence: u8) -> Option<Result<Expr, ParserError>> {
+        let is_word = |parser: &Parser, index: usize, expected: &str| match &parser.peek_nth_token_ref(index).token {
+            Token::Word(word) => word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected),
+            _ => false,
+        };
+        let negated = is_word(parser, 1, "NOT");
+        if !is_word(parser, 0, "IS") || !is_word(parser, 1 + usize::from(negated), "JSON") {
+            return None;
+        }
+        (0..2 + usize::from(negated)).for_each(|_| parser.advance_token());
+        let span = sqlparser::ast::Spanned::span(expr);
+        let mut args = vec![expr.clone()];
+        if let Some(kind) = ["VALUE", "SCALAR", "ARRAY", "OBJECT"]
+            .into_iter()
+            .find(|kind| is_word(parser, 0, kind))
+        {
+            parser.advance_token();
+            args.push(syntax::text(kind));
+        }
+        let is_json = syntax::call("is_json", span, args);
+        Some(Ok(match negated {
+            true => Expr::UnaryOp {
+                op: UnaryOperator::Not,
+                expr: Box::new(is_json),
+            },
+            false => is_json,
+        }))
+    }
+}
+
+/// Parses the rest of `MAP[key, value, ...]`.
+fn parse_map(parser: &mut Parser, span: Span) -> Result<Expr, ParserError> {
+    parser.expect_token(&Token::LBracket)?;
+    let entries = parser.parse_comma_separated0(Parser::parse_expr, Token::RBracket)?;
+    parser.expect_token(&Token::RBracket)?;
+    if entries.is_empty() || entries.len() % 2 == 1 {
+        let Location { line, column } = span.start;
+        return Err(ParserError::ParserError(format!(
+            "a MAP is made of keys and values, MAP['a', 1] at Line: {line}, Column: {column}"
+        )));
+    }
+    let (keys, values): (Vec<_>, Vec<_>) = entries.into_iter().enumerate().partition(|(index, _)| index % 2 == 0);
+    let array = |entries: Vec<(usize, Expr)>| {
+        Expr::Array(Array {
+            elem: entries.into_iter().map(|(_, entry)| entry).collect(),
+            named: true,
+        })
+    };
+    Ok(syntax::call("map", span, vec![array(keys), array(values)]))
 }
 
 /// Parses `t [PARTITION BY column | (columns)]`.

@@ -304,6 +304,10 @@ pub(crate) fn describe(error: &DataFusionError) -> String {
             .trim_end_matches('.')
             .replacen("Function", "function", 1);
     }
+    // What a function of ours says of its arguments comes with all the forms of all functions around it.
+    if let Some((_, said)) = text.split_once("user-defined coercion failed with: Error during planning: ") {
+        text = said.split(". No function matches").next().unwrap_or(said);
+    }
     let mut characters = text.chars();
     match characters.next() {
         // Keep what begins like an acronym.

@@ -5,22 +5,33 @@
 //! clock or draw numbers, and all aggregates, are ours.
 //!
 //! File map: `aggregates` are names and types of the engine's aggregates, `ambient` the functions that read more than
-//! their arguments, `bounded` keeps text functions from growing without limit, `checks` guards what sinks write, `late` is the condition of late rows,
+//! their arguments, `native` the table of our own scalar functions, whose families are `collections`, `encoding`, `json`,
+//! `numbers`, `text` and `time`; `bounded` keeps text functions from growing without limit, `checks` guards what sinks write,
+//! `late` is the condition of late rows, `over` are the functions that need `OVER`,
 //! `regexp_extract` and `row_field` (fields of rows) are functions of ours, `window` computes a row's window; [`crate::rewrite`] turns Flink's meanings into DataFusion's.
 
+mod access;
 pub(crate) mod aggregates;
 pub(crate) mod ambient;
 mod bounded;
 pub(crate) mod checks;
+mod collections;
+mod encoding;
+mod json;
 pub(crate) mod late;
+mod native;
+mod numbers;
+pub(crate) mod over;
 pub(crate) mod regexp_extract;
 pub(crate) mod row_field;
+mod text;
+mod time;
 pub(crate) mod window;
 
 use crate::rewrite::Macro;
 use datafusion_common::DataFusionError;
 use datafusion_expr::planner::ExprPlanner;
-use datafusion_expr::{AggregateUDF, ScalarUDF};
+use datafusion_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -40,7 +51,6 @@ const SCALARS: &[&str] = &[
     "ends_with",
     "find_in_set",
     "initcap",
-    "left",
     "levenshtein",
     "lower",
     "lpad",
@@ -54,13 +64,11 @@ const SCALARS: &[&str] = &[
     "repeat",
     "replace",
     "reverse",
-    "right",
     "rpad",
     "rtrim",
     "split_part",
     "starts_with",
     "strpos",
-    "substr",
     "substr_index",
     "to_hex",
     "translate",
@@ -93,7 +101,6 @@ const SCALARS: &[&str] = &[
     "log2",
     "nanvl",
     "pi",
-    "power",
     "radians",
     "round",
     "signum",
@@ -116,10 +123,56 @@ const SCALARS: &[&str] = &[
     "nullif",
     "nvl",
     "nvl2",
+    // arrays and maps
+    "array_append",
+    "array_concat",
+    "array_distinct",
+    "array_except",
+    "array_has",
+    "array_has_all",
+    "array_has_any",
+    "array_intersect",
+    "array_max",
+    "array_min",
+    "array_position",
+    "array_prepend",
+    "array_remove_all",
+    "array_repeat",
+    "array_reverse",
+    "array_slice",
+    "array_sort",
+    "array_to_string",
+    "array_union",
+    "flatten",
+    "make_array",
+    "map",
+    "map_entries",
+    "map_keys",
+    "map_values",
+];
+
+/// Flink's names of DataFusion's functions.
+const NAMES: &[(&str, &str)] = &[
+    ("array_contains", "array_has"),
+    ("array_join", "array_to_string"),
+    ("array_remove", "array_remove_all"),
+    ("map_from_arrays", "map"),
+];
+
+/// Functions of ours that syntax is written with, and no call.
+const HIDDEN: &[&str] = &[
+    "ceil_to",
+    "decode_text",
+    "encode_text",
+    "floor_to",
+    "item",
+    "make_array",
+    "to_timestamp_by",
+    "unix_timestamp_of",
 ];
 
 /// Aliases of DataFusion's whose name means something else in Flink.
-const ALIASES_REFUSED: &[&str] = &["date_format", "today", "row"];
+const ALIASES_REFUSED: &[&str] = &["date_format", "today", "row", "array_remove"];
 
 /// Flink's functions that are still to come, with what to use meanwhile.
 const NOT_YET: &[(&str, &str)] = &[
@@ -130,28 +183,22 @@ const NOT_YET: &[(&str, &str)] = &[
         "cumulate",
         "write TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '1' MINUTE)) in FROM",
     ),
-    ("date_format", "use to_char(x, '%Y-%m-%d') with the letters of strftime"),
-    ("dense_rank", "aggregate in a window with MAX or MIN"),
-    ("first_value", "use MIN of the value"),
-    ("from_unixtime", "use TO_TIMESTAMP_LTZ(x, 0)"),
+    ("cume_dist", "use ROW_NUMBER"),
     (
         "hop",
         "write TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '1' MINUTE)) in FROM",
     ),
-    ("json_query", "let the format decode the field into a column"),
-    ("json_value", "let the format decode the field into a column"),
-    ("last_value", "use MAX of the value"),
+    ("lead", "the next row is not known yet: use LAG, in the row behind"),
     ("listagg", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
-    ("rank", "aggregate in a window with MAX or MIN"),
-    ("row_number", "aggregate in a window with MAX or MIN"),
     (
         "session",
         "write TABLE(SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '5' MINUTE)) in FROM",
     ),
-    ("split_index", "use split_part(x, delimiter, n), which counts from 1"),
+    ("ntile", "use ROW_NUMBER"),
+    ("nth_value", "use FIRST_VALUE, LAST_VALUE or LAG"),
+    ("percent_rank", "use ROW_NUMBER"),
     ("stddev_pop", "compute it from SUM(x), SUM(x * x) and COUNT(x)"),
     ("stddev_samp", "compute it from SUM(x), SUM(x * x) and COUNT(x)"),
-    ("to_date", "use CAST(x AS DATE)"),
     (
         "tumble",
         "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) in FROM",
@@ -159,7 +206,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("tumble_end", "select window_end from TABLE(TUMBLE(...))"),
     ("tumble_rowtime", "select window_time from TABLE(TUMBLE(...))"),
     ("tumble_start", "select window_start from TABLE(TUMBLE(...))"),
-    ("unix_timestamp", "use EXTRACT(EPOCH FROM x)"),
     ("var_pop", "compute it from SUM(x), SUM(x * x) and COUNT(x)"),
     ("var_samp", "compute it from SUM(x), SUM(x * x) and COUNT(x)"),
 ];
@@ -171,6 +217,8 @@ pub(crate) enum Known {
     Scalar,
     /// A function of many rows.
     Aggregate,
+    /// A function that needs `OVER`.
+    Over,
     /// Not yet, with what to use meanwhile.
     NotYet(&'static str),
     /// No function; with a name that looks like it.
@@ -181,6 +229,7 @@ pub(crate) enum Known {
 pub(crate) struct Functions {
     scalars: BTreeMap<String, Arc<ScalarUDF>>,
     aggregates: BTreeMap<String, Arc<AggregateUDF>>,
+    over: BTreeMap<String, Arc<WindowUDF>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
 }
 
@@ -188,14 +237,12 @@ impl Functions {
     /// Collects all functions.
     pub(crate) fn new() -> Self {
         let mut scalars = BTreeMap::new();
-        for function in datafusion_functions::all_default_functions() {
+        let nested = datafusion_functions_nested::all_default_nested_functions();
+        for function in datafusion_functions::all_default_functions().into_iter().chain(nested) {
             if SCALARS.contains(&function.name()) {
                 let function = bounded::bound(function);
-                for alias in function
-                    .aliases()
-                    .iter()
-                    .filter(|alias| !ALIASES_REFUSED.contains(&alias.as_str()))
-                {
+                let foreign = |alias: &str| ALIASES_REFUSED.contains(&alias) || alias.starts_with("list_");
+                for alias in function.aliases().iter().filter(|alias| !foreign(alias)) {
                     scalars.insert(alias.clone(), Arc::clone(&function));
                 }
                 scalars.insert(function.name().to_owned(), function);
@@ -204,14 +251,30 @@ impl Functions {
         for (name, function) in ambient::functions().into_iter().chain(Macro::functions()) {
             scalars.insert(name, function);
         }
+        for (name, known) in NAMES {
+            if let Some(function) = scalars.get(*known).cloned() {
+                scalars.insert((*name).to_owned(), function);
+            }
+        }
+        for function in native::functions() {
+            scalars.insert(function.name().to_owned(), function);
+        }
+        if let Some(function) = scalars.get("substr").cloned() {
+            scalars.insert("substring".to_owned(), function);
+        }
         scalars.insert(regexp_extract::NAME.to_owned(), regexp_extract::function());
         let aggregates = aggregates::functions()
+            .into_iter()
+            .map(|f| (f.name().to_owned(), f))
+            .collect();
+        let over = over::functions()
             .into_iter()
             .map(|f| (f.name().to_owned(), f))
             .collect();
         let planners: Vec<Arc<dyn ExprPlanner>> = vec![
             Arc::new(aggregates::CountStar),
             Arc::new(row_field::RowFieldPlanner),
+            Arc::new(access::AccessPlanner::new(&scalars)),
             Arc::new(datafusion_functions::core::planner::CoreFunctionPlanner::default()),
             Arc::new(datafusion_functions::datetime::planner::DatetimeFunctionPlanner),
             Arc::new(datafusion_functions::unicode::planner::UnicodeFunctionPlanner),
@@ -219,6 +282,7 @@ impl Functions {
         Self {
             scalars,
             aggregates,
+            over,
             planners,
         }
     }
@@ -228,13 +292,21 @@ impl Functions {
         if self.aggregates.contains_key(name) {
             return Known::Aggregate;
         }
-        if self.scalars.contains_key(name) {
+        if self.scalars.contains_key(name) && !HIDDEN.contains(&name) {
             return Known::Scalar;
+        }
+        if self.over.contains_key(name) {
+            return Known::Over;
         }
         if let Some((_, hint)) = NOT_YET.iter().find(|(known, _)| *known == name) {
             return Known::NotYet(hint);
         }
-        let names = self.scalars.keys().chain(self.aggregates.keys()).map(String::as_str);
+        let names = self
+            .scalars
+            .keys()
+            .chain(self.aggregates.keys())
+            .chain(self.over.keys());
+        let names = names.map(String::as_str).filter(|name| !HIDDEN.contains(name));
         Known::Unknown(nearest(name, names).map(str::to_uppercase))
     }
 
@@ -248,9 +320,20 @@ impl Functions {
         self.aggregates.get(name).cloned()
     }
 
+    /// Returns a function that needs `OVER`.
+    pub(crate) fn over(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.over.get(name).cloned()
+    }
+
+    /// Returns the names of all functions that need `OVER`.
+    pub(crate) fn over_names(&self) -> Vec<String> {
+        self.over.keys().cloned().collect()
+    }
+
     /// Returns the names of all scalar functions.
     pub(crate) fn scalar_names(&self) -> Vec<String> {
-        self.scalars.keys().cloned().collect()
+        let names = self.scalars.keys().filter(|name| !HIDDEN.contains(&name.as_str()));
+        names.cloned().collect()
     }
 
     /// Returns the names of all aggregate functions.
@@ -309,7 +392,7 @@ mod tests {
     #[test]
     fn every_listed_function_exists() {
         let functions = Functions::new();
-        for name in SCALARS {
+        for name in SCALARS.iter().filter(|name| !HIDDEN.contains(name)) {
             assert_eq!(functions.find(name), Known::Scalar, "{name}");
         }
     }
@@ -321,6 +404,7 @@ mod tests {
         let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
         let functions = Functions::new();
         let names = functions.scalar_names().into_iter().chain(functions.aggregate_names());
+        let names = names.chain(functions.over_names());
         let missing: Vec<String> = names
             .filter(|name| !words.contains(&name.to_uppercase().as_str()))
             .collect();

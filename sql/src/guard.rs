@@ -11,11 +11,11 @@ mod names;
 
 pub(crate) use names::ReferenceCounter;
 
-use crate::error::{Position, Result, SqlError};
+use crate::error::{Result, SqlError};
 use crate::script::{Script, start_of};
 use serde::{Deserialize, Serialize};
 use sqlparser::keywords::Keyword;
-use sqlparser::tokenizer::{Token, Whitespace};
+use sqlparser::tokenizer::Token;
 
 /// The limits on SQL text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,10 +77,7 @@ pub(crate) fn check_tokens(script: &Script<'_>, limits: &Limits) -> Result<()> {
     for token in script.tokens() {
         let at = start_of(token.span);
         match &token.token {
-            Token::Whitespace(space) => {
-                refuse_hint(space, at)?;
-                continue;
-            }
+            Token::Whitespace(_) => continue,
             Token::EOF => break,
             Token::LParen | Token::LBracket | Token::LBrace => chains.push(0),
             Token::RParen | Token::RBracket | Token::RBrace => {
@@ -191,16 +188,5 @@ fn is_prefix(token: &Token) -> bool {
         Token::Plus | Token::Minus | Token::Tilde => true,
         Token::Word(word) => word.keyword == Keyword::NOT,
         _ => false,
-    }
-}
-
-/// Refuses `/*+ ... */`, which would be dropped silently as a comment.
-fn refuse_hint(space: &Whitespace, at: Option<Position>) -> Result<()> {
-    match space {
-        Whitespace::MultiLineComment(text) if text.trim_start().starts_with('+') => {
-            Err(SqlError::at(at, "hints are not supported yet")
-                .hint("write table options into the WITH clause of CREATE TABLE, or remove the + to keep a comment"))
-        }
-        _ => Ok(()),
     }
 }

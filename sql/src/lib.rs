@@ -16,9 +16,12 @@
 //! - operators' uids are hashes of our own words, taken before anything is optimised.
 //!
 //! File map: [`plan`](plan()) runs the steps; `guard`, `script`, `dialect`, `statement` and `whitelist` read text;
-//! `catalog`, `types`, `functions`, `naming`, `rewrite`, `group_window` and `window_function` give it meaning; `rel` is our plan and makes the
+//! `hints` finds what stands in comments; `answers` writes what `SHOW` and `DESCRIBE` say;
+//! `catalog`, `types`, `functions`, `calendar`, `naming`, `rewrite`, `syntax`, `group_window` and `window_function` give it meaning; `rel` is our plan and makes the
 //! job graph; `expr` evaluates; `insert` and `settings` are statements.
 
+mod answers;
+mod calendar;
 mod catalog;
 mod connectors;
 mod dialect;
@@ -28,6 +31,7 @@ mod expr;
 mod functions;
 mod group_window;
 mod guard;
+mod hints;
 mod insert;
 mod naming;
 mod plan;
@@ -36,6 +40,7 @@ mod rewrite;
 mod script;
 mod settings;
 mod statement;
+mod syntax;
 mod temporal;
 mod types;
 mod whitelist;
@@ -45,4 +50,4 @@ pub use connectors::Connectors;
 pub use error::{Position, SqlError};
 pub use guard::Limits;
 pub use plan::{JobPlan, Plan, PlanOptions, TableSummary, plan, plan_with};
-pub use settings::Settings;
+pub use settings::{EmitSettings, Settings};

@@ -1,5 +1,10 @@
 //! Plans a text: the steps of this crate, one after the other.
+//!
+//! File map: `definitions` is about what a text declares beyond plain tables and views, and drops.
 
+mod definitions;
+
+use crate::answers;
 use crate::catalog::{Catalog, NO_TABLE, Provider, Table, View};
 use crate::connectors::{Connectors, ForExplain};
 use crate::error::{Position, Result, SqlError};
@@ -9,6 +14,7 @@ use crate::functions::regexp_extract;
 use crate::functions::row_field::NO_FIELD;
 use crate::group_window;
 use crate::guard::{self, Limits, ReferenceCounter};
+use crate::hints::Hints;
 use crate::insert;
 use crate::naming::name_columns;
 use crate::rel::emit::{Output, emit};
@@ -17,12 +23,13 @@ use crate::rel::prepare::prepare;
 use crate::rel::{RelId, Rels};
 use crate::script::{Script, position};
 use crate::settings::Settings;
-use crate::statement::{self, CreateTable, CreateView, Explained, Insert, Statement};
+use crate::statement::{self, CreateTable, CreateView, Explained, Insert, SetOption, Statement};
+use crate::syntax;
 use crate::temporal;
 use crate::whitelist::Whitelist;
 use datafusion_common::{DFSchema, DataFusionError, SchemaError, TableReference};
 use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use datafusion_sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
 use serde::{Deserialize, Serialize};
 use sqlparser::ast::{Query, Spanned, Statement as SqlStatement};
 use sqlparser::tokenizer::Location;
@@ -45,7 +52,7 @@ pub struct PlanOptions {
 pub enum Plan {
     /// A job to run.
     Job(Box<JobPlan>),
-    /// What `EXPLAIN` answers.
+    /// What `EXPLAIN`, `SHOW` and `DESCRIBE` answer.
     Explain(String),
 }
 
@@ -59,6 +66,8 @@ pub struct JobPlan {
     pub settings: Settings,
     /// The tables that the job touches.
     pub tables: Vec<TableSummary>,
+    /// What the user is to be told, although the job runs: a hint that has no effect, with its place.
+    pub notes: Vec<String>,
 }
 
 /// A table that a job touches.
@@ -106,8 +115,8 @@ pub fn plan_with(sql: &str, connectors: &dyn Connectors, options: &PlanOptions) 
 fn plan_here(sql: &str, connectors: &dyn Connectors, options: &PlanOptions) -> Result<Plan> {
     let script = Script::new(sql)?;
     let planned = guard::check_tokens(&script, &options.limits)
-        .and_then(|()| statement::parse(&script, &options.limits))
-        .and_then(|statements| {
+        .and_then(|()| Ok((statement::parse(&script, &options.limits)?, Hints::find(&script)?)))
+        .and_then(|(statements, hints)| {
             let functions = Functions::new();
             let mut planner = Planner {
                 script: &script,
@@ -115,13 +124,16 @@ fn plan_here(sql: &str, connectors: &dyn Connectors, options: &PlanOptions) -> R
                 functions: &functions,
                 connectors,
                 catalog: Catalog::default(),
+                hints,
                 settings: Settings::default(),
+                set_options: Vec::new(),
                 rels: Rels::default(),
                 outputs: Vec::new(),
                 explained: Vec::new(),
+                answers: Vec::new(),
             };
-            for (at, statement) in &statements {
-                planner.statement(*at, statement).map_err(|error| error.or_at(*at))?;
+            for (at, statement) in statements {
+                planner.statement(at, statement).map_err(|error| error.or_at(at))?;
             }
             planner.finish()
         });
@@ -134,36 +146,38 @@ struct Planner<'a> {
     functions: &'a Functions,
     connectors: &'a dyn Connectors,
     catalog: Catalog,
+    hints: Hints,
     settings: Settings,
+    /// What was set, for `RESET`.
+    set_options: Vec<SetOption>,
     rels: Rels,
     outputs: Vec<Output>,
     /// What is explained: the logical plan's text and the outputs to show.
     explained: Vec<(String, Output)>,
+    /// What `SHOW` and `DESCRIBE` say.
+    answers: Vec<String>,
 }
 
 impl Planner<'_> {
-    fn statement(&mut self, at: Option<Position>, statement: &Statement) -> Result<()> {
-        let is_output = matches!(statement, Statement::Insert(_) | Statement::Explain(_));
-        if is_output && (self.outputs.is_empty() != self.explained.is_empty()) {
-            let explains = matches!(statement, Statement::Explain(_));
-            if explains != self.outputs.is_empty() {
-                return Err(SqlError::at(at, "a text either explains or runs")
-                    .hint("write EXPLAIN in front of every INSERT, or of none"));
-            }
+    fn statement(&mut self, at: Option<Position>, mut statement: Statement) -> Result<()> {
+        self.apply_hints(&mut statement)?;
+        let answers = matches!(statement, Statement::Explain(_) | Statement::Show(_));
+        let runs = matches!(&statement, Statement::Insert(_))
+            || matches!(&statement, Statement::CreateTable(create) if create.query.is_some());
+        let answered = !self.explained.is_empty() || !self.answers.is_empty();
+        if (answers && !self.outputs.is_empty()) || (runs && answered) {
+            return Err(SqlError::at(at, "a text either explains or runs").hint(
+                "write EXPLAIN in front of every INSERT, or of none; SHOW and DESCRIBE stand in texts that run nothing",
+            ));
         }
         match statement {
-            Statement::CreateTable(create) => self.create_table(create),
-            Statement::CreateView(create) => self.create_view(at, create),
-            Statement::Insert(insert) => {
-                let (_, rel, table) = self.insert(at, insert)?;
-                self.outputs.push(Output {
-                    rel,
-                    table: Some(table),
-                });
-                Ok(())
-            }
+            Statement::CreateTable(create) if create.query.is_some() => self.create_table_as(at, *create),
+            Statement::CreateTable(create) => self.create_table(&create),
+            Statement::CreateView(create) => self.create_view(at, &create),
+            Statement::Drop(drop) => self.drop(&drop),
+            Statement::Insert(insert) => self.run(at, &insert),
             Statement::Explain(Explained::Insert(insert)) => {
-                let (plan, rel, table) = self.insert(at, insert)?;
+                let (plan, rel, table) = self.insert(at, &insert)?;
                 self.explained.push((
                     plan,
                     Output {
@@ -174,25 +188,52 @@ impl Planner<'_> {
                 Ok(())
             }
             Statement::Explain(Explained::Query(query)) => {
-                let plan = self.query(query)?;
+                let plan = self.query(&query)?;
                 let rel = self.lower(at, &plan)?;
                 self.explained
                     .push((plan.display_indent().to_string(), Output { rel, table: None }));
                 Ok(())
             }
-            Statement::Set(_) if !self.outputs.is_empty() || !self.explained.is_empty() => Err(SqlError::at(
-                at,
-                "SET behind a statement that it could not change any more",
-            )
-            .hint("settings are the whole job's: write them first")),
-            Statement::Set(option) => self.settings.set(option),
+            Statement::Show(show) => {
+                self.answers
+                    .push(answers::answer(&show, &self.catalog, self.functions)?);
+                Ok(())
+            }
+            Statement::Set(_) | Statement::Reset(_) if !self.outputs.is_empty() || !self.explained.is_empty() => Err(
+                SqlError::at(at, "SET behind a statement that it could not change any more")
+                    .hint("settings are the whole job's: write them first"),
+            ),
+            Statement::Set(option) => {
+                self.settings.set(&option)?;
+                self.set_options.push(option);
+                Ok(())
+            }
+            Statement::Reset(key) => self.reset(key),
         }
+    }
+
+    fn run(&mut self, at: Option<Position>, insert: &Insert) -> Result<()> {
+        let (_, rel, table) = self.insert(at, insert)?;
+        self.outputs.push(Output {
+            rel,
+            table: Some(table),
+        });
+        Ok(())
     }
 
     fn create_table(&mut self, create: &CreateTable) -> Result<()> {
         if create.if_not_exists && self.catalog.is_taken(&create.name.value) {
             return Ok(());
         }
+        self.check_free(&create.name)?;
+        let table = self.table(create)?;
+        self.catalog.add_table(table)
+    }
+
+    /// Makes a table of its statement.
+    fn table(&self, create: &CreateTable) -> Result<Table> {
+        let merged = self.like(create)?;
+        let create = merged.as_ref().unwrap_or(create);
         let mut table = Table::new(create)?;
         let physical = table.physical_rel();
         let names =
@@ -209,7 +250,7 @@ impl Planner<'_> {
             table.computed.insert(index, prepared);
         }
         table.set_watermark(create)?;
-        self.catalog.add_table(table)
+        Ok(table)
     }
 
     fn create_view(&mut self, at: Option<Position>, create: &CreateView) -> Result<()> {
@@ -217,7 +258,7 @@ impl Planner<'_> {
         if create.if_not_exists && self.catalog.is_taken(&name.value) {
             return Ok(());
         }
-        self.catalog.check_free(&name.value, name.at)?;
+        self.check_free(name)?;
         let weight = self.weigh(&create.query)?;
         let plan = self.query(&create.query)?;
         // A view that nothing reads is checked, too.
@@ -242,7 +283,9 @@ impl Planner<'_> {
         }
         let plan = builder.build().map_err(|error| refusal(&error).or_at(name.at))?;
         let plan = Arc::new(plan);
-        self.catalog.add_view(name.value.clone(), View { plan }, weight);
+        let definition = create.clone();
+        self.catalog
+            .add_view(name.value.clone(), View { plan, definition }, weight);
         Ok(())
     }
 
@@ -291,6 +334,7 @@ impl Planner<'_> {
         temporal::rewrite(&mut query)?;
         let provider = Provider::new(&self.catalog, self.functions);
         let planner = SqlToRel::new_with_options(&provider, parser_options());
+        syntax::rewrite_query(&mut query);
         let at = position(query.span().start);
         name_columns(&mut query);
         let statement = SqlStatement::Query(Box::new(query));
@@ -303,8 +347,10 @@ impl Planner<'_> {
     fn row_expr(&self, expr: &sqlparser::ast::Expr, names: &DFSchema) -> Result<Expr> {
         let provider = Provider::new(&self.catalog, self.functions);
         let planner = SqlToRel::new_with_options(&provider, parser_options());
+        let mut expr = expr.clone();
+        syntax::rewrite_expr(&mut expr);
         planner
-            .sql_to_expr(expr.clone(), names, &mut PlannerContext::new())
+            .sql_to_expr(expr, names, &mut PlannerContext::new())
             .map_err(|error| self.planning_error(&error))
     }
 
@@ -314,6 +360,7 @@ impl Planner<'_> {
             catalog: &self.catalog,
             rels: &mut self.rels,
             at,
+            emit: self.settings.emit,
         }
         .lower(plan)
     }
@@ -342,6 +389,9 @@ impl Planner<'_> {
                 .position
                 .or_else(|| self.script.find_word(query_at, &[regexp_extract::NAME]));
             return SqlError { position: at, ..error }.hint("write REGEXP_EXTRACT(text, 'a(b*)c', 1)");
+        }
+        if error.message.contains("an index stands behind") || error.message.contains("a MAP is made of keys") {
+            return error.hint("write list[1], which counts from 1, map['key'] or row.field");
         }
         if error.message.contains("unique expression names") {
             return error.hint("give one of the columns another name with AS");
@@ -384,27 +434,25 @@ impl Planner<'_> {
     }
 
     fn finish(self) -> Result<Plan> {
+        let notes = self.hints.leftover()?;
+        if self.explained.is_empty() && self.outputs.is_empty() && !self.answers.is_empty() {
+            return Ok(Plan::Explain(self.answers.join("\n")));
+        }
         if self.explained.is_empty() && self.outputs.is_empty() {
             return Err(SqlError::new("the text writes no table")
                 .hint("add INSERT INTO table SELECT ...; a table WITH ('connector' = 'print') shows rows"));
         }
-        let idle_timeout = self.settings.source_idle_timeout;
-        let state_ttl = self.settings.state_ttl;
         if !self.explained.is_empty() {
-            let mut text = String::new();
+            let mut text: String = self.answers.iter().map(|answer| format!("{answer}\n")).collect();
+            for note in notes {
+                let _ = writeln!(text, "note: {note}\n");
+            }
             let (plans, outputs): (Vec<String>, Vec<Output>) = self.explained.into_iter().unzip();
             for plan in plans {
                 let _ = writeln!(text, "== logical plan ==\n{plan}\n");
             }
             let connectors = ForExplain(self.connectors);
-            let emitted = emit(
-                &self.rels,
-                &outputs,
-                &self.catalog,
-                &connectors,
-                idle_timeout,
-                state_ttl,
-            )?;
+            let emitted = emit(&self.rels, &outputs, &self.catalog, &connectors, &self.settings)?;
             let _ = write!(text, "== job graph ==\n{}", emitted.graph.explain());
             return Ok(Plan::Explain(text));
         }
@@ -413,16 +461,19 @@ impl Planner<'_> {
             &self.outputs,
             &self.catalog,
             self.connectors,
-            idle_timeout,
-            state_ttl,
+            &self.settings,
         )?;
         emitted.graph.validate().map_err(SqlError::internal)?;
         let mut tables: Vec<TableSummary> = Vec::new();
         let summary = |name: &str, columns_read: Vec<String>, is_written: bool| TableSummary {
-            name: name.to_owned(),
+            name: self
+                .catalog
+                .scanned(name)
+                .map_or(name, |(_, table)| table.shown_name())
+                .to_owned(),
             connector: self
                 .catalog
-                .table(name)
+                .scanned(name)
                 .map(|(_, table)| table.connector().to_owned())
                 .unwrap_or_default(),
             columns_read,
@@ -446,6 +497,7 @@ impl Planner<'_> {
             plan_hash,
             settings: self.settings,
             tables,
+            notes,
         })))
     }
 }
@@ -457,6 +509,8 @@ fn parser_options() -> ParserOptions {
         .with_support_varchar_with_length(true)
         .with_map_string_types_to_utf8view(false)
         .with_collect_spans(true)
+        // As in Flink: null is less than all values.
+        .with_default_null_ordering(NullOrdering::NullsMin)
 }
 
 /// Returns the place that an error of DataFusion names.

@@ -11,13 +11,15 @@
 //! Equal relations are one node: two statements over one view share it.
 //!
 //! File map: `identity` writes and hashes expressions, `prepare` turns a query's expression into one over a [`Rel`],
-//! `lower` a query, `changes` says what cannot read a result that changes, `join` says what joins do, `lookup` joins with a
-//! table that is looked up, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
+//! `lower` a query, `group` adds aggregations without a window, `join` says what joins do, `lookup` joins with a table that is
+//! looked up, `rank` are the relations of `OVER`, `changes` says what cannot read a result that changes, `emit` makes the job
+//! graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
 
 pub(crate) mod changes;
 pub(crate) mod emit;
 mod flatten;
 mod fuse;
+mod group;
 pub(crate) mod identity;
 pub(crate) mod join;
 pub(crate) mod lookup;
@@ -25,6 +27,7 @@ pub(crate) mod lower;
 pub(crate) mod needs;
 pub(crate) mod prepare;
 mod prune;
+pub(crate) mod rank;
 
 use crate::error::{Result, SqlError};
 use crate::functions::aggregates::AggregateKind;
@@ -38,8 +41,9 @@ use identity::Identity;
 use join::JoinSpec;
 use lookup::Lookup;
 use prepare::Prepared;
+use rank::{Over, Rank};
 use std::collections::{HashMap, HashSet};
-use tidemill_engine::graph::TimeDomain;
+use tidemill_engine::graph::{TimeDomain, Updates};
 
 /// A relation's place in [`Rels`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +58,8 @@ pub(crate) enum Role {
     EventTime,
     /// A side of the row's window; its last millisecond is an event time, too.
     Window(WindowSide, WindowSpec),
+    /// The row's number among the rows of its partition, which a filter may bound.
+    Rank,
     /// The wall time of the row's tick.
     ProcessingTime,
     /// A side of the row's window in processing time; its last millisecond is a processing time, too.
@@ -121,6 +127,34 @@ pub(crate) struct AggregateCall {
     pub(crate) filter: Option<usize>,
 }
 
+impl AggregateCall {
+    /// Returns the column of the results over rows of `source`, and adds what the call is to `words`.
+    fn column(&self, source: &Rel, names: &mut Names, words: &mut Vec<String>) -> Result<RelColumn> {
+        let argument = self.argument.map(|argument| &source.columns[argument]);
+        let function = self
+            .kind
+            .function(argument.map(|column| &column.data_type), self.distinct)
+            .map_err(SqlError::new)?;
+        let shown = argument.map_or("*", |column| column.name.as_str());
+        let distinct = if self.distinct { "distinct " } else { "" };
+        let name = names.unique(&format!("{}({distinct}{shown})", self.kind.name()));
+        let word = format!(
+            "{} {distinct}{} filter {}",
+            self.kind.name(),
+            argument.map_or("*", |column| column.identity.text()),
+            self.filter.map_or("", |filter| source.columns[filter].identity.text())
+        );
+        let identity = Identity::of(&[&word]);
+        words.push(word);
+        Ok(RelColumn {
+            name,
+            data_type: function.return_type(),
+            identity,
+            role: Role::Plain,
+        })
+    }
+}
+
 /// What a relation does.
 #[derive(Clone, Debug)]
 pub(crate) enum RelKind {
@@ -145,6 +179,18 @@ pub(crate) enum RelKind {
         input: RelId,
         keys: Vec<usize>,
         windowing: Windowing,
+        calls: Vec<AggregateCall>,
+        /// When windows are told besides when they end; the result then changes.
+        updates: Option<Updates>,
+    },
+    /// The first rows of each partition.
+    Rank(Box<Rank>),
+    /// Rows with what is computed of the rows before them.
+    Over(Box<Over>),
+    /// An aggregation per key over everything that has come. Its columns: keys, aggregates.
+    GroupAggregate {
+        input: RelId,
+        keys: Vec<usize>,
         calls: Vec<AggregateCall>,
     },
     /// A join with a table that is looked up for each row.
@@ -319,6 +365,7 @@ impl Rels {
         windowing: Windowing,
         spec: WindowSpec,
         calls: Vec<AggregateCall>,
+        updates: Option<Updates>,
     ) -> Result<RelId> {
         let source = self.get(input);
         let column = |index: usize| &source.columns[index];
@@ -377,35 +424,18 @@ impl Rels {
             });
         }
         for call in &calls {
-            let argument = call.argument.map(column);
-            let function = call
-                .kind
-                .function(argument.map(|column| &column.data_type), call.distinct);
-            let function = function.map_err(SqlError::new)?;
-            let shown = argument.map_or("*", |column| column.name.as_str());
-            let distinct = if call.distinct { "distinct " } else { "" };
-            let name = names.unique(&format!("{}({distinct}{shown})", call.kind.name()));
-            let word = format!(
-                "{} {distinct}{} filter {}",
-                call.kind.name(),
-                argument.map_or("*", |column| column.identity.text()),
-                call.filter.map_or("", |filter| column(filter).identity.text())
-            );
-            let identity = Identity::of(&[&word]);
-            words.push(word);
-            columns.push(RelColumn {
-                name,
-                data_type: function.return_type(),
-                identity,
-                role: Role::Plain,
-            });
+            columns.push(call.column(source, &mut names, &mut words)?);
+        }
+        if let Some(updates) = updates {
+            // The state is not that of windows that are told once; how often they are told is nothing that lasts.
+            words.push(format!("updates, lateness {}", updates.allowed_lateness_ms));
         }
         let rows = Identity::of(&words.iter().map(String::as_str).collect::<Vec<_>>());
         // What a column means depends on the rows it is in.
         for column in &mut columns {
             column.identity = Identity::of(&["of", rows.text(), column.identity.text(), &column.name]);
         }
-        let key = format!("window-aggregate {} {}", input.0, rows.text());
+        let key = format!("window-aggregate {} {} {updates:?}", input.0, rows.text());
         Ok(self.add(
             key,
             Rel {
@@ -414,10 +444,11 @@ impl Rels {
                     keys,
                     windowing,
                     calls,
+                    updates,
                 },
                 columns,
                 rows,
-                changes: false,
+                changes: updates.is_some(),
             },
         ))
     }

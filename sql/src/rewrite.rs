@@ -8,18 +8,24 @@
 //! | `REGEXP_REPLACE` replaces all matches | the flag `g` |
 //! | `YEAR(x)`, `HOUR(x)`, ... | `date_part` |
 //! | `TO_TIMESTAMP_LTZ(n, precision)`, `TO_TIMESTAMP(text)` | casts |
+//! | `TO_TIMESTAMP(text, pattern)`, `UNIX_TIMESTAMP()` | functions of ours |
 //! | `IF(c, a, b)` | a `CASE` |
+//! | `LOG(x)` | the natural logarithm (DataFusion's is of base 10) |
+//! | `MOD(a, b)`, `TRUNCATE(x, n)`, `CEILING(x)`, `E()`, `RAND_INTEGER(n)` | `%`, `trunc`, `ceil`, a literal, `random` |
+//! | `ENCODE(x, 'UTF-8')`, `DECODE` | functions of ours; `'hex'` and `'base64'` are DataFusion's |
+//! | `ARRAY_POSITION` | 0 instead of null where there is none |
 
 use crate::error::{Result, SqlError};
+use crate::functions::Functions;
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DataFusionError, ScalarValue};
 use datafusion_expr::expr::{Case, ScalarFunction};
 use datafusion_expr::{
-    BinaryExpr, ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-    binary_expr, cast, is_null, lit,
+    BinaryExpr, ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
+    Volatility, binary_expr, cast, is_null, lit,
 };
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// A function that is replaced at planning.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -39,6 +45,16 @@ enum MacroKind {
     ToTimestamp,
     /// `IF(condition, then, otherwise)`.
     If,
+    /// `MOD(a, b)`.
+    Mod,
+    /// Another function by its name here.
+    Named(&'static str),
+    /// `E()`.
+    E,
+    /// `RAND_INTEGER(bound)`.
+    RandInteger,
+    /// `UNIX_TIMESTAMP([text[, pattern]])`.
+    UnixTimestamp,
 }
 
 const MACROS: &[(&str, MacroKind)] = &[
@@ -54,6 +70,12 @@ const MACROS: &[(&str, MacroKind)] = &[
     ("to_timestamp_ltz", MacroKind::ToTimestampLtz),
     ("to_timestamp", MacroKind::ToTimestamp),
     ("if", MacroKind::If),
+    ("mod", MacroKind::Mod),
+    ("ceiling", MacroKind::Named("ceil")),
+    ("truncate", MacroKind::Named("trunc")),
+    ("e", MacroKind::E),
+    ("rand_integer", MacroKind::RandInteger),
+    ("unix_timestamp", MacroKind::UnixTimestamp),
 ];
 
 impl Macro {
@@ -64,6 +86,13 @@ impl Macro {
             .map(|&(name, kind)| {
                 let signature = match kind {
                     MacroKind::If => Signature::any(3, Volatility::Immutable),
+                    MacroKind::E => Signature::nullary(Volatility::Immutable),
+                    // The clock and chance: never folded.
+                    MacroKind::RandInteger => Signature::variadic_any(Volatility::Volatile),
+                    MacroKind::UnixTimestamp => {
+                        let any = TypeSignature::VariadicAny;
+                        Signature::one_of(vec![TypeSignature::Nullary, any], Volatility::Volatile)
+                    }
                     _ => Signature::variadic_any(Volatility::Immutable),
                 };
                 (
@@ -113,8 +142,33 @@ impl Macro {
                 Ok(cast(ms, self.type_of()))
             }
             MacroKind::ToTimestamp if count == 1 => Ok(cast(args.swap_remove(0), self.type_of())),
-            MacroKind::ToTimestamp => Err(SqlError::new("TO_TIMESTAMP with a format is not supported yet")
-                .hint("use TO_TIMESTAMP(text) with text like 2026-01-31 12:00:00.000")),
+            MacroKind::ToTimestamp if count == 2 => Ok(named("to_timestamp_by")?.call(args)),
+            MacroKind::ToTimestamp => Err(wrong(
+                "write TO_TIMESTAMP(text) or TO_TIMESTAMP(text, 'yyyy-MM-dd HH:mm:ss')",
+            )),
+            MacroKind::Mod => match <[Expr; 2]>::try_from(args) {
+                Ok([left, right]) => Ok(binary_expr(left, Operator::Modulo, right)),
+                Err(_) => Err(wrong("write MOD(number, divisor)")),
+            },
+            MacroKind::Named(name) => Ok(named(name)?.call(args)),
+            MacroKind::E if count == 0 => Ok(lit(std::f64::consts::E)),
+            MacroKind::E => Err(wrong("write E()")),
+            MacroKind::RandInteger if count == 1 => {
+                let bound = args.swap_remove(0);
+                let scaled = binary_expr(
+                    named("random")?.call(Vec::new()),
+                    Operator::Multiply,
+                    cast(bound, DataType::Float64),
+                );
+                Ok(cast(named("floor")?.call(vec![scaled]), DataType::Int32))
+            }
+            MacroKind::RandInteger => Err(SqlError::new("RAND_INTEGER with a seed is not supported")
+                .hint("write RAND_INTEGER(bound): numbers repeat with the ticks anyway")),
+            MacroKind::UnixTimestamp if count == 0 => {
+                let ms = cast(named("now")?.call(Vec::new()), DataType::Int64);
+                Ok(binary_expr(ms, Operator::Divide, lit(1000i64)))
+            }
+            MacroKind::UnixTimestamp => Ok(named("unix_timestamp_of")?.call(args)),
             MacroKind::If => match <[Expr; 3]>::try_from(args) {
                 Ok([condition, then, otherwise]) => Ok(case(condition, then, otherwise)),
                 Err(_) => Err(wrong("write IF(condition, value, other value)")),
@@ -127,7 +181,10 @@ impl Macro {
             MacroKind::Part(_) => DataType::Int32,
             MacroKind::ToTimestampLtz => DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())),
             MacroKind::ToTimestamp => DataType::Timestamp(TimeUnit::Millisecond, None),
-            MacroKind::If => DataType::Null,
+            MacroKind::E => DataType::Float64,
+            MacroKind::RandInteger => DataType::Int32,
+            MacroKind::UnixTimestamp => DataType::Int64,
+            MacroKind::If | MacroKind::Mod | MacroKind::Named(_) => DataType::Null,
         }
     }
 }
@@ -145,6 +202,7 @@ impl ScalarUDFImpl for Macro {
         match self.kind {
             // Only for DataFusion's first look: the type that counts is the expansion's.
             MacroKind::If => Ok(arguments.get(1).cloned().unwrap_or(DataType::Null)),
+            MacroKind::Mod | MacroKind::Named(_) => Ok(arguments.first().cloned().unwrap_or(DataType::Null)),
             _ => Ok(self.type_of()),
         }
     }
@@ -209,6 +267,17 @@ fn rewrite_one(expr: Expr) -> Result<Transformed<Expr>> {
                 args.push(lit("g"));
                 Transformed::yes(func.call(args))
             }
+            "log" if args.len() == 1 => Transformed::yes(named("ln")?.call(args)),
+            name @ ("encode" | "decode") if is_charset(args.get(1)) => {
+                Transformed::yes(named(&format!("{name}_text"))?.call(args))
+            }
+            "array_position" if args.len() == 2 => {
+                let any_null = args.iter().cloned().map(is_null).reduce(Expr::or);
+                let any_null = any_null.ok_or_else(|| SqlError::internal("array_position without arguments"))?;
+                let place = cast(func.call(args), DataType::Int32);
+                let found = named("coalesce")?.call(vec![place, lit(0i32)]);
+                Transformed::yes(case(any_null, Expr::Literal(ScalarValue::Null, None), found))
+            }
             _ => match func.inner().downcast_ref::<Macro>() {
                 Some(found) => Transformed::yes(found.expand(args)?),
                 None => Transformed::no(Expr::ScalarFunction(ScalarFunction { func, args })),
@@ -216,6 +285,26 @@ fn rewrite_one(expr: Expr) -> Result<Transformed<Expr>> {
         },
         other => Transformed::no(other),
     })
+}
+
+/// Returns a scalar function by its name.
+fn named(name: &str) -> Result<Arc<ScalarUDF>> {
+    FUNCTIONS
+        .scalar(name)
+        .ok_or_else(|| SqlError::internal(format!("no function {name}")))
+}
+
+/// All functions, for those that are written with others.
+static FUNCTIONS: LazyLock<Functions> = LazyLock::new(Functions::new);
+
+/// Says whether an argument of `ENCODE` names a character set, and not `hex` or `base64`.
+fn is_charset(argument: Option<&Expr>) -> bool {
+    match argument {
+        Some(Expr::Literal(ScalarValue::Utf8(Some(name)), _)) => {
+            !["hex", "base64", "base64pad"].contains(&name.to_ascii_lowercase().as_str())
+        }
+        _ => false,
+    }
 }
 
 fn case(condition: Expr, then: Expr, otherwise: Expr) -> Expr {

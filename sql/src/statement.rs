@@ -1,13 +1,19 @@
 //! The statements of a job, as parsed: our own grammar on `sqlparser`'s public methods.
 //!
-//! Only `CREATE TABLE`, `CREATE VIEW`, `INSERT INTO`, `EXPLAIN` and `SET` exist; everything else is refused where it
-//! begins. Queries inside are `sqlparser`'s; [`crate::whitelist`] checks them.
+//! What is not a statement of ours is refused where it begins. Queries inside are `sqlparser`'s; [`crate::whitelist`]
+//! checks them.
 //!
-//! File map: `create_table` is the grammar of tables, this file that of the rest.
+//! File map: `create_table` is the grammar of tables, `like` that of `LIKE` behind one, `show` that of statements that only
+//! answer, `refused` says what other statements of Flink's are not here, this file is the rest.
 
 mod create_table;
+mod like;
+mod refused;
+mod show;
 
-pub(crate) use create_table::{ColumnKind, CreateTable};
+pub(crate) use create_table::{ColumnDefinition, ColumnKind, CreateTable, TableOption};
+pub(crate) use like::Like;
+pub(crate) use show::{Show, Shown};
 
 use crate::dialect::TidemillDialect;
 use crate::error::{Position, Result, SqlError};
@@ -46,6 +52,32 @@ pub(crate) struct CreateView {
     pub(crate) columns: Vec<Name>,
     pub(crate) query: Box<Query>,
     pub(crate) if_not_exists: bool,
+    pub(crate) comment: Option<String>,
+}
+
+/// What a statement is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Table,
+    View,
+}
+
+impl Kind {
+    /// Returns the word for it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::View => "view",
+        }
+    }
+}
+
+/// `DROP TABLE | VIEW [IF EXISTS] name`.
+#[derive(Clone, Debug)]
+pub(crate) struct Drop {
+    pub(crate) kind: Kind,
+    pub(crate) name: Name,
+    pub(crate) if_exists: bool,
 }
 
 /// `INSERT INTO table [(columns)] query`.
@@ -75,9 +107,20 @@ pub(crate) struct SetOption {
 pub(crate) enum Statement {
     CreateTable(Box<CreateTable>),
     CreateView(CreateView),
+    Drop(Drop),
     Insert(Insert),
     Explain(Explained),
+    Show(Show),
     Set(SetOption),
+    /// `RESET ['key']`.
+    Reset(Option<Name>),
+}
+
+/// `STATEMENT SET` between its `BEGIN` and `END`.
+struct StatementSet {
+    at: Option<Position>,
+    explains: bool,
+    statements: usize,
 }
 
 /// Parses all statements of a script; each with the place where it begins.
@@ -89,28 +132,116 @@ pub(crate) fn parse(script: &Script<'_>, limits: &Limits) -> Result<Vec<(Option<
         .with_recursion_limit(PARSER_RECURSION_MAX)
         .with_tokens_with_locations(script.tokens().to_vec());
     let mut statements = Vec::new();
+    let mut set: Option<StatementSet> = None;
     loop {
         while parser.consume_token(&Token::SemiColon) {}
         let first = parser.peek_token();
-        if first.token == Token::EOF {
-            return Ok(statements);
-        }
         let at = start_of(first.span);
+        if first.token == Token::EOF {
+            return match set {
+                None => Ok(statements),
+                Some(set) => Err(SqlError::at(set.at, "this statement set has no END").hint("write END; behind it")),
+            };
+        }
+        match &mut set {
+            None => {
+                if let Some(explains) = begins_set(&mut parser)? {
+                    set = Some(StatementSet {
+                        at,
+                        explains,
+                        statements: 0,
+                    });
+                    continue;
+                }
+            }
+            Some(open) => {
+                if parser.parse_keyword(Keyword::END) {
+                    if open.statements == 0 {
+                        return Err(SqlError::at(open.at, "this statement set is empty")
+                            .hint("write INSERT statements between BEGIN and END"));
+                    }
+                    set = None;
+                    end_statement(&parser)?;
+                    continue;
+                }
+                if !is_word(&first.token, "INSERT") {
+                    return Err(
+                        SqlError::at(at, format!("only INSERT may stand in a statement set, found {first}"))
+                            .hint("write the other statements before it, or END; if it ends here"),
+                    );
+                }
+                open.statements += 1;
+            }
+        }
         if statements.len() == limits.statements_max {
             let message = format!("more than {} statements, which is the limit", limits.statements_max);
             return Err(SqlError::at(at, message).hint("split the text into several jobs"));
         }
         let statement = parse_statement(&mut parser).map_err(|error| script.place_found(error, at))?;
+        let statement = match (statement, &set) {
+            (Statement::Insert(insert), Some(StatementSet { explains: true, .. })) => {
+                Statement::Explain(Explained::Insert(insert))
+            }
+            (statement, _) => statement,
+        };
         statements.push((at, statement));
-        let next = parser.peek_token();
-        if next.token != Token::EOF && next.token != Token::SemiColon {
-            return Err(SqlError::at(
-                start_of(next.span),
-                format!("expected the end of the statement, found {next}"),
-            )
-            .hint("end each statement with a semicolon"));
-        }
+        end_statement(&parser)?;
     }
+}
+
+fn end_statement(parser: &Parser<'_>) -> Result<()> {
+    let next = parser.peek_token();
+    if next.token != Token::EOF && next.token != Token::SemiColon {
+        return Err(SqlError::at(
+            start_of(next.span),
+            format!("expected the end of the statement, found {next}"),
+        )
+        .hint("end each statement with a semicolon"));
+    }
+    Ok(())
+}
+
+/// Parses `EXECUTE STATEMENT SET [AS] BEGIN`, `BEGIN STATEMENT SET` or `EXPLAIN STATEMENT SET [AS] BEGIN`; says whether the
+/// set explains. `None` when none of them stands here.
+fn begins_set(parser: &mut Parser<'_>) -> Result<Option<bool>> {
+    let first = &parser.peek_token_ref().token;
+    let (starts, explains) = (is_word(first, "BEGIN"), is_word(first, "EXPLAIN"));
+    if !starts && !explains && !is_word(first, "EXECUTE") {
+        return Ok(None);
+    }
+    let is_set = is_word(&parser.peek_nth_token_ref(1).token, "STATEMENT")
+        && is_word(&parser.peek_nth_token_ref(2).token, "SET");
+    if !is_set {
+        return Ok(None);
+    }
+    (0..3).for_each(|_| parser.advance_token());
+    if starts {
+        return Ok(Some(false));
+    }
+    let _ = parser.parse_keyword(Keyword::AS);
+    let next = parser.peek_token();
+    if !is_word(&next.token, "BEGIN") {
+        return Err(
+            SqlError::at(start_of(next.span), format!("expected BEGIN, found {next}"))
+                .hint("write EXECUTE STATEMENT SET BEGIN INSERT ...; INSERT ...; END;"),
+        );
+    }
+    parser.advance_token();
+    Ok(Some(explains))
+}
+
+/// Says whether a token is a word (upper case) without quotes.
+fn is_word(token: &Token, expected: &str) -> bool {
+    matches!(token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(expected))
+}
+
+/// Takes a word (upper case) if it comes next.
+fn parse_word(parser: &mut Parser<'_>, expected: &str) -> bool {
+    let found = is_word(&parser.peek_token_ref().token, expected);
+    if found {
+        parser.advance_token();
+    }
+    found
 }
 
 fn parse_statement(parser: &mut Parser<'_>) -> Result<Statement> {
@@ -139,18 +270,50 @@ fn parse_statement(parser: &mut Parser<'_>) -> Result<Statement> {
             parser.advance_token();
             parse_set(parser).map(Statement::Set)
         }
-        "SELECT" | "WITH" | "VALUES" => Err(bare_query(at)),
-        "EXECUTE" | "BEGIN" => Err(SqlError::at(at, "statement sets are not supported yet")
-            .hint("write the INSERT statements one after the other: all of a text are one job")),
-        "SHOW" | "DESCRIBE" | "DESC" | "DROP" | "ALTER" | "USE" | "LOAD" | "UNLOAD" | "RESET" | "ADD" | "REMOVE"
-        | "ANALYZE" | "CALL" | "TRUNCATE" | "UPDATE" | "DELETE" | "MERGE" | "COPY" => {
-            Err(SqlError::at(at, format!("{} is not supported", word.value.to_ascii_uppercase())).hint(STATEMENTS))
+        "RESET" => {
+            parser.advance_token();
+            let is_all = matches!(parser.peek_token_ref().token, Token::SemiColon | Token::EOF);
+            Ok(Statement::Reset(if is_all { None } else { Some(parse_text(parser)?) }))
         }
-        _ => Err(SqlError::at(at, format!("expected a statement, found {first}")).hint(STATEMENTS)),
+        "DROP" => {
+            parser.advance_token();
+            parse_drop(parser).map(Statement::Drop)
+        }
+        "EXECUTE" => {
+            parser.advance_token();
+            let next = parser.peek_token();
+            if !parse_word(parser, "INSERT") {
+                let error = SqlError::at(
+                    start_of(next.span),
+                    format!("expected INSERT after EXECUTE, found {next}"),
+                );
+                return Err(error.hint("write EXECUTE INSERT INTO ... or EXECUTE STATEMENT SET BEGIN ... END"));
+            }
+            parse_insert(parser).map(Statement::Insert)
+        }
+        "SHOW" => {
+            parser.advance_token();
+            show::parse_show(parser).map(Statement::Show)
+        }
+        "DESCRIBE" | "DESC" => {
+            parser.advance_token();
+            show::parse_describe(parser).map(Statement::Show)
+        }
+        "SELECT" | "WITH" | "VALUES" => Err(bare_query(at)),
+        "BEGIN" => {
+            let at = start_of(parser.peek_nth_token_ref(1).span).or(at);
+            Err(SqlError::at(at, "expected STATEMENT SET after BEGIN").hint("write BEGIN STATEMENT SET; ... END;"))
+        }
+        "END" => Err(SqlError::at(at, "there is no statement set to END").hint("write BEGIN STATEMENT SET; before it")),
+        other => match refused::hint(other) {
+            Some(hint) => Err(SqlError::at(at, format!("{other} is not supported")).hint(hint)),
+            None => Err(SqlError::at(at, format!("expected a statement, found {first}")).hint(STATEMENTS)),
+        },
     }
 }
 
-const STATEMENTS: &str = "statements are CREATE TABLE, CREATE VIEW, INSERT INTO ... SELECT, EXPLAIN and SET";
+const STATEMENTS: &str = "statements are CREATE TABLE, CREATE VIEW, CREATE FUNCTION, DROP, INSERT INTO ... SELECT, \
+                          EXECUTE STATEMENT SET, EXPLAIN, DESCRIBE, SHOW, SET and RESET";
 
 fn bare_query(at: Option<Position>) -> SqlError {
     SqlError::at(at, "a query alone leads nowhere")
@@ -181,9 +344,7 @@ fn parse_view(parser: &mut Parser<'_>) -> Result<CreateView> {
     } else {
         Vec::new()
     };
-    if parser.parse_keyword(Keyword::COMMENT) {
-        parse_text(parser)?;
-    }
+    let comment = parse_comment(parser)?;
     parser.expect_keyword(Keyword::AS).map_err(from_parser)?;
     let query = parse_query(parser)?;
     Ok(CreateView {
@@ -191,7 +352,34 @@ fn parse_view(parser: &mut Parser<'_>) -> Result<CreateView> {
         columns,
         query,
         if_not_exists,
+        comment,
     })
+}
+
+fn parse_drop(parser: &mut Parser<'_>) -> Result<Drop> {
+    let temporary = parser.parse_keyword(Keyword::TEMPORARY);
+    let what = parser.next_token();
+    let at = start_of(what.span);
+    let kind = match what.token.to_string().to_ascii_uppercase().as_str() {
+        "TABLE" => Kind::Table,
+        "VIEW" => Kind::View,
+        other => {
+            let words = if temporary { "DROP TEMPORARY" } else { "DROP" };
+            let hint = "DROP TABLE and DROP VIEW exist; every text begins without tables, views and functions";
+            return Err(SqlError::at(at, format!("{words} {other} is not supported")).hint(hint));
+        }
+    };
+    let if_exists = parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+    let name = parse_name(parser)?;
+    Ok(Drop { kind, name, if_exists })
+}
+
+/// Parses `COMMENT 'text'`, if it is there.
+fn parse_comment(parser: &mut Parser<'_>) -> Result<Option<String>> {
+    if parser.parse_keyword(Keyword::COMMENT) {
+        return Ok(Some(parse_text(parser)?.value));
+    }
+    Ok(None)
 }
 
 fn parse_insert(parser: &mut Parser<'_>) -> Result<Insert> {
@@ -232,6 +420,14 @@ fn is_column_list(parser: &Parser<'_>) -> bool {
 fn parse_explain(parser: &mut Parser<'_>) -> Result<Explained> {
     if parser.parse_keyword(Keyword::PLAN) {
         parser.expect_keyword(Keyword::FOR).map_err(from_parser)?;
+    }
+    let next = parser.peek_token();
+    let details = ["ESTIMATED_COST", "CHANGELOG_MODE", "JSON_EXECUTION_PLAN", "PLAN_ADVICE"];
+    if details.iter().any(|detail| is_word(&next.token, detail)) {
+        return Err(
+            SqlError::at(start_of(next.span), format!("EXPLAIN {next} is not supported"))
+                .hint("write EXPLAIN INSERT INTO ...: it shows the logical plan and the job's dataflow"),
+        );
     }
     let next = parser.peek_token();
     if parser.parse_keyword(Keyword::INSERT) {

@@ -9,21 +9,24 @@
 //! | `DECIMAL(p, s)` | `Decimal128(p, s)`; `DECIMAL` is `DECIMAL(10, 0)` |
 //! | `BYTES`, `VARBINARY(n)`, `BINARY(n)` | `Binary` |
 //! | `ROW<a type, ...>` | `Struct` |
+//! | `ARRAY<type>` | `List`, whose field is `item` |
+//! | `MAP<key, value>` | `Map` of `entries` with `key` and `value` |
 //!
 //! A length is a promise that is checked: see [`Length`].
 
-mod row;
+mod nested;
 
-pub(crate) use row::ROW_DEPTH_MAX;
+pub(crate) use nested::ROW_DEPTH_MAX;
 
 use crate::error::{Result, SqlError};
 use crate::script::{from_parser, start_of};
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use sqlparser::ast;
 use sqlparser::ast::{BinaryLength, CharacterLength, ExactNumberInfo, TimezoneInfo};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
+use std::sync::Arc;
 
 /// The length of `STRING` in Flink, and of `VARCHAR` without one.
 const LENGTH_UNBOUNDED: u64 = 2_147_483_647;
@@ -67,8 +70,8 @@ pub(crate) fn parse_type(parser: &mut Parser<'_>) -> Result<SqlType> {
     };
     let name = word.value.to_ascii_uppercase();
     match name.as_str() {
-        "ROW" => return row::parse(parser).map(|row| row.sql_type),
-        "MAP" | "ARRAY" | "MULTISET" | "STRUCT" | "STRUCTURED" => {
+        word if nested::begins(word) => return nested::parse(parser).map(|nested| nested.sql_type),
+        "MULTISET" | "STRUCT" | "STRUCTURED" => {
             return Err(SqlError::at(at, format!("the type {name} is not supported yet"))
                 .hint("declare the column as STRING, or as ROW<...> if it is an object of known fields"));
         }
@@ -168,14 +171,21 @@ pub(crate) fn from_ast(parsed: &ast::DataType) -> Result<SqlType> {
             };
             timestamp(precision, true).map(SqlType::from)
         }
+        Sql::Array(ast::ArrayElemTypeDef::AngleBracket(element)) => {
+            let element = from_ast(element)?;
+            if element.length.is_some() {
+                return Err(SqlError::new("a length in an ARRAY is not checked yet").hint("write ARRAY<STRING>"));
+            }
+            plain(array_of(element.data_type))
+        }
         Sql::Array(_) | Sql::Map(..) | Sql::Struct(..) | Sql::Tuple(_) => {
             Err(SqlError::new(format!("the type {parsed} is not supported yet"))
                 .hint("use STRING, or flatten the value in the producer"))
         }
         _ => Err(SqlError::new(format!("the type {parsed} is not supported")).hint(
             "supported: BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL(p, s), STRING, VARCHAR(n), \
-             CHAR(n), BYTES, VARBINARY(n), BINARY(n), DATE, TIME(p), TIMESTAMP(p), TIMESTAMP_LTZ(p), ROW<...> in \
-             CREATE TABLE",
+             CHAR(n), BYTES, VARBINARY(n), BINARY(n), DATE, TIME(p), TIMESTAMP(p), TIMESTAMP_LTZ(p), ARRAY<type>, ROW<...> \
+             and MAP<key, value> in CREATE TABLE",
         )),
     }
 }
@@ -212,7 +222,55 @@ pub(crate) fn sql_name(data_type: &DataType) -> String {
                 .collect();
             format!("ROW<{}>", fields.join(", "))
         }
+        DataType::List(item) => format!("ARRAY<{}>", sql_name(item.data_type())),
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(fields) if fields.len() == 2 => {
+                format!(
+                    "MAP<{}, {}>",
+                    sql_name(fields[0].data_type()),
+                    sql_name(fields[1].data_type())
+                )
+            }
+            other => other.to_string(),
+        },
         other => other.to_string(),
+    }
+}
+
+/// Returns the type of an array.
+pub(crate) fn array_of(element: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(element, true)))
+}
+
+/// Returns the type of a map.
+pub(crate) fn map_of(key: DataType, value: DataType) -> DataType {
+    let fields = vec![Field::new("key", key, false), Field::new("value", value, true)];
+    DataType::Map(
+        Arc::new(Field::new("entries", DataType::Struct(fields.into()), false)),
+        false,
+    )
+}
+
+/// Says whether a column of a table may have a type.
+pub(crate) fn can_be_column(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Null | DataType::Interval(_) | DataType::Duration(_) => false,
+        DataType::Struct(fields) => fields.iter().all(|field| can_be_column(field.data_type())),
+        _ => true,
+    }
+}
+
+impl SqlType {
+    /// Writes the type as SQL does, with its length.
+    pub(crate) fn text(&self) -> String {
+        let (data_type, length) = (&self.data_type, self.length);
+        match (data_type, length) {
+            (DataType::Binary, Some(Length::Max(length))) => format!("VARBINARY({length})"),
+            (DataType::Binary, Some(Length::Exact(length))) => format!("BINARY({length})"),
+            (_, Some(Length::Max(length))) => format!("VARCHAR({length})"),
+            (_, Some(Length::Exact(length))) => format!("CHAR({length})"),
+            (_, None) => sql_name(data_type),
+        }
     }
 }
 

@@ -11,6 +11,21 @@ use sqlparser::ast::{
 };
 use tidemill_engine::graph::TimeDomain;
 
+/// Returns the milliseconds of an interval as the planner writes it into a frame: `10 SECOND`.
+pub(crate) fn written_interval_ms(text: &str) -> Option<i64> {
+    let (number, unit) = text.trim().rsplit_once(' ')?;
+    let unit_ms = match unit.to_ascii_uppercase().trim_end_matches('S') {
+        "MILLISECOND" => 1,
+        "SECOND" => 1_000,
+        "MINUTE" => 60_000,
+        "HOUR" => 3_600_000,
+        "DAY" => 86_400_000,
+        "WEEK" => 604_800_000,
+        _ => return None,
+    };
+    exact_ms(number.trim(), unit_ms)
+}
+
 /// How a tumbling window is written.
 pub(crate) const HINT: &str = "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND))";
 

@@ -4,8 +4,11 @@
 
 mod sql {
     mod aggregates;
+    mod changes;
+    mod emit;
     mod engine;
     mod expressions;
+    mod functions;
     mod fuzz;
     mod hostile;
     mod inserts;
@@ -13,10 +16,13 @@ mod sql {
     mod late_rows;
     mod live;
     mod lookups;
+    mod oracle;
+    mod over;
     mod plans;
     mod processing_time;
     mod refusals;
     mod rows;
+    mod statements;
     mod support;
     mod windows;
 }

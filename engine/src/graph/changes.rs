@@ -1,7 +1,7 @@
 //! Streams that change: what a row does to the result it belongs to.
 //!
 //! A stream is append-only, or it is a changelog: then its last column is [`WEIGHT`], +1 for a row that is added to the
-//! result and -1 for one that is taken out of it. An update is both in one tick, the old row first. The rows that a
+//! result and -1 for one that is taken out of it, and no other number. An update is both in one tick, the old row first. The rows that a
 //! changelog has added and not taken out are a multiset, and at the close of each tick it is the stream's result.
 //!
 //! Who reads a changelog says so by reading the weight. Everything else refuses it when the graph is built, for to take

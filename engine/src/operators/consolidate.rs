@@ -105,8 +105,10 @@ fn net_changes(of_key: &[u32], weights: &[i64], rows: &Rows, order: &mut Vec<u32
     }
     for takes_out in [true, false] {
         for &(row, sum) in sums.iter().filter(|(_, sum)| *sum != 0 && (*sum < 0) == takes_out) {
-            order.push(row);
-            net.push(sum);
+            for _ in 0..sum.unsigned_abs() {
+                order.push(row);
+                net.push(sum.signum());
+            }
         }
     }
 }

@@ -72,6 +72,7 @@ fn build(environment: &JobEnvironment) -> Result<JobGraph, BoxError> {
         aggregates: vec![count],
         window_names: ("window_start".into(), "window_end".into()),
         time: TimeDomain::EventTime,
+        updates: None,
     };
     let per_page = graph.window_aggregate("clicks-per-page", clicks, per_page)?;
 

@@ -62,6 +62,10 @@ pub(crate) struct TableWatermark {
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     pub(crate) name: Name,
+    /// The name of the table of which this is a variation, with other options: see [`crate::hints`].
+    pub(crate) declared: Option<String>,
+    /// The statement that made it.
+    pub(crate) definition: CreateTable,
     pub(crate) columns: Vec<TableColumn>,
     /// Computed columns over the other ones; set by the planner, by column.
     pub(crate) computed: BTreeMap<usize, crate::rel::prepare::Prepared>,
@@ -198,6 +202,8 @@ impl Table {
         let watermark = None;
         Ok(Self {
             name,
+            declared: None,
+            definition: create.clone(),
             columns,
             computed,
             watermark,
@@ -344,7 +350,7 @@ impl Table {
             _ => None,
         };
         let definition = TableDefinition {
-            name: self.name.value.clone(),
+            name: self.shown_name().to_owned(),
             schema: Arc::new(Schema::new(kept().map(field).collect::<Vec<_>>())),
             metadata_columns: kept().filter_map(metadata).collect(),
             options: self
@@ -356,6 +362,11 @@ impl Table {
             primary_key: self.primary_key.clone(),
         };
         (definition, places)
+    }
+
+    /// Returns the name that the text declares.
+    pub(crate) fn shown_name(&self) -> &str {
+        self.declared.as_deref().unwrap_or(&self.name.value)
     }
 
     /// Returns the name of the table's connector; empty when it has none.
@@ -371,8 +382,8 @@ impl Table {
             .and_then(|option| self.options.get(option))
             .and_then(|value| value.at);
         let message = match &error.option {
-            Some(option) => format!("table {}: option '{option}': {}", self.name.value, error.message),
-            None => format!("table {}: {}", self.name.value, error.message),
+            Some(option) => format!("table {}: option '{option}': {}", self.shown_name(), error.message),
+            None => format!("table {}: {}", self.shown_name(), error.message),
         };
         let refusal = SqlError::at(at.or(self.name.at), message);
         match &error.hint {

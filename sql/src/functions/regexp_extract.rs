@@ -32,13 +32,17 @@ pub(crate) fn function() -> Arc<ScalarUDF> {
 
 /// The patterns that were compiled last. Calls are few, so a list is enough.
 #[derive(Debug, Default)]
-struct Compiled(Mutex<Vec<Regex>>);
+pub(super) struct Compiled(Mutex<Vec<Regex>>);
 
 /// Patterns that are kept.
 const PATTERNS_MAX: usize = 32;
 
 impl Compiled {
-    fn get(&self, pattern: &str) -> Result<Regex> {
+    /// Returns a compiled pattern.
+    ///
+    /// # Errors
+    /// When it is no regular expression.
+    pub(super) fn get(&self, pattern: &str) -> Result<Regex> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(regex) = known.iter().find(|regex| regex.as_str() == pattern) {
             return Ok(regex.clone());

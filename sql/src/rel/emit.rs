@@ -3,6 +3,7 @@
 mod changes;
 mod join;
 mod lookup;
+mod ranked;
 
 use super::flatten::{TablePath, flatten};
 use super::fuse::{fuse, inputs};
@@ -18,6 +19,7 @@ use crate::functions::checks::{Promise, guarded};
 use crate::functions::late::as_is_late;
 use crate::functions::row_field::row_field;
 use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
+use crate::settings::Settings;
 use crate::window_function::WindowSpec;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::Column;
@@ -57,8 +59,7 @@ pub(crate) fn emit(
     outputs: &[Output],
     catalog: &Catalog,
     connectors: &dyn Connectors,
-    idle_timeout: Option<Duration>,
-    state_ttl: Option<Duration>,
+    settings: &Settings,
 ) -> Result<Emitted> {
     let read: Vec<RelId> = outputs.iter().map(|output| output.rel).collect();
     check_windows(rels, &read)?;
@@ -78,8 +79,8 @@ pub(crate) fn emit(
     let mut emitter = Emitter {
         catalog,
         connectors,
-        idle_timeout,
-        state_ttl,
+        idle_timeout: settings.source_idle_timeout,
+        state_ttl_ms: settings.state_ttl_ms(),
         graph: JobGraph::new(),
         reads: BTreeMap::new(),
         uids: BTreeSet::new(),
@@ -135,8 +136,8 @@ struct Emitter<'a> {
     catalog: &'a Catalog,
     connectors: &'a dyn Connectors,
     idle_timeout: Option<Duration>,
-    /// How long rows of unbounded joins are kept; `None`: for ever.
-    state_ttl: Option<Duration>,
+    /// After this time without a row, state of a key is forgotten.
+    state_ttl_ms: Option<i64>,
     graph: JobGraph,
     reads: BTreeMap<String, Vec<String>>,
     uids: BTreeSet<String>,
@@ -189,6 +190,9 @@ impl Emitter<'_> {
                 self.graph.union(uid, inputs).map_err(engine_refusal)
             }
             RelKind::LookupJoin { input, lookup } => self.lookup_join(rel, stream(streams, *input)?, lookup),
+            RelKind::GroupAggregate { input, keys, calls } => {
+                self.group_aggregate(rel, stream(streams, *input)?, &rels[input.0], keys, calls)
+            }
             RelKind::Join { left, right, spec } => {
                 let inputs = [&rels[left.0], &rels[right.0]];
                 self.join(rel, spec, inputs, [stream(streams, *left)?, stream(streams, *right)?])
@@ -198,6 +202,7 @@ impl Emitter<'_> {
                 keys,
                 windowing,
                 calls,
+                updates,
             } => {
                 let input_rel = &rels[input.0];
                 let first = keys.len() + 2;
@@ -220,12 +225,15 @@ impl Emitter<'_> {
                     aggregates,
                     window_names,
                     time,
+                    updates: *updates,
                 };
                 let uid = self.uid(format!("window-aggregate-{}", rel.rows.short()));
                 self.graph
                     .window_aggregate(uid, stream(streams, *input)?, spec)
                     .map_err(engine_refusal)
             }
+            RelKind::Rank(rank) => self.rank(rel, rank, rels, streams),
+            RelKind::Over(over) => self.over(rel, over, rels, streams),
         }
     }
 
@@ -530,7 +538,7 @@ fn assigner(time: usize, spec: WindowSpec) -> WindowAssigner {
     }
 }
 
-/// Refuses sessions whose rows are not aggregated.
+/// Refuses sessions whose rows are not aggregated, and rows that are numbered without end.
 fn check_windows(rels: &Rels, read: &[RelId]) -> Result<()> {
     let mut live = vec![false; rels.len()];
     read.iter().for_each(|id| live[id.0] = true);
@@ -540,10 +548,15 @@ fn check_windows(rels: &Rels, read: &[RelId]) -> Result<()> {
         }
         let rel = rels.get(RelId(index));
         inputs(rel).iter().for_each(|input| live[input.0] = true);
+        ranked::check(rel)?;
         let RelKind::Calc { predicate, outputs, .. } = &rel.kind else {
             continue;
         };
         let exprs = predicate.iter().map(|predicate| &predicate.expr).chain(outputs);
+        if rel.changes && exprs.clone().any(Expr::is_volatile) {
+            // What it gave for a row it would not give again when the row is taken back.
+            return Err(of_changes::refusal("a function of the clock or of chance", None));
+        }
         let windows = exprs.into_iter().find_map(row_windows);
         if let Some(window) = &windows
             && rel.changes

@@ -72,7 +72,10 @@ pub(crate) fn flatten(pruned: &mut Pruned) -> Result<HashMap<usize, Vec<TablePat
             RelKind::Union { .. }
             | RelKind::Join { .. }
             | RelKind::LookupJoin { .. }
-            | RelKind::WindowAggregate { .. } => {}
+            | RelKind::WindowAggregate { .. }
+            | RelKind::GroupAggregate { .. }
+            | RelKind::Rank(_)
+            | RelKind::Over(_) => {}
         }
         flattened.push(leaves);
     }

@@ -184,9 +184,8 @@ impl Timing {
     fn role(&self, input: JoinInput, place: usize, rel: &Rel) -> Role {
         let role = rel.columns[place].role;
         let is_retained = match role {
-            Role::Plain => false,
-            // A row's own clock, whatever it is joined with; where a row is made up of nulls, it has none.
-            Role::ProcessingTime | Role::ProcessingWindow(..) => false,
+            // A row that waited for its match comes in a later tick than its processing time says.
+            Role::Plain | Role::Rank | Role::ProcessingTime | Role::ProcessingWindow(..) => false,
             Role::EventTime => self.retained.contains(&(input, place)),
             // The sides of a window go together.
             Role::Window(_, spec) => self.retained.iter().any(|(of, column)| {

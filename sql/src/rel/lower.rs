@@ -1,11 +1,15 @@
 //! Lowers DataFusion's logical plan of a query into relations.
 //!
-//! File map: `join` lowers joins, `late` the late rows of a table, `lookup` joins with a table that is
-//! looked up, `temporal` those with a versioned table.
+//! File map: `group` lowers aggregations without a window, `join` joins, `late` the late rows of a table, `lookup` joins with a
+//! table that is looked up, `over` lowers `OVER`, `rank` finds the filters that make a top-N of numbered rows, `temporal` joins
+//! with a versioned table.
 
+mod group;
 mod join;
 mod late;
 mod lookup;
+mod over;
+mod rank;
 mod temporal;
 
 use super::changes::check_append_only;
@@ -18,13 +22,15 @@ use crate::functions::aggregates::{Aggregate as AggregateFunction, star};
 use crate::functions::ambient::draws_numbers;
 use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
 use crate::script::Script;
+use crate::settings::EmitSettings;
 use crate::types::sql_name;
 use crate::window_function::WindowSpec;
 use arrow::datatypes::DataType;
 use datafusion_common::{Column, DFSchema};
 use datafusion_expr::expr::AggregateFunctionParams;
 use datafusion_expr::type_coercion::binary::type_union_resolution;
-use datafusion_expr::{Aggregate, Expr, LogicalPlan, cast};
+use datafusion_expr::{Aggregate, Distinct, Expr, LogicalPlan, cast};
+use tidemill_engine::graph::Updates;
 
 /// Lowers queries of one statement.
 pub(crate) struct Lowering<'a> {
@@ -33,6 +39,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) rels: &'a mut Rels,
     /// Where the statement begins: where errors without a place of their own are shown.
     pub(crate) at: Option<Position>,
+    /// When windows are told.
+    pub(crate) emit: EmitSettings,
 }
 
 impl Lowering<'_> {
@@ -62,6 +70,9 @@ impl Lowering<'_> {
                 }
                 let input = self.lower(&filter.input)?;
                 let predicate = self.predicate(&filter.predicate, filter.input.schema(), input)?;
+                if let Some(ranked) = self.bounded_rank(input, &predicate)? {
+                    return Ok(ranked);
+                }
                 let rel = self.rels.get(input);
                 let outputs = rel
                     .columns
@@ -79,6 +90,11 @@ impl Lowering<'_> {
                 self.union(inputs)
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Window(window) => self.over(window),
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                let input = self.lower(input)?;
+                self.distinct(input)
+            }
             LogicalPlan::EmptyRelation(_) => {
                 Err(SqlError::at(self.at, "a query without FROM reads no stream").hint("add FROM table"))
             }
@@ -91,7 +107,7 @@ impl Lowering<'_> {
     }
 
     fn table(&mut self, name: &str) -> Result<RelId> {
-        let found = self.catalog.table(name);
+        let found = self.catalog.scanned(name);
         let (index, table) = found.ok_or_else(|| SqlError::internal(format!("no table {name}")))?;
         Ok(self.rels.table(index, name, table.rel_columns()))
     }
@@ -222,6 +238,9 @@ impl Lowering<'_> {
         for expr in group_expr {
             groups.push(prepare(expr, names, self.rels.get(input)).map_err(|error| error.or_at(at))?);
         }
+        if !group::names_window(&groups) {
+            return self.group_aggregate(aggregate, input, &groups, at).map(Some);
+        }
         let (start, end, spec) = self.window_of(&groups, at)?;
         check_append_only(self.rels, input, "an aggregation by windows", at)?;
         let windowed = match windowed {
@@ -241,14 +260,7 @@ impl Lowering<'_> {
                 if group.role.as_window().is_none_or(|(_, _, known)| known != spec) {
                     let name = key_name(&group_expr[index], group);
                     let key = columns.add(name, group.clone());
-                    if !tidemill_engine::key::supports_key_type(&group.data_type) {
-                        let place = place(&group_expr[index]).or(at);
-                        let message = format!("{} cannot be grouped by", sql_name(&group.data_type));
-                        return Err(SqlError::at(place, message).hint(match group.data_type {
-                            DataType::Struct(_) => "group by its fields: column.field",
-                            _ => "cast it to STRING",
-                        }));
-                    }
+                    group::check_key(&group.data_type, place(&group_expr[index]).or(at))?;
                     if !keys.contains(&key) {
                         keys.push(key);
                     }
@@ -293,9 +305,10 @@ impl Lowering<'_> {
             };
         }
         let projected = self.rels.calc(read, None, columns.0);
+        let updates = self.updates_of(&groups[start], at)?;
         let aggregated = self
             .rels
-            .window_aggregate(projected, keys.clone(), windowing, spec, calls)
+            .window_aggregate(projected, keys.clone(), windowing, spec, calls, updates)
             .map_err(|error| error.or_at(at))?;
 
         // The query's order: groups, then aggregates.
@@ -317,6 +330,21 @@ impl Lowering<'_> {
         Ok(Some(self.rels.calc(aggregated, None, outputs)))
     }
 
+    /// Says when windows are told besides when they end; `start` is their start.
+    fn updates_of(&self, start: &Prepared, at: Option<Position>) -> Result<Option<Updates>> {
+        let Some((time, _, spec)) = start.role.as_window() else {
+            return Ok(None);
+        };
+        let updates = self.emit.updates(time).map_err(|error| error.or_at(self.at))?;
+        match spec {
+            WindowSpec::Session { .. } if updates.is_some() => {
+                let message = "SESSION that is told before or after its end ('table.exec.emit.*') is not supported yet";
+                Err(SqlError::at(at, message).hint("use TUMBLE, HOP or CUMULATE, or remove the settings"))
+            }
+            _ => Ok(updates),
+        }
+    }
+
     /// Finds the window among the grouping keys.
     fn window_of(&self, groups: &[Prepared], at: Option<Position>) -> Result<(usize, usize, WindowSpec)> {
         let side = |side: WindowSide| {
@@ -336,12 +364,7 @@ impl Lowering<'_> {
                 .hint("write GROUP BY window_start, window_end, ...")),
             (None, Some(_)) => Err(SqlError::at(at, "GROUP BY names window_end without window_start")
                 .hint("write GROUP BY window_start, window_end, ...")),
-            (None, None) => Err(
-                SqlError::at(at, "an aggregation without a window is not supported yet").hint(
-                    "read FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) and GROUP BY window_start, \
-                 window_end, ...",
-                ),
-            ),
+            (None, None) => Err(SqlError::internal("an aggregation lost its window")),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::identity::Identity;
 use super::needs::{self, Need, Needs, needs_of};
 use super::prepare::Prepared;
+use super::rank::{OrderColumn, Over, Rank, RankOutput};
 use super::{AggregateCall, Rel, RelId, RelKind, Rels, Windowing};
 use crate::error::{Result, SqlError};
 use crate::functions::row_field::as_path;
@@ -120,29 +121,52 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> 
                 keys,
                 windowing,
                 calls,
+                updates: _,
             } => {
                 let mut columns = keys.clone();
                 match windowing {
                     Windowing::Time { time, .. } => columns.extend([*time]),
                     Windowing::Attached { start, end } => columns.extend([*start, *end]),
                 }
-                for (call, _) in kept_calls(keys, calls, &kept) {
+                for (call, _) in kept_calls(keys.len() + 2, calls, &kept) {
                     columns.extend(call.argument.into_iter().chain(call.filter));
                 }
                 need(&mut needed, *input, whole(&mut columns.into_iter()));
+            }
+            RelKind::Rank(rank) => {
+                let passed = kept.keys().filter_map(|place| match rank.outputs[*place] {
+                    RankOutput::Column(column) => Some(column),
+                    RankOutput::Number => None,
+                });
+                need(&mut needed, rank.input, whole(&mut rank.reads().chain(passed)));
+            }
+            RelKind::Over(over) => {
+                let mut columns: Vec<usize> = over.reads().collect();
+                for place in kept.keys() {
+                    match place.checked_sub(over.passed.len()) {
+                        None => columns.push(over.passed[*place]),
+                        Some(call) => columns.extend(over.calls[call].reads()),
+                    }
+                }
+                need(&mut needed, over.input, whole(&mut columns.into_iter()));
+            }
+            RelKind::GroupAggregate { input, keys, calls } => {
+                let of_call = |(call, _): (&AggregateCall, usize)| call.argument.into_iter().chain(call.filter);
+                let columns = kept_calls(keys.len(), calls, &kept).flat_map(of_call);
+                let columns = keys.iter().copied().chain(columns);
+                need(&mut needed, *input, whole(&mut columns.collect::<Vec<_>>().into_iter()));
             }
         }
     }
     Ok(needed)
 }
 
-/// Returns the calls whose results are kept, with their columns' places.
+/// Returns the calls whose results are kept, with their columns' places; the first call's is `first`.
 fn kept_calls<'a>(
-    keys: &'a [usize],
+    first: usize,
     calls: &'a [AggregateCall],
     kept: &'a Needs,
 ) -> impl Iterator<Item = (&'a AggregateCall, usize)> {
-    let first = keys.len() + 2;
     calls
         .iter()
         .enumerate()
@@ -256,6 +280,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
             keys,
             windowing,
             calls,
+            updates,
         } => {
             let has = needed[input.0].as_ref().ok_or_else(lost)?;
             let moved = |index: usize| has.keys().position(|known| *known == index).ok_or_else(lost);
@@ -271,7 +296,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
             };
             let mut columns = rel.columns[..keys.len() + 2].to_vec();
             let mut moved_calls = Vec::new();
-            for (call, place) in kept_calls(keys, calls, kept) {
+            for (call, place) in kept_calls(keys.len() + 2, calls, kept) {
                 moved_calls.push(AggregateCall {
                     argument: call.argument.map(moved).transpose()?,
                     filter: call.filter.map(moved).transpose()?,
@@ -284,6 +309,86 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 input: place(pruned, input)?,
                 keys,
                 windowing,
+                calls: moved_calls,
+                updates: *updates,
+            };
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
+        }
+        RelKind::Rank(rank) => {
+            let has = needed[rank.input.0].as_ref().ok_or_else(lost)?;
+            let moved = |index: usize| has.keys().position(|known| *known == index).ok_or_else(lost);
+            let outputs = kept.keys().map(|place| match rank.outputs[*place] {
+                RankOutput::Column(column) => Ok(RankOutput::Column(moved(column)?)),
+                RankOutput::Number => Ok(RankOutput::Number),
+            });
+            let order = rank.order.iter().map(|order| {
+                let column = moved(order.column)?;
+                Ok(OrderColumn { column, ..*order })
+            });
+            let rank = Rank {
+                input: place(pruned, &rank.input)?,
+                partition: rank.partition.iter().map(|key| moved(*key)).collect::<Result<_>>()?,
+                order: order.collect::<Result<_>>()?,
+                window_end: rank.window_end.map(moved).transpose()?,
+                outputs: outputs.collect::<Result<_>>()?,
+                ..**rank
+            };
+            let kind = RelKind::Rank(Box::new(rank));
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
+        }
+        RelKind::Over(over) => {
+            let has = needed[over.input.0].as_ref().ok_or_else(lost)?;
+            let moved = |index: usize| has.keys().position(|known| *known == index).ok_or_else(lost);
+            let (mut passed, mut calls) = (Vec::new(), Vec::new());
+            for place in kept.keys() {
+                match place.checked_sub(over.passed.len()) {
+                    None => passed.push(moved(over.passed[*place])?),
+                    Some(call) => calls.push(over.calls[call].moved(&moved)?),
+                }
+            }
+            let over = Over {
+                input: place(pruned, &over.input)?,
+                partition: over.partition.iter().map(|key| moved(*key)).collect::<Result<_>>()?,
+                time: moved(over.time)?,
+                passed,
+                calls,
+                ..**over
+            };
+            let kind = RelKind::Over(Box::new(over));
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
+        }
+        RelKind::GroupAggregate { input, keys, calls } => {
+            let has = needed[input.0].as_ref().ok_or_else(lost)?;
+            let moved = |index: usize| has.keys().position(|known| *known == index).ok_or_else(lost);
+            let mut columns = rel.columns[..keys.len()].to_vec();
+            let mut moved_calls = Vec::new();
+            for (call, place) in kept_calls(keys.len(), calls, kept) {
+                moved_calls.push(AggregateCall {
+                    argument: call.argument.map(moved).transpose()?,
+                    filter: call.filter.map(moved).transpose()?,
+                    ..call.clone()
+                });
+                columns.push(rel.columns[place].clone());
+            }
+            let keys = keys.iter().map(|key| moved(*key)).collect::<Result<Vec<_>>>()?;
+            let kind = RelKind::GroupAggregate {
+                input: place(pruned, input)?,
+                keys,
                 calls: moved_calls,
             };
             Ok(Rel {

@@ -7,13 +7,14 @@
 //!   WATERMARK FOR column AS expression,
 //!   [CONSTRAINT name] PRIMARY KEY (columns) NOT ENFORCED
 //! ) [COMMENT '...'] [PARTITIONED BY (columns)] WITH ('key' = 'value', ...)
+//!   [LIKE table [(INCLUDING | EXCLUDING | OVERWRITING feature ...)]] | [AS query]
 //! ```
 
-use super::{Name, parse_name, parse_names, parse_text};
+use super::{Like, Name, like, parse_comment, parse_name, parse_names, parse_query, parse_text};
 use crate::error::{Position, Result, SqlError};
 use crate::script::{from_parser, start_of};
 use crate::types::{SqlType, parse_type};
-use sqlparser::ast::Expr;
+use sqlparser::ast::{Expr, Query};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
@@ -28,6 +29,11 @@ pub(crate) struct CreateTable {
     pub(crate) primary_key: Vec<Name>,
     pub(crate) partition_keys: Vec<Name>,
     pub(crate) options: Vec<TableOption>,
+    pub(crate) comment: Option<String>,
+    /// `LIKE table`: what is taken over from it.
+    pub(crate) like: Option<Like>,
+    /// `AS query`: what its columns are and what it is filled with.
+    pub(crate) query: Option<Box<Query>>,
 }
 
 /// A column.
@@ -35,6 +41,7 @@ pub(crate) struct CreateTable {
 pub(crate) struct ColumnDefinition {
     pub(crate) name: Name,
     pub(crate) kind: ColumnKind,
+    pub(crate) comment: Option<String>,
 }
 
 /// Where a column's values come from.
@@ -80,9 +87,19 @@ pub(super) fn parse(parser: &mut Parser<'_>) -> Result<CreateTable> {
         primary_key: Vec::new(),
         partition_keys: Vec::new(),
         options: Vec::new(),
+        comment: None,
+        like: None,
+        query: None,
     };
     if !parser.consume_token(&Token::LParen) {
         let next = parser.peek_token();
+        // LIKE and AS bring columns of their own.
+        if matches!(&next.token, Token::Word(word) if word.quote_style.is_none()) {
+            parse_rest(parser, &mut table)?;
+            if table.like.is_some() || table.query.is_some() {
+                return Ok(table);
+            }
+        }
         let error = SqlError::at(
             start_of(next.span),
             format!("expected the columns of the table, found {next}"),
@@ -97,12 +114,22 @@ pub(super) fn parse(parser: &mut Parser<'_>) -> Result<CreateTable> {
     }
     parser.expect_token(&Token::RParen).map_err(from_parser)?;
     parse_rest(parser, &mut table)?;
+    if table.query.is_some() {
+        return Err(SqlError::at(
+            table.columns.first().map_or(table.name.at, |column| column.name.at),
+            "a table AS SELECT has the columns of its query and no others",
+        )
+        .hint("remove the column list; or declare the table first and fill it with INSERT INTO ... SELECT"));
+    }
     Ok(table)
 }
 
 fn parse_rest(parser: &mut Parser<'_>, table: &mut CreateTable) -> Result<()> {
-    if parser.parse_keyword(Keyword::COMMENT) {
-        parse_text(parser)?;
+    table.comment = parse_comment(parser)?;
+    let next = parser.peek_token();
+    if super::is_word(&next.token, "DISTRIBUTED") {
+        return Err(SqlError::at(start_of(next.span), "DISTRIBUTED BY is not supported yet")
+            .hint("set the partitioner in the WITH clause"));
     }
     if parser.parse_keyword(Keyword::PARTITIONED) {
         parser.expect_keyword(Keyword::BY).map_err(from_parser)?;
@@ -122,17 +149,12 @@ fn parse_rest(parser: &mut Parser<'_>, table: &mut CreateTable) -> Result<()> {
         }
         parser.expect_token(&Token::RParen).map_err(from_parser)?;
     }
-    let next = parser.peek_token();
-    let at = start_of(next.span);
-    match next.token.to_string().to_ascii_uppercase().as_str() {
-        "LIKE" => Err(SqlError::at(at, "CREATE TABLE ... LIKE is not supported yet").hint("repeat the columns")),
-        "AS" => Err(SqlError::at(at, "CREATE TABLE ... AS SELECT is not supported yet")
-            .hint("declare the columns, and fill the table with INSERT INTO ... SELECT")),
-        "DISTRIBUTED" => {
-            Err(SqlError::at(at, "DISTRIBUTED BY is not supported yet").hint("set the partitioner in the WITH clause"))
-        }
-        _ => Ok(()),
+    if parser.parse_keyword(Keyword::LIKE) {
+        table.like = Some(like::parse(parser)?);
+    } else if parser.parse_keyword(Keyword::AS) {
+        table.query = Some(parse_query(parser)?);
     }
+    Ok(())
 }
 
 fn parse_element(parser: &mut Parser<'_>, table: &mut CreateTable) -> Result<()> {
@@ -199,20 +221,19 @@ fn parse_column(parser: &mut Parser<'_>, table: &mut CreateTable) -> Result<()> 
     if parser.parse_keyword(Keyword::AS) {
         let at = start_of(parser.peek_token_ref().span);
         let expr = parser.parse_expr().map_err(from_parser)?;
-        parse_comment(parser)?;
-        table.columns.push(ColumnDefinition {
-            name,
-            kind: ColumnKind::Computed {
-                expr: Box::new(expr),
-                at,
-            },
-        });
+        let comment = parse_comment(parser)?;
+        let kind = ColumnKind::Computed {
+            expr: Box::new(expr),
+            at,
+        };
+        table.columns.push(ColumnDefinition { name, kind, comment });
         return Ok(());
     }
     let sql_type = parse_type(parser)?;
     let mut nullable = true;
     let mut metadata = None;
     let mut is_virtual = false;
+    let mut comment = None;
     loop {
         let next = parser.peek_token();
         let at = start_of(next.span);
@@ -242,7 +263,7 @@ fn parse_column(parser: &mut Parser<'_>, table: &mut CreateTable) -> Result<()> 
                 parser.advance_token();
                 is_virtual = true;
             }
-            "COMMENT" => parse_comment(parser)?,
+            "COMMENT" => comment = parse_comment(parser)?,
             "," | ")" | "EOF" => break,
             other => {
                 return Err(SqlError::at(
@@ -265,13 +286,6 @@ fn parse_column(parser: &mut Parser<'_>, table: &mut CreateTable) -> Result<()> 
         },
         None => ColumnKind::Physical { sql_type, nullable },
     };
-    table.columns.push(ColumnDefinition { name, kind });
-    Ok(())
-}
-
-fn parse_comment(parser: &mut Parser<'_>) -> Result<()> {
-    if parser.parse_keyword(Keyword::COMMENT) {
-        parse_text(parser)?;
-    }
+    table.columns.push(ColumnDefinition { name, kind, comment });
     Ok(())
 }

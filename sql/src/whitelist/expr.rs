@@ -1,14 +1,16 @@
 //! Expressions.
 
 use super::Whitelist;
+use super::over;
 use super::query::check_wildcard;
 use crate::error::{Position, Result, SqlError};
 use crate::functions::Known;
 use crate::script::start_of;
 use crate::types;
 use sqlparser::ast::{
-    BinaryOperator, CaseWhen, CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, Interval, TypedString, UnaryOperator, Value, ValueWithSpan,
+    AccessExpr, BinaryOperator, CaseWhen, CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Interval, Subscript, TypedString, UnaryOperator,
+    Value, ValueWithSpan,
 };
 
 /// The most parts of a name: a table, a column, and as many fields as rows may lie deep in rows.
@@ -34,10 +36,18 @@ pub(super) fn check(list: &Whitelist<'_>, expr: &Expr, place: Place) -> Result<(
         ),
         // A column, or a field of a column's row: the planner finds out which.
         Expr::Identifier(_) | Expr::CompoundIdentifier(_) => Ok(()),
-        Expr::CompoundFieldAccess { .. } | Expr::JsonAccess { .. } => not_yet(
-            "access to a nested field that is not column.field",
-            "name the column of an inner query, or flatten the value in the producer",
-        ),
+        Expr::CompoundFieldAccess { root, access_chain } => {
+            check(list, root, place)?;
+            access_chain.iter().try_for_each(|access| match access {
+                AccessExpr::Dot(Expr::Identifier(_)) => Ok(()),
+                AccessExpr::Subscript(Subscript::Index { index }) => check(list, index, place),
+                AccessExpr::Subscript(Subscript::Slice { .. }) => {
+                    refuse("value[from:to]", "use ARRAY_SLICE(value, from, to)")
+                }
+                AccessExpr::Dot(_) => refuse("this access to a field", "write value.field"),
+            })
+        }
+        Expr::JsonAccess { .. } => refuse("this access to a field", "use JSON_VALUE(text, '$.field')"),
         Expr::IsFalse(inner)
         | Expr::IsNotFalse(inner)
         | Expr::IsTrue(inner)
@@ -120,7 +130,11 @@ pub(super) fn check(list: &Whitelist<'_>, expr: &Expr, place: Place) -> Result<(
         }
         Expr::Ceil { expr: inner, field } | Expr::Floor { expr: inner, field } => match field {
             CeilFloorKind::DateTimeField(DateTimeField::NoDateTime) => check(list, inner, place),
-            CeilFloorKind::DateTimeField(_) => not_yet("CEIL or FLOOR TO a unit", "use date_trunc('hour', x)"),
+            CeilFloorKind::DateTimeField(field) if is_unit(field) => check(list, inner, place),
+            CeilFloorKind::DateTimeField(field) => refuse(
+                &format!("CEIL or FLOOR TO {field}"),
+                "units are YEAR, QUARTER, MONTH, WEEK, DAY, HOUR, MINUTE, SECOND and MILLISECOND",
+            ),
             CeilFloorKind::Scale(_) => refuse("CEIL or FLOOR with a scale", "use round(x, digits)"),
         },
         Expr::Position { expr: inner, r#in } => all(&[inner, r#in]),
@@ -197,7 +211,8 @@ pub(super) fn check(list: &Whitelist<'_>, expr: &Expr, place: Place) -> Result<(
             )
         }
         Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => not_yet("more than one grouping", "use UNION ALL"),
-        Expr::Tuple(_) | Expr::Struct { .. } | Expr::Array(_) | Expr::Map(_) | Expr::Dictionary(_) => {
+        Expr::Array(array) => array.elem.iter().try_for_each(|expr| check(list, expr, place)),
+        Expr::Tuple(_) | Expr::Struct { .. } | Expr::Map(_) | Expr::Dictionary(_) => {
             not_yet("a nested value", "use one column for each of its fields")
         }
         Expr::SimilarTo { .. } | Expr::RLike { .. } => refuse("this operator", "use regexp_like(text, pattern)"),
@@ -214,6 +229,23 @@ pub(super) fn check(list: &Whitelist<'_>, expr: &Expr, place: Place) -> Result<(
         | Expr::Lambda(_)
         | Expr::MemberOf(_) => refuse("this expression", "use a function for it"),
     }
+}
+
+/// Says whether times can be rounded to a unit.
+fn is_unit(field: &DateTimeField) -> bool {
+    use DateTimeField as Field;
+    matches!(
+        field,
+        Field::Year
+            | Field::Quarter
+            | Field::Month
+            | Field::Week(None)
+            | Field::Day
+            | Field::Hour
+            | Field::Minute
+            | Field::Second
+            | Field::Millisecond
+    )
 }
 
 fn is_known_operator(op: &BinaryOperator) -> bool {
@@ -325,12 +357,25 @@ fn check_function(list: &Whitelist<'_>, function: &Function, place: Place) -> Re
     let written = part.as_ident().map(|ident| ident.value.clone()).unwrap_or_default();
     let lower = written.to_lowercase();
     let known = list.functions.find(&lower);
-    if over.is_some() {
-        let hint = "aggregate with GROUP BY window_start, window_end over TABLE(TUMBLE(...))";
-        return Err(list.not_yet(at, &["OVER"], "OVER", hint));
+    if let Some(over) = over {
+        if place != Place::Aggregate {
+            let hint = "give it a name in an inner query and use the name";
+            return Err(SqlError::at(at, format!("{written} ... OVER cannot stand here")).hint(hint));
+        }
+        if matches!(known, Known::Scalar) {
+            let message = format!("the scalar function {lower} takes no OVER");
+            return Err(SqlError::at(at, message).hint("remove OVER"));
+        }
+        over::check(list, over, at)?;
     }
     match known {
         Known::Scalar => {}
+        Known::Over if over.is_some() => {}
+        Known::Over => {
+            return Err(
+                SqlError::at(at, format!("{written} needs OVER")).hint("write OVER (PARTITION BY k ORDER BY ts)")
+            );
+        }
         Known::Aggregate if place == Place::Aggregate => {}
         Known::Aggregate => {
             return Err(SqlError::at(at, format!("the aggregate {lower} cannot stand here"))
@@ -348,6 +393,11 @@ fn check_function(list: &Whitelist<'_>, function: &Function, place: Place) -> Re
         }
     }
     let is_aggregate = matches!(known, Known::Aggregate);
+    let takes_nulls_out = matches!(known, Known::Over) && null_treatment.is_some();
+    if takes_nulls_out {
+        let words = &["IGNORE", "RESPECT"];
+        return Err(list.not_yet(at, words, "IGNORE NULLS or RESPECT NULLS", "remove it: nulls count"));
+    }
     if !within_group.is_empty() {
         return Err(list.not_yet(at, &["WITHIN"], "WITHIN GROUP", "remove it"));
     }
@@ -376,7 +426,14 @@ fn check_function(list: &Whitelist<'_>, function: &Function, place: Place) -> Re
             if duplicate_treatment.is_some() && !is_aggregate {
                 return Err(list.unknown(at, &["DISTINCT", "ALL"], "DISTINCT in a scalar function", "remove it"));
             }
-            if !clauses.is_empty() {
+            let returning = match clauses.as_slice() {
+                [FunctionArgumentClause::JsonReturningClause(returning)] if lower == "json_value" => {
+                    check_cast_type(list, &returning.data_type, at)?;
+                    true
+                }
+                _ => false,
+            };
+            if !clauses.is_empty() && !returning {
                 let words = &[
                     "IGNORE",
                     "RESPECT",

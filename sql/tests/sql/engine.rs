@@ -1,6 +1,6 @@
 //! Whole jobs on the engine, at several parallelisms and odd cuts, against the interpreter.
 
-use super::support::{BIDS, lines, run};
+use super::support::{BIDS, result_lines, run};
 use arrow::array::{Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use std::collections::BTreeMap;
@@ -96,7 +96,7 @@ fn planned(sql: &str, connectors: &Memory) -> JobPlan {
 }
 
 /// Runs a job on the engine, and the interpreter; both must give the same rows, in any order.
-fn assert_engine_agrees(sql: &str) {
+pub(crate) fn assert_engine_agrees(sql: &str) {
     let rows = bids(1_500);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -124,7 +124,7 @@ fn assert_engine_agrees(sql: &str) {
         for (table, mut expected) in expected {
             let sinks = connectors.sinks.lock().unwrap();
             let (sink, schema) = &sinks[&table];
-            let mut found = lines(&sink.concat(schema).unwrap());
+            let mut found = result_lines(&sink.concat(schema).unwrap());
             found.sort();
             expected.sort();
             assert!(!found.is_empty(), "{sql}");
@@ -133,11 +133,11 @@ fn assert_engine_agrees(sql: &str) {
     }
 }
 
-fn sink(name: &str, columns: &str) -> String {
+pub(crate) fn sink(name: &str, columns: &str) -> String {
     format!("CREATE TABLE {name} ({columns}) WITH ('connector' = 'memory');\n")
 }
 
-fn tables(sinks: &str) -> String {
+pub(crate) fn tables(sinks: &str) -> String {
     // The rows of this test have no fee.
     format!("{}{sinks}", BIDS.replace(" fee DECIMAL(10, 2),", ""))
 }
@@ -331,6 +331,61 @@ fn joins_of_all_kinds() {
                FROM dear AS a JOIN cheap AS b ON {near};
              INSERT INTO out {query}",
             tables(&sinks)
+        ));
+    }
+}
+
+#[test]
+fn first_rows_of_each_key() {
+    let ranked = |order: &str| {
+        format!(
+            "SELECT auction, price, bidder, place FROM (
+               SELECT *, ROW_NUMBER() OVER (PARTITION BY auction ORDER BY {order}) AS place FROM bids)"
+        )
+    };
+    let sinks = sink("best", "a BIGINT, p INT, b BIGINT, n BIGINT") + &sink("latest", "a BIGINT, ts TIMESTAMP(3)");
+    assert_engine_agrees(&format!(
+        "{}INSERT INTO best {} WHERE place <= 5;
+         INSERT INTO latest SELECT auction, ts FROM (
+           SELECT *, ROW_NUMBER() OVER (PARTITION BY auction, bidder ORDER BY ts DESC) AS place FROM bids)
+           WHERE place = 1",
+        tables(&sinks),
+        // A total order, so that it does not matter over which worker a row comes.
+        ranked("price DESC, ts ASC, bidder ASC, rate ASC")
+    ));
+}
+
+#[test]
+fn first_rows_of_each_window() {
+    let sinks = sink("out", "s TIMESTAMP(3), a BIGINT, n BIGINT, place BIGINT") + &sink("top", "e TIMESTAMP(3), p INT");
+    assert_engine_agrees(&format!(
+        "{}CREATE VIEW counts AS SELECT window_start, window_end, auction, COUNT(*) AS n FROM {TUMBLE}
+           GROUP BY window_start, window_end, auction;
+         INSERT INTO out SELECT window_start, auction, n, place FROM (
+           SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY n DESC, auction ASC) AS place
+           FROM counts) WHERE place BETWEEN 1 AND 3;
+         INSERT INTO top SELECT window_end, price FROM (
+           SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, channel ORDER BY price DESC) AS place
+           FROM TABLE(HOP(TABLE bids, DESCRIPTOR(ts), INTERVAL '3' SECOND, INTERVAL '9' SECOND))) WHERE place <= 2",
+        tables(&sinks)
+    ));
+}
+
+#[test]
+fn rows_with_what_is_computed_of_the_rows_before() {
+    // Times of one auction differ, so the order of its rows is that of time alone.
+    let columns = "a BIGINT, ts TIMESTAMP(3), n BIGINT, total INT, lo INT, users BIGINT, rate DOUBLE";
+    let frames = [
+        "ROWS BETWEEN 4 PRECEDING AND CURRENT ROW",
+        "RANGE BETWEEN INTERVAL '5' SECOND PRECEDING AND CURRENT ROW",
+        "RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW",
+    ];
+    for frame in frames {
+        assert_engine_agrees(&format!(
+            "{}INSERT INTO out SELECT auction, ts, COUNT(*) OVER w, SUM(price) OVER w, MIN(price) OVER w,
+               COUNT(DISTINCT bidder) OVER w, SUM(rate) OVER w
+             FROM bids WINDOW w AS (PARTITION BY auction ORDER BY ts {frame})",
+            tables(&sink("out", columns))
         ));
     }
 }

@@ -189,6 +189,15 @@ impl Job<'_> {
         self.until(&what, || self.world.written_in_order(table).len() >= count);
     }
 
+    /// Waits until a sink that shows what checkpoints contain has so many rows.
+    pub(crate) fn until_written_after_checkpoints(&self, table: &str, count: usize) {
+        let what = format!("{table} has {count} rows");
+        self.until(&what, || {
+            self.checkpoint();
+            self.world.written_in_order(table).len() >= count
+        });
+    }
+
     pub(crate) fn status(&self) -> JobStatus {
         self.handle.status()
     }

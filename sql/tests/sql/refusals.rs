@@ -42,12 +42,11 @@ fn queries_that_streams_cannot_answer_yet_are_refused_at_their_clause() {
             "FETCH",
         ),
         ("INSERT INTO out SELECT auction FROM bids ^FOR UPDATE", "FOR"),
-        ("INSERT INTO out SELECT ^DISTINCT auction FROM bids", "DISTINCT"),
-        ("INSERT INTO out SELECT ^TOP 5 auction FROM bids", "TOP"),
         (
-            "INSERT INTO out SELECT auction FROM bids ^QUALIFY auction > 1",
-            "QUALIFY",
+            "INSERT INTO out SELECT ^DISTINCT ON (auction) auction FROM bids",
+            "DISTINCT ON",
         ),
+        ("INSERT INTO out SELECT ^TOP 5 auction FROM bids", "TOP"),
         (
             "INSERT INTO out SELECT b.auction FROM bids AS b ^NATURAL JOIN bids AS c",
             "NATURAL",
@@ -85,20 +84,11 @@ fn queries_that_streams_cannot_answer_yet_are_refused_at_their_clause() {
             "FOR SYSTEM_TIME AS OF outside of a join",
         ),
         (
-            "INSERT INTO out SELECT auction FROM bids AS b ^UNION SELECT auction FROM bids",
-            "UNION without ALL",
-        ),
-        (
             "INSERT INTO out SELECT auction FROM bids ^EXCEPT SELECT auction FROM bids",
             "EXCEPT",
         ),
         ("INSERT INTO out ^VALUES (1)", "VALUES"),
         ("INSERT INTO out ^SELECT 1", "without FROM"),
-        (
-            "INSERT INTO out SELECT COUNT(*) FROM bids GROUP BY ^auction",
-            "without a window",
-        ),
-        ("INSERT INTO out SELECT MAX(^auction) FROM bids", "without a window"),
         (
             "INSERT INTO out SELECT COUNT(*) FROM bids GROUP BY ^ROLLUP (auction)",
             "grouping",
@@ -112,7 +102,7 @@ fn queries_that_streams_cannot_answer_yet_are_refused_at_their_clause() {
             "query inside",
         ),
         (
-            "INSERT INTO out SELECT SUM(auction) ^OVER (ORDER BY ts) FROM bids",
+            "INSERT INTO out SELECT SUM(^auction) OVER (ORDER BY bidder) FROM bids",
             "OVER",
         ),
         (
@@ -122,14 +112,6 @@ fn queries_that_streams_cannot_answer_yet_are_refused_at_their_clause() {
         (
             "INSERT INTO out SELECT auction FROM bids ^TABLESAMPLE (5)",
             "TABLESAMPLE",
-        ),
-        (
-            "INSERT INTO out SELECT ^/*+ STATE_TTL('b' = '1d') */ auction FROM bids",
-            "hints",
-        ),
-        (
-            "INSERT INTO out SELECT auction FROM bids ^/*+ OPTIONS('k' = 'v') */",
-            "hints",
         ),
         (
             "INSERT INTO out WITH ^RECURSIVE r AS (SELECT auction FROM bids) SELECT auction FROM r",
@@ -211,7 +193,7 @@ fn expressions_are_refused_where_they_are_wrong() {
         ),
         (
             "INSERT INTO out SELECT ^row_number(auction) FROM bids",
-            "row_number is not supported yet",
+            "row_number needs OVER",
         ),
         (
             "INSERT INTO out SELECT ^version() FROM bids",
@@ -242,7 +224,7 @@ fn expressions_are_refused_where_they_are_wrong() {
             "INSERT INTO out SELECT ^CAST(auction AS INT ARRAY) FROM bids",
             "form of CAST",
         ),
-        ("INSERT INTO out SELECT ^auction[1] FROM bids", "nested field"),
+        ("INSERT INTO out ^SELECT auction[1] FROM bids", "an index stands behind"),
         (
             "INSERT INTO out SELECT char_length(^regexp_extract(channel, '(a', 1)) FROM bids",
             "not a regular expression",
@@ -251,7 +233,6 @@ fn expressions_are_refused_where_they_are_wrong() {
             "INSERT INTO out SELECT char_length(^regexp_extract('a', channel)) FROM bids",
             "must be a literal",
         ),
-        ("INSERT INTO out SELECT ^ARRAY[auction] FROM bids", "nested value"),
         (
             "INSERT INTO out SELECT auction FROM bids WHERE ^ts AT TIME ZONE 'UTC' > ts",
             "AT TIME ZONE",
@@ -275,13 +256,11 @@ fn expressions_are_refused_where_they_are_wrong() {
 fn statements_are_refused_where_they_are_wrong() {
     assert_refused(&[
         ("^SELECT auction FROM bids", "leads nowhere"),
-        ("^DROP TABLE bids", "DROP"),
         ("^COPY bids TO 'x'", "COPY"),
         ("^frobnicate", "expected a statement"),
         ("CREATE ^FUNCTION f AS 'x'", "CREATE FUNCTION"),
         ("CREATE ^EXTERNAL TABLE t STORED AS CSV LOCATION 'x'", "EXTERNAL"),
         ("CREATE ^OR REPLACE VIEW v AS SELECT auction FROM bids", "OR REPLACE"),
-        ("^BEGIN STATEMENT SET", "statement sets"),
         ("INSERT ^OVERWRITE out SELECT auction FROM bids", "OVERWRITE"),
         (
             "INSERT INTO out ^PARTITION (a = 1) SELECT auction FROM bids",
@@ -324,16 +303,8 @@ fn statements_are_refused_where_they_are_wrong() {
 fn tables_are_refused_where_they_are_wrong() {
     assert_refused(&[
         (
-            "CREATE TABLE t (a ROW<b ^MAP<INT, INT>>) WITH ('connector' = 'test')",
-            "MAP is not supported yet",
-        ),
-        (
-            "CREATE TABLE t (a ^MAP<STRING, INT>) WITH ('connector' = 'test')",
-            "MAP is not supported yet",
-        ),
-        (
-            "CREATE TABLE t (a ^ARRAY<INT>) WITH ('connector' = 'test')",
-            "ARRAY is not supported yet",
+            "CREATE TABLE t (a ^MULTISET<INT>) WITH ('connector' = 'test')",
+            "MULTISET is not supported yet",
         ),
         (
             "CREATE TABLE t (a ^JSON) WITH ('connector' = 'test')",
@@ -384,8 +355,6 @@ fn tables_are_refused_where_they_are_wrong() {
             "aggregate sum",
         ),
         ("CREATE TABLE ^t (b AS 1) WITH ('connector' = 'test')", "not computed"),
-        ("CREATE TABLE t (a INT) ^LIKE bids", "LIKE"),
-        ("CREATE TABLE t (a INT) ^AS SELECT auction FROM bids", "AS SELECT"),
         (
             "CREATE TABLE t (a INT) PARTITIONED BY (^b) WITH ('connector' = 'test')",
             "no column b",
@@ -461,10 +430,7 @@ fn arguments_that_fit_no_signature_are_the_writers_mistake_not_ours() {
     let error = refused(&format!(
         "{BIDS}{OUT}INSERT INTO out SELECT CHAR_LENGTH(SUBSTRING(1 FOR 2)) FROM bids"
     ));
-    assert!(
-        error.message.contains("'substr' failed to match any signature"),
-        "{error}"
-    );
+    assert!(error.message.contains("argument 1 of SUBSTR must be STRING"), "{error}");
     assert!(
         !error.message.contains("internal") && !error.message.contains("bug"),
         "{error}"

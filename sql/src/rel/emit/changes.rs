@@ -1,13 +1,39 @@
 //! Emits what streams that change need: weights where there are none, and sinks that see one change per key.
 
 use super::super::prune::calc_identity;
-use super::{Emitter, Rel, engine_refusal};
+use super::{AggregateCall, Emitter, Rel, engine_call, engine_refusal};
 use crate::error::{Result, SqlError};
 use tidemill_connectors::TableDefinition;
 use tidemill_engine::expr::column;
-use tidemill_engine::graph::{Calc, StreamId, weight_field, weight_of_inserts};
+use tidemill_engine::graph::{Calc, GroupAggregate, StreamId, weight_field, weight_of_inserts};
 
 impl Emitter<'_> {
+    /// Emits an aggregation without a window.
+    pub(super) fn group_aggregate(
+        &mut self,
+        rel: &Rel,
+        input: StreamId,
+        input_rel: &Rel,
+        keys: &[usize],
+        calls: &[AggregateCall],
+    ) -> Result<StreamId> {
+        let results = calls.iter().zip(&rel.columns[keys.len()..]);
+        let aggregates = results.map(|(call, column)| engine_call(call, input_rel, &column.name));
+        let spec = GroupAggregate {
+            keys: keys.to_vec(),
+            aggregates: aggregates.collect::<Result<_>>()?,
+            ttl_ms: self.state_ttl_ms,
+        };
+        let uid = self.uid(format!("aggregate-{}", rel.rows.short()));
+        let stream = self.graph.group_aggregate(uid, input, spec).map_err(engine_refusal)?;
+        // Where nobody reads the results, nothing is left that changes.
+        if rel.changes {
+            self.changes_of(rel, stream)
+        } else {
+            Ok(stream)
+        }
+    }
+
     /// Makes the stream of a relation a changelog with no other columns than the relation's and the weight, for a union.
     pub(super) fn changes_of(&mut self, rel: &Rel, stream: StreamId) -> Result<StreamId> {
         let schema = self.graph.schema(stream);

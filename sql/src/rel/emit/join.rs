@@ -6,6 +6,7 @@ use crate::rel::Rel;
 use crate::rel::join::{JoinSpec, Shifted};
 use arrow::datatypes::{Field, Schema};
 use std::fmt::Write as _;
+use std::time::Duration;
 use tidemill_engine::graph::{
     Join, JoinCondition, JoinInput, JoinKind, JoinSide, KeepRows, ShiftedTime, StreamId, TemporalJoin,
 };
@@ -28,9 +29,9 @@ impl Emitter<'_> {
             JoinSide {
                 keys: spec.keys.iter().map(key).collect(),
                 time: spec.times[input as usize].as_ref().map(shifted),
-                keep: match self.state_ttl {
+                keep: match self.state_ttl_ms {
                     _ if !until.is_empty() => KeepRows::Until(until.iter().map(shifted).collect()),
-                    Some(time) => KeepRows::For(time),
+                    Some(ms) => KeepRows::For(Duration::from_millis(ms.unsigned_abs())),
                     None => KeepRows::Forever,
                 },
                 watermark_delay_ms: spec.delays_ms[input as usize],

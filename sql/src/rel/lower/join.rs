@@ -276,7 +276,7 @@ impl Lowering<'_> {
             );
         }
         let condition = match conjunction(rest) {
-            Some(expr) => Some(self.over(&joined.rel, expr).map_err(|error| error.or_at(at))?),
+            Some(expr) => Some(self.over_joined(&joined.rel, expr).map_err(|error| error.or_at(at))?),
             None => None,
         };
         let reads = joined.reads(condition.as_ref())?;
@@ -296,7 +296,7 @@ impl Lowering<'_> {
     }
 
     /// Prepares a condition over a relation that need not be among those of the job.
-    pub(super) fn over(&self, rel: &Rel, expr: Expr) -> Result<Prepared> {
+    pub(super) fn over_joined(&self, rel: &Rel, expr: Expr) -> Result<Prepared> {
         let prepared = prepare_over(expr, rel)?;
         match prepared.data_type {
             arrow::datatypes::DataType::Boolean => Ok(prepared),
@@ -425,7 +425,7 @@ impl Lowering<'_> {
         let of_right = of_right.iter().map(|expr| joined.of_side(expr, &right_rel));
         let of_right = of_right.collect::<Result<Vec<_>>>()?;
         let right = self.keep(right, of_right, |lowering, predicate| {
-            lowering.over(&right_rel, predicate)
+            lowering.over_joined(&right_rel, predicate)
         })?;
         self.join_rels(kind, left, right, &joined, of_pairs)
     }

@@ -11,7 +11,7 @@ use datafusion_expr::Expr;
 impl Lowering<'_> {
     /// Lowers the late rows of the table `name`.
     pub(super) fn late_rows(&mut self, name: &str) -> Result<RelId> {
-        let found = self.catalog.table(name).and_then(|(_, table)| table.watermark);
+        let found = self.catalog.scanned(name).and_then(|(_, table)| table.watermark);
         let watermark = found.ok_or_else(|| SqlError::internal(format!("no late rows of {name}")))?;
         let table = self.table(name)?;
         let rel = self.rels.get(table);

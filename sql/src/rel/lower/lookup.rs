@@ -140,7 +140,7 @@ impl Lowering<'_> {
             plan = &alias.input;
         }
         let found = match plan {
-            LogicalPlan::TableScan(scan) => self.catalog.table(scan.table_name.table()),
+            LogicalPlan::TableScan(scan) => self.catalog.scanned(scan.table_name.table()),
             _ => None,
         };
         match found {

@@ -125,7 +125,7 @@ impl Lowering<'_> {
             return Err(SqlError::at(at, message).hint(format!("add ON stream.x = table.{name}, both of one type")));
         }
         let condition = match conjunction(rest) {
-            Some(expr) => Some(self.over(&joined.rel, expr).map_err(|error| error.or_at(at))?),
+            Some(expr) => Some(self.over_joined(&joined.rel, expr).map_err(|error| error.or_at(at))?),
             None => None,
         };
         let reads = joined.reads(condition.as_ref())?;
@@ -154,7 +154,7 @@ impl Lowering<'_> {
             inner = &alias.input;
         }
         let table = match inner {
-            LogicalPlan::TableScan(scan) => self.catalog.table(scan.table_name.table()),
+            LogicalPlan::TableScan(scan) => self.catalog.scanned(scan.table_name.table()),
             _ => None,
         };
         let Some((_, table)) = table else {

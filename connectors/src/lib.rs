@@ -4,6 +4,7 @@
 //!  TableDefinition ── check_source / check_sink ──▶ a ConnectorError that says what to mend (no I/O)
 //!         │
 //!         ├── create_source(projection) ──▶ engine Source ── splits ── bytes ── format decoder ──▶ record batches
+//!         ├── create_lookup(projection, keys) ──▶ engine LookupSource, and how it is asked
 //!         └── create_sink ────────────────▶ engine Sink   ◀─ format encoder ◀── record batches
 //! ```
 //!
@@ -17,8 +18,9 @@
 //! - a record that cannot be decoded names its coordinates, the field and the reason, and never panics.
 //!
 //! File map: [`table`] and [`environment`] come in, [`registry`] (the functions above) finds the connector. One module
-//! per connector: `kinesis`, `filesystem`, `datagen`, `nexmark`, `print`, `blackhole`. `formats` is between bytes and
-//! columns, `changes` tells sinks what rows do to a result that changes, `options` reads what `WITH` says, `random` has the numbers of generators, `conformance` is what every
+//! per connector: `kinesis`, `filesystem`, `datagen`, `nexmark`, `print`, `blackhole`; those that can be looked up are in
+//! `lookup`. `formats` is between bytes and columns, `changes` tells sinks what rows do to a result that changes, `options`
+//! reads what `WITH` says, `random` has the numbers of generators, `conformance` is what every
 //! connector is tested with.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests set their stage with files"))]
@@ -34,6 +36,7 @@ pub mod error;
 mod filesystem;
 mod formats;
 mod kinesis;
+mod lookup;
 mod nexmark;
 mod options;
 mod print;
@@ -45,6 +48,7 @@ pub mod table;
 pub use decode::decode_records;
 pub use environment::ConnectorEnvironment;
 pub use error::ConnectorError;
+pub use lookup::Lookup;
 pub use nexmark::{NEXMARK_BASE_MS, nexmark_schema};
-pub use registry::{check_sink, check_source, create_sink, create_source};
+pub use registry::{check_lookup, check_sink, check_source, create_lookup, create_sink, create_source};
 pub use table::{MetadataColumn, TableDefinition};

@@ -6,6 +6,7 @@ use crate::environment::ConnectorEnvironment;
 use crate::error::ConnectorError;
 use crate::filesystem::{FileSink, FileSource};
 use crate::kinesis::{KinesisSink, KinesisSource};
+use crate::lookup::{self, Lookup, Wanted};
 use crate::nexmark::NexmarkSource;
 use crate::options::closest;
 use crate::print::PrintSink;
@@ -20,15 +21,19 @@ enum Connector {
     Blackhole,
     Datagen,
     Filesystem,
+    Http,
+    Jdbc,
     Kinesis,
     Nexmark,
     Print,
 }
 
-const CONNECTORS: [(&str, Connector); 6] = [
+const CONNECTORS: [(&str, Connector); 8] = [
     ("blackhole", Connector::Blackhole),
     ("datagen", Connector::Datagen),
     ("filesystem", Connector::Filesystem),
+    ("http", Connector::Http),
+    ("jdbc", Connector::Jdbc),
     ("kinesis", Connector::Kinesis),
     ("nexmark", Connector::Nexmark),
     ("print", Connector::Print),
@@ -53,6 +58,7 @@ pub fn create_source(
         Connector::Kinesis => Ok(Arc::new(KinesisSource::new(table, projection, env)?)),
         Connector::Nexmark => Ok(Arc::new(NexmarkSource::new(table, projection, env)?)),
         Connector::Blackhole | Connector::Print => Err(only_a_sink(table)),
+        Connector::Http | Connector::Jdbc => Err(only_looked_up(table)),
     }
 }
 
@@ -68,6 +74,7 @@ pub fn create_sink(table: &TableDefinition, env: &ConnectorEnvironment) -> Resul
         Connector::Kinesis => Ok(Arc::new(KinesisSink::new(table, env)?)),
         Connector::Print => Ok(Arc::new(PrintSink::new(table)?)),
         Connector::Datagen | Connector::Nexmark => Err(only_a_source(table)),
+        Connector::Http | Connector::Jdbc => Err(only_looked_up(table)),
     }
 }
 
@@ -82,6 +89,7 @@ pub fn check_source(table: &TableDefinition) -> Result<(), ConnectorError> {
         Connector::Kinesis => crate::kinesis::check_source(table),
         Connector::Nexmark => crate::nexmark::check(table),
         Connector::Blackhole | Connector::Print => Err(only_a_sink(table)),
+        Connector::Http | Connector::Jdbc => Err(only_looked_up(table)),
     }
 }
 
@@ -106,6 +114,57 @@ pub fn check_sink(table: &TableDefinition) -> Result<(), ConnectorError> {
         Connector::Kinesis => crate::kinesis::check_sink(table),
         Connector::Print => PrintSink::new(table).map(|_| ()),
         Connector::Datagen | Connector::Nexmark => Err(only_a_source(table)),
+        Connector::Http | Connector::Jdbc => Err(only_looked_up(table)),
+    }
+}
+
+/// Makes what looks rows of a table up by the columns `keys`; it answers exactly the columns of `projection`. Both are
+/// indexes into the table's schema, and the keys are in the projection.
+///
+/// # Errors
+/// When the options are not valid, or the table cannot be looked up by these columns.
+pub fn create_lookup(
+    table: &TableDefinition,
+    projection: &[usize],
+    keys: &[usize],
+    env: &ConnectorEnvironment,
+) -> Result<Lookup, ConnectorError> {
+    let connector = find(table)?;
+    let wanted = Wanted { projection, keys };
+    wanted.check(table)?;
+    match connector {
+        Connector::Filesystem => lookup::file::create(table, wanted, env),
+        #[cfg(feature = "http")]
+        Connector::Http => lookup::http::create(table, wanted),
+        #[cfg(not(feature = "http"))]
+        Connector::Http => Err(without_http()),
+        #[cfg(feature = "sqlite")]
+        Connector::Jdbc => lookup::jdbc::create(table, wanted, env),
+        #[cfg(not(feature = "sqlite"))]
+        Connector::Jdbc => Err(without_sqlite()),
+        _ => Err(not_looked_up(table)),
+    }
+}
+
+/// Checks that a table can be looked up by the columns `keys`, indexes into its schema. Does no I/O.
+///
+/// # Errors
+/// When it cannot.
+pub fn check_lookup(table: &TableDefinition, keys: &[usize]) -> Result<(), ConnectorError> {
+    let connector = find(table)?;
+    let all: Vec<usize> = (0..table.schema.fields().len()).collect();
+    Wanted { projection: &all, keys }.check(table)?;
+    match connector {
+        Connector::Filesystem => lookup::file::check(table),
+        #[cfg(feature = "http")]
+        Connector::Http => lookup::http::check(table, keys),
+        #[cfg(not(feature = "http"))]
+        Connector::Http => Err(without_http()),
+        #[cfg(feature = "sqlite")]
+        Connector::Jdbc => lookup::jdbc::check(table, keys),
+        #[cfg(not(feature = "sqlite"))]
+        Connector::Jdbc => Err(without_sqlite()),
+        _ => Err(not_looked_up(table)),
     }
 }
 
@@ -139,4 +198,31 @@ fn only_a_sink(table: &TableDefinition) -> ConnectorError {
 fn only_a_source(table: &TableDefinition) -> ConnectorError {
     let name = table.options.get("connector").map_or("", String::as_str);
     ConnectorError::option("connector", format!("'{name}' can only be read, not written to"))
+}
+
+fn not_looked_up(table: &TableDefinition) -> ConnectorError {
+    let name = table.options.get("connector").map_or("", String::as_str);
+    let error = ConnectorError::option(
+        "connector",
+        format!("'{name}' cannot be looked up, as FOR SYSTEM_TIME AS OF asks"),
+    );
+    error.with_hint("'filesystem', 'http' and 'jdbc' can")
+}
+
+fn only_looked_up(table: &TableDefinition) -> ConnectorError {
+    let name = table.options.get("connector").map_or("", String::as_str);
+    let error = ConnectorError::option("connector", format!("'{name}' can only be looked up"));
+    error.with_hint("write stream JOIN table FOR SYSTEM_TIME AS OF stream.p ON stream.key = table.key")
+}
+
+#[cfg(not(feature = "http"))]
+fn without_http() -> ConnectorError {
+    ConnectorError::option("connector", "this program was built without HTTP")
+        .with_hint("build it with the feature 'http'")
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn without_sqlite() -> ConnectorError {
+    ConnectorError::option("connector", "this program was built without SQLite")
+        .with_hint("build it with the feature 'sqlite'")
 }

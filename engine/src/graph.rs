@@ -10,7 +10,7 @@
 //! A typed API for Rust is to be a thin layer over this one.
 //!
 //! File map: `changes` is what makes a stream a changelog; `group_aggregate` (the aggregation per key), `join` (of two streams),
-//! `temporal_join` (of a stream and versions), `over` and `top_n` are nodes.
+//! `lookup` (with a table that is looked up), `temporal_join` (with versions), `over` and `top_n` are nodes.
 
 mod changes;
 mod group_aggregate;
@@ -23,6 +23,7 @@ pub use over::{OverAggregate, OverFrame, OverFunction};
 pub use top_n::{TOP_N_MAX, TopN, TopNColumn, TopNOrder, TopNTies};
 
 mod join;
+mod lookup;
 mod temporal_join;
 
 use crate::aggregate::AggregateCall;

@@ -29,6 +29,7 @@ pub mod expr;
 pub mod graph;
 pub mod job;
 pub mod key;
+pub mod lookup;
 pub mod metrics;
 pub mod operator;
 mod operators;

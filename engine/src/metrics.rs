@@ -18,6 +18,10 @@ pub struct OperatorMetrics {
     pub rows_dropped: Counter,
     /// Bytes of state, as last captured.
     pub state_bytes: Counter,
+    /// Requests made to something outside, by an operator that asks it.
+    pub requests: Counter,
+    /// Those of them that failed; an operator may have tried again.
+    pub requests_failed: Counter,
 }
 
 /// A number that one worker writes and anybody may read.
@@ -56,6 +60,12 @@ pub struct OperatorCounts {
     pub rows_dropped: u64,
     /// Bytes of state, as last captured.
     pub state_bytes: u64,
+    /// Requests made to something outside, by an operator that asks it.
+    #[serde(default)]
+    pub requests: u64,
+    /// Those of them that failed; an operator may have tried again.
+    #[serde(default)]
+    pub requests_failed: u64,
 }
 
 impl OperatorMetrics {
@@ -69,6 +79,8 @@ impl OperatorMetrics {
             rows_late: self.rows_late.get(),
             rows_dropped: self.rows_dropped.get(),
             state_bytes: self.state_bytes.get(),
+            requests: self.requests.get(),
+            requests_failed: self.requests_failed.get(),
         }
     }
 }
@@ -81,5 +93,7 @@ impl std::ops::AddAssign<&OperatorCounts> for OperatorCounts {
         self.rows_late += other.rows_late;
         self.rows_dropped += other.rows_dropped;
         self.state_bytes += other.state_bytes;
+        self.requests += other.requests;
+        self.requests_failed += other.requests_failed;
     }
 }

@@ -10,7 +10,7 @@
 use crate::error::Result;
 use crate::key::KeyGroupRange;
 use crate::metrics::OperatorMetrics;
-use crate::time::{Tick, Watermark};
+use crate::time::{Tick, TimeSource, Watermark};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -177,11 +177,35 @@ pub trait Operator {
 /// Builds an operator for one worker.
 pub type OperatorFactory = Arc<dyn Fn(&OperatorContext) -> Result<Box<dyn Operator>> + Send + Sync>;
 
+/// What an [`AsyncOperator`] is told when a worker begins.
+#[derive(Clone)]
+pub struct AsyncContext {
+    /// The job's I/O runtime, for what the operator does besides its requests.
+    pub runtime: tokio::runtime::Handle,
+    /// The job's clock.
+    pub time: Arc<dyn TimeSource>,
+    /// The run of the job: all workers of one run have the same, and every later run a greater one.
+    pub generation: u64,
+    /// Counters shown in the job's status.
+    pub metrics: Arc<OperatorMetrics>,
+}
+
 /// An operator that asks something outside about each batch: a lookup, an enrichment.
 ///
 /// Its requests run on the job's I/O runtime, not on a worker's thread. A tick is closed only when all its answers are
 /// back; a restart repeats the requests of ticks since the last checkpoint.
 pub trait AsyncOperator: Send + Sync {
+    /// Learns that a worker begins; called by each of them, before its first batch.
+    fn start(&self, _context: &AsyncContext) {}
+
+    /// Answers a batch at once, on the worker's thread, when nothing outside must be asked; `None`: a request is needed.
+    ///
+    /// # Errors
+    /// Any error fails the job.
+    fn answer_now(&self, _batch: &RecordBatch, _tick: &OpenTick) -> Result<Option<RecordBatch>> {
+        Ok(None)
+    }
+
     /// Makes the request for a batch. The answer has the operator's schema and may have any number of rows; an error
     /// fails the job.
     fn request(&self, batch: RecordBatch, tick: OpenTick) -> BoxFuture<'static, Result<RecordBatch>>;

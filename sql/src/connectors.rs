@@ -1,7 +1,9 @@
 //! Where tables come from: the connectors of this program, or those of a test.
 
+use arrow::array::RecordBatch;
 use std::sync::Arc;
-use tidemill_connectors::{ConnectorEnvironment, ConnectorError, TableDefinition};
+use tidemill_connectors::{ConnectorEnvironment, ConnectorError, Lookup, TableDefinition};
+use tidemill_engine::lookup::{LookupFuture, LookupOptions, LookupSource};
 use tidemill_engine::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
 use tidemill_engine::source::{Source, Split, SplitContext, SplitEnumerator, SplitReader};
 use tidemill_engine::{Error, Result};
@@ -31,6 +33,27 @@ pub trait Connectors: Send + Sync {
     /// # Errors
     /// When the table cannot be written.
     fn create_sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, ConnectorError>;
+
+    /// Checks that a table can be looked up by the columns `keys`, without I/O.
+    ///
+    /// # Errors
+    /// When it cannot.
+    fn check_lookup(&self, _table: &TableDefinition, _keys: &[usize]) -> Result<(), ConnectorError> {
+        Err(ConnectorError::new("these connectors look nothing up"))
+    }
+
+    /// Makes what looks rows of a table up by the columns `keys`; it answers exactly the projected columns, in that order.
+    ///
+    /// # Errors
+    /// When the table cannot be looked up.
+    fn create_lookup(
+        &self,
+        _table: &TableDefinition,
+        _projection: &[usize],
+        _keys: &[usize],
+    ) -> Result<Lookup, ConnectorError> {
+        Err(ConnectorError::new("these connectors look nothing up"))
+    }
 }
 
 impl Connectors for ConnectorEnvironment {
@@ -48,6 +71,19 @@ impl Connectors for ConnectorEnvironment {
 
     fn create_sink(&self, table: &TableDefinition) -> Result<Arc<dyn Sink>, ConnectorError> {
         tidemill_connectors::create_sink(table, self)
+    }
+
+    fn check_lookup(&self, table: &TableDefinition, keys: &[usize]) -> Result<(), ConnectorError> {
+        tidemill_connectors::check_lookup(table, keys)
+    }
+
+    fn create_lookup(
+        &self,
+        table: &TableDefinition,
+        projection: &[usize],
+        keys: &[usize],
+    ) -> Result<Lookup, ConnectorError> {
+        tidemill_connectors::create_lookup(table, projection, keys, self)
     }
 }
 
@@ -72,6 +108,18 @@ impl Connectors for ForExplain<'_> {
         self.0.check_sink(table)?;
         Ok(Arc::new(Explained))
     }
+
+    fn check_lookup(&self, table: &TableDefinition, keys: &[usize]) -> Result<(), ConnectorError> {
+        self.0.check_lookup(table, keys)
+    }
+
+    fn create_lookup(&self, table: &TableDefinition, _: &[usize], keys: &[usize]) -> Result<Lookup, ConnectorError> {
+        self.0.check_lookup(table, keys)?;
+        Ok(Lookup {
+            source: Arc::new(Explained),
+            options: LookupOptions::default(),
+        })
+    }
 }
 
 /// A source and sink of a graph that is only shown.
@@ -88,6 +136,16 @@ impl Source for Explained {
 
     fn open_split(&self, _: &Split, _: SplitContext) -> Result<Box<dyn SplitReader>> {
         not_run()
+    }
+}
+
+impl LookupSource for Explained {
+    fn lookup(&self, _: RecordBatch) -> LookupFuture<RecordBatch> {
+        Box::pin(std::future::ready(not_run()))
+    }
+
+    fn load(&self) -> LookupFuture<Vec<RecordBatch>> {
+        Box::pin(std::future::ready(not_run()))
     }
 }
 

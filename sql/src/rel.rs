@@ -11,9 +11,9 @@
 //! Equal relations are one node: two statements over one view share it.
 //!
 //! File map: `identity` writes and hashes expressions, `prepare` turns a query's expression into one over a [`Rel`],
-//! `lower` a query, `group` adds aggregations without a window, `join` says what joins do, `rank` are the relations of `OVER`,
-//! `changes` says what cannot read a result that changes, `emit` makes the job graph (with `prune`, which drops what nobody
-//! `needs`, `flatten` and `fuse`).
+//! `lower` a query, `group` adds aggregations without a window, `join` says what joins do, `lookup` joins with a table that is
+//! looked up, `rank` are the relations of `OVER`, `changes` says what cannot read a result that changes, `emit` makes the job
+//! graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
 
 pub(crate) mod changes;
 pub(crate) mod emit;
@@ -22,6 +22,7 @@ mod fuse;
 mod group;
 pub(crate) mod identity;
 pub(crate) mod join;
+pub(crate) mod lookup;
 pub(crate) mod lower;
 pub(crate) mod needs;
 pub(crate) mod prepare;
@@ -39,6 +40,7 @@ use datafusion_common::DFSchema;
 use datafusion_expr::Expr;
 use identity::Identity;
 use join::JoinSpec;
+use lookup::Lookup;
 use prepare::Prepared;
 use rank::{Over, Rank};
 use std::collections::{HashMap, HashSet};
@@ -192,6 +194,8 @@ pub(crate) enum RelKind {
         keys: Vec<usize>,
         calls: Vec<AggregateCall>,
     },
+    /// A join with a table that is looked up for each row.
+    LookupJoin { input: RelId, lookup: Box<Lookup> },
 }
 
 /// A stream of rows.

@@ -19,7 +19,7 @@ use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, Scalar
 use sqlparser::ast::{
     BinaryOperator, Expr as SqlAst, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
     Ident, Join, JoinConstraint, JoinOperator, ObjectName, Query, SetExpr, Spanned, TableFactor, TableVersion,
-    TableWithJoins, Visit, Visitor,
+    TableWithJoins, Visit, VisitMut, Visitor, VisitorMut,
 };
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -32,7 +32,16 @@ pub(crate) const AS_OF: &str = "$system_time_as_of";
 /// # Errors
 /// When one stands where it cannot be moved from.
 pub(crate) fn rewrite(query: &mut Query) -> Result<()> {
-    rewrite_query(query);
+    struct Move;
+    impl VisitorMut for Move {
+        type Break = ();
+
+        fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+            rewrite_body(&mut query.body);
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = VisitMut::visit(query, &mut Move);
     struct Left(Option<SqlError>);
     impl Visitor for Left {
         type Break = ();
@@ -48,21 +57,14 @@ pub(crate) fn rewrite(query: &mut Query) -> Result<()> {
         }
     }
     let mut left = Left(None);
-    let _ = query.visit(&mut left);
+    let _ = Visit::visit(query, &mut left);
     left.0.map_or(Ok(()), Err)
 }
 
-fn rewrite_query(query: &mut Query) {
-    for cte in query.with.iter_mut().flat_map(|with| &mut with.cte_tables) {
-        rewrite_query(&mut cte.query);
-    }
-    rewrite_body(&mut query.body);
-}
-
+/// Rewrites the joins of one query; the queries in it are visited for themselves.
 fn rewrite_body(body: &mut SetExpr) {
     match body {
         SetExpr::Select(select) => select.from.iter_mut().for_each(rewrite_from),
-        SetExpr::Query(query) => rewrite_query(query),
         SetExpr::SetOperation { left, right, .. } => {
             rewrite_body(left);
             rewrite_body(right);
@@ -72,19 +74,13 @@ fn rewrite_body(body: &mut SetExpr) {
 }
 
 fn rewrite_from(from: &mut TableWithJoins) {
-    rewrite_factor(&mut from.relation);
-    for join in &mut from.joins {
-        rewrite_factor(&mut join.relation);
-        rewrite_join(join);
+    let joined = from.joins.iter_mut().map(|join| &mut join.relation);
+    for factor in std::iter::once(&mut from.relation).chain(joined) {
+        if let TableFactor::NestedJoin { table_with_joins, .. } = factor {
+            rewrite_from(table_with_joins);
+        }
     }
-}
-
-fn rewrite_factor(factor: &mut TableFactor) {
-    match factor {
-        TableFactor::Derived { subquery, .. } => rewrite_query(subquery),
-        TableFactor::NestedJoin { table_with_joins, .. } => rewrite_from(table_with_joins),
-        _ => {}
-    }
+    from.joins.iter_mut().for_each(rewrite_join);
 }
 
 fn rewrite_join(join: &mut Join) {

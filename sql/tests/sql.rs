@@ -17,6 +17,7 @@ mod sql {
     mod joins;
     mod late_rows;
     mod live;
+    mod lookups;
     mod oracle;
     mod over;
 

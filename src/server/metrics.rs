@@ -162,6 +162,16 @@ const OPERATOR_COUNTS: &[OperatorCount] = &[
         "Rows dropped by an error policy",
         |counts| counts.rows_dropped,
     ),
+    (
+        "job_operator_requests",
+        "Requests of a lookup join to its table",
+        |counts| counts.requests,
+    ),
+    (
+        "job_operator_requests_failed",
+        "Requests of a lookup join that failed, those that were repeated included",
+        |counts| counts.requests_failed,
+    ),
 ];
 
 type JobGauge = (&'static str, &'static str, fn(&JobView) -> Option<i64>);

@@ -3,10 +3,14 @@
 //! Reading goes from the bytes straight into columns; fields that no column asks for are checked and skipped, nothing
 //! is built for them. `scan` walks the text, `decoder` fills columns, `encoder` writes rows.
 
+#[cfg(feature = "http")]
+mod array;
 mod decoder;
 mod encoder;
 mod scan;
 
+#[cfg(feature = "http")]
+pub(crate) use array::elements;
 pub(crate) use decoder::JsonDecoder;
 pub(crate) use encoder::JsonEncoder;
 

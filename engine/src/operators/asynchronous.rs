@@ -49,9 +49,14 @@ impl AsyncRunner {
         }
     }
 
-    fn send(&mut self, batch: RecordBatch, tick: &OpenTick) {
-        let (number, timeout) = (self.sent, self.options.timeout);
+    /// Takes the number of the next request.
+    fn number(&mut self) -> u64 {
         self.sent += 1;
+        self.sent - 1
+    }
+
+    fn send(&mut self, batch: RecordBatch, tick: &OpenTick) {
+        let (number, timeout) = (self.number(), self.options.timeout);
         self.in_flight += 1;
         let request = self.operator.request(batch, tick.clone());
         let (answers, waker) = (Arc::clone(&self.answers), Arc::clone(&self.waker));
@@ -77,34 +82,51 @@ impl AsyncRunner {
         let back = std::mem::take(&mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner));
         for (number, answer) in back {
             self.in_flight -= 1;
-            let answer = answer?;
-            if answer.schema_ref().fields() != self.schema.fields() {
-                return Err(Error::operator(
-                    "a request was answered with other columns than the operator declares",
-                ));
-            }
-            match self.options.order {
-                AsyncOrder::Unordered => out.emit(answer),
-                AsyncOrder::Ordered => {
-                    self.waiting.insert(number, answer);
-                }
+            self.accept(number, answer?, out)?;
+        }
+        self.emit_in_order(out);
+        Ok(())
+    }
+
+    fn accept(&mut self, number: u64, answer: RecordBatch, out: &mut Output) -> Result<()> {
+        if answer.schema_ref().fields() != self.schema.fields() {
+            return Err(Error::operator(
+                "a request was answered with other columns than the operator declares",
+            ));
+        }
+        match self.options.order {
+            AsyncOrder::Unordered => out.emit(answer),
+            AsyncOrder::Ordered => {
+                self.waiting.insert(number, answer);
             }
         }
+        Ok(())
+    }
+
+    fn emit_in_order(&mut self, out: &mut Output) {
         while let Some(answer) = self.waiting.remove(&self.emitted) {
             out.emit(answer);
             self.emitted += 1;
         }
-        Ok(())
     }
 }
 
 impl Operator for AsyncRunner {
     fn on_batch(&mut self, _input: usize, batch: &RecordBatch, tick: &OpenTick, out: &mut Output) -> Result<Progress> {
         self.receive(out)?;
-        if self.in_flight >= self.options.capacity {
+        // An answer that waits for its turn takes a place like a request; it waits only behind one that is in flight, so
+        // that something will wake this operator.
+        if self.in_flight + self.waiting.len() >= self.options.capacity && self.in_flight > 0 {
             return Ok(Progress::More);
         }
-        self.send(batch.clone(), tick);
+        match self.operator.answer_now(batch, tick)? {
+            Some(answer) => {
+                let number = self.number();
+                self.accept(number, answer, out)?;
+                self.emit_in_order(out);
+            }
+            None => self.send(batch.clone(), tick),
+        }
         Ok(Progress::Done)
     }
 

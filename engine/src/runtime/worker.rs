@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Distribution, JobGraph, Node, NodeKind};
 use crate::job::JobConfig;
 use crate::key::KeyGroupRange;
-use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
+use crate::operator::{AsyncContext, OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
 use crate::operators::asynchronous::AsyncRunner;
 use crate::operators::calc::CalcOperator;
 use crate::operators::group_aggregate::{self, Stage as GroupStage};
@@ -511,6 +511,12 @@ impl<'scope> Builder<'_, 'scope> {
                     watermark: self.watermark(node, 0),
                 };
                 let runtime = self.blueprint.runtime.clone();
+                asks.operator.start(&AsyncContext {
+                    runtime: runtime.clone(),
+                    time: Arc::clone(&self.blueprint.config.time),
+                    generation: self.blueprint.generation,
+                    metrics: Arc::clone(&context.metrics),
+                });
                 Ok(adapter::attach(self.scope, vec![from], context, |waker| {
                     let (operator, schema) = (Arc::clone(&asks.operator), Arc::clone(&asks.schema));
                     Ok(shared(Box::new(AsyncRunner::new(

@@ -6,6 +6,7 @@ mod elements;
 
 mod changes;
 mod join;
+mod lookup;
 mod ranked;
 
 use super::flatten::{TablePath, flatten};
@@ -193,6 +194,7 @@ impl Emitter<'_> {
                 let uid = self.uid(format!("union-{}", calc_identity(rel).short()));
                 self.graph.union(uid, inputs).map_err(engine_refusal)
             }
+            RelKind::LookupJoin { input, lookup } => self.lookup_join(rel, stream(streams, *input)?, lookup),
             RelKind::GroupAggregate { input, keys, calls } => {
                 self.group_aggregate(rel, stream(streams, *input)?, &rels[input.0], keys, calls)
             }

@@ -71,6 +71,7 @@ pub(crate) fn flatten(pruned: &mut Pruned) -> Result<HashMap<usize, Vec<TablePat
             }
             RelKind::Union { .. }
             | RelKind::Join { .. }
+            | RelKind::LookupJoin { .. }
             | RelKind::WindowAggregate { .. }
             | RelKind::GroupAggregate { .. }
             | RelKind::Rank(_)

@@ -85,7 +85,8 @@ pub(crate) fn inputs(rel: &Rel) -> Vec<RelId> {
         RelKind::Table(_) => Vec::new(),
         RelKind::Calc { input, .. }
         | RelKind::WindowAggregate { input, .. }
-        | RelKind::GroupAggregate { input, .. } => vec![*input],
+        | RelKind::GroupAggregate { input, .. }
+        | RelKind::LookupJoin { input, .. } => vec![*input],
         RelKind::Union { inputs } => inputs.clone(),
         RelKind::Join { left, right, .. } => vec![*left, *right],
         RelKind::Rank(rank) => vec![rank.input],

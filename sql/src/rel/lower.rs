@@ -1,12 +1,14 @@
 //! Lowers DataFusion's logical plan of a query into relations.
 //!
 //! File map: `group` lowers aggregations without a window, `grouping` grouping sets, `join` joins, `late` the late rows of a
-//! table, `over` lowers `OVER`, `rank` finds the filters that make a top-N of numbered rows, `temporal` joins as of a time.
+//! table, `lookup` joins with a table that is looked up, `over` lowers `OVER`, `rank` finds the filters that make a top-N of
+//! numbered rows, `temporal` joins with a versioned table.
 
 mod group;
 mod grouping;
 mod join;
 mod late;
+mod lookup;
 mod over;
 mod rank;
 mod temporal;

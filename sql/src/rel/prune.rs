@@ -98,6 +98,10 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> 
                 }
                 need(&mut needed, *input, columns);
             }
+            RelKind::LookupJoin { input, lookup } => {
+                let columns = lookup.needs(&kept)?;
+                need(&mut needed, *input, columns);
+            }
             RelKind::Union { inputs } => {
                 for input in inputs {
                     need(&mut needed, *input, whole(&mut kept.keys().copied()));
@@ -192,6 +196,19 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 input: place(pruned, input)?,
                 predicate: predicate.clone(),
                 outputs,
+            };
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
+        }
+        RelKind::LookupJoin { input, lookup } => {
+            let has = needed[input.0].as_ref().ok_or_else(lost)?;
+            let kind = RelKind::LookupJoin {
+                input: place(pruned, input)?,
+                lookup: Box::new(lookup.pruned(kept, has)?),
             };
             Ok(Rel {
                 kind,

@@ -81,7 +81,7 @@ fn queries_that_streams_cannot_answer_yet_are_refused_at_their_clause() {
         ),
         (
             "INSERT INTO out SELECT auction FROM bids ^FOR SYSTEM_TIME AS OF ts",
-            "FOR SYSTEM_TIME AS OF",
+            "FOR SYSTEM_TIME AS OF outside of a join",
         ),
         (
             "INSERT INTO out SELECT auction FROM bids ^EXCEPT SELECT auction FROM bids",

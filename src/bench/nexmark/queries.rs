@@ -150,8 +150,8 @@ mod tests {
         };
         let listed = list(&options);
         for name in [
-            "q0", "q1", "q2", "q3", "q5", "q5-part", "q7", "q7-part", "q8", "q9", "q9-part", "q10", "q11", "q12",
-            "q12-part", "q14", "q15", "q16", "q17", "q18", "q19", "q20", "q21", "q22", "q23",
+            "q0", "q1", "q2", "q3", "q4", "q5", "q5-part", "q7", "q7-part", "q8", "q9", "q9-part", "q10", "q11", "q12",
+            "q12-part", "q13", "q14", "q15", "q16", "q17", "q18", "q19", "q20", "q21", "q22", "q23",
         ] {
             let query = listed.iter().find(|listed| listed.query == name).unwrap();
             assert!(query.supported, "{name}: {:?}", query.reason);

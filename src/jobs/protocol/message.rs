@@ -6,7 +6,7 @@ use tidemill_checkpoints::codec::Schema;
 use tidemill_engine::status::JobStatus;
 
 /// The version of everything in this module and in [`super::store`]; raise it with every change of a message.
-pub(crate) const PROTOCOL_VERSION: u16 = 2;
+pub(crate) const PROTOCOL_VERSION: u16 = 3;
 
 /// The first frame of a job process. Its shape never changes.
 pub(crate) const HELLO: Schema = Schema::new(*b"HELO", 1);

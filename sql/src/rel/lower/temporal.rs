@@ -15,7 +15,8 @@ use datafusion_expr::{Expr, Join, JoinType, LogicalPlan};
 use tidemill_engine::graph::{JoinInput, JoinKind};
 
 const HINT: &str = "write stream JOIN table FOR SYSTEM_TIME AS OF stream.ts ON stream.key = table.key, where ts is the stream's \
-                    event time, and the table has a WATERMARK and key as PRIMARY KEY (key) NOT ENFORCED";
+                    event time, and the table has a WATERMARK and key as PRIMARY KEY (key) NOT ENFORCED; or, to look the table \
+                    up as it is, AS OF a column p AS PROCTIME() of the stream";
 
 impl Lowering<'_> {
     /// Lowers a join as of a `time`, with the other parts of its condition, and conditions that stand above it.
@@ -153,7 +154,7 @@ impl Lowering<'_> {
             inner = &alias.input;
         }
         let table = match inner {
-            LogicalPlan::TableScan(scan) => self.catalog.table(scan.table_name.table()),
+            LogicalPlan::TableScan(scan) => self.catalog.scanned(scan.table_name.table()),
             _ => None,
         };
         let Some((_, table)) = table else {

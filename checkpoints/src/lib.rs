@@ -74,7 +74,7 @@
 //!
 //! let attempt = coordinator.begin().await?;
 //! let mut state = StateWriter::new();
-//! state.append(&"count".into(), "total", None, b"42")?;
+//! state.append(&"count".into(), "total", None, "42")?;
 //! let state = coordinator.put_state(&attempt, 0, state.finish()).await?;
 //! let manifest = coordinator.decide(&attempt, snapshot(vec![state])).await?;
 //!

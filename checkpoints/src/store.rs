@@ -108,11 +108,16 @@ impl SnapshotStore {
     /// An answer of "exists" is not believed until the object has been read: S3 also answers so to one of two concurrent requests, of
     /// which the other may fail.
     pub(crate) async fn create(&self, name: &str, bytes: Bytes) -> Result<Creation> {
+        self.create_of(name, &[bytes]).await
+    }
+
+    /// The same with an object whose bytes are in parts.
+    pub(crate) async fn create_of(&self, name: &str, parts: &[Bytes]) -> Result<Creation> {
         for round in 1..=CREATE_TRIES_MAX {
             let options = PutOptions::from(PutMode::Create);
             let write = || async {
                 self.objects
-                    .put_opts(&path(name)?, bytes.clone().into(), options.clone())
+                    .put_opts(&path(name)?, parts.iter().cloned().collect(), options.clone())
                     .await
             };
             match self.retry.run("create", name, write).await {

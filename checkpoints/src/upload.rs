@@ -47,9 +47,9 @@ impl Uploader {
             attempt.attempt,
             worker,
         );
-        let length = state.bytes.len() as u64;
-        if let Creation::Exists(found) = self.store.create(&object, state.bytes.clone()).await?
-            && found != state.bytes
+        let length = state.length();
+        if let Creation::Exists(found) = self.store.create_of(&object, &state.parts).await?
+            && !state.is(&found)
         {
             let reason = format!("{object} exists with other content; a worker uploads its state once per attempt");
             return Err(Error::OutOfOrder {

@@ -131,6 +131,70 @@ pub struct StateSection {
     pub bytes: Bytes,
 }
 
+/// A section of an operator's state as it is captured at a checkpoint.
+///
+/// What cannot change any more is captured as it is and encoded later, off the worker's thread, so that the stream does not
+/// stand still for it.
+pub struct CapturedSection {
+    name: String,
+    key_groups: Option<KeyGroupRange>,
+    content: Content,
+}
+
+enum Content {
+    Encoded(Bytes),
+    Later(Box<dyn FnOnce() -> Result<Bytes> + Send>),
+}
+
+impl CapturedSection {
+    /// Captures a section that `encode` encodes later.
+    pub fn later(
+        name: impl Into<String>,
+        key_groups: Option<KeyGroupRange>,
+        encode: impl FnOnce() -> Result<Bytes> + Send + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            key_groups,
+            content: Content::Later(Box::new(encode)),
+        }
+    }
+
+    /// Encodes the section.
+    ///
+    /// # Errors
+    /// When the state cannot be encoded.
+    pub fn encode(self) -> Result<StateSection> {
+        Ok(StateSection {
+            name: self.name,
+            key_groups: self.key_groups,
+            bytes: match self.content {
+                Content::Encoded(bytes) => bytes,
+                Content::Later(encode) => encode()?,
+            },
+        })
+    }
+}
+
+impl From<StateSection> for CapturedSection {
+    fn from(section: StateSection) -> Self {
+        Self {
+            name: section.name,
+            key_groups: section.key_groups,
+            content: Content::Encoded(section.bytes),
+        }
+    }
+}
+
+impl std::fmt::Debug for CapturedSection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CapturedSection")
+            .field("name", &self.name)
+            .field("key_groups", &self.key_groups)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A pure operator: batches in, batches out, state between ticks.
 pub trait Operator {
     /// Takes a batch of the open tick from an input.
@@ -151,6 +215,14 @@ pub trait Operator {
     /// When the state cannot be encoded.
     fn capture(&mut self) -> Result<Vec<StateSection>> {
         Ok(Vec::new())
+    }
+
+    /// Captures the state as [`Operator::capture`] does, and may leave encoding for later. This is what a checkpoint asks.
+    ///
+    /// # Errors
+    /// As [`Operator::capture`].
+    fn capture_sections(&mut self) -> Result<Vec<CapturedSection>> {
+        Ok(self.capture()?.into_iter().map(CapturedSection::from).collect())
     }
 
     /// Restores state before the first tick. `sections` are all sections of this operator whose key groups intersect

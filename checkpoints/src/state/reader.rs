@@ -229,26 +229,21 @@ mod tests {
             let mut writer = StateWriter::new();
             for group in [worker * 2, worker * 2 + 1] {
                 writer
-                    .append(
-                        &"op".into(),
-                        "rows",
-                        groups(group, group),
-                        format!("group {group}").as_bytes(),
-                    )
+                    .append(&"op".into(), "rows", groups(group, group), format!("group {group}"))
                     .unwrap();
                 writer
-                    .append(&"other".into(), "rows", groups(group, group), b"not mine")
+                    .append(&"other".into(), "rows", groups(group, group), "not mine")
                     .unwrap();
             }
             writer
-                .append(&"op".into(), "whole", None, format!("worker {worker}").as_bytes())
+                .append(&"op".into(), "whole", None, format!("worker {worker}"))
                 .unwrap();
             let object = writer.finish();
             let name = names::state(&job(), Generation(1), CheckpointId(1), AttemptId(1), worker.into());
-            store.create(&name, object.bytes.clone()).await.unwrap();
+            store.create(&name, object.bytes()).await.unwrap();
             manifest.snapshot.state.push(StateRef {
                 object: name,
-                length: object.bytes.len() as u64,
+                length: object.length(),
                 crc32c: object.crc32c,
                 sections: object.sections,
             });

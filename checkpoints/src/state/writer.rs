@@ -8,15 +8,19 @@ use bytes::Bytes;
 /// Builds the state object of one worker.
 #[derive(Debug)]
 pub struct StateWriter {
-    bytes: Vec<u8>,
+    parts: Vec<Bytes>,
+    length: usize,
+    crc32c: u32,
     sections: Vec<SectionRef>,
 }
 
 /// A finished state object, ready for upload.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// It is kept in parts, so that state of gigabytes is not copied once more to lie in one piece.
+#[derive(Clone, Debug)]
 pub struct StateObject {
-    /// The whole object.
-    pub bytes: Bytes,
+    /// The object's bytes, one part after the other.
+    pub parts: Vec<Bytes>,
     /// Its sections, in order.
     pub sections: Vec<SectionRef>,
     /// The CRC-32C of the whole object.
@@ -32,12 +36,14 @@ impl Default for StateWriter {
 impl StateWriter {
     /// Starts an empty object.
     pub fn new() -> Self {
-        let mut bytes = Vec::with_capacity(4096);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&FORMAT.to_le_bytes());
-        bytes.resize(HEADER_BYTES, 0);
+        let mut header = Vec::with_capacity(HEADER_BYTES);
+        header.extend_from_slice(MAGIC);
+        header.extend_from_slice(&FORMAT.to_le_bytes());
+        header.resize(HEADER_BYTES, 0);
         Self {
-            bytes,
+            crc32c: crc32c::crc32c(&header),
+            length: header.len(),
+            parts: vec![header.into()],
             sections: Vec::new(),
         }
     }
@@ -53,8 +59,9 @@ impl StateWriter {
         operator: &OperatorUid,
         name: &str,
         key_groups: Option<KeyGroupRange>,
-        content: &[u8],
+        content: impl Into<Bytes>,
     ) -> Result<()> {
+        let content = content.into();
         for (what, text) in [("operator uid", operator.0.as_str()), ("section name", name)] {
             if text.len() > SECTION_NAME_BYTES_MAX {
                 let limit = SECTION_NAME_BYTES_MAX as u64;
@@ -66,7 +73,7 @@ impl StateWriter {
             }
         }
         let added = SECTION_HEADER_BYTES + operator.0.len() + name.len() + content.len();
-        let actual = (self.bytes.len() + added) as u64;
+        let actual = (self.length + added) as u64;
         if actual > STATE_OBJECT_BYTES_MAX {
             let what = format!("the state of one worker (at operator {operator}, section {name})");
             return Err(Error::TooLarge {
@@ -76,10 +83,9 @@ impl StateWriter {
             });
         }
 
-        let crc32c = crc32c::crc32c(content);
+        let crc32c = crc32c::crc32c(&content);
         let (first, last) = key_groups.map_or((0, 0), |groups| (groups.first.0, groups.last.0));
-        self.bytes.reserve(added);
-        let start = self.bytes.len();
+        let mut header = Vec::with_capacity(added - content.len());
         for field in [
             operator.0.len() as u16,
             name.len() as u16,
@@ -88,18 +94,23 @@ impl StateWriter {
             last,
             0,
         ] {
-            self.bytes.extend_from_slice(&field.to_le_bytes());
+            header.extend_from_slice(&field.to_le_bytes());
         }
-        self.bytes.extend_from_slice(&(content.len() as u64).to_le_bytes());
-        self.bytes.extend_from_slice(&crc32c.to_le_bytes());
-        let header_crc = header_crc(&self.bytes[start..], operator.0.as_bytes(), name.as_bytes());
-        self.bytes.extend_from_slice(&header_crc.to_le_bytes());
-        self.bytes.extend_from_slice(operator.0.as_bytes());
-        self.bytes.extend_from_slice(name.as_bytes());
-        let offset = self.bytes.len() as u64;
-        self.bytes.extend_from_slice(content);
-
+        header.extend_from_slice(&(content.len() as u64).to_le_bytes());
+        header.extend_from_slice(&crc32c.to_le_bytes());
+        let header_crc = header_crc(&header, operator.0.as_bytes(), name.as_bytes());
+        header.extend_from_slice(&header_crc.to_le_bytes());
+        header.extend_from_slice(operator.0.as_bytes());
+        header.extend_from_slice(name.as_bytes());
+        let offset = (self.length + header.len()) as u64;
         let length = content.len() as u64;
+        self.length += added;
+        self.crc32c = crc32c::crc32c_append(self.crc32c, &header);
+        self.crc32c = crc32c::crc32c_combine(self.crc32c, crc32c, content.len());
+        self.parts.push(header.into());
+        if !content.is_empty() {
+            self.parts.push(content);
+        }
         self.sections.push(SectionRef {
             operator: operator.clone(),
             name: name.to_owned(),
@@ -118,21 +129,55 @@ impl StateWriter {
 
     /// Returns the length of the object so far, in bytes.
     pub fn bytes_len(&self) -> usize {
-        self.bytes.len()
+        self.length
     }
 
     /// Ends the object.
     pub fn finish(self) -> StateObject {
-        let crc32c = crc32c::crc32c(&self.bytes);
         StateObject {
-            bytes: self.bytes.into(),
+            parts: self.parts,
             sections: self.sections,
-            crc32c,
+            crc32c: self.crc32c,
         }
     }
 }
 
+impl PartialEq for StateObject {
+    /// Where one part ends and the next begins does not matter.
+    fn eq(&self, other: &Self) -> bool {
+        (self.crc32c, &self.sections) == (other.crc32c, &other.sections) && self.is(&other.bytes())
+    }
+}
+
+impl Eq for StateObject {}
+
 impl StateObject {
+    /// Returns the object's length in bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.parts.iter().map(|part| part.len() as u64).sum()
+    }
+
+    /// Returns the object in one piece; copies it.
+    #[must_use]
+    pub fn bytes(&self) -> Bytes {
+        self.parts.concat().into()
+    }
+
+    /// Says whether the object has these bytes.
+    #[must_use]
+    pub fn is(&self, bytes: &[u8]) -> bool {
+        let mut rest = bytes;
+        let is_next = |part: &Bytes| match rest.split_at_checked(part.len()) {
+            Some((start, behind)) => {
+                rest = behind;
+                start == part
+            }
+            None => false,
+        };
+        self.length() == bytes.len() as u64 && self.parts.iter().all(is_next)
+    }
+
     /// Takes an object apart by its own section headers and verifies all checksums.
     ///
     /// # Errors
@@ -168,7 +213,7 @@ impl StateObject {
         }
         let crc32c = crc32c::crc32c(&bytes);
         Ok(Self {
-            bytes,
+            parts: vec![bytes],
             sections,
             crc32c,
         })
@@ -236,8 +281,10 @@ mod tests {
         let mut writer = StateWriter::new();
         assert!(writer.is_empty());
         let groups = KeyGroupRange::new(KeyGroup(1), KeyGroup(258));
-        writer.append(&"op".into(), "t", Some(groups), b"abc").unwrap();
-        writer.append(&"op".into(), "", None, b"").unwrap();
+        writer
+            .append(&"op".into(), "t", Some(groups), b"abc".as_slice())
+            .unwrap();
+        writer.append(&"op".into(), "", None, b"".as_slice()).unwrap();
         writer.finish()
     }
 
@@ -258,30 +305,35 @@ mod tests {
         fixture.extend_from_slice(b"op");
 
         let object = sample();
-        assert_eq!(object.bytes, fixture);
+        assert_eq!(object.bytes(), fixture);
+        assert!(object.is(&fixture) && !object.is(&fixture[1..]) && !object.is(&[&fixture[..], &[0]].concat()));
+        assert_eq!(
+            (object.length(), object.crc32c),
+            (fixture.len() as u64, crc32c::crc32c(&fixture))
+        );
         assert_eq!(object.sections[0].offset, 47);
-        assert_eq!(StateObject::parse("x", object.bytes.clone()).unwrap(), object);
+        assert_eq!(StateObject::parse("x", object.bytes()).unwrap(), object);
     }
 
     #[test]
     fn every_flipped_bit_and_every_cut_is_found() {
         let object = sample();
-        for at in 0..object.bytes.len() {
+        for at in 0..object.bytes().len() {
             for bit in 0..8 {
-                let mut bytes = object.bytes.to_vec();
+                let mut bytes = object.bytes().to_vec();
                 bytes[at] ^= 1 << bit;
                 let error = StateObject::parse("the/object", bytes.into()).unwrap_err();
                 assert!(error.to_string().contains("the/object"), "{error}");
             }
             // A cut between two sections leaves a shorter valid object; the manifest's length and checksum tell.
-            let cut = StateObject::parse("x", object.bytes.slice(..at));
+            let cut = StateObject::parse("x", object.bytes().slice(..at));
             assert!(cut.is_err() || at == HEADER_BYTES || at as u64 == object.sections[0].offset + 3);
         }
     }
 
     #[test]
     fn a_newer_format_is_refused() {
-        let mut bytes = sample().bytes.to_vec();
+        let mut bytes = sample().bytes().to_vec();
         bytes[4] = 2;
         let error = StateObject::parse("x", bytes.into()).unwrap_err();
         assert!(matches!(
@@ -299,11 +351,11 @@ mod tests {
         let long = "x".repeat(SECTION_NAME_BYTES_MAX + 1);
         let mut writer = StateWriter::new();
         assert!(matches!(
-            writer.append(&"op".into(), &long, None, b""),
+            writer.append(&"op".into(), &long, None, b"".as_slice()),
             Err(Error::TooLarge { .. })
         ));
         assert!(matches!(
-            writer.append(&OperatorUid(long), "n", None, b""),
+            writer.append(&OperatorUid(long), "n", None, b"".as_slice()),
             Err(Error::TooLarge { .. })
         ));
         assert!(writer.is_empty());
@@ -312,7 +364,7 @@ mod tests {
     proptest! {
         #[test]
         fn random_bytes_never_panic(tail in proptest::collection::vec(any::<u8>(), 0..200), magic in any::<bool>()) {
-            let mut bytes = if magic { StateWriter::new().finish().bytes.to_vec() } else { Vec::new() };
+            let mut bytes = if magic { StateWriter::new().finish().bytes().to_vec() } else { Vec::new() };
             bytes.extend_from_slice(&tail);
             let _ = StateObject::parse("x", bytes.into());
         }
@@ -324,14 +376,14 @@ mod tests {
             let mut writer = StateWriter::new();
             for (uid, name, groups, content) in &sections {
                 let groups = groups.map(|(a, b)| KeyGroupRange::new(KeyGroup(a.min(b)), KeyGroup(a.max(b))));
-                writer.append(&uid.as_str().into(), name, groups, content).unwrap();
+                writer.append(&uid.as_str().into(), name, groups, content.clone()).unwrap();
             }
             let object = writer.finish();
-            let parsed = StateObject::parse("x", object.bytes.clone()).unwrap();
+            let parsed = StateObject::parse("x", object.bytes()).unwrap();
             prop_assert_eq!(&parsed, &object);
             for (section, (_, _, _, content)) in parsed.sections.iter().zip(&sections) {
                 let range = section.offset as usize..(section.offset + section.length) as usize;
-                prop_assert_eq!(&object.bytes[range], content.as_slice());
+                prop_assert_eq!(&object.bytes()[range], content.as_slice());
             }
         }
     }

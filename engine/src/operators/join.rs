@@ -22,7 +22,9 @@ use crate::error::{Error, Result};
 use crate::expr::EvalContext;
 use crate::graph::{Join, JoinInput, JoinKind, KeepRows, ShiftedTime};
 use crate::key::{EncodedKeys, hash_columns};
-use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
+use crate::operator::{
+    CapturedSection, OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose,
+};
 use crate::rows::{RowKeys, RowRef, RowStore};
 use crate::time::{Tick, Watermark};
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array};
@@ -505,12 +507,18 @@ impl Operator for JoinOperator {
     }
 
     fn capture(&mut self) -> Result<Vec<StateSection>> {
+        self.capture_sections()?
+            .into_iter()
+            .map(CapturedSection::encode)
+            .collect()
+    }
+
+    fn capture_sections(&mut self) -> Result<Vec<CapturedSection>> {
         let size: usize = self.sides.iter().map(|side| side.kept.size()).sum();
         self.context.metrics.state_bytes.set(size as u64);
-        let sections = ["left", "right"].iter().zip(&self.sides);
-        sections
-            .map(|(name, side)| side.kept.store.capture(name, self.context.key_groups))
-            .collect()
+        let sides = ["left", "right"].iter().zip(&self.sides);
+        let sections = sides.flat_map(|(name, side)| side.kept.store.capture(name, self.context.key_groups));
+        Ok(sections.collect())
     }
 
     fn restore(&mut self, sections: &[StateSection]) -> Result<()> {

@@ -20,7 +20,9 @@ mod tests;
 use crate::error::{Error, Result};
 use crate::graph::{OverAggregate, OverFrame, OverFunction, TimeDomain};
 use crate::key::{EncodedKeys, KeyDecoder, encode_keys, key_hash};
-use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
+use crate::operator::{
+    CapturedSection, OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose,
+};
 use crate::operators::group_table::GroupTable;
 use crate::operators::window_aggregate::{Keyed, capture_keyed, restore_keyed};
 use crate::rows::{RowKeys, RowRef, RowStore};
@@ -580,6 +582,13 @@ impl Operator for OverOperator {
     }
 
     fn capture(&mut self) -> Result<Vec<StateSection>> {
+        self.capture_sections()?
+            .into_iter()
+            .map(CapturedSection::encode)
+            .collect()
+    }
+
+    fn capture_sections(&mut self) -> Result<Vec<CapturedSection>> {
         let size = self.keys.size()
             + self.pending.size()
             + self.history.size()
@@ -587,23 +596,16 @@ impl Operator for OverOperator {
             + self.due.len() * size_of::<(i64, RowRef, u32)>();
         self.plan.context.metrics.state_bytes.set(size as u64);
         let key_groups = self.plan.context.key_groups;
-        let mut sections = vec![
-            self.pending.capture(PENDING, key_groups)?,
-            self.history.capture(HISTORY, key_groups)?,
-        ];
+        let mut sections = self.pending.capture(PENDING, key_groups);
+        sections.extend(self.history.capture(HISTORY, key_groups));
         if !self.plan.is_bounded() && !self.calls.aggregates.is_empty() {
             let keyed = Keyed {
                 keys: &self.keys,
                 accumulators: &self.calls.accumulators,
             };
             let (fields, decoder) = (&self.plan.key_fields, &self.plan.decoder);
-            sections.extend(capture_keyed(
-                &keyed,
-                fields,
-                decoder,
-                &self.calls.aggregates,
-                key_groups,
-            )?);
+            let keyed = capture_keyed(&keyed, fields, decoder, &self.calls.aggregates, key_groups)?;
+            sections.extend(keyed.into_iter().map(CapturedSection::from));
         }
         Ok(sections)
     }

@@ -11,7 +11,9 @@ use crate::error::Result;
 use crate::expr::EvalContext;
 use crate::graph::{Join, JoinInput, JoinKind};
 use crate::key::{EncodedKeys, hash_columns};
-use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
+use crate::operator::{
+    CapturedSection, OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose,
+};
 use crate::operators::join::{KeptRows, Matcher, are_equal, kept_schema, millis_or};
 use crate::rows::{RowKeys, RowRef, RowStore};
 use crate::time::Watermark;
@@ -357,12 +359,18 @@ impl Operator for TemporalJoinOperator {
     }
 
     fn capture(&mut self) -> Result<Vec<StateSection>> {
+        self.capture_sections()?
+            .into_iter()
+            .map(CapturedSection::encode)
+            .collect()
+    }
+
+    fn capture_sections(&mut self) -> Result<Vec<CapturedSection>> {
         let size: usize = self.sides.iter().map(|side| side.kept.size()).sum();
         self.context.metrics.state_bytes.set(size as u64);
-        let sections = ["left", "right"].iter().zip(&self.sides);
-        sections
-            .map(|(name, side)| side.kept.store.capture(name, self.context.key_groups))
-            .collect()
+        let sides = ["left", "right"].iter().zip(&self.sides);
+        let sections = sides.flat_map(|(name, side)| side.kept.store.capture(name, self.context.key_groups));
+        Ok(sections.collect())
     }
 
     fn restore(&mut self, sections: &[StateSection]) -> Result<()> {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 const PIECES_MERGED: usize = 8;
 
 /// Columns that came together.
+#[derive(Clone)]
 pub(super) struct Piece {
     columns: Vec<ArrayRef>,
     /// The chunk's row that is the first one here.
@@ -31,7 +32,7 @@ impl Piece {
 }
 
 /// One bit per row.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Bits(Vec<u64>);
 
 impl Bits {
@@ -52,7 +53,8 @@ impl Bits {
     }
 }
 
-/// A chunk.
+/// A chunk. A clone shares the columns.
+#[derive(Clone)]
 pub(super) struct Chunk {
     pieces: Vec<Piece>,
     hashes: Vec<u64>,

@@ -7,16 +7,17 @@
 //! | `__marked` | boolean | the row's mark |
 //! | the others | | the row's columns, by name |
 //!
-//! A batch holds the rows of one chunk.
+//! A batch holds the rows of one chunk. A checkpoint has several sections of one name, with a few chunks each: chunks are
+//! captured as they are, sharing the columns with the store, and encoded behind the stream's back.
 
-use super::chunk::concat_owned;
+use super::chunk::{Chunk, concat_owned};
 use super::{RowKeys, RowStore};
 use crate::error::{Error, Result};
 use crate::key::KeyGroupRange;
-use crate::operator::StateSection;
+use crate::operator::{CapturedSection, StateSection};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt64Array};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt64Type};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
@@ -26,22 +27,21 @@ const HASH: &str = "__hash";
 const DUE: &str = "__due";
 const MARKED: &str = "__marked";
 
-impl RowStore {
-    /// Encodes all rows as the section `name`.
-    ///
-    /// # Errors
-    /// When arrow fails.
-    pub(crate) fn capture(&self, name: &str, key_groups: KeyGroupRange) -> Result<StateSection> {
-        let mut fields = vec![Arc::new(Field::new(HASH, DataType::UInt64, false))];
-        if self.has_due {
-            fields.push(Arc::new(Field::new(DUE, DataType::Int64, false)));
-        }
-        fields.push(Arc::new(Field::new(MARKED, DataType::Boolean, false)));
-        let nullable = |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_nullable(true));
-        fields.extend(self.schema.fields().iter().map(nullable));
-        let schema = Arc::new(Schema::new(fields));
-        let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
-        for (_, chunk) in self.live_chunks() {
+/// Chunks of one section: it is encoded into one piece of memory, which is not to be large.
+const SECTION_CHUNKS: usize = 8;
+
+/// Chunks as they were at a checkpoint.
+struct Frozen {
+    schema: SchemaRef,
+    has_due: bool,
+    chunks: Vec<Chunk>,
+}
+
+impl Frozen {
+    fn encode(&self) -> Result<Bytes> {
+        let size: usize = self.chunks.iter().map(Chunk::size).sum();
+        let mut writer = StreamWriter::try_new(Vec::with_capacity(size + size / 8 + 4096), &self.schema)?;
+        for chunk in &self.chunks {
             let (pieces, kept) = chunk.kept(|_| true)?;
             if kept.is_empty() {
                 continue;
@@ -58,13 +58,42 @@ impl RowStore {
                 [whole] if chunk.is_sealed() && kept.len() == chunk.rows() => columns.extend(whole.iter().cloned()),
                 pieces => columns.extend(concat_owned(&pieces.iter().map(Vec::as_slice).collect::<Vec<_>>())?),
             }
-            writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
+            writer.write(&RecordBatch::try_new(Arc::clone(&self.schema), columns)?)?;
         }
-        Ok(StateSection {
-            name: name.to_owned(),
-            key_groups: Some(key_groups),
-            bytes: Bytes::from(writer.into_inner()?),
-        })
+        Ok(Bytes::from(writer.into_inner()?))
+    }
+}
+
+impl RowStore {
+    fn stored_schema(&self) -> SchemaRef {
+        let mut fields = vec![Arc::new(Field::new(HASH, DataType::UInt64, false))];
+        if self.has_due {
+            fields.push(Arc::new(Field::new(DUE, DataType::Int64, false)));
+        }
+        fields.push(Arc::new(Field::new(MARKED, DataType::Boolean, false)));
+        let nullable = |field: &Arc<Field>| Arc::new(field.as_ref().clone().with_nullable(true));
+        fields.extend(self.schema.fields().iter().map(nullable));
+        Arc::new(Schema::new(fields))
+    }
+
+    /// Captures all rows as sections `name`, to be encoded later; there is at least one.
+    pub(crate) fn capture(&self, name: &str, key_groups: KeyGroupRange) -> Vec<CapturedSection> {
+        let schema = self.stored_schema();
+        let mut chunks: Vec<Chunk> = self.live_chunks().map(|(_, chunk)| chunk.clone()).collect();
+        let mut sections = Vec::new();
+        loop {
+            let behind = chunks.split_off(chunks.len().min(SECTION_CHUNKS));
+            let frozen = Frozen {
+                schema: Arc::clone(&schema),
+                has_due: self.has_due,
+                chunks,
+            };
+            sections.push(CapturedSection::later(name, Some(key_groups), move || frozen.encode()));
+            chunks = behind;
+            if chunks.is_empty() {
+                return sections;
+            }
+        }
     }
 
     /// Adds the rows of the sections `name` that belong to these key groups.

@@ -2,6 +2,7 @@
 
 use super::{CHUNK_ROWS, ProbeFrom, RowIndex, RowKeys, RowRef, RowStore};
 use crate::key::KeyGroupRange;
+use crate::operator::StateSection;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use proptest::prelude::*;
@@ -119,11 +120,12 @@ impl Pair {
             .map(|worker| {
                 let range = KeyGroupRange::of_worker(worker, old, 256);
                 let mut part = RowStore::new(schema()).with_due();
-                let whole = self.store.capture("rows", all_groups()).unwrap();
-                part.restore(&[whole], "rows", range).unwrap();
-                part.capture("rows", range).unwrap()
+                part.restore(&captured(&self.store, all_groups()), "rows", range)
+                    .unwrap();
+                captured(&part, range)
             })
             .collect();
+        let parts = parts.concat();
         let mut store = RowStore::new(schema()).with_due();
         let mut rows = 0;
         for worker in 0..new {
@@ -132,8 +134,7 @@ impl Pair {
             part.restore(&parts, "rows", range).unwrap();
             part.restore(&parts, "other", range).unwrap();
             rows += part.len();
-            let section = part.capture("rows", range).unwrap();
-            store.restore(&[section], "rows", all_groups()).unwrap();
+            store.restore(&captured(&part, range), "rows", all_groups()).unwrap();
         }
         assert_eq!(rows, self.model.len());
         // In the order of the workers now, but those of one hash as they were.
@@ -291,6 +292,35 @@ fn sparse_chunks_are_put_together() {
     assert!(pair.model.keys().next_back() > last.as_ref());
 }
 
+fn captured(store: &RowStore, key_groups: KeyGroupRange) -> Vec<StateSection> {
+    let sections = store.capture("rows", key_groups).into_iter();
+    sections.map(|section| section.encode().unwrap()).collect()
+}
+
+#[test]
+fn many_chunks_are_several_sections() {
+    let mut store = RowStore::new(schema());
+    let rows = super::CHUNK_ROWS * 10;
+    let hashes: Vec<u64> = (0..rows as u64).collect();
+    for start in (0..rows).step_by(super::CHUNK_ROWS) {
+        let ids: Vec<i64> = (start..start + super::CHUNK_ROWS).map(|id| id as i64).collect();
+        let keys = RowKeys {
+            hashes: &hashes[start..start + super::CHUNK_ROWS],
+            due: None,
+        };
+        store.append(&batch(&ids), keys).unwrap();
+    }
+    let sections = store.capture("rows", all_groups());
+    assert_eq!(sections.len(), 2);
+    // What happens to the store behind the capture is not in it.
+    let place = store.hashes_from(RowRef::FIRST).next().unwrap().0;
+    assert!(store.remove(place));
+    let sections: Vec<_> = sections.into_iter().map(|section| section.encode().unwrap()).collect();
+    let mut restored = RowStore::new(schema());
+    restored.restore(&sections, "rows", all_groups()).unwrap();
+    assert_eq!((store.len(), restored.len()), (rows - 1, rows));
+}
+
 #[test]
 fn kept_text_shares_no_buffer_with_large_batches() {
     let mut store = RowStore::new(schema());
@@ -305,8 +335,11 @@ fn kept_text_shares_no_buffer_with_large_batches() {
     let whole = large.get_array_memory_size();
     // At most seven pieces of each size are not put together, and those hold what they came with.
     assert!(store.size() < whole * 8, "{} of {whole}", store.size());
-    let state = store.capture("rows", all_groups()).unwrap();
-    assert!(state.bytes.len() < whole / 4, "{} of {whole}", state.bytes.len());
+    let state: usize = captured(&store, all_groups())
+        .iter()
+        .map(|section| section.bytes.len())
+        .sum();
+    assert!(state < whole / 4, "{state} of {whole}");
 }
 
 #[test]
@@ -317,12 +350,10 @@ fn rows_of_another_schema_are_refused_on_restore() {
         due: None,
     };
     store.append(&batch(&[1, 2]), keys).unwrap();
-    let state = store.capture("rows", all_groups()).unwrap();
+    let state = captured(&store, all_groups());
     let other = Arc::new(Schema::new(vec![Field::new("price", DataType::Int64, true)]));
-    let error = RowStore::new(other).restore(std::slice::from_ref(&state), "rows", all_groups());
+    let error = RowStore::new(other).restore(&state, "rows", all_groups());
     assert!(error.unwrap_err().to_string().contains("no column price"));
-    let with_due = RowStore::new(schema())
-        .with_due()
-        .restore(&[state], "rows", all_groups());
+    let with_due = RowStore::new(schema()).with_due().restore(&state, "rows", all_groups());
     assert!(with_due.unwrap_err().to_string().contains("__due"));
 }

@@ -10,6 +10,8 @@ use super::clock::{Cut, Event, Wish};
 use super::shared::{JobShared, panic_message};
 use crate::error::{Error, Result};
 use crate::job::CheckpointOptions;
+use crate::key::KeyGroupRange;
+use crate::operator::CapturedSection;
 use crate::sink::{PreCommit, PublishPermit, SinkCommitter};
 use crate::status::{CheckpointStatus, JobPhase};
 use futures::FutureExt as _;
@@ -19,8 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidemill_checkpoints as checkpoints;
 use tidemill_checkpoints::{
-    Attempt, AttemptId, CheckpointId, Committable, ErrorKind, Generation, OperatorUid, Snapshot, SnapshotKind,
-    StateObject,
+    Attempt, AttemptId, CheckpointId, Committable, ErrorKind, Generation, KeyGroup, OperatorUid, Snapshot,
+    SnapshotKind, StateObject, StateWriter,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -51,7 +53,8 @@ pub(super) enum Message {
 pub(super) struct WorkerCapture {
     pub(super) worker: usize,
     pub(super) attempt: Attempt,
-    pub(super) state: StateObject,
+    /// Not encoded yet: that is done while the stream flows again.
+    pub(super) state: Vec<(OperatorUid, CapturedSection)>,
     pub(super) pre_commits: Vec<(OperatorUid, PreCommit)>,
 }
 
@@ -198,8 +201,7 @@ impl Coordinator {
                 ))));
             }
         };
-        let state_bytes = captures.iter().map(|capture| capture.state.bytes.len() as u64).sum();
-        let decided = self.decide(kind, &attempt, captures, &cut).await?;
+        let (decided, state_bytes) = self.decide(kind, &attempt, captures, &cut).await?;
         self.shared.send(Event::Decided);
         let checkpoint = attempt.checkpoint.0;
         self.publish(&attempt, decided).await?;
@@ -259,21 +261,25 @@ impl Coordinator {
         }
     }
 
-    /// Makes everything durable, then decides. Returns the sinks' committables.
+    /// Makes everything durable, then decides. Returns the sinks' committables, and how large the state is in bytes.
     async fn decide(
         &mut self,
         kind: &SnapshotKind,
         attempt: &Attempt,
         captures: Vec<WorkerCapture>,
         cut: &Cut,
-    ) -> Result<BTreeMap<OperatorUid, Vec<Committable>>, Failure> {
+    ) -> Result<(BTreeMap<OperatorUid, Vec<Committable>>, u64), Failure> {
         let timeout = self.timeout();
         let mut uploads = Vec::new();
         let mut pre_commits = Vec::new();
         for capture in captures {
             let worker = u32::try_from(capture.worker).unwrap_or(u32::MAX);
             if let Some((protocol, _)) = &self.protocol {
-                uploads.push(protocol.put_state(attempt, worker, capture.state));
+                uploads.push(async move {
+                    let state = encoded(capture.state).await?;
+                    let stored = protocol.put_state(attempt, worker, state).await;
+                    stored.map_err(Failure::from)
+                });
             }
             pre_commits.extend(capture.pre_commits);
         }
@@ -301,7 +307,7 @@ impl Coordinator {
             }
         }
         let Some((protocol, _)) = &self.protocol else {
-            return Ok(BTreeMap::new());
+            return Ok((BTreeMap::new(), 0));
         };
         let state = match tokio::time::timeout(timeout, futures::future::try_join_all(uploads)).await {
             Ok(state) => state?,
@@ -310,6 +316,7 @@ impl Coordinator {
                 return Err(Failure::Attempt { error, refused: false });
             }
         };
+        let state_bytes = state.iter().map(|state| state.length).sum();
         let snapshot = Snapshot {
             kind: kind.clone(),
             tick: cut.tick,
@@ -325,7 +332,7 @@ impl Coordinator {
             parallelism: u32::try_from(self.facts.workers).unwrap_or(u32::MAX),
         };
         protocol.decide(attempt, snapshot).await?;
-        Ok(std::mem::take(&mut self.carried))
+        Ok((std::mem::take(&mut self.carried), state_bytes))
     }
 
     async fn publish(
@@ -339,6 +346,34 @@ impl Coordinator {
         publish(protocol, &self.committers, attempt.checkpoint, &committables).await?;
         Ok(())
     }
+}
+
+/// Encodes a worker's state, on a thread that may take long.
+async fn encoded(state: Vec<(OperatorUid, CapturedSection)>) -> Result<StateObject, Failure> {
+    let encoding = tokio::task::spawn_blocking(move || {
+        let mut writer = StateWriter::new();
+        for (uid, section) in state {
+            let section = section.encode()?;
+            let key_groups = section.key_groups.map(to_stored).transpose()?;
+            writer
+                .append(&uid, &section.name, key_groups, section.bytes)
+                .map_err(|error| Error::Checkpoint(error.to_string()))?;
+        }
+        Ok::<_, Error>(writer.finish())
+    });
+    let encoded = encoding
+        .await
+        .map_err(|error| Error::Internal(format!("encoding state: {error}")));
+    encoded.and_then(|encoded| encoded).map_err(Failure::Job)
+}
+
+/// A worker without key groups (more workers than groups) stores the empty run as the group behind its start.
+pub(super) fn to_stored(range: KeyGroupRange) -> Result<tidemill_checkpoints::KeyGroupRange> {
+    let last = range.end.max(range.start + 1) - 1;
+    Ok(tidemill_checkpoints::KeyGroupRange::new(
+        KeyGroup(range.start),
+        KeyGroup(last),
+    ))
 }
 
 /// Publishes a checkpoint to every sink, in the order of their uids, and marks it as published.

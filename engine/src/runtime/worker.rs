@@ -4,7 +4,7 @@ use super::adapter::{self, AdapterContext, AdapterInput, Counts, SharedOperator}
 use super::batch::Batch;
 use super::board::Board;
 use super::clock::{Action, Clock, ClockStart, Event, TableOptions};
-use super::coordinator::{Message, WorkerCapture};
+use super::coordinator::{Message, WorkerCapture, to_stored};
 use super::discovery::KnownSplits;
 use super::exchange::Routing;
 use super::message::{Command, Report, TickClosed};
@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tidemill_checkpoints::{KeyGroup, OperatorUid, StateReader, StateWriter};
+use tidemill_checkpoints::{OperatorUid, StateReader};
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
 use timely::dataflow::operators::generic::Operator as _;
 use timely::dataflow::operators::probe::Handle as ProbeHandle;
@@ -212,8 +212,7 @@ fn tell(blueprint: &Blueprint, message: Message) {
 
 /// Captures the state of all operators of a worker, and begins its sinks' pre-commits.
 fn capture(worker: usize, attempt: tidemill_checkpoints::Attempt, captured: &[Captured]) -> Result<WorkerCapture> {
-    let mut writer = StateWriter::new();
-    let mut pre_commits = Vec::new();
+    let (mut state, mut pre_commits) = (Vec::new(), Vec::new());
     let id = PreCommitId {
         checkpoint: attempt.checkpoint.0,
         attempt: attempt.attempt.0,
@@ -221,12 +220,8 @@ fn capture(worker: usize, attempt: tidemill_checkpoints::Attempt, captured: &[Ca
     for part in captured {
         match part {
             Captured::Operator { uid, operator } => {
-                for section in operator.borrow_mut().capture()? {
-                    let key_groups = section.key_groups.map(to_stored).transpose()?;
-                    writer
-                        .append(uid, &section.name, key_groups, &section.bytes)
-                        .map_err(|error| Error::Checkpoint(error.to_string()))?;
-                }
+                let sections = operator.borrow_mut().capture_sections()?;
+                state.extend(sections.into_iter().map(|section| (uid.clone(), section)));
             }
             Captured::Sink { uid, writer } => pre_commits.push((uid.clone(), writer.borrow_mut().pre_commit(id)?)),
         }
@@ -234,18 +229,9 @@ fn capture(worker: usize, attempt: tidemill_checkpoints::Attempt, captured: &[Ca
     Ok(WorkerCapture {
         worker,
         attempt,
-        state: writer.finish(),
+        state,
         pre_commits,
     })
-}
-
-/// A worker without key groups (more workers than groups) stores the empty run as the group behind its start.
-fn to_stored(range: KeyGroupRange) -> Result<tidemill_checkpoints::KeyGroupRange> {
-    let last = range.end.max(range.start + 1) - 1;
-    Ok(tidemill_checkpoints::KeyGroupRange::new(
-        KeyGroup(range.start),
-        KeyGroup(last),
-    ))
 }
 
 fn build(scope: Scope<'_, u64>, blueprint: &Blueprint) -> Result<Dataflow> {

@@ -173,7 +173,7 @@ impl Process {
             let mut writer = StateWriter::new();
             // Dealt out so that both workers hold a part.
             let part = (sum_to(position) + u64::from(worker)) / u64::from(WORKERS);
-            writer.append(&"sum".into(), "part", None, &part.to_le_bytes())?;
+            writer.append(&"sum".into(), "part", None, part.to_le_bytes().to_vec())?;
             snapshot
                 .state
                 .push(self.coordinator.put_state(&attempt, worker, writer.finish()).await?);

@@ -5,7 +5,7 @@ use super::order::OrderKey;
 use super::ranked::{Ranked, Scratch, Watcher};
 use super::{BATCH_ROWS, Emitted, Plan};
 use crate::error::{Error, Result};
-use crate::operator::{OpenTick, Operator, Output, Progress, StateSection, TickClose};
+use crate::operator::{CapturedSection, OpenTick, Operator, Output, Progress, StateSection, TickClose};
 use crate::rows::RowRef;
 use arrow::array::RecordBatch;
 
@@ -268,11 +268,18 @@ impl<K: OrderKey> Operator for ChangingTopN<K> {
     }
 
     fn capture(&mut self) -> Result<Vec<StateSection>> {
+        self.capture_sections()?
+            .into_iter()
+            .map(CapturedSection::encode)
+            .collect()
+    }
+
+    fn capture_sections(&mut self) -> Result<Vec<CapturedSection>> {
         if !self.tick.groups.is_empty() {
             return Err(Error::Internal("a top-N is captured within a tick".into()));
         }
         self.plan.context.metrics.state_bytes.set(self.ranked.size() as u64);
-        Ok(vec![self.ranked.rows.capture(ROWS, self.plan.context.key_groups)?])
+        Ok(self.ranked.rows.capture(ROWS, self.plan.context.key_groups))
     }
 
     fn restore(&mut self, sections: &[StateSection]) -> Result<()> {

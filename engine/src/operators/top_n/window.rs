@@ -5,7 +5,7 @@ use super::ranked::{Ranked, Scratch, Unwatched};
 use super::{BATCH_ROWS, Emitted, Plan};
 use crate::error::{Error, Result};
 use crate::graph::TimeDomain;
-use crate::operator::{OpenTick, Operator, Output, Progress, StateSection, TickClose};
+use crate::operator::{CapturedSection, OpenTick, Operator, Output, Progress, StateSection, TickClose};
 use crate::operators::window_aggregate::millis;
 use crate::time::Watermark;
 use arrow::array::{RecordBatch, UInt32Array};
@@ -120,12 +120,19 @@ impl<K: OrderKey> Operator for WindowTopN<K> {
     }
 
     fn capture(&mut self) -> Result<Vec<StateSection>> {
+        self.capture_sections()?
+            .into_iter()
+            .map(CapturedSection::encode)
+            .collect()
+    }
+
+    fn capture_sections(&mut self) -> Result<Vec<CapturedSection>> {
         let size: usize = self.open.values().map(Ranked::size).sum();
         self.plan.context.metrics.state_bytes.set(size as u64);
         let key_groups = self.plan.context.key_groups;
         let section =
             |(end_ms, ranked): (&i64, &Ranked<K>)| ranked.rows.capture(&format!("{WINDOW}{end_ms}"), key_groups);
-        self.open.iter().map(section).collect()
+        Ok(self.open.iter().flat_map(section).collect())
     }
 
     fn restore(&mut self, sections: &[StateSection]) -> Result<()> {

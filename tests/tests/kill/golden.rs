@@ -358,6 +358,9 @@ golden!(
     session_totals,
     windows_of_windows,
     union_and_views,
+    best_and_last,
+    best_of_windows,
+    running_totals,
 );
 
 #[test]

@@ -17,7 +17,7 @@ CREATE TABLE nexmark (
   END,
   WATERMARK FOR `dateTime` AS `dateTime` - INTERVAL '4' SECOND
 ) WITH (
-  'connector' = 'nexmark',
+  'connector' = 'nexmark',${pace}
   'events' = '${events}',
   'first.event.rate' = '${event-rate}',
   'seed' = '${seed}',

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidemill_connectors::{ConnectorEnvironment, ConnectorError, TableDefinition, create_sink, create_source};
 use tidemill_engine::aggregate::{AggregateCall, Count};
-use tidemill_engine::graph::{EventTime, JobGraph, SinkNode, SourceNode, WindowAggregate, WindowAssigner};
+use tidemill_engine::graph::{EventTime, JobGraph, SinkNode, SourceNode, TimeDomain, WindowAggregate, WindowAssigner};
 
 /// The size of the job's windows in milliseconds of event time; there is one row to a millisecond.
 const WINDOW_MS: i64 = 1_000_000;
@@ -115,6 +115,8 @@ fn windowed_count(rows: u64, keys: u64, window: WindowAssigner) -> Result<JobGra
             name: "bids".into(),
         }],
         window_names: ("window_start".into(), "window_end".into()),
+        time: TimeDomain::EventTime,
+        updates: None,
     };
     let counts = graph
         .window_aggregate("counts", input, spec)

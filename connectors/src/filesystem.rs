@@ -28,6 +28,7 @@ mod writer;
 
 use crate::environment::ConnectorEnvironment;
 use crate::error::ConnectorError;
+use crate::formats::RecordFormat;
 use crate::formats::assembler::{Layout, check_readable};
 use crate::table::{PartitionColumns, TableDefinition};
 use arrow::datatypes::DataType;
@@ -100,6 +101,11 @@ pub(crate) fn check_sink(table: &TableDefinition) -> Result<(), ConnectorError> 
         return Err(ConnectorError::option(
             "path",
             "a sink writes into one folder: the path must not be a pattern",
+        ));
+    }
+    if table.weight().is_some() && !matches!(options.format, FileFormat::Records(RecordFormat::DebeziumJson(_))) {
+        return Err(crate::sinks::only_added_to(
+            "write changes with 'format' = 'debezium-json'",
         ));
     }
     Constants::check(table)?;

@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | [`json`] | yes | yes | one object a record |
 //! | [`csv`] | yes | yes | one line a record |
+//! | [`debezium`] | not yet | yes | one object a change |
 //! | [`raw`] | yes | yes | the record is the only column |
 //! | parquet | yes | yes | a whole file, so in `filesystem` only |
 //!
@@ -13,10 +14,12 @@
 pub(crate) mod assembler;
 pub(crate) mod columns;
 pub(crate) mod csv;
+pub(crate) mod debezium;
 pub(crate) mod json;
 pub(crate) mod raw;
 pub(crate) mod record_error;
 pub(crate) mod time_text;
+pub(crate) mod upsert;
 pub(crate) mod values;
 
 use crate::error::ConnectorError;
@@ -25,6 +28,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use csv::{CsvDecoder, CsvEncoder, CsvOptions};
+use debezium::DebeziumEncoder;
 use json::{JsonDecoder, JsonEncoder, JsonOptions};
 use raw::{RawDecoder, RawEncoder, RawOptions};
 use record_error::RecordError;
@@ -45,6 +49,11 @@ pub(crate) trait RecordDecoder: Send {
 
 /// Encodes rows.
 pub(crate) trait RowEncoder: Send + Sync {
+    /// Returns the rows of a batch that become records: all of them, unless rows are written by their key.
+    fn records(&self, batch: &RecordBatch) -> Result<RecordBatch, Error> {
+        Ok(batch.clone())
+    }
+
     /// Appends each row of a batch to `out` and calls `row_end` after it.
     fn encode(
         &self,
@@ -104,12 +113,13 @@ pub(crate) enum RecordFormat {
     Json(JsonOptions),
     Csv(CsvOptions),
     Raw(RawOptions),
+    DebeziumJson(JsonOptions),
 }
 
 /// The formats whose unit is a record.
-pub(crate) const RECORD_FORMATS: [&str; 3] = ["json", "csv", "raw"];
+pub(crate) const RECORD_FORMATS: [&str; 4] = ["json", "csv", "raw", debezium::NAME];
 /// The formats of files.
-pub(crate) const FILE_FORMATS: [&str; 4] = ["json", "csv", "raw", "parquet"];
+pub(crate) const FILE_FORMATS: [&str; 5] = ["json", "csv", "raw", "parquet", debezium::NAME];
 
 impl RecordFormat {
     /// Reads the option `format`, one of those in `offered`, and the format's own options; `None` for one that is
@@ -145,6 +155,7 @@ impl RecordFormat {
             "json" => Some(Self::Json(JsonOptions::parse(options)?)),
             "csv" => Some(Self::Csv(CsvOptions::parse(options)?)),
             "raw" => Some(Self::Raw(RawOptions::parse(options)?)),
+            debezium::NAME => Some(Self::DebeziumJson(debezium::parse(options)?)),
             _ => None,
         })
     }
@@ -158,6 +169,7 @@ impl RecordFormat {
             Self::Json(options) => Box::new(JsonDecoder::new(schema, *options)?),
             Self::Csv(options) => Box::new(CsvDecoder::new(schema, options.clone())?),
             Self::Raw(options) => Box::new(RawDecoder::new(schema, *options)?),
+            Self::DebeziumJson(_) => return Err(debezium::only_written()),
         })
     }
 
@@ -170,6 +182,7 @@ impl RecordFormat {
             Self::Json(options) => Arc::new(JsonEncoder::new(schema, *options)?),
             Self::Csv(options) => Arc::new(CsvEncoder::new(schema, options.clone())?),
             Self::Raw(options) => Arc::new(RawEncoder::new(schema, *options)?),
+            Self::DebeziumJson(options) => Arc::new(DebeziumEncoder::new(schema, *options)?),
         })
     }
 
@@ -188,6 +201,7 @@ impl RecordFormat {
                 crate::options::Flag::Off,
                 "declare the column as BYTES to take any record",
             ),
+            Self::DebeziumJson(_) => (crate::options::Flag::Off, "the format is not read"),
         };
         if ignore.is_on() {
             ParseErrors::Drop

@@ -39,8 +39,9 @@ mod writer;
 
 use crate::environment::ConnectorEnvironment;
 use crate::error::ConnectorError;
-use crate::formats::RowEncoder;
 use crate::formats::assembler::{Layout, check_readable};
+use crate::formats::upsert::UpsertEncoder;
+use crate::formats::{RecordFormat, RowEncoder};
 use crate::table::{PartitionColumns, TableDefinition};
 use access::StreamAccess;
 use committer::KinesisCommitter;
@@ -77,8 +78,54 @@ pub(crate) fn check_source(table: &TableDefinition) -> Result<(), ConnectorError
 pub(crate) fn check_sink(table: &TableDefinition) -> Result<(), ConnectorError> {
     let options = KinesisOptions::parse(table)?;
     check_endpoint(&options)?;
-    options.format.encoder(&table.schema)?;
+    encoder(table, &options)?;
     Partitioner::check(table, &options)
+}
+
+/// Makes what writes a table's rows.
+///
+/// # Errors
+/// When a column's type cannot be written, or the result changes and the table does not say how that is written.
+fn encoder(table: &TableDefinition, options: &KinesisOptions) -> Result<Arc<dyn RowEncoder>, ConnectorError> {
+    if table.weight().is_none() {
+        return options.format.encoder(&table.schema);
+    }
+    let key = &table.primary_key;
+    if let Some(column) = table
+        .partition_keys
+        .iter()
+        .find(|name| !key.is_empty() && !key.contains(name))
+    {
+        let message = format!(
+            "the result changes, and the PARTITIONED BY column {column} is not in the primary key: the changes of a row \
+             could go to different shards"
+        );
+        return Err(ConnectorError::new(message).with_hint("partition by columns of the primary key, or leave it out"));
+    }
+    match &options.format {
+        RecordFormat::DebeziumJson(_) if partitioner::columns(table, options).is_empty() => match options.partitioner {
+            Some(options::PartitionerKind::Fixed) => options.format.encoder(&table.schema),
+            _ => {
+                let message = "the result changes, and the changes of a row could go to different shards";
+                let hint = "declare PRIMARY KEY (...) NOT ENFORCED or PARTITIONED BY (...)";
+                Err(ConnectorError::new(message).with_hint(hint))
+            }
+        },
+        RecordFormat::DebeziumJson(_) => options.format.encoder(&table.schema),
+        RecordFormat::Json(json) if !key.is_empty() => {
+            if options.partitioner.is_some() {
+                let message = "the result changes, and its rows are written by their primary key; leave the option out";
+                return Err(ConnectorError::option("sink.partitioner", message));
+            }
+            Ok(Arc::new(UpsertEncoder::new(table, *json)?))
+        }
+        RecordFormat::Json(_) => Err(crate::sinks::only_added_to(
+            "declare PRIMARY KEY (...) NOT ENFORCED, or write changes with 'format' = 'debezium-json'",
+        )),
+        _ => Err(crate::sinks::only_added_to(
+            "write changes with 'format' = 'debezium-json', or rows by their primary key with 'json'",
+        )),
+    }
 }
 
 /// Refuses endpoints when the client was left out of the build.
@@ -213,7 +260,7 @@ impl KinesisSink {
         let options = KinesisOptions::parse(table)?;
         Ok(Self {
             name: table.name.as_str().into(),
-            encoder: options.format.encoder(&table.schema)?,
+            encoder: encoder(table, &options)?,
             target: target(table, &options, env)?,
             options,
             table: table.clone(),

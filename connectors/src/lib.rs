@@ -18,12 +18,13 @@
 //!
 //! File map: [`table`] and [`environment`] come in, [`registry`] (the functions above) finds the connector. One module
 //! per connector: `kinesis`, `filesystem`, `datagen`, `nexmark`, `print`, `blackhole`. `formats` is between bytes and
-//! columns, `options` reads what `WITH` says, `random` has the numbers of generators, `conformance` is what every
+//! columns, `changes` tells sinks what rows do to a result that changes, `options` reads what `WITH` says, `random` has the numbers of generators, `conformance` is what every
 //! connector is tested with.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests set their stage with files"))]
 
 mod blackhole;
+mod changes;
 #[cfg(test)]
 mod conformance;
 mod datagen;
@@ -44,6 +45,6 @@ pub mod table;
 pub use decode::decode_records;
 pub use environment::ConnectorEnvironment;
 pub use error::ConnectorError;
-pub use nexmark::nexmark_schema;
+pub use nexmark::{NEXMARK_BASE_MS, nexmark_schema};
 pub use registry::{check_sink, check_source, create_sink, create_source};
 pub use table::{MetadataColumn, TableDefinition};

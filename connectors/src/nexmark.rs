@@ -49,6 +49,9 @@ const EVENTS_MAX: u64 = 1_000_000_000_000_000;
 const SPLITS_DEFAULT: u64 = 8;
 const SPLITS_MAX: u64 = 4_096;
 
+/// The event time that all events follow, in milliseconds since 1970: event n of the stream is n event-time intervals later.
+pub const NEXMARK_BASE_MS: i64 = events::BASE_MS;
+
 /// Returns the columns of a nexmark table with all their fields.
 #[must_use]
 pub fn nexmark_schema() -> SchemaRef {

@@ -1,8 +1,10 @@
 //! The connectors `print`: a sink that writes rows to the standard output, one line each, as Flink does.
 //!
 //! A line is `identifier:worker> +I[1, text, null]`; the identifier is the option `print-identifier`, and the worker
-//! stands there when the job has several. The lines of a batch are written in one piece, whole lines each.
+//! stands there when the job has several. Rows of a result that changes begin with `+I`, `-D`, and when the table has a
+//! primary key `-U` and `+U` for the old and the new row of an update. The lines of a batch are written in one piece, whole lines each.
 
+use crate::changes::{ChangeKind, Changes};
 use crate::error::ConnectorError;
 use crate::formats::time_text::TimestampStandard;
 use crate::formats::values::{Parts, Shape, TextColumn, check_writable};
@@ -29,6 +31,8 @@ pub(crate) struct PrintSink {
     table: String,
     identifier: String,
     target: Target,
+    /// The primary key's columns.
+    key: Vec<usize>,
 }
 
 impl PrintSink {
@@ -46,9 +50,14 @@ impl PrintSink {
         )?;
         crate::sinks::at_least_once_only(&options)?;
         options.finish()?;
-        for field in table.schema.fields() {
+        let columns = table.weight().unwrap_or(table.schema.fields().len());
+        for field in &table.schema.fields()[..columns] {
             check_writable(field.name(), field.data_type())?;
         }
+        let key = table
+            .primary_key
+            .iter()
+            .filter_map(|name| table.schema.index_of(name).ok());
         let target = if standard_error.is_on() {
             Target::Stderr
         } else {
@@ -58,6 +67,7 @@ impl PrintSink {
             table: table.name.clone(),
             identifier,
             target,
+            key: key.collect(),
         })
     }
 }
@@ -73,6 +83,7 @@ impl Sink for PrintSink {
             table: self.table.clone(),
             prefix,
             target: self.target,
+            key: self.key.clone(),
         }))
     }
 
@@ -95,12 +106,13 @@ struct PrintWriter {
     table: String,
     prefix: String,
     target: Target,
+    key: Vec<usize>,
 }
 
 impl SinkWriter for PrintWriter {
     fn write(&mut self, batch: &RecordBatch, _wall_time_ms: i64) -> Result<()> {
         let mut lines = Vec::new();
-        format_rows(&self.prefix, batch, &mut lines)?;
+        format_rows(&self.prefix, &self.key, batch, &mut lines)?;
         let written = match self.target {
             Target::Stdout => write_all(&mut std::io::stdout().lock(), &lines),
             Target::Stderr => write_all(&mut std::io::stderr().lock(), &lines),
@@ -126,15 +138,20 @@ fn write_all(out: &mut dyn Write, lines: &[u8]) -> std::io::Result<()> {
 }
 
 /// Writes each row of a batch as a line.
-fn format_rows(prefix: &str, batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
-    let columns = batch
-        .columns()
+fn format_rows(prefix: &str, key: &[usize], batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
+    let changes = Changes::of(batch, key)?;
+    let columns = batch.columns()[..changes.columns()]
         .iter()
         .map(TextColumn::new)
         .collect::<Result<Vec<_>>>()?;
     for row in 0..batch.num_rows() {
         out.extend_from_slice(prefix.as_bytes());
-        out.extend_from_slice(b"+I[");
+        out.extend_from_slice(match changes.kind(row) {
+            ChangeKind::Insert => b"+I[",
+            ChangeKind::UpdateBefore => b"-U[",
+            ChangeKind::UpdateAfter => b"+U[",
+            ChangeKind::Delete => b"-D[",
+        });
         for (i, column) in columns.iter().enumerate() {
             if i > 0 {
                 out.extend_from_slice(b", ");
@@ -218,10 +235,36 @@ mod tests {
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
         let mut out = Vec::new();
-        format_rows("p:2> ", &batch, &mut out).unwrap();
+        format_rows("p:2> ", &[], &batch, &mut out).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "p:2> +I[1, x, 1970-01-01T00:00:00]\np:2> +I[null, two\\nlines, 1970-01-01T00:00:01.5]\n"
+        );
+    }
+
+    #[test]
+    fn update_of_a_key_is_told_from_a_removal_and_an_addition() {
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            (
+                "k",
+                Arc::new(Int64Array::from(vec![Some(1), Some(1), Some(2), Some(3), None, None])),
+            ),
+            ("v", Arc::new(StringArray::from(vec!["a", "b", "c", "d", "e", "f"]))),
+            ("__weight", Arc::new(Int64Array::from(vec![-1, 1, -1, 1, -1, 1]))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let printed = |key: &[usize]| {
+            let mut out = Vec::new();
+            format_rows("", key, &batch, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            printed(&[0]),
+            "-U[1, a]\n+U[1, b]\n-D[2, c]\n+I[3, d]\n-U[null, e]\n+U[null, f]\n"
+        );
+        assert_eq!(
+            printed(&[]),
+            "-D[1, a]\n+I[1, b]\n-D[2, c]\n+I[3, d]\n-D[null, e]\n+I[null, f]\n"
         );
     }
 

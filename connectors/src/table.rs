@@ -4,6 +4,7 @@ use crate::error::ConnectorError;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tidemill_engine::graph::weight_of;
 
 /// A column that the connector fills from what it knows about a record, and not from the record's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +20,8 @@ pub struct MetadataColumn {
 pub struct TableDefinition {
     /// The table's name, for messages.
     pub name: String,
-    /// The physical columns in order; computed columns are the planner's.
+    /// The physical columns in order; computed columns are the planner's. For a sink that is to take the changes of a
+    /// result, [`tidemill_engine::graph::WEIGHT`] is behind them.
     pub schema: SchemaRef,
     /// Those of the columns that the connector fills.
     pub metadata_columns: Vec<MetadataColumn>,
@@ -32,6 +34,12 @@ pub struct TableDefinition {
 }
 
 impl TableDefinition {
+    /// Returns the index of the weight in the rows that the table is written with; `None` when rows are only added.
+    #[must_use]
+    pub fn weight(&self) -> Option<usize> {
+        weight_of(&self.schema)
+    }
+
     /// Returns the schema of some of the columns, in the order given.
     ///
     /// # Errors

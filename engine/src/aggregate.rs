@@ -4,12 +4,18 @@
 //! DataFusion's `GroupsAccumulator` its state can be read without being consumed, group by group, which is what
 //! checkpoints, early results and retraction need.
 //!
-//! File map: `count`, `sum`, `min_max`, `avg`, `variance` and `distinct` hold one function each; `numbers` is what sums share.
+//! Over a result that changes, rows are taken back ([`Accumulator::update_changes`]). `count`, `sum` and `avg` subtract them;
+//! `min` and `max` then hold all values, so that the next one is known when the greatest goes.
+//!
+//! File map: `count`, `sum`, `min_max`, `avg`, `variance` and `distinct` hold one function each; `numbers` is what sums share, `multiset` is
+//! `min` and `max` over what changes, `integers` reads columns as whole numbers.
 
 mod avg;
 mod count;
 mod distinct;
+pub(crate) mod integers;
 mod min_max;
+mod multiset;
 mod numbers;
 mod sum;
 mod variance;
@@ -44,6 +50,29 @@ pub trait AggregateFunction: Send + Sync + fmt::Debug {
 
     /// Makes an accumulator without groups.
     fn accumulator(&self) -> Box<dyn Accumulator>;
+
+    /// Makes an accumulator without groups that takes rows back: one with [`Accumulator::update_changes`].
+    ///
+    /// # Errors
+    /// When the function knows no way.
+    fn changing_accumulator(&self) -> Result<Box<dyn Accumulator>> {
+        Err(crate::error::Error::Graph(format!(
+            "{} over a result that changes is not supported yet",
+            self.name()
+        )))
+    }
+
+    /// Says whether rows that are taken back are a state, too: one that cancels what the rows had added when it is merged.
+    /// Then changes can be aggregated before the exchange.
+    fn has_signed_state(&self) -> bool {
+        false
+    }
+
+    /// Returns the type of the values when the function counts different ones; then the sets of several filters over one
+    /// argument can be held together.
+    fn distinct_values(&self) -> Option<&DataType> {
+        None
+    }
 }
 
 /// One function's state for all groups of an operator.
@@ -58,6 +87,24 @@ pub trait Accumulator {
     /// # Errors
     /// On overflow and on argument types other than those the function was made for.
     fn update(&mut self, arguments: &[ArrayRef], groups: &[u32], filter: Option<&BooleanArray>) -> Result<()>;
+
+    /// Adds rows of a changelog: row `i` counts `weights[i]` times, and a negative weight takes rows back. Within a tick
+    /// they may be taken back before they come.
+    ///
+    /// # Errors
+    /// As [`Accumulator::update`], and when the accumulator is not a
+    /// [`changing_accumulator`](AggregateFunction::changing_accumulator).
+    fn update_changes(
+        &mut self,
+        _arguments: &[ArrayRef],
+        _groups: &[u32],
+        _filter: Option<&BooleanArray>,
+        _weights: &[i64],
+    ) -> Result<()> {
+        Err(crate::error::Error::Internal(
+            "this accumulator does not take rows back".into(),
+        ))
+    }
 
     /// Adds states, as [`Accumulator::state`] gives them, one per row.
     ///
@@ -110,6 +157,11 @@ pub trait Accumulator {
         Err(crate::error::Error::Internal(
             "this aggregate cannot take back what it added".into(),
         ))
+    }
+
+    /// Returns how many values are held for a group besides a fixed state.
+    fn members(&self, _group: u32) -> usize {
+        0
     }
 
     /// Returns about how many bytes the state takes.

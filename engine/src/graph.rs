@@ -8,12 +8,28 @@
 //! stream knows its schema and its watermark expression. A graph is only a description: [`crate::job::start`] runs it.
 //!
 //! A typed API for Rust is to be a thin layer over this one.
+//!
+//! File map: `changes` is what makes a stream a changelog; `group_aggregate` (the aggregation per key), `join` (of two streams),
+//! `over` and `top_n` are nodes.
+
+mod changes;
+mod group_aggregate;
+mod over;
+mod top_n;
+
+pub use changes::{WEIGHT, weight_field, weight_of, weight_of_inserts};
+pub use group_aggregate::GroupAggregate;
+pub use over::{OverAggregate, OverFrame, OverFunction};
+pub use top_n::{TOP_N_MAX, TopN, TopNColumn, TopNOrder, TopNTies};
+
+mod join;
 
 use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::operator::{AsyncOperator, AsyncOptions, OperatorFactory};
 use crate::operators::elements::{ElementsOperator, element_type};
+use crate::operators::late_rows::LateRowsOperator;
 use crate::operators::window_rows::WindowRowsOperator;
 use crate::sink::Sink;
 use crate::source::Source;
@@ -25,6 +41,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::operators::elements::Childless;
+pub(crate) use join::condition_schema;
+pub use join::{Join, JoinCondition, JoinInput, JoinKind, JoinSide, KeepRows, ShiftedTime};
 
 /// A stream of the graph: the output of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,7 +154,34 @@ pub enum WindowAssigner {
     },
 }
 
-/// An aggregation per key and window that emits each window once, when the watermark passes its end.
+/// The clock that windows are in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimeDomain {
+    /// Rows carry their time, and a window ends when the watermark passes its end.
+    #[default]
+    EventTime,
+    /// A row's time is the wall time of its tick, and a window ends with the first tick whose wall time reaches its end. No
+    /// row is late. Windows that are open when bounded input ends do not fire, as in Flink.
+    ProcessingTime,
+}
+
+/// When windows are told besides when they end.
+///
+/// What is told of a key and window is taken back when something else is told of it; what did not change is not told again.
+/// Delays are in wall time: what changed is told with the first tick that has reached the next multiple of the delay, and
+/// without a delay at the close of each tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Updates {
+    /// The delay of windows that have not ended, in milliseconds, at least 0; `None`: they are not told.
+    pub early_ms: Option<i64>,
+    /// The delay of windows that have ended, in milliseconds, at least 0.
+    pub late_ms: i64,
+    /// For how long behind its end a window takes in rows, in milliseconds of event time, at least 0.
+    pub allowed_lateness_ms: i64,
+}
+
+/// An aggregation per key and window that emits each window once, when time passes its end, unless it is told to do more
+/// ([`Updates`]).
 ///
 /// Output columns: the keys, `window_start`, `window_end`, then one column per aggregate. Rows of a window that has
 /// fired are dropped and counted as late; where a row is in several windows, it is late when all of them have fired.
@@ -150,6 +195,10 @@ pub struct WindowAggregate {
     pub aggregates: Vec<AggregateCall>,
     /// The names of the output's window columns (start, end).
     pub window_names: (String, String),
+    /// The clock that ends windows.
+    pub time: TimeDomain,
+    /// Whether windows are told more than once; the stream is then a changelog. `None`: once, when they end.
+    pub updates: Option<Updates>,
 }
 
 /// An operator of the caller's own.
@@ -200,6 +249,8 @@ pub enum NodeKind {
     Union,
     /// Aggregates per key and window.
     WindowAggregate(WindowAggregate),
+    /// Aggregates per key.
+    GroupAggregate(GroupAggregate),
     /// Runs an operator of the caller's own.
     Custom(CustomOperator),
     /// Runs an operator of the caller's own that asks services outside.
@@ -255,6 +306,12 @@ impl Node {
             NodeKind::Calc(calc) => if calc.predicate.is_some() { "filter" } else { "project" }.to_owned(),
             NodeKind::Union => "union".to_owned(),
             NodeKind::WindowAggregate(_) => "window aggregate".to_owned(),
+            NodeKind::GroupAggregate(spec) => if spec.aggregates.is_empty() {
+                "distinct"
+            } else {
+                "aggregate"
+            }
+            .to_owned(),
             NodeKind::Custom(custom) => custom.name.clone(),
             NodeKind::Async(node) => node.name.clone(),
             NodeKind::Sink(sink) => format!("sink {}", sink.name),
@@ -268,6 +325,8 @@ pub struct JobGraph {
     nodes: Vec<Node>,
     sources: usize,
     uids: HashSet<String>,
+    /// What `EXPLAIN` says of nodes besides their columns.
+    notes: BTreeMap<usize, String>,
 }
 
 impl JobGraph {
@@ -281,6 +340,11 @@ impl JobGraph {
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// Says something about a stream's node to people who read the plan.
+    pub fn note(&mut self, stream: StreamId, note: impl Into<String>) {
+        self.notes.insert(stream.0, note.into());
     }
 
     /// Returns the schema of a stream.
@@ -355,6 +419,7 @@ impl JobGraph {
             }
         }
         let output = calc.schema();
+        self.check_weight_kept(input, &output)?;
         let watermark = self.watermark(input).clone();
         self.push(uid.into(), NodeKind::Calc(calc), vec![input], output, watermark)
     }
@@ -372,6 +437,11 @@ impl JobGraph {
         let mut watermark = WatermarkExpr::default();
         let mut fields: Vec<Field> = self.schema(first).fields().iter().map(|f| f.as_ref().clone()).collect();
         for &input in &inputs {
+            if self.weight(input).is_some() != self.weight(first).is_some() {
+                return Err(Error::Graph(format!(
+                    "one input of a union changes and another does not; give that one a {WEIGHT} of 1"
+                )));
+            }
             let found = types(self.schema(input));
             if found != expected {
                 return Err(Error::Graph(format!(
@@ -402,6 +472,7 @@ impl JobGraph {
         input: StreamId,
         spec: WindowAggregate,
     ) -> Result<StreamId> {
+        self.check_append_only(input, "an aggregation per window")?;
         let schema = Arc::clone(self.schema(input));
         let window_type = check_window(&schema, &spec.window)?;
         let mut fields = Vec::new();
@@ -431,6 +502,10 @@ impl JobGraph {
             }
             fields.push(Field::new(&call.name, call.function.return_type(), true));
         }
+        if let Some(updates) = spec.updates {
+            check_updates(&spec.window, updates)?;
+            fields.push(weight_field());
+        }
         let watermark = self.watermark(input).clone();
         let output = Arc::new(Schema::new(fields));
         self.push(
@@ -457,6 +532,7 @@ impl JobGraph {
         let (WindowAssigner::Hop { time, .. } | WindowAssigner::Cumulate { time, .. }) = window else {
             return Err(Error::Graph("only windows that overlap are given to rows".into()));
         };
+        self.check_append_only(input, "a window")?;
         let schema = Arc::clone(self.schema(input));
         let window_type = check_window(&schema, &window)?;
         let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
@@ -491,6 +567,7 @@ impl JobGraph {
         childless: Childless,
         names: (&str, &str),
     ) -> Result<StreamId> {
+        self.check_append_only(input, "a join with elements")?;
         let schema = Arc::clone(self.schema(input));
         let element = element_type(&of.data_type(&schema)?)?;
         let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
@@ -510,6 +587,24 @@ impl JobGraph {
                 let operator = ElementsOperator::new(Arc::clone(&of), childless, Arc::clone(&of_worker));
                 Ok(Box::new(operator))
             }),
+            watermark_delay_ms: 0,
+        };
+        self.operator(uid, vec![input], custom)
+    }
+
+    /// Selects the late rows of a stream: those whose `time` is at or before the stream's watermark at the close of the tick
+    /// before.
+    ///
+    /// # Errors
+    /// When `time` is no timestamp column, or rows are taken back.
+    pub fn late_rows(&mut self, uid: impl Into<String>, input: StreamId, time: usize) -> Result<StreamId> {
+        self.check_append_only(input, "a selection of late rows")?;
+        check_timestamp(self.schema(input), time, "the event time of late rows")?;
+        let custom = CustomOperator {
+            name: "late rows".into(),
+            distributions: vec![Distribution::Local],
+            schema: Arc::clone(self.schema(input)),
+            factory: Arc::new(move |_| Ok(Box::new(LateRowsOperator { time }))),
             watermark_delay_ms: 0,
         };
         self.operator(uid, vec![input], custom)
@@ -568,6 +663,7 @@ impl JobGraph {
                 node.name
             )));
         }
+        self.check_append_only(input, "an operator that asks services outside")?;
         let schema = Arc::clone(&node.schema);
         let watermark = self.watermark(input).clone();
         self.push(uid.into(), NodeKind::Async(node), vec![input], schema, watermark)
@@ -624,13 +720,13 @@ impl JobGraph {
             if !inputs.is_empty() {
                 let _ = write!(text, " <- {}", inputs.join(", "));
             }
-            let columns: Vec<String> = node
-                .schema
-                .fields()
-                .iter()
-                .map(|f| format!("{} {}", f.name(), f.data_type()))
-                .collect();
+            let weight = weight_of(&node.schema);
+            let fields = node.schema.fields().iter().take(weight.unwrap_or(usize::MAX));
+            let columns: Vec<String> = fields.map(|f| format!("{} {}", f.name(), f.data_type())).collect();
             let _ = write!(text, " ({})", columns.join(", "));
+            if weight.is_some() {
+                let _ = write!(text, " changes");
+            }
             match &node.kind {
                 NodeKind::Calc(calc) => {
                     if let Some(predicate) = &calc.predicate {
@@ -639,8 +735,23 @@ impl JobGraph {
                 }
                 NodeKind::WindowAggregate(spec) => {
                     let _ = write!(text, " keys {:?} window {:?}", spec.keys, spec.window);
+                    if spec.time == TimeDomain::ProcessingTime {
+                        let _ = write!(text, " in processing time");
+                    }
+                    if let Some(updates) = &spec.updates {
+                        let _ = write!(text, " {updates:?}");
+                    }
+                }
+                NodeKind::GroupAggregate(spec) => {
+                    let _ = write!(text, " keys {:?}", spec.keys);
+                    if let Some(ttl_ms) = spec.ttl_ms {
+                        let _ = write!(text, " forgotten after {ttl_ms} ms");
+                    }
                 }
                 _ => {}
+            }
+            if let Some(note) = self.notes.get(&index) {
+                let _ = write!(text, " {note}");
             }
             let _ = writeln!(text, " [uid {}]", node.uid);
         }
@@ -730,6 +841,27 @@ fn check_window(schema: &Schema, window: &WindowAssigner) -> Result<DataType> {
             check_timestamp(schema, *end, "the window's end")?
         }
     })
+}
+
+/// Checks when windows are told.
+fn check_updates(window: &WindowAssigner, updates: Updates) -> Result<()> {
+    if matches!(window, WindowAssigner::Session { .. }) {
+        return Err(Error::Graph(
+            "sessions that are told before or after their end are not supported yet; let them be told when they end"
+                .into(),
+        ));
+    }
+    let Updates {
+        early_ms,
+        late_ms,
+        allowed_lateness_ms,
+    } = updates;
+    if early_ms.is_some_and(|early_ms| early_ms < 0) || late_ms < 0 || allowed_lateness_ms < 0 {
+        return Err(Error::Graph(
+            "the delays of windows and their allowed lateness are at least 0 ms".into(),
+        ));
+    }
+    Ok(())
 }
 
 fn check_timestamp(schema: &Schema, index: usize, what: &str) -> Result<DataType> {

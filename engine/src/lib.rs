@@ -21,7 +21,7 @@
 //!
 //! File map: [`graph`] describes a job, [`job`] runs it, [`operator`], [`source`] and [`sink`] are what runs,
 //! `operators` are the engine's own, [`aggregate`] and [`expr`] what they compute with, [`key`] how rows find their
-//! worker, `runtime` the clock, the adapters and the checkpoint coordinator.
+//! worker, `rows` what operators keep of them, `runtime` the clock, the adapters and the checkpoint coordinator.
 
 pub mod aggregate;
 pub mod error;
@@ -32,6 +32,8 @@ pub mod key;
 pub mod metrics;
 pub mod operator;
 mod operators;
+#[allow(dead_code, reason = "operators that keep rows are being added")]
+mod rows;
 mod runtime;
 pub mod sink;
 pub mod source;

@@ -11,8 +11,8 @@ use tidemill_checkpoints::SnapshotStore;
 use tidemill_engine::aggregate::{AggregateCall, Count, Sum};
 use tidemill_engine::expr::{column, from_fn};
 use tidemill_engine::graph::{
-    AsyncNode, Calc, CustomOperator, Distribution, EventTime, JobGraph, SinkNode, SourceNode, WindowAggregate,
-    WindowAssigner,
+    AsyncNode, Calc, CustomOperator, Distribution, EventTime, JobGraph, SinkNode, SourceNode, TimeDomain,
+    WindowAggregate, WindowAssigner,
 };
 use tidemill_engine::job::{CheckpointOptions, JobConfig, JobEnd, StopMode, TickOptions, start};
 use tidemill_engine::operator::{
@@ -120,6 +120,8 @@ fn graph_with(window: WindowAssigner, source: &MemorySource, windows: &MemorySin
             call("sum", Arc::new(Sum::try_new(&DataType::Int64).unwrap()), vec![2]),
         ],
         window_names: ("window_start".into(), "window_end".into()),
+        time: TimeDomain::EventTime,
+        updates: None,
     };
     let counted = graph.window_aggregate("windows", kept, spec).unwrap();
     graph

@@ -22,6 +22,14 @@ use std::sync::Arc;
 /// How the refusal of an unknown name begins.
 pub(crate) const NO_TABLE: &str = "there is no table or view ";
 
+/// What follows a table's name in the name of the table of its late rows.
+const LATE: &str = "$late";
+
+/// Returns the table whose late rows a name stands for.
+pub(crate) fn of_late_rows(name: &str) -> Option<&str> {
+    name.strip_suffix(LATE)
+}
+
 /// A view.
 pub(crate) struct View {
     /// What it stands for; its columns have the view's names.
@@ -63,6 +71,10 @@ impl Catalog {
     /// # Errors
     /// When it is taken.
     pub(crate) fn check_free(&self, name: &str, at: Option<Position>) -> Result<()> {
+        if of_late_rows(name).is_some() {
+            let message = format!("names that end in {LATE} are those of the late rows of tables");
+            return Err(SqlError::at(at, message).hint("choose another name"));
+        }
         if self.is_taken(name) {
             let message = format!("there is already a table or view {name}");
             return Err(SqlError::at(at, message).hint("choose another name"));
@@ -105,6 +117,24 @@ impl Catalog {
             tables.map(|(_, table)| table.name.value.as_str()).collect(),
             self.views.keys().map(String::as_str).collect(),
         )
+    }
+
+    /// Returns the table whose late rows a name stands for.
+    ///
+    /// # Errors
+    /// When the table has none, for it has no watermark.
+    pub(crate) fn late_rows_of(&self, name: &str) -> Option<Result<&Table>> {
+        let (_, table) = self.table(of_late_rows(name)?)?;
+        Some(match table.watermark {
+            Some(_) => Ok(table),
+            None => {
+                let message = format!(
+                    "table {} has no watermark, so none of its rows is late",
+                    table.name.value
+                );
+                Err(SqlError::new(message).hint("add WATERMARK FOR column AS column - INTERVAL '2' SECOND"))
+            }
+        })
     }
 
     /// Returns the table at a place.

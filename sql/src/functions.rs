@@ -7,6 +7,7 @@
 //! File map: `aggregates` are names and types of the engine's aggregates, `ambient` the functions that read more than
 //! their arguments, `user` those of a program's own, `native` the table of our own scalar functions, whose families are `collections`, `encoding`, `json`,
 //! `numbers`, `text` and `time`; `bounded` keeps text functions from growing without limit, `checks` guards what sinks write,
+//! `late` is the condition of late rows, `over` are the functions that need `OVER`,
 //! `regexp_extract` and `row_field` (fields of rows) are functions of ours, `window` computes a row's window; [`crate::rewrite`] turns Flink's meanings into DataFusion's.
 
 mod access;
@@ -18,8 +19,10 @@ mod collections;
 pub(crate) mod elements;
 mod encoding;
 mod json;
+pub(crate) mod late;
 mod native;
 mod numbers;
+pub(crate) mod over;
 pub(crate) mod regexp_extract;
 pub(crate) mod row_field;
 mod text;
@@ -32,7 +35,7 @@ pub use user::{FunctionError, UserFunctions, Value};
 use crate::rewrite::Macro;
 use datafusion_common::DataFusionError;
 use datafusion_expr::planner::ExprPlanner;
-use datafusion_expr::{AggregateUDF, ScalarUDF};
+use datafusion_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -177,8 +180,14 @@ const ALIASES_REFUSED: &[&str] = &["date_format", "today", "row", "array_remove"
 
 /// Flink's functions that are still to come, with what to use meanwhile.
 const NOT_YET: &[(&str, &str)] = &[
-    ("json_object", "write it with || and JSON_STRING(x), or write a table with 'format' = 'json'"),
-    ("current_watermark", "late rows are dropped and counted where windows are made"),
+    (
+        "json_object",
+        "write it with || and JSON_STRING(x), or write a table with 'format' = 'json'",
+    ),
+    (
+        "current_watermark",
+        "late rows are dropped and counted where windows are made",
+    ),
     ("printf", "use CONCAT and LPAD"),
     ("map_union", "join the entries in the producer"),
     ("percentile", "aggregate with AVG, MIN, MAX or STDDEV_POP"),
@@ -189,20 +198,20 @@ const NOT_YET: &[(&str, &str)] = &[
         "cumulate",
         "write TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '1' MINUTE)) in FROM",
     ),
-    ("dense_rank", "aggregate in a window with MAX or MIN"),
-    ("first_value", "use MIN of the value"),
+    ("cume_dist", "use ROW_NUMBER"),
     (
         "hop",
         "write TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '1' MINUTE)) in FROM",
     ),
-    ("last_value", "use MAX of the value"),
+    ("lead", "the next row is not known yet: use LAG, in the row behind"),
     ("listagg", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
-    ("rank", "aggregate in a window with MAX or MIN"),
-    ("row_number", "aggregate in a window with MAX or MIN"),
     (
         "session",
         "write TABLE(SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '5' MINUTE)) in FROM",
     ),
+    ("ntile", "use ROW_NUMBER"),
+    ("nth_value", "use FIRST_VALUE, LAST_VALUE or LAG"),
+    ("percent_rank", "use ROW_NUMBER"),
     (
         "tumble",
         "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) in FROM",
@@ -219,6 +228,8 @@ pub(crate) enum Known {
     Scalar,
     /// A function of many rows.
     Aggregate,
+    /// A function that needs `OVER`.
+    Over,
     /// Not yet, with what to use meanwhile.
     NotYet(&'static str),
     /// No function; with a name that looks like it.
@@ -229,6 +240,7 @@ pub(crate) enum Known {
 pub(crate) struct Functions {
     scalars: BTreeMap<String, Arc<ScalarUDF>>,
     aggregates: BTreeMap<String, Arc<AggregateUDF>>,
+    over: BTreeMap<String, Arc<WindowUDF>>,
     planners: Vec<Arc<dyn ExprPlanner>>,
     /// The names of the functions that the text made.
     user: BTreeSet<String>,
@@ -273,6 +285,10 @@ impl Functions {
                 aggregates.insert(name.to_owned(), function);
             }
         }
+        let over = over::functions()
+            .into_iter()
+            .map(|f| (f.name().to_owned(), f))
+            .collect();
         let planners: Vec<Arc<dyn ExprPlanner>> = vec![
             Arc::new(aggregates::CountStar),
             Arc::new(row_field::RowFieldPlanner),
@@ -284,6 +300,7 @@ impl Functions {
         Self {
             scalars,
             aggregates,
+            over,
             planners,
             user: BTreeSet::new(),
         }
@@ -313,11 +330,18 @@ impl Functions {
         if self.scalars.contains_key(name) && !HIDDEN.contains(&name) {
             return Known::Scalar;
         }
+        if self.over.contains_key(name) {
+            return Known::Over;
+        }
         if let Some((_, hint)) = NOT_YET.iter().find(|(known, _)| *known == name) {
             return Known::NotYet(hint);
         }
-        let names = self.scalars.keys().chain(self.aggregates.keys()).map(String::as_str);
-        let names = names.filter(|name| !HIDDEN.contains(name));
+        let names = self
+            .scalars
+            .keys()
+            .chain(self.aggregates.keys())
+            .chain(self.over.keys());
+        let names = names.map(String::as_str).filter(|name| !HIDDEN.contains(name));
         Known::Unknown(nearest(name, names).map(str::to_uppercase))
     }
 
@@ -329,6 +353,16 @@ impl Functions {
     /// Returns an aggregate function.
     pub(crate) fn aggregate(&self, name: &str) -> Option<Arc<AggregateUDF>> {
         self.aggregates.get(name).cloned()
+    }
+
+    /// Returns a function that needs `OVER`.
+    pub(crate) fn over(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.over.get(name).cloned()
+    }
+
+    /// Returns the names of all functions that need `OVER`.
+    pub(crate) fn over_names(&self) -> Vec<String> {
+        self.over.keys().cloned().collect()
     }
 
     /// Returns the names of all scalar functions.
@@ -405,6 +439,7 @@ mod tests {
         let words: Vec<&str> = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
         let functions = Functions::new();
         let names = functions.scalar_names().into_iter().chain(functions.aggregate_names());
+        let names = names.chain(functions.over_names());
         let missing: Vec<String> = names
             .filter(|name| !words.contains(&name.to_uppercase().as_str()))
             .collect();

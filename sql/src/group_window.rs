@@ -4,16 +4,18 @@
 //! |---|---|
 //! | `FROM t GROUP BY k, TUMBLE(ts, size)` | `FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), size)) AS t GROUP BY k, window_start, window_end, window_time` |
 //! | `GROUP BY k, SESSION(ts, gap)` | with `PARTITION BY k` |
-//! | `TUMBLE_START(ts, size)`, `TUMBLE_END`, `TUMBLE_ROWTIME` | `window_start`, `window_end`, `window_time` |
+//! | `TUMBLE_START(ts, size)`, `TUMBLE_END`, `TUMBLE_ROWTIME` or `TUMBLE_PROCTIME` | `window_start`, `window_end`, `window_time` |
 
 use crate::dialect::TABLE_ARGUMENT;
 use crate::error::{Result, SqlError};
 use crate::script::start_of;
+use crate::window_function::{Clock as _, DESCRIPTOR};
 use sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, ObjectName, Query, Select,
     SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins, visit_expressions_mut,
 };
 use std::ops::ControlFlow;
+use tidemill_engine::graph::TimeDomain;
 
 /// Rewrites a query and the queries in it.
 ///
@@ -144,19 +146,18 @@ fn rewrite_select(select: &mut Select) -> Result<()> {
                 .hint("name the inner query in a view or WITH, and read that"),
         );
     };
-    let factor = factor.windowed(function, time, partition, intervals);
     let span = function.name.span();
     let column = |name: &str| Expr::Identifier(Ident::with_span(span, name));
     exprs.splice(
         *index..=*index,
         ["window_start", "window_end", "window_time"].map(column),
     );
-    select.from[0].relation = factor;
+    let mut clock = None;
     for (index, item) in select.projection.iter_mut().enumerate() {
         match item {
             SelectItem::UnnamedExpr(expr) => {
                 let side = is_side(expr);
-                replace_sides(expr, name, function)?;
+                replace_sides(expr, name, function, &mut clock)?;
                 if side {
                     let alias = Ident {
                         span: expr.span(),
@@ -168,14 +169,17 @@ fn rewrite_select(select: &mut Select) -> Result<()> {
                     };
                 }
             }
-            SelectItem::ExprWithAlias { expr, .. } => replace_sides(expr, name, function)?,
+            SelectItem::ExprWithAlias { expr, .. } => replace_sides(expr, name, function, &mut clock)?,
             _ => {}
         }
     }
     select
         .having
         .iter_mut()
-        .try_for_each(|having| replace_sides(having, name, function))
+        .try_for_each(|having| replace_sides(having, name, function, &mut clock))?;
+    let descriptor = clock.map_or(DESCRIPTOR, TimeDomain::descriptor);
+    select.from[0].relation = factor.windowed(function, descriptor, time, partition, intervals);
+    Ok(())
 }
 
 /// A table in FROM that a window function can read.
@@ -213,7 +217,14 @@ fn table_of(from: &[TableWithJoins]) -> Option<Table> {
 
 impl Table {
     /// Returns `TABLE(TUMBLE(TABLE t PARTITION BY ..., DESCRIPTOR(ts), ...)) AS t`.
-    fn windowed(self, window: &Function, time: Ident, partition: Vec<Expr>, intervals: &[&Expr]) -> TableFactor {
+    fn windowed(
+        self,
+        window: &Function,
+        descriptor: &str,
+        time: Ident,
+        partition: Vec<Expr>,
+        intervals: &[&Expr],
+    ) -> TableFactor {
         let parts: Vec<Ident> = self.name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
         let span = self.name.span();
         let alias = self.alias.or_else(|| {
@@ -234,7 +245,7 @@ impl Table {
             prefix: Ident::with_span(span, TABLE_ARGUMENT),
             value: Box::new(value),
         };
-        let descriptor = Ident::with_span(time.span, "DESCRIPTOR");
+        let descriptor = Ident::with_span(time.span, descriptor);
         let descriptor = call(window, ObjectName::from(vec![descriptor]), vec![Expr::Identifier(time)]);
         let arguments = [table, descriptor]
             .into_iter()
@@ -274,7 +285,7 @@ fn is_side(expr: &Expr) -> bool {
 }
 
 /// Replaces the functions that name a side of the window by its columns.
-fn replace_sides(expr: &mut Expr, window: &str, of: &Function) -> Result<()> {
+fn replace_sides(expr: &mut Expr, window: &str, of: &Function, clock: &mut Option<TimeDomain>) -> Result<()> {
     let walked = visit_expressions_mut(expr, |expr| {
         let Expr::Function(function) = &*expr else {
             return ControlFlow::Continue(());
@@ -290,12 +301,20 @@ fn replace_sides(expr: &mut Expr, window: &str, of: &Function) -> Result<()> {
         let column = match side.as_str() {
             "START" => "window_start",
             "END" => "window_end",
-            "ROWTIME" => "window_time",
-            _ => {
-                let message = format!("{name}_{side} is not supported yet: windows are in event time");
-                return ControlFlow::Break(SqlError::at(at, message).hint(format!("use {name}_ROWTIME")));
-            }
+            _ => "window_time",
         };
+        let named = match side.as_str() {
+            "ROWTIME" => Some(TimeDomain::EventTime),
+            "PROCTIME" => Some(TimeDomain::ProcessingTime),
+            _ => None,
+        };
+        if let (Some(named), Some(other)) = (named, *clock)
+            && named != other
+        {
+            let message = format!("{name}_{side} beside the other clock's: a window is in one of them");
+            return ControlFlow::Break(SqlError::at(at, message).hint("name the clock of the window's time column"));
+        }
+        *clock = clock.or(named);
         *expr = Expr::Identifier(Ident::with_span(function.name.span(), column));
         ControlFlow::Continue(())
     });

@@ -51,4 +51,4 @@ pub use error::{Position, SqlError};
 pub use functions::{FunctionError, UserFunctions, Value};
 pub use guard::Limits;
 pub use plan::{JobPlan, Plan, PlanOptions, TableSummary, plan, plan_with};
-pub use settings::Settings;
+pub use settings::{EmitSettings, Settings};

@@ -29,7 +29,7 @@ use crate::unnest;
 use crate::whitelist::Whitelist;
 use datafusion_common::{DFSchema, DataFusionError, SchemaError, TableReference};
 use datafusion_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
+use datafusion_sql::planner::{NullOrdering, ParserOptions, PlannerContext, SqlToRel};
 use serde::{Deserialize, Serialize};
 use sqlparser::ast::{Query, Spanned, Statement as SqlStatement};
 use sqlparser::tokenizer::Location;
@@ -310,7 +310,11 @@ impl Planner<'_> {
         let rel = self.lower(at, &plan)?;
         let table = self.catalog.table_at(index);
         let rel = insert::fit(&mut self.rels, rel, table, insert).map_err(|error| error.or_at(at))?;
-        let (definition, _) = table.sink_definition();
+        let definition = if self.rels.get(rel).changes {
+            table.changes_definition()
+        } else {
+            table.sink_definition().0
+        };
         self.connectors
             .check_sink(&definition)
             .map_err(|error| table.connector_error(&error))?;
@@ -360,6 +364,7 @@ impl Planner<'_> {
             catalog: &self.catalog,
             rels: &mut self.rels,
             at,
+            emit: self.settings.emit,
         }
         .lower(plan)
     }
@@ -441,7 +446,6 @@ impl Planner<'_> {
             return Err(SqlError::new("the text writes no table")
                 .hint("add INSERT INTO table SELECT ...; a table WITH ('connector' = 'print') shows rows"));
         }
-        let idle_timeout = self.settings.source_idle_timeout;
         if !self.explained.is_empty() {
             let mut text: String = self.answers.iter().map(|answer| format!("{answer}\n")).collect();
             for note in notes {
@@ -452,11 +456,17 @@ impl Planner<'_> {
                 let _ = writeln!(text, "== logical plan ==\n{plan}\n");
             }
             let connectors = ForExplain(self.connectors);
-            let emitted = emit(&self.rels, &outputs, &self.catalog, &connectors, idle_timeout)?;
+            let emitted = emit(&self.rels, &outputs, &self.catalog, &connectors, &self.settings)?;
             let _ = write!(text, "== job graph ==\n{}", emitted.graph.explain());
             return Ok(Plan::Explain(text));
         }
-        let emitted = emit(&self.rels, &self.outputs, &self.catalog, self.connectors, idle_timeout)?;
+        let emitted = emit(
+            &self.rels,
+            &self.outputs,
+            &self.catalog,
+            self.connectors,
+            &self.settings,
+        )?;
         emitted.graph.validate().map_err(SqlError::internal)?;
         let mut tables: Vec<TableSummary> = Vec::new();
         let summary = |name: &str, columns_read: Vec<String>, is_written: bool| TableSummary {
@@ -503,6 +513,8 @@ fn parser_options() -> ParserOptions {
         .with_support_varchar_with_length(true)
         .with_map_string_types_to_utf8view(false)
         .with_collect_spans(true)
+        // As in Flink: null is less than all values.
+        .with_default_null_ordering(NullOrdering::NullsMin)
 }
 
 /// Returns the place that an error of DataFusion names.

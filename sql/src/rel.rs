@@ -11,19 +11,26 @@
 //! Equal relations are one node: two statements over one view share it.
 //!
 //! File map: `identity` writes and hashes expressions, `prepare` turns a query's expression into one over a [`Rel`],
-//! `lower` a query, `emit` makes the job graph (with `prune`, which drops what nobody `needs`, `flatten` and `fuse`).
+//! `lower` a query, `group` adds aggregations without a window, `join` says what joins do, `rank` are the relations of `OVER`,
+//! `changes` says what cannot read a result that changes, `emit` makes the job graph (with `prune`, which drops what nobody
+//! `needs`, `flatten` and `fuse`).
 
+pub(crate) mod changes;
 pub(crate) mod emit;
 mod flatten;
 mod fuse;
+mod group;
 pub(crate) mod identity;
+pub(crate) mod join;
 pub(crate) mod lower;
 pub(crate) mod needs;
 pub(crate) mod prepare;
 mod prune;
+pub(crate) mod rank;
 
 use crate::error::{Result, SqlError};
 use crate::functions::aggregates::AggregateKind;
+use crate::functions::ambient::draws_numbers;
 use crate::functions::elements::row_elements;
 use crate::functions::window::{WindowSide, row_windows};
 use crate::window_function::WindowSpec;
@@ -31,8 +38,11 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::DFSchema;
 use datafusion_expr::Expr;
 use identity::Identity;
+use join::JoinSpec;
 use prepare::Prepared;
+use rank::{Over, Rank};
 use std::collections::{HashMap, HashSet};
+use tidemill_engine::graph::{TimeDomain, Updates};
 
 /// A relation's place in [`Rels`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,12 +57,44 @@ pub(crate) enum Role {
     EventTime,
     /// A side of the row's window; its last millisecond is an event time, too.
     Window(WindowSide, WindowSpec),
+    /// The row's number among the rows of its partition, which a filter may bound.
+    Rank,
+    /// The wall time of the row's tick.
+    ProcessingTime,
+    /// A side of the row's window in processing time; its last millisecond is a processing time, too.
+    ProcessingWindow(WindowSide, WindowSpec),
 }
 
 impl Role {
-    /// Says whether windows can be made over the column.
+    /// Says whether the column is an event time.
     pub(crate) fn is_event_time(self) -> bool {
         matches!(self, Self::EventTime | Self::Window(WindowSide::Time, _))
+    }
+
+    /// Returns the clock of the column, if windows can be made over it.
+    pub(crate) fn time(self) -> Option<TimeDomain> {
+        match self {
+            _ if self.is_event_time() => Some(TimeDomain::EventTime),
+            Self::ProcessingTime | Self::ProcessingWindow(WindowSide::Time, _) => Some(TimeDomain::ProcessingTime),
+            _ => None,
+        }
+    }
+
+    /// Makes the role of a side of a window.
+    pub(crate) fn window(time: TimeDomain, side: WindowSide, spec: WindowSpec) -> Self {
+        match time {
+            TimeDomain::EventTime => Self::Window(side, spec),
+            TimeDomain::ProcessingTime => Self::ProcessingWindow(side, spec),
+        }
+    }
+
+    /// Returns the clock, the side and the windows of a column that is a side of a window.
+    pub(crate) fn as_window(self) -> Option<(TimeDomain, WindowSide, WindowSpec)> {
+        match self {
+            Self::Window(side, spec) => Some((TimeDomain::EventTime, side, spec)),
+            Self::ProcessingWindow(side, spec) => Some((TimeDomain::ProcessingTime, side, spec)),
+            _ => None,
+        }
     }
 }
 
@@ -84,6 +126,34 @@ pub(crate) struct AggregateCall {
     pub(crate) filter: Option<usize>,
 }
 
+impl AggregateCall {
+    /// Returns the column of the results over rows of `source`, and adds what the call is to `words`.
+    fn column(&self, source: &Rel, names: &mut Names, words: &mut Vec<String>) -> Result<RelColumn> {
+        let argument = self.argument.map(|argument| &source.columns[argument]);
+        let function = self
+            .kind
+            .function(argument.map(|column| &column.data_type), self.distinct)
+            .map_err(SqlError::new)?;
+        let shown = argument.map_or("*", |column| column.name.as_str());
+        let distinct = if self.distinct { "distinct " } else { "" };
+        let name = names.unique(&format!("{}({distinct}{shown})", self.kind.name()));
+        let word = format!(
+            "{} {distinct}{} filter {}",
+            self.kind.name(),
+            argument.map_or("*", |column| column.identity.text()),
+            self.filter.map_or("", |filter| source.columns[filter].identity.text())
+        );
+        let identity = Identity::of(&[&word]);
+        words.push(word);
+        Ok(RelColumn {
+            name,
+            data_type: function.return_type(),
+            identity,
+            role: Role::Plain,
+        })
+    }
+}
+
 /// What a relation does.
 #[derive(Clone, Debug)]
 pub(crate) enum RelKind {
@@ -97,11 +167,29 @@ pub(crate) enum RelKind {
     },
     /// Several inputs of the same column types.
     Union { inputs: Vec<RelId> },
+    /// A join. Its columns: those of its spec's outputs.
+    Join {
+        left: RelId,
+        right: RelId,
+        spec: Box<JoinSpec>,
+    },
     /// An aggregation per key and window. Its columns: keys, start, end, aggregates.
     WindowAggregate {
         input: RelId,
         keys: Vec<usize>,
         windowing: Windowing,
+        calls: Vec<AggregateCall>,
+        /// When windows are told besides when they end; the result then changes.
+        updates: Option<Updates>,
+    },
+    /// The first rows of each partition.
+    Rank(Box<Rank>),
+    /// Rows with what is computed of the rows before them.
+    Over(Box<Over>),
+    /// An aggregation per key over everything that has come. Its columns: keys, aggregates.
+    GroupAggregate {
+        input: RelId,
+        keys: Vec<usize>,
         calls: Vec<AggregateCall>,
     },
 }
@@ -113,6 +201,8 @@ pub(crate) struct Rel {
     pub(crate) columns: Vec<RelColumn>,
     /// How the rows came to be, whatever their columns.
     pub(crate) rows: Identity,
+    /// True for a result that changes. Its stream has the weight as its last column, which is none of `columns`.
+    pub(crate) changes: bool,
 }
 
 impl Rel {
@@ -167,6 +257,7 @@ impl Rels {
                 kind: RelKind::Table(index),
                 columns,
                 rows,
+                changes: false,
             },
         )
     }
@@ -179,6 +270,7 @@ impl Rels {
         outputs: Vec<(String, Prepared)>,
     ) -> RelId {
         let source = self.get(input);
+        let changes = source.changes;
         let rows = match &predicate {
             Some(predicate) => Identity::of(&["filter", source.rows.text(), predicate.identity.text()]),
             None => source.rows.clone(),
@@ -187,7 +279,9 @@ impl Rels {
         let mut key = format!("calc {} {}", input.0, rows.text());
         let mut columns = Vec::with_capacity(outputs.len());
         let mut exprs = Vec::with_capacity(outputs.len());
-        let mut volatile = predicate.as_ref().is_some_and(|predicate| predicate.expr.is_volatile());
+        let mut volatile = predicate
+            .as_ref()
+            .is_some_and(|predicate| draws_numbers(&predicate.expr));
         for (
             name,
             Prepared {
@@ -200,7 +294,7 @@ impl Rels {
         {
             let name = names.unique(&name);
             key.push_str(&format!(" {name:?}={}", identity.text()));
-            volatile |= expr.is_volatile();
+            volatile |= draws_numbers(&expr);
             columns.push(RelColumn {
                 name,
                 data_type,
@@ -218,7 +312,13 @@ impl Rels {
             predicate,
             outputs: exprs,
         };
-        self.add(key, Rel { kind, columns, rows })
+        let rel = Rel {
+            kind,
+            columns,
+            rows,
+            changes,
+        };
+        self.add(key, rel)
     }
 
     /// Puts relations of the same column types together.
@@ -239,12 +339,14 @@ impl Rels {
             }
         });
         let columns = columns.collect();
+        let changes = inputs.iter().any(|input| self.get(*input).changes);
         self.add(
             key,
             Rel {
                 kind: RelKind::Union { inputs },
                 columns,
                 rows,
+                changes,
             },
         )
     }
@@ -260,10 +362,19 @@ impl Rels {
         windowing: Windowing,
         spec: WindowSpec,
         calls: Vec<AggregateCall>,
+        updates: Option<Updates>,
     ) -> Result<RelId> {
         let source = self.get(input);
         let column = |index: usize| &source.columns[index];
         let mut words = vec!["window-aggregate".to_owned(), source.rows.text().to_owned()];
+        let (windowed_by, domain) = match windowing {
+            Windowing::Time { time, .. } => (time, column(time).role.time()),
+            Windowing::Attached { start, .. } => (start, column(start).role.as_window().map(|(time, ..)| time)),
+        };
+        let domain = domain.ok_or_else(|| {
+            let name = &column(windowed_by).name;
+            SqlError::internal(format!("{name} is no time attribute of an aggregation by windows"))
+        })?;
         let window_type = match windowing {
             Windowing::Time { time, .. } => {
                 words.push(format!("time {}", column(time).identity.text()));
@@ -301,7 +412,7 @@ impl Rels {
         }
         for (name, side) in [("window_start", WindowSide::Start), ("window_end", WindowSide::End)] {
             let identity = Identity::of(&[name, &spec.text()]);
-            let role = Role::Window(side, spec);
+            let role = Role::window(domain, side, spec);
             columns.push(RelColumn {
                 name: names.unique(name),
                 data_type: window_type.clone(),
@@ -310,35 +421,18 @@ impl Rels {
             });
         }
         for call in &calls {
-            let argument = call.argument.map(column);
-            let function = call
-                .kind
-                .function(argument.map(|column| &column.data_type), call.distinct);
-            let function = function.map_err(SqlError::new)?;
-            let shown = argument.map_or("*", |column| column.name.as_str());
-            let distinct = if call.distinct { "distinct " } else { "" };
-            let name = names.unique(&format!("{}({distinct}{shown})", call.kind.name()));
-            let word = format!(
-                "{} {distinct}{} filter {}",
-                call.kind.name(),
-                argument.map_or("*", |column| column.identity.text()),
-                call.filter.map_or("", |filter| column(filter).identity.text())
-            );
-            let identity = Identity::of(&[&word]);
-            words.push(word);
-            columns.push(RelColumn {
-                name,
-                data_type: function.return_type(),
-                identity,
-                role: Role::Plain,
-            });
+            columns.push(call.column(source, &mut names, &mut words)?);
+        }
+        if let Some(updates) = updates {
+            // The state is not that of windows that are told once; how often they are told is nothing that lasts.
+            words.push(format!("updates, lateness {}", updates.allowed_lateness_ms));
         }
         let rows = Identity::of(&words.iter().map(String::as_str).collect::<Vec<_>>());
         // What a column means depends on the rows it is in.
         for column in &mut columns {
             column.identity = Identity::of(&["of", rows.text(), column.identity.text(), &column.name]);
         }
-        let key = format!("window-aggregate {} {}", input.0, rows.text());
+        let key = format!("window-aggregate {} {} {updates:?}", input.0, rows.text());
         Ok(self.add(
             key,
             Rel {
@@ -347,9 +441,11 @@ impl Rels {
                     keys,
                     windowing,
                     calls,
+                    updates,
                 },
                 columns,
                 rows,
+                changes: updates.is_some(),
             },
         ))
     }

@@ -4,11 +4,16 @@
 //! every struct of the parser that can carry a clause is taken apart field by field here: a field that a newer parser
 //! adds is a compile error until somebody decides what it means.
 //!
-//! File map: `query` checks queries, `relation` what stands in FROM, `expr` expressions.
+//! File map: `query` checks queries, `relation` what stands in FROM, `expr` expressions, `over` what
+//! stands behind `OVER`.
 
 mod expr;
+mod join;
+mod over;
 mod query;
 mod relation;
+
+pub(crate) use join::condition_queries;
 
 use crate::error::{Position, Result, SqlError};
 use crate::functions::Functions;

@@ -9,6 +9,22 @@ use sqlparser::ast::{
     DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
     Interval, ObjectName, Spanned, Value,
 };
+use tidemill_engine::graph::TimeDomain;
+
+/// Returns the milliseconds of an interval as the planner writes it into a frame: `10 SECOND`.
+pub(crate) fn written_interval_ms(text: &str) -> Option<i64> {
+    let (number, unit) = text.trim().rsplit_once(' ')?;
+    let unit_ms = match unit.to_ascii_uppercase().trim_end_matches('S') {
+        "MILLISECOND" => 1,
+        "SECOND" => 1_000,
+        "MINUTE" => 60_000,
+        "HOUR" => 3_600_000,
+        "DAY" => 86_400_000,
+        "WEEK" => 604_800_000,
+        _ => return None,
+    };
+    exact_ms(number.trim(), unit_ms)
+}
 
 /// How a tumbling window is written.
 pub(crate) const HINT: &str = "write TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND))";
@@ -22,6 +38,24 @@ const SESSION_HINT: &str = "write TABLE(SESSION(TABLE t PARTITION BY k, DESCRIPT
 
 /// A window may be made of this many panes: each holds keys and states of its own.
 const PANES_MAX: i64 = 100_000;
+
+/// Names the time column of a window.
+pub(crate) const DESCRIPTOR: &str = "DESCRIPTOR";
+
+/// How the older form of windows, whose functions name the clock, says it to the newer one.
+pub(crate) trait Clock {
+    /// Returns the name that stands in the place of `DESCRIPTOR`.
+    fn descriptor(self) -> &'static str;
+}
+
+impl Clock for TimeDomain {
+    fn descriptor(self) -> &'static str {
+        match self {
+            Self::EventTime => "$ROWTIME_DESCRIPTOR",
+            Self::ProcessingTime => "$PROCTIME_DESCRIPTOR",
+        }
+    }
+}
 
 /// Which windows; times in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,6 +128,8 @@ pub(crate) struct WindowFunction {
     pub(crate) partition: Vec<Name>,
     /// The time column.
     pub(crate) time: Name,
+    /// The clock that the query says the column is of.
+    pub(crate) clock: Option<TimeDomain>,
     /// The windows.
     pub(crate) spec: WindowSpec,
 }
@@ -179,7 +215,7 @@ impl WindowFunction {
         let found = signature.arguments(args, at)?;
         let missing = |what: &str| SqlError::at(at, format!("{upper} needs {what}")).hint(signature.hint);
         let (table, partition) = signature.table(found[0].ok_or_else(|| missing("a table"))?, at)?;
-        let time = signature.descriptor(found[1].ok_or_else(|| missing("a time column"))?, at)?;
+        let (time, clock) = signature.descriptor(found[1].ok_or_else(|| missing("a time column"))?, at)?;
         let mut intervals = Vec::with_capacity(signature.intervals.len());
         for (index, name) in signature.intervals.iter().enumerate() {
             let place = found[2 + index].map_or(at, |expr| start_of(expr.span()).or(at));
@@ -253,6 +289,7 @@ impl WindowFunction {
             table,
             partition,
             time,
+            clock,
             spec,
         })
     }
@@ -332,7 +369,7 @@ impl Signature {
             .hint("write TABLE and the name of a table, a view or a WITH query"))
     }
 
-    fn descriptor(&self, expr: &Expr, at: Option<Position>) -> Result<Name> {
+    fn descriptor(&self, expr: &Expr, at: Option<Position>) -> Result<(Name, Option<TimeDomain>)> {
         let here = start_of(expr.span()).or(at);
         let refusal = || {
             let message = format!("the second argument of {} is a time column", self.name);
@@ -341,11 +378,16 @@ impl Signature {
         let Expr::Function(function) = expr else {
             return Err(refusal());
         };
-        if !function.name.to_string().eq_ignore_ascii_case("DESCRIPTOR") {
+        let name = function.name.to_string();
+        let clock = [TimeDomain::EventTime, TimeDomain::ProcessingTime];
+        let clock = clock.into_iter().find(|clock| name == clock.descriptor());
+        if clock.is_none() && !name.eq_ignore_ascii_case(DESCRIPTOR) {
             return Err(refusal());
         }
         match call_of(function)? {
-            [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(ident)))] => Ok(Name::from(ident.clone())),
+            [FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(ident)))] => {
+                Ok((Name::from(ident.clone()), clock))
+            }
             _ => Err(refusal()),
         }
     }

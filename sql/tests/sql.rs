@@ -4,14 +4,22 @@
 
 mod sql {
     mod aggregates;
+    mod changes;
+    mod emit;
     mod engine;
     mod expressions;
     mod functions;
     mod fuzz;
     mod hostile;
     mod inserts;
+    mod joins;
+    mod late_rows;
+    mod live;
     mod nested;
+    mod oracle;
+    mod over;
     mod plans;
+    mod processing_time;
     mod refusals;
     mod rows;
     mod statements;

@@ -9,15 +9,15 @@ pub(super) struct Latencies(Vec<u32>);
 
 /// What they come to, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-pub(super) struct Percentiles {
+pub(crate) struct Percentiles {
     /// Half are at most this.
-    pub(super) p50_ms: f64,
+    pub(crate) p50_ms: f64,
     /// 99 % are at most this.
-    pub(super) p99_ms: f64,
+    pub(crate) p99_ms: f64,
     /// 99.9 % are at most this.
-    pub(super) p999_ms: f64,
+    pub(crate) p999_ms: f64,
     /// The longest.
-    pub(super) max_ms: f64,
+    pub(crate) max_ms: f64,
 }
 
 impl Latencies {

@@ -7,10 +7,12 @@
 //! |---|---|
 //! | `nexmark/queries.rs` | the queries, which stand in `benches/nexmark/`, and which of them can be planned |
 //! | `nexmark/job.rs` | runs one |
+//! | `nexmark/latency.rs` | how long results take, when events come at a rate |
 //! | `nexmark/generator.rs` | reads the events and drops them |
 
 mod generator;
 mod job;
+mod latency;
 mod queries;
 
 use super::child::own_cpu;
@@ -34,6 +36,9 @@ pub(crate) struct NexmarkOptions {
     pub(crate) parallelism: usize,
     /// Events per second of event time.
     pub(crate) event_rate: u64,
+    /// Events per second of the wall clock, at most; event time then runs as fast, and the latency of results is measured.
+    /// `None`: as many as can be.
+    pub(crate) events_per_second: Option<u64>,
     /// What the events are made from.
     pub(crate) seed: u64,
     /// The time between checkpoints; `None` for none at all.
@@ -71,6 +76,8 @@ pub(crate) struct NexmarkReport {
     pub(crate) tick_interval_ms: f64,
     pub(crate) checkpoint_interval_ms: Option<u64>,
     pub(crate) checkpoints: Vec<Checkpoint>,
+    /// How long results took, when events came at a rate.
+    pub(crate) latency: Option<latency::ResultLatency>,
 }
 
 /// A checkpoint of a run.
@@ -92,6 +99,7 @@ struct Ran {
     rows_late: u64,
     ticks: u64,
     checkpoints: Vec<Checkpoint>,
+    latency: Option<latency::ResultLatency>,
 }
 
 /// Runs the query, or the generator alone. Dropping the future ends it; the directory is removed.
@@ -128,6 +136,7 @@ pub(crate) async fn run(options: &NexmarkOptions) -> anyhow::Result<NexmarkRepor
             .filter(|_| options.query.is_some())
             .map(|interval| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)),
         checkpoints: ran.checkpoints,
+        latency: ran.latency,
     })
 }
 
@@ -166,6 +175,15 @@ impl NexmarkReport {
                 checkpoint.state_bytes as f64 / 1e6,
                 checkpoint.duration_ms,
                 checkpoint.pause_us as f64 / 1e3,
+            );
+        }
+        if let Some(latency) = &self.latency {
+            let of = &latency.percentiles;
+            let _ = write!(
+                text,
+                "\n{} results after the watermark passed their window's end: p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms, at most \
+                 {:.1} ms",
+                latency.results, of.p50_ms, of.p99_ms, of.p999_ms, of.max_ms,
             );
         }
         text

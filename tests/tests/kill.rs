@@ -11,6 +11,7 @@
 //! | `power_cut` | the same, and the power of its disk cut: opt-in, `cargo xtask power-cut` |
 //! | `producers` | numbered requests, repeated until they are answered, are stored once |
 //! | `foreground` | `tidemill run` killed and started again |
+//! | `golden` | SQL jobs of `tests/golden` with output written by hand: whole, killed, restored with more workers |
 //! | `failpoints` | a job's process aborted at each named step of a checkpoint |
 //! | `job` | the job that all of them run |
 //! | `clicks` | its input: made, put, and counted in plain Rust |
@@ -25,6 +26,7 @@ mod kill {
     mod client;
     mod failpoints;
     mod foreground;
+    mod golden;
     mod job;
     mod job_process;
     mod power_cut;

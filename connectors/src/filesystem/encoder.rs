@@ -70,7 +70,7 @@ impl FileFormat {
     /// Returns the ending of files' names.
     pub(super) fn extension(&self) -> &'static str {
         match self {
-            FileFormat::Records(RecordFormat::Json(_)) => "json",
+            FileFormat::Records(RecordFormat::Json(_) | RecordFormat::DebeziumJson(_)) => "json",
             FileFormat::Records(RecordFormat::Csv(_)) => "csv",
             FileFormat::Records(RecordFormat::Raw(_)) => "txt",
             FileFormat::Parquet(_) => "parquet",

@@ -487,7 +487,7 @@ fn wrong_options_are_refused() {
         ),
         (
             &[("format", "avro")],
-            "there is no format 'avro' for the connector 'filesystem'; there are json, csv, raw, parquet",
+            "there is no format 'avro' for the connector 'filesystem'; there are json, csv, raw, parquet, debezium-json",
         ),
         (&[("format", "")], "there are json, csv, raw, parquet"),
         (&[("source.monitor-interval", "1 ms")], "'1 ms' is out of range"),

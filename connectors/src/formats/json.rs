@@ -40,13 +40,7 @@ impl JsonOptions {
                 "cannot be true together with json.ignore-parse-errors",
             ));
         }
-        let standards = [
-            ("SQL", TimestampStandard::Sql),
-            ("ISO-8601", TimestampStandard::Iso8601),
-        ];
-        let timestamps = options
-            .choice("json.timestamp-format.standard", &standards)?
-            .unwrap_or_default();
+        let timestamps = timestamps(options, "json.timestamp-format.standard")?;
         let ignore_null_fields = options.boolean("json.encode.ignore-null-fields", Flag::Off)?;
         if options.boolean("json.encode.decimal-as-plain-number", Flag::On)? == Flag::Off {
             return Err(ConnectorError::option(
@@ -66,4 +60,16 @@ impl JsonOptions {
             ignore_null_fields,
         })
     }
+}
+
+/// Reads the option of how times are written.
+///
+/// # Errors
+/// When it is not one of the standards.
+pub(crate) fn timestamps(options: &Options<'_>, option: &str) -> Result<TimestampStandard, ConnectorError> {
+    let standards = [
+        ("SQL", TimestampStandard::Sql),
+        ("ISO-8601", TimestampStandard::Iso8601),
+    ];
+    Ok(options.choice(option, &standards)?.unwrap_or_default())
 }

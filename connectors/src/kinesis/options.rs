@@ -37,7 +37,7 @@ pub(super) struct KinesisOptions {
     pub(super) deaggregation: Deaggregation,
     pub(super) on_data_loss: OnDataLoss,
     pub(super) partitioner: Option<PartitionerKind>,
-    /// `PARTITIONED BY` makes the partition key.
+    /// `PARTITIONED BY` or the primary key makes the partition key.
     pub(super) has_partition_columns: bool,
     pub(super) partition_delimiter: String,
     pub(super) guarantee: DeliveryGuarantee,
@@ -136,7 +136,8 @@ impl KinesisOptions {
             deaggregation: deaggregation.unwrap_or(Deaggregation::Shard),
             on_data_loss: on_data_loss.unwrap_or(OnDataLoss::Fail),
             partitioner,
-            has_partition_columns: !table.partition_keys.is_empty(),
+            has_partition_columns: !table.partition_keys.is_empty()
+                || (!table.primary_key.is_empty() && partitioner.is_none()),
             partition_delimiter,
             guarantee,
             aggregation,

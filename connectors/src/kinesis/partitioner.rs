@@ -1,4 +1,5 @@
-//! The partition keys of written records: `PARTITIONED BY` columns, or one key per worker, or any.
+//! The partition keys of written records: `PARTITIONED BY` columns, else those of the primary key, or one key per worker, or
+//! any.
 
 use super::options::{KinesisOptions, PartitionerKind};
 use crate::error::ConnectorError;
@@ -25,14 +26,17 @@ impl Partitioner {
     ///
     /// # Errors
     /// When one cannot.
-    pub(super) fn check(table: &TableDefinition, _options: &KinesisOptions) -> Result<(), ConnectorError> {
-        for name in &table.partition_keys {
+    pub(super) fn check(table: &TableDefinition, options: &KinesisOptions) -> Result<(), ConnectorError> {
+        for name in columns(table, options) {
             let Ok(field) = table.schema.field_with_name(name) else {
                 continue;
             };
             let empty = arrow::array::new_empty_array(field.data_type());
             if !TextColumn::new(&empty).is_ok_and(|column| column.shape() != Shape::Container) {
-                let message = format!("the PARTITIONED BY column {name} has the type {}", field.data_type());
+                let message = format!(
+                    "the column {name} of the partition key has the type {}",
+                    field.data_type()
+                );
                 return Err(ConnectorError::new(message).with_hint("partition by a column with a single value"));
             }
         }
@@ -40,9 +44,10 @@ impl Partitioner {
     }
 
     pub(super) fn new(table: &TableDefinition, options: &KinesisOptions, context: &SinkContext) -> Self {
-        if !table.partition_keys.is_empty() {
+        let columns = columns(table, options);
+        if !columns.is_empty() {
             let index = |name: &String| table.schema.index_of(name).ok();
-            let indexes = table.partition_keys.iter().filter_map(index).collect();
+            let indexes = columns.iter().filter_map(index).collect();
             return Self::Columns {
                 indexes,
                 delimiter: options.partition_delimiter.clone(),
@@ -99,7 +104,7 @@ impl Partitioner {
                     let length = text.chars().count();
                     if !(1..=PARTITION_KEY_CHARS_MAX).contains(&length) {
                         return Err(Error::operator(format!(
-                            "a partition key of the PARTITIONED BY columns has {length} characters; it must have 1 to \
+                            "a partition key of the columns of PARTITIONED BY or PRIMARY KEY has {length} characters; it must have 1 to \
                              {PARTITION_KEY_CHARS_MAX}"
                         )));
                     }
@@ -108,6 +113,15 @@ impl Partitioner {
                 Ok(keys)
             }
         }
+    }
+}
+
+/// Returns the columns that make the partition key; none when something else does.
+pub(super) fn columns<'a>(table: &'a TableDefinition, options: &KinesisOptions) -> &'a [String] {
+    match options.partitioner {
+        _ if !table.partition_keys.is_empty() => &table.partition_keys,
+        None => &table.primary_key,
+        Some(_) => &[],
     }
 }
 

@@ -581,7 +581,7 @@ fn wrong_options_are_refused() {
         ),
         (
             &[("format", "parquet")],
-            "there is no format 'parquet' for the connector 'kinesis'; there are json, csv, raw",
+            "there is no format 'parquet' for the connector 'kinesis'; there are json, csv, raw, debezium-json",
         ),
         (&[("format", "jsn")], "did you mean 'json'?"),
         (
@@ -651,6 +651,8 @@ fn wrong_options_are_refused() {
         assert!(error.contains(about), "{error}");
         assert!(!error.contains("hush"), "{error}");
     }
+    let error = crate::check_source(&table(schema(), &[("format", "debezium-json")])).unwrap_err();
+    assert!(error.to_string().contains("can only be written yet"), "{error}");
     let at = [
         ("source.init.position", "AT_TIMESTAMP"),
         ("source.init.timestamp", "1714521600.5"),

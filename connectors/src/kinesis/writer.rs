@@ -114,6 +114,7 @@ impl KinesisWriter {
 impl SinkWriter for KinesisWriter {
     fn write(&mut self, batch: &RecordBatch, _wall_time_ms: i64) -> Result<()> {
         self.check()?;
+        let batch = &self.encoder.records(batch)?;
         let keys = self.partitioner.keys(batch).map_err(|error| match error {
             Error::Operator { message, .. } => sink_error(&self.name, message),
             error => error,

@@ -9,7 +9,7 @@ use std::ops::Range;
 pub(super) const EPOCH: u64 = 50;
 
 /// When event 0 would be: 2015-07-15 00:00:00 UTC, as in the original.
-const BASE_MS: i64 = 1_436_918_400_000;
+pub(crate) const BASE_MS: i64 = 1_436_918_400_000;
 
 /// What an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

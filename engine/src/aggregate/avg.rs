@@ -62,6 +62,14 @@ impl AggregateFunction for Avg {
             rounds,
         })
     }
+
+    fn changing_accumulator(&self) -> Result<Box<dyn Accumulator>> {
+        Ok(self.accumulator())
+    }
+
+    fn has_signed_state(&self) -> bool {
+        true
+    }
 }
 
 struct Averages {
@@ -79,6 +87,16 @@ impl Accumulator for Averages {
 
     fn update(&mut self, arguments: &[ArrayRef], groups: &[u32], filter: Option<&BooleanArray>) -> Result<()> {
         self.numbers.update(arguments, groups, filter)
+    }
+
+    fn update_changes(
+        &mut self,
+        arguments: &[ArrayRef],
+        groups: &[u32],
+        filter: Option<&BooleanArray>,
+        weights: &[i64],
+    ) -> Result<()> {
+        self.numbers.update_changes(arguments, groups, filter, weights)
     }
 
     fn merge(&mut self, state: &[ArrayRef], groups: &[u32]) -> Result<()> {

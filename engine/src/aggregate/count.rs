@@ -3,6 +3,7 @@
 use super::{Accumulator, AggregateFunction, EncodedState};
 use crate::error::{Error, Result};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{DataType, Int64Type};
 use std::sync::Arc;
 
@@ -34,6 +35,14 @@ impl AggregateFunction for Count {
     fn accumulator(&self) -> Box<dyn Accumulator> {
         Box::new(Counts::default())
     }
+
+    fn changing_accumulator(&self) -> Result<Box<dyn Accumulator>> {
+        Ok(self.accumulator())
+    }
+
+    fn has_signed_state(&self) -> bool {
+        true
+    }
 }
 
 #[derive(Default)]
@@ -54,9 +63,36 @@ impl Accumulator for Counts {
             }
             return Ok(());
         }
+        let passing = match (nulls, filter) {
+            (None, Some(filter)) => passing(filter),
+            (Some(nulls), None) => nulls.into_inner(),
+            (Some(nulls), Some(filter)) => &passing(filter) & nulls.inner(),
+            (None, None) => return Ok(()),
+        };
+        if let Some(&only) = groups.first()
+            && groups.iter().all(|&group| group == only)
+        {
+            self.counts[only as usize] += passing.count_set_bits() as i64;
+            return Ok(());
+        }
         for (row, &group) in groups.iter().enumerate() {
-            let counts = nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)) && super::passes(filter, row);
-            self.counts[group as usize] += i64::from(counts);
+            self.counts[group as usize] += i64::from(passing.value(row));
+        }
+        Ok(())
+    }
+
+    fn update_changes(
+        &mut self,
+        arguments: &[ArrayRef],
+        groups: &[u32],
+        filter: Option<&BooleanArray>,
+        weights: &[i64],
+    ) -> Result<()> {
+        let nulls = arguments.first().and_then(|argument| argument.logical_nulls());
+        for (row, (&group, &weight)) in groups.iter().zip(weights).enumerate() {
+            if nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row)) && super::passes(filter, row) {
+                self.counts[group as usize] += weight;
+            }
         }
         Ok(())
     }
@@ -91,6 +127,14 @@ impl Accumulator for Counts {
 
     fn size(&self) -> usize {
         self.counts.capacity() * 8
+    }
+}
+
+/// Returns the rows that pass a filter.
+fn passing(filter: &BooleanArray) -> BooleanBuffer {
+    match filter.nulls() {
+        Some(nulls) => filter.values() & nulls.inner(),
+        None => filter.values().clone(),
     }
 }
 

@@ -41,6 +41,10 @@ impl AggregateFunction for CountDistinct {
         Vec::new()
     }
 
+    fn distinct_values(&self) -> Option<&DataType> {
+        Some(&self.0)
+    }
+
     fn accumulator(&self) -> Box<dyn Accumulator> {
         Box::new(Sets {
             data_type: self.0.clone(),

@@ -1,6 +1,6 @@
 //! `min(x)` and `max(x)`.
 
-use super::{Accumulator, AggregateFunction, passes};
+use super::{Accumulator, AggregateFunction, multiset, passes};
 use crate::error::{Error, Result};
 use arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray, PrimitiveBuilder, StringArray,
@@ -68,6 +68,10 @@ impl AggregateFunction for Min {
     fn accumulator(&self) -> Box<dyn Accumulator> {
         extremes(&self.0, Ordering::Less)
     }
+
+    fn changing_accumulator(&self) -> Result<Box<dyn Accumulator>> {
+        multiset::accumulator(&self.0, Ordering::Less)
+    }
 }
 
 impl AggregateFunction for Max {
@@ -85,6 +89,10 @@ impl AggregateFunction for Max {
 
     fn accumulator(&self) -> Box<dyn Accumulator> {
         extremes(&self.0, Ordering::Greater)
+    }
+
+    fn changing_accumulator(&self) -> Result<Box<dyn Accumulator>> {
+        multiset::accumulator(&self.0, Ordering::Greater)
     }
 }
 
@@ -106,7 +114,7 @@ fn extremes(data_type: &DataType, wanted: Ordering) -> Box<dyn Accumulator> {
 }
 
 /// Gives every NaN the same sign: arithmetic makes both, and the negative one would sort below everything.
-fn one_nan(values: &ArrayRef) -> ArrayRef {
+pub(super) fn one_nan(values: &ArrayRef) -> ArrayRef {
     use arrow::datatypes::{Float32Type, Float64Type};
     match values.data_type() {
         DataType::Float32 => {

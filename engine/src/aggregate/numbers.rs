@@ -93,6 +93,48 @@ impl Numbers {
         }
     }
 
+    pub(super) fn update_changes(
+        &mut self,
+        arguments: &[ArrayRef],
+        groups: &[u32],
+        filter: Option<&BooleanArray>,
+        weights: &[i64],
+    ) -> Result<()> {
+        let [argument] = arguments else {
+            return Err(Error::Internal("a sum has one argument".into()));
+        };
+        match self.number {
+            Number::Exact { .. } => {
+                let wide = match argument.data_type() {
+                    DataType::Decimal128(..) => Arc::clone(argument),
+                    _ => arrow::compute::cast(argument, &DataType::Decimal128(38, 0))?,
+                };
+                let values = wide.as_primitive::<Decimal128Type>();
+                for (row, (&group, &weight)) in groups.iter().zip(weights).enumerate() {
+                    if values.is_valid(row) && passes(filter, row) {
+                        let slot = &mut self.exact[group as usize];
+                        let change = values.value(row).checked_mul(i128::from(weight));
+                        *slot = change
+                            .and_then(|change| slot.checked_add(change))
+                            .ok_or_else(|| Error::operator("a sum does not fit in 128 bits"))?;
+                        self.counts[group as usize] += weight;
+                    }
+                }
+            }
+            Number::Float => {
+                let wide = arrow::compute::cast(argument, &DataType::Float64)?;
+                let values = wide.as_primitive::<Float64Type>();
+                for (row, (&group, &weight)) in groups.iter().zip(weights).enumerate() {
+                    if values.is_valid(row) && passes(filter, row) {
+                        self.floats[group as usize] += values.value(row) * weight as f64;
+                        self.counts[group as usize] += weight;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn add<T: ArrowPrimitiveType>(
         &mut self,
         values: &PrimitiveArray<T>,

@@ -241,7 +241,10 @@ mod tests {
         let values: ArrayRef = Arc::new(Float64Array::from(vec![1.0, 3.0, 99.0]));
         let filter = BooleanArray::from(vec![Some(true), Some(true), None]);
         moments.update(&[values], &[0, 0, 0], Some(&filter)).unwrap();
-        assert_eq!(moments.evaluate(&[0]).unwrap().as_primitive::<Float64Type>().value(0), 1.0);
+        assert_eq!(
+            moments.evaluate(&[0]).unwrap().as_primitive::<Float64Type>().value(0),
+            1.0
+        );
         assert!(Variance::try_new(Spread::VariancePopulation, &DataType::Utf8).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! From keys to dense group numbers.
 
+use crate::key::key_hash;
 use hashbrown::HashTable;
 
 /// The keys seen so far, numbered 0, 1, 2, ... in the order they came. Holds a copy of every key's bytes.
@@ -105,6 +106,37 @@ impl GroupTable {
         group
     }
 
+    /// Returns the groups whose keys have a hash: one, but for collisions.
+    pub(super) fn groups_of(&self, hash: u64) -> Vec<u32> {
+        let same = self.table.iter_hash(spread(hash)).filter(|(other, _)| *other == hash);
+        same.map(|&(_, group)| group).collect()
+    }
+
+    /// Makes the table of some of the groups: `kept[i]` becomes i.
+    pub(super) fn only(&self, kept: &[u32]) -> Self {
+        let mut table = Self::default();
+        for &group in kept {
+            let key = self.key(group);
+            table.group(key_hash(key), key);
+        }
+        table
+    }
+
+    /// Returns the number of the key's group, if the key is known.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        let same = |&(other, group): &(u64, u32)| other == hash && self.keys.get(group) == key;
+        self.table.find(spread(hash), same).map(|&(_, group)| group)
+    }
+
+    /// Forgets a group's key: when it comes again, it gets a new number. The number and the bytes stay taken.
+    pub(super) fn remove(&mut self, group: u32) {
+        let hash = key_hash(self.keys.get(group));
+        if let Ok(entry) = self.table.find_entry(spread(hash), |&(_, known)| known == group) {
+            entry.remove();
+        }
+    }
+
     /// Returns the bytes of a group's key.
     pub(super) fn key(&self, group: u32) -> &[u8] {
         self.keys.get(group)
@@ -139,6 +171,17 @@ mod tests {
             (table.key(0), table.key(1), table.key(2), table.len()),
             (&b"a"[..], &b"b"[..], &b""[..], 4)
         );
+    }
+
+    #[test]
+    fn key_that_was_removed_gets_a_new_number() {
+        let mut table = GroupTable::default();
+        for key in [&b"a"[..], b"b"] {
+            table.group(key_hash(key), key);
+        }
+        table.remove(0);
+        assert_eq!(table.group(key_hash(b"b"), b"b"), 1);
+        assert_eq!(table.group(key_hash(b"a"), b"a"), 2);
     }
 
     #[test]

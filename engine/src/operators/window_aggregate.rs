@@ -12,23 +12,28 @@
 //! Windows that overlap are made of panes. Then a [`WindowState`] holds a pane, and firing a window merges its panes.
 //!
 //! File map: `rows` finds the window of each row, `panes` the panes of windows, `state` is the groups of one window or pane,
-//! `sliding` merges panes from window to window, `session` aggregates sessions, `snapshot` is the durable form.
+//! `sliding` merges panes from window to window, `session` aggregates sessions, `updating` tells windows before and after their
+//! end too and `told` keeps what it told, `snapshot` is the durable form, `keyed` that of accumulators without windows.
 
+mod keyed;
 mod panes;
 mod rows;
 mod session;
 mod sliding;
 mod snapshot;
 mod state;
+mod told;
+mod updating;
 
 use crate::aggregate::{Accumulator, AggregateCall};
 use crate::error::{Error, Result};
-use crate::graph::{WindowAggregate, WindowAssigner};
+use crate::graph::{TimeDomain, Updates, WindowAggregate, WindowAssigner};
 use crate::key::{EncodedKeys, KeyDecoder, encode_keys, hash_columns, key_hash};
 use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
 use crate::time::Watermark;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+pub(super) use keyed::{Keyed, capture_keyed, restore_keyed};
 pub(crate) use panes::Panes;
 use rows::{WindowRows, Windows};
 pub(crate) use rows::{millis, timestamps_of};
@@ -38,6 +43,7 @@ use snapshot::Restored;
 use state::{Input, WindowState, states_of_rows};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use updating::UpdatingAggregateOperator;
 
 /// Rows per emitted batch.
 const BATCH_ROWS: usize = 8192;
@@ -92,6 +98,9 @@ pub(crate) fn window_aggregate(
             Ok(Box::new(SessionAggregateOperator::new(spec, input, output, context)?))
         }
         (WindowAssigner::Session { .. }, _) => Err(Error::Internal("sessions are aggregated in one stage".into())),
+        (_, Stage::Whole | Stage::Final) if let Some(updates) = spec.updates => Ok(Box::new(
+            UpdatingAggregateOperator::new(stage, spec, updates, input, output, context)?,
+        )),
         _ => Ok(Box::new(WindowAggregateOperator::new(
             stage, spec, input, output, context,
         )?)),
@@ -116,6 +125,9 @@ pub(crate) fn partial_schema(spec: &WindowAggregate, input: &Schema) -> SchemaRe
 /// The operator, in one of its three stages.
 struct WindowAggregateOperator {
     stage: Stage,
+    time: TimeDomain,
+    /// How much longer rows are taken in than windows are open; above 0 only in a partial aggregation.
+    lateness_ms: i64,
     keys: Vec<usize>,
     windows: Windows,
     aggregates: Vec<AggregateCall>,
@@ -193,6 +205,8 @@ impl WindowAggregateOperator {
         };
         Ok(Self {
             stage,
+            time: spec.time,
+            lateness_ms: spec.time.lateness_ms(spec.updates),
             keys,
             windows,
             aggregates: spec.aggregates.clone(),
@@ -371,7 +385,7 @@ impl WindowAggregateOperator {
 
 impl Operator for WindowAggregateOperator {
     fn on_batch(&mut self, _input: usize, batch: &RecordBatch, tick: &OpenTick, out: &mut Output) -> Result<Progress> {
-        let watermark = tick.watermarks.first().copied().unwrap_or(Watermark::NONE);
+        let watermark = self.time.before(tick).delayed_by(self.lateness_ms);
         self.fired_end_ms = self.fired_end_ms.max(watermark.last_window_end_ms());
         match self.windows.of(batch)? {
             WindowRows::One(window) => {
@@ -405,8 +419,8 @@ impl Operator for WindowAggregateOperator {
                 Ok(progress)
             }
             _ => match self.panes {
-                Some(panes) => self.fire_panes(panes, close.watermark().last_window_end_ms(), out),
-                None => self.fire(close.watermark(), out),
+                Some(panes) => self.fire_panes(panes, self.time.reached(close).last_window_end_ms(), out),
+                None => self.fire(self.time.reached(close), out),
             },
         }
     }
@@ -419,7 +433,7 @@ impl Operator for WindowAggregateOperator {
         self.context.metrics.state_bytes.set(size as u64);
         snapshot::capture(
             self.fired_end_ms,
-            snapshot::chunks_of(&self.open),
+            snapshot::chunks_of(self.open.iter().map(|(&window, state)| (window, state))),
             &self.key_fields,
             &self.decoder,
             &self.aggregates,
@@ -444,6 +458,46 @@ impl Operator for WindowAggregateOperator {
         )?;
         self.fired_end_ms = self.fired_end_ms.max(fired_end_ms);
         Ok(())
+    }
+
+    fn next_timer_ms(&self) -> Option<i64> {
+        if self.time == TimeDomain::EventTime || self.stage == Stage::Partial {
+            return None;
+        }
+        let (&first, _) = self.open.first_key_value()?;
+        Some(match self.panes {
+            Some(panes) => {
+                let from_ms = first.end_ms.max(self.fired_end_ms.saturating_add(1));
+                panes.window_from(from_ms).end_ms
+            }
+            None => first.end_ms,
+        })
+    }
+}
+
+impl TimeDomain {
+    /// Returns how far time was before a tick, as a watermark: rows at or before it are late.
+    fn before(self, tick: &OpenTick) -> Watermark {
+        match self {
+            Self::EventTime => tick.watermarks.first().copied().unwrap_or(Watermark::NONE),
+            Self::ProcessingTime => Watermark::NONE,
+        }
+    }
+
+    /// Returns for how long behind its end a window takes rows in.
+    fn lateness_ms(self, updates: Option<Updates>) -> i64 {
+        match (self, updates) {
+            (Self::EventTime, Some(updates)) => updates.allowed_lateness_ms,
+            _ => 0,
+        }
+    }
+
+    /// Returns how far time is at the close of a tick, as a watermark.
+    fn reached(self, close: &TickClose) -> Watermark {
+        match self {
+            Self::EventTime => close.watermark(),
+            Self::ProcessingTime => Watermark(close.wall_time_ms.saturating_sub(1)),
+        }
     }
 }
 

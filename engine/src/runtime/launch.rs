@@ -231,7 +231,10 @@ async fn claim(
 }
 
 fn stateful(graph: &JobGraph) -> BTreeSet<OperatorUid> {
-    let is_stateful = |kind: &NodeKind| matches!(kind, NodeKind::WindowAggregate(_) | NodeKind::Custom(_));
+    let is_stateful = |kind: &NodeKind| match kind {
+        NodeKind::WindowAggregate(_) | NodeKind::GroupAggregate(_) | NodeKind::Custom(_) => true,
+        NodeKind::Source(_) | NodeKind::Calc(_) | NodeKind::Union | NodeKind::Async(_) | NodeKind::Sink(_) => false,
+    };
     graph
         .nodes()
         .iter()

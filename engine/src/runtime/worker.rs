@@ -17,6 +17,7 @@ use crate::key::KeyGroupRange;
 use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
 use crate::operators::asynchronous::AsyncRunner;
 use crate::operators::calc::CalcOperator;
+use crate::operators::group_aggregate::{self, Stage as GroupStage};
 use crate::operators::window_aggregate::{Stage, has_partial_stage, partial_schema, window_aggregate};
 use crate::sink::{Lineage, PreCommitId, SinkContext, SinkWriter};
 use crate::time::Watermark;
@@ -436,6 +437,46 @@ impl<'scope> Builder<'_, 'scope> {
                 }
                 let output = Arc::clone(&node.schema);
                 let operator = window_aggregate(stage, spec, &schema, output, operator_context.clone())?;
+                let operator = self.restored(&operator_context, operator)?;
+                let from = AdapterInput {
+                    stream: input,
+                    routing: Some(routing),
+                    watermark,
+                };
+                Ok(adapter::attach(self.scope, vec![from], context, |_| Ok(operator)))
+            }
+            NodeKind::GroupAggregate(spec) => {
+                let mut input = only(inputs)?;
+                let schema = Arc::clone(self.blueprint.graph.schema(node.inputs[0]));
+                let operator_context = self.operator_context(index, node);
+                let watermark = self.watermark(node, 0);
+                let mut routing = Routing::Keys(spec.keys.clone());
+                let mut stage = GroupStage::Whole;
+                if self.scope.peers() > 1 && group_aggregate::has_partial_stage(spec, &schema) {
+                    // The partial stage counts the input, the final one the output.
+                    context.counts = Counts::Output;
+                    let mut partial = self.context(index, node);
+                    partial.name = format!("partial {}", partial.name);
+                    partial.counts = Counts::Input;
+                    let operator = group_aggregate::group_aggregate(
+                        GroupStage::Partial,
+                        spec,
+                        &schema,
+                        Arc::clone(&node.schema),
+                        operator_context.clone(),
+                    )?;
+                    let from = AdapterInput {
+                        stream: input,
+                        routing: None,
+                        watermark: watermark.clone(),
+                    };
+                    input = adapter::attach(self.scope, vec![from], partial, |_| Ok(shared(operator)));
+                    routing = Routing::HashColumn(group_aggregate::partial_schema(spec, &schema).fields().len() - 1);
+                    stage = GroupStage::Final;
+                }
+                let output = Arc::clone(&node.schema);
+                let operator =
+                    group_aggregate::group_aggregate(stage, spec, &schema, output, operator_context.clone())?;
                 let operator = self.restored(&operator_context, operator)?;
                 let from = AdapterInput {
                     stream: input,

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use tidemill::connectors::{TableDefinition, create_sink, create_source};
 use tidemill::engine::aggregate::{AggregateCall, Count};
-use tidemill::engine::graph::{EventTime, JobGraph, SinkNode, SourceNode, WindowAggregate, WindowAssigner};
+use tidemill::engine::graph::{EventTime, JobGraph, SinkNode, SourceNode, TimeDomain, WindowAggregate, WindowAssigner};
 use tidemill::{BoxError, JobEnvironment};
 
 fn main() -> ExitCode {
@@ -71,6 +71,8 @@ fn build(environment: &JobEnvironment) -> Result<JobGraph, BoxError> {
         },
         aggregates: vec![count],
         window_names: ("window_start".into(), "window_end".into()),
+        time: TimeDomain::EventTime,
+        updates: None,
     };
     let per_page = graph.window_aggregate("clicks-per-page", clicks, per_page)?;
 

@@ -68,6 +68,17 @@ impl ContextProvider for Provider<'_> {
                 plan: Some(Arc::clone(&view.plan)),
             }));
         }
+        if let Some(late) = self.catalog.late_rows_of(name) {
+            let table = late.map_err(|error| {
+                let message = error.message.clone();
+                *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                DataFusionError::Plan(message)
+            })?;
+            return Ok(Arc::new(Relation {
+                schema: Arc::new(query_schema(table)),
+                plan: None,
+            }));
+        }
         match self.catalog.table(name) {
             Some((_, table)) => Ok(Arc::new(Relation {
                 schema: Arc::new(query_schema(table)),
@@ -102,8 +113,8 @@ impl ContextProvider for Provider<'_> {
         self.functions.aggregate(name)
     }
 
-    fn get_window_meta(&self, _name: &str) -> Option<Arc<WindowUDF>> {
-        None
+    fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
+        self.functions.over(name)
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {
@@ -127,7 +138,7 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn udwf_names(&self) -> Vec<String> {
-        Vec::new()
+        self.functions.over_names()
     }
 }
 
@@ -197,7 +208,7 @@ impl RelationPlanner for Windows {
         let call = WindowFunction::parse(&name, &args).map_err(refuse)?;
         let table_at = start_of(call.table.span());
         let input = context.plan(TableFactor::Table {
-            name: call.table,
+            name: call.table.clone(),
             alias: None,
             args: None,
             with_hints: Vec::new(),
@@ -246,7 +257,7 @@ impl RelationPlanner for Windows {
                 let hint = "select the columns that are needed in an inner query, under other names";
                 return Err(refuse(SqlError::at(table_at, message).hint(hint)));
             }
-            exprs.push(window_side(side, call.spec, of.clone(), call.time.at).alias(name));
+            exprs.push(window_side(side, &call, of.clone()).alias(name));
         }
         let plan = LogicalPlanBuilder::from(input).project(exprs)?.build()?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation { plan, alias })))

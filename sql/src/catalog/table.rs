@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tidemill_connectors::{ConnectorError, MetadataColumn, TableDefinition};
+use tidemill_engine::graph::{WEIGHT, weight_field};
 
 /// Options that the planner reads; all others are the connector's.
 const IDLE_TIMEOUT: &str = "scan.watermark.idle-timeout";
@@ -85,6 +86,9 @@ impl Table {
         let mut columns: Vec<TableColumn> = Vec::new();
         for definition in &create.columns {
             let Name { value: name, at } = definition.name.clone();
+            if name == WEIGHT {
+                return Err(SqlError::at(at, format!("no column can be named {name}")).hint("choose another name"));
+            }
             if columns.iter().any(|known| known.name == name) {
                 return Err(SqlError::at(at, format!("column {name} is declared twice")).hint("rename one of them"));
             }
@@ -239,6 +243,13 @@ impl Table {
             return Err(SqlError::at(name.at, message)
                 .hint("compute one: ts AS TO_TIMESTAMP_LTZ(millis, 3), and write WATERMARK FOR ts AS ts - ..."));
         }
+        let computed = self.computed.get(&column);
+        if computed.is_some_and(|computed| computed.role == Role::ProcessingTime) {
+            let message = format!("{} is a processing time, which has no watermark", name.value);
+            return Err(SqlError::at(name.at, message).hint(
+                "a window over it ends by the wall clock: leave WATERMARK FOR out, or take the time from the record",
+            ));
+        }
         let is_column = |expr: &SqlAst| matches!(expr, SqlAst::Identifier(ident) if ident.value == name.value);
         let refusal = || {
             SqlError::at(definition.at, "this watermark is not supported").hint(format!(
@@ -266,7 +277,10 @@ impl Table {
     pub(crate) fn rel_columns(&self) -> Vec<(String, DataType, Role)> {
         let role = |index: usize| match self.watermark {
             Some(watermark) if watermark.column == index => Role::EventTime,
-            _ => Role::Plain,
+            _ => match self.computed.get(&index) {
+                Some(computed) if computed.role == Role::ProcessingTime => Role::ProcessingTime,
+                _ => Role::Plain,
+            },
         };
         let column = |(index, column): (usize, &TableColumn)| {
             (column.name.clone(), column.sql_type.data_type.clone(), role(index))
@@ -292,6 +306,7 @@ impl Table {
                 .map(column)
                 .collect(),
             rows: Identity::of(&["table", name]),
+            changes: false,
         }
     }
 
@@ -303,6 +318,17 @@ impl Table {
     /// Returns the table as its connector writes it, with the places of its columns in the table.
     pub(crate) fn sink_definition(&self) -> (TableDefinition, Vec<usize>) {
         self.definition(TableColumn::is_written)
+    }
+
+    /// Returns the table as its connector writes the changes of a result into it.
+    pub(crate) fn changes_definition(&self) -> TableDefinition {
+        let (definition, _) = self.sink_definition();
+        let fields = definition.schema.fields().iter().map(|field| field.as_ref().clone());
+        let schema = Schema::new(fields.chain([weight_field()]).collect::<Vec<_>>());
+        TableDefinition {
+            schema: Arc::new(schema),
+            ..definition
+        }
     }
 
     fn definition(&self, keep: fn(&TableColumn) -> bool) -> (TableDefinition, Vec<usize>) {

@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use datafusion_common::{DataFusionError, Result, ScalarValue};
 use datafusion_expr::expr::{AggregateFunction as Call, NullTreatment};
 use datafusion_expr::function::AccumulatorArgs;
-use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr};
+use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawWindowExpr};
 use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature, Volatility};
 use std::sync::Arc;
 use tidemill_engine::aggregate::{AggregateFunction, Avg, Count, CountDistinct, Max, Min, Spread, Sum, Variance};
@@ -165,5 +165,14 @@ impl ExprPlanner for CountStar {
         let null_treatment: Option<NullTreatment> = null_treatment;
         let call = Call::new_udf(func, vec![star()], distinct, filter, order_by, null_treatment);
         Ok(PlannerResult::Planned(Expr::AggregateFunction(call).alias("count(*)")))
+    }
+
+    fn plan_window(&self, mut raw: RawWindowExpr) -> Result<PlannerResult<RawWindowExpr>> {
+        #[allow(deprecated)] // as above
+        let is_star = matches!(raw.args.as_slice(), [] | [Expr::Wildcard { .. }]);
+        if raw.func_def.name() == "count" && is_star {
+            raw.args = vec![star()];
+        }
+        Ok(PlannerResult::Original(raw))
     }
 }

@@ -7,7 +7,8 @@
 use arrow::array::{ArrayRef, Date32Array, Float64Array, StringArray, Time32SecondArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion_common::Result;
-use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion_common::tree_node::TreeNode;
+use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use std::sync::Arc;
 
 /// What such a function gives.
@@ -108,6 +109,23 @@ pub(crate) fn ambient_of(function: &ScalarUDF) -> Option<Ambient> {
         .inner()
         .downcast_ref::<AmbientFunction>()
         .map(|function| function.ambient)
+}
+
+/// Says whether every use of an expression is to give values of its own: the clock gives all of a tick the same.
+pub(crate) fn draws_numbers(expr: &Expr) -> bool {
+    let found = expr.exists(|expr| {
+        Ok(match expr {
+            Expr::ScalarFunction(call) => ambient_of(&call.func).is_some_and(Ambient::is_chance),
+            _ => false,
+        })
+    });
+    found.unwrap_or(true)
+}
+
+/// Says whether a function is `PROCTIME()`, whose value is a time attribute.
+pub(crate) fn is_proctime(function: &ScalarUDF) -> bool {
+    let ambient = function.inner().downcast_ref::<AmbientFunction>();
+    ambient.is_some_and(|function| function.name == "proctime")
 }
 
 /// Such a function, for DataFusion's planner.

@@ -1,7 +1,7 @@
 //! The window of a row, as functions over its time column.
 
 use crate::error::Position;
-use crate::window_function::WindowSpec;
+use crate::window_function::{WindowFunction, WindowSpec};
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, TimeUnit};
@@ -10,6 +10,7 @@ use datafusion_common::{DataFusionError, Result, exec_err};
 use datafusion_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use tidemill_engine::graph::TimeDomain;
 
 /// Which side of the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +31,8 @@ pub(crate) struct WindowSideFunction {
     pub(crate) spec: WindowSpec,
     /// Where the window function's time column stands, for messages.
     pub(crate) at: Option<Position>,
+    /// The clock that the query says the time column is of.
+    pub(crate) clock: Option<TimeDomain>,
     signature: Signature,
 }
 
@@ -48,12 +51,13 @@ impl Hash for WindowSideFunction {
 }
 
 /// Returns the expression of a side of the window of a row: of its time and the columns that keep sessions apart.
-pub(crate) fn window_side(side: WindowSide, spec: WindowSpec, of: Vec<Expr>, at: Option<Position>) -> Expr {
+pub(crate) fn window_side(side: WindowSide, window: &WindowFunction, of: Vec<Expr>) -> Expr {
     let signature = Signature::any(of.len(), Volatility::Immutable);
     ScalarUDF::new_from_impl(WindowSideFunction {
         side,
-        spec,
-        at,
+        spec: window.spec,
+        at: window.time.at,
+        clock: window.clock,
         signature,
     })
     .call(of)

@@ -3,6 +3,7 @@
 use crate::error::{Position, Result, SqlError};
 use crate::guard::Limits;
 use crate::script::start_of;
+use crate::whitelist::condition_queries;
 use crate::window_function::table_and_partition;
 use sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, Select, SetExpr, Spanned, TableFactor, TableWithJoins,
@@ -80,10 +81,12 @@ impl ReferenceCounter<'_> {
     }
 
     fn select(&self, select: &Select, scope: &Scope) -> Result<u64> {
-        select
+        let from = select
             .from
             .iter()
-            .try_fold(0u64, |sum, from| Ok(sum.saturating_add(self.joined(from, scope)?)))
+            .try_fold(0u64, |sum, from| Ok(sum.saturating_add(self.joined(from, scope)?)))?;
+        let mut queries = select.selection.iter().flat_map(condition_queries);
+        queries.try_fold(from, |sum, query| Ok(sum.saturating_add(self.query(query, scope)?)))
     }
 
     fn joined(&self, from: &TableWithJoins, scope: &Scope) -> Result<u64> {

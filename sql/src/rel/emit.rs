@@ -1,23 +1,29 @@
 //! Makes the engine's job graph of relations.
 //!
-//! File map: `elements` emits joins with the elements of arrays.
+//! File map: `changes`, `elements` (joins with the elements of arrays), `join` and `ranked` emit one kind of relation each.
 
 mod elements;
+
+mod changes;
+mod join;
+mod ranked;
 
 use super::flatten::{TablePath, flatten};
 use super::fuse::{fuse, inputs};
 use super::identity::{self, Identity};
 use super::needs::{self, Need, Needs, needs_of};
 use super::prune::{Pruned, calc_identity, prune};
-use super::{AggregateCall, Rel, RelId, RelKind, Rels, Windowing};
+use super::{AggregateCall, Rel, RelId, RelKind, Rels, Windowing, changes as of_changes};
 use crate::catalog::{Catalog, Table};
 use crate::connectors::Connectors;
 use crate::error::{Result, SqlError};
 use crate::expr::SqlExpr;
 use crate::functions::checks::{Promise, guarded};
 use crate::functions::elements::row_elements;
+use crate::functions::late::as_is_late;
 use crate::functions::row_field::row_field;
 use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
+use crate::settings::Settings;
 use crate::window_function::WindowSpec;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::Column;
@@ -29,7 +35,7 @@ use std::time::Duration;
 use tidemill_engine::aggregate::AggregateCall as EngineCall;
 use tidemill_engine::expr::{Expr as EngineExpr, column};
 use tidemill_engine::graph::{
-    Calc, EventTime, JobGraph, SinkNode, SourceNode, StreamId, WindowAggregate, WindowAssigner,
+    Calc, EventTime, JobGraph, SinkNode, SourceNode, StreamId, WindowAggregate, WindowAssigner, weight_field,
 };
 
 /// What a statement writes.
@@ -57,7 +63,7 @@ pub(crate) fn emit(
     outputs: &[Output],
     catalog: &Catalog,
     connectors: &dyn Connectors,
-    idle_timeout: Option<Duration>,
+    settings: &Settings,
 ) -> Result<Emitted> {
     let read: Vec<RelId> = outputs.iter().map(|output| output.rel).collect();
     check_windows(rels, &read)?;
@@ -77,7 +83,8 @@ pub(crate) fn emit(
     let mut emitter = Emitter {
         catalog,
         connectors,
-        idle_timeout,
+        idle_timeout: settings.source_idle_timeout,
+        state_ttl_ms: settings.state_ttl_ms(),
         graph: JobGraph::new(),
         reads: BTreeMap::new(),
         uids: BTreeSet::new(),
@@ -112,7 +119,8 @@ pub(crate) fn emit(
     }
     for (id, output) in read.iter().zip(outputs) {
         if let Some(table) = output.table {
-            emitter.sink(stream(&streams, *id)?, catalog.table_at(table))?;
+            let table = catalog.table_at(table);
+            emitter.sink(stream(&streams, *id)?, rels[id.0].changes, table)?;
         }
     }
     let words: Vec<&str> = emitter.words.iter().map(String::as_str).collect();
@@ -132,6 +140,8 @@ struct Emitter<'a> {
     catalog: &'a Catalog,
     connectors: &'a dyn Connectors,
     idle_timeout: Option<Duration>,
+    /// After this time without a row, state of a key is forgotten.
+    state_ttl_ms: Option<i64>,
     graph: JobGraph,
     reads: BTreeMap<String, Vec<String>>,
     uids: BTreeSet<String>,
@@ -175,16 +185,27 @@ impl Emitter<'_> {
             RelKind::Union { inputs } => {
                 let inputs = inputs
                     .iter()
-                    .map(|input| stream(streams, *input))
+                    .map(|input| match rel.changes {
+                        true => self.changes_of(&rels[input.0], stream(streams, *input)?),
+                        false => stream(streams, *input),
+                    })
                     .collect::<Result<Vec<_>>>()?;
                 let uid = self.uid(format!("union-{}", calc_identity(rel).short()));
                 self.graph.union(uid, inputs).map_err(engine_refusal)
+            }
+            RelKind::GroupAggregate { input, keys, calls } => {
+                self.group_aggregate(rel, stream(streams, *input)?, &rels[input.0], keys, calls)
+            }
+            RelKind::Join { left, right, spec } => {
+                let inputs = [&rels[left.0], &rels[right.0]];
+                self.join(rel, spec, inputs, [stream(streams, *left)?, stream(streams, *right)?])
             }
             RelKind::WindowAggregate {
                 input,
                 keys,
                 windowing,
                 calls,
+                updates,
             } => {
                 let input_rel = &rels[input.0];
                 let first = keys.len() + 2;
@@ -199,17 +220,23 @@ impl Emitter<'_> {
                 };
                 let name = |index: usize| rel.columns[index].name.clone();
                 let window_names = (name(keys.len()), name(keys.len() + 1));
+                let time = rel.columns[keys.len()].role.as_window();
+                let (time, ..) = time.ok_or_else(|| SqlError::internal("a window without its role"))?;
                 let spec = WindowAggregate {
                     keys: keys.clone(),
                     window,
                     aggregates,
                     window_names,
+                    time,
+                    updates: *updates,
                 };
                 let uid = self.uid(format!("window-aggregate-{}", rel.rows.short()));
                 self.graph
                     .window_aggregate(uid, stream(streams, *input)?, spec)
                     .map_err(engine_refusal)
             }
+            RelKind::Rank(rank) => self.rank(rel, rank, rels, streams),
+            RelKind::Over(over) => self.over(rel, over, rels, streams),
         }
     }
 
@@ -236,6 +263,10 @@ impl Emitter<'_> {
                 *expr = elements::with_columns(expr)?;
             }
         }
+        if let Some(time) = predicate.as_ref().and_then(as_is_late) {
+            input = self.late_rows(rel, input, input_rel, time)?;
+            predicate = None;
+        }
         let schema = Arc::clone(self.graph.schema(input));
         let place = |expr: &Expr| match expr {
             Expr::Column(column) => input_rel.columns.iter().position(|known| known.name == column.name),
@@ -250,10 +281,12 @@ impl Emitter<'_> {
             };
             columns.push((field, place(expr), expr));
         }
+        let weight = self.graph.weight(input);
         let same = |(index, (field, place, _)): (usize, &(Field, Option<usize>, &Expr))| {
             *place == Some(index) && field == schema.field(index)
         };
-        if predicate.is_none() && columns.len() == schema.fields().len() && columns.iter().enumerate().all(same) {
+        let width = columns.len() + usize::from(weight.is_some());
+        if predicate.is_none() && width == schema.fields().len() && columns.iter().enumerate().all(same) {
             return Ok(input);
         }
         // The stream may have more columns than the relation, and other names.
@@ -285,6 +318,7 @@ impl Emitter<'_> {
         for (field, place, expr) in columns {
             engine_outputs.push((field, made(expr, place)?));
         }
+        engine_outputs.extend(weight.map(|weight| (weight_field(), column(weight))));
         let uid = self.uid(format!("calc-{}", identity.short()));
         self.graph
             .calc(
@@ -296,6 +330,14 @@ impl Emitter<'_> {
                 },
             )
             .map_err(engine_refusal)
+    }
+
+    /// Selects the late rows of a table.
+    fn late_rows(&mut self, rel: &Rel, input: StreamId, input_rel: &Rel, time: &str) -> Result<StreamId> {
+        let time = input_rel.columns.iter().position(|column| column.name == time);
+        let time = time.ok_or_else(|| SqlError::internal("late rows without their event time"))?;
+        let uid = self.uid(format!("late-{}", rel.rows.short()));
+        self.graph.late_rows(uid, input, time).map_err(engine_refusal)
     }
 
     /// Gives rows all their windows, by a column of the input.
@@ -414,13 +456,21 @@ impl Emitter<'_> {
             .map_err(engine_refusal)
     }
 
-    fn sink(&mut self, input: StreamId, table: &Table) -> Result<()> {
-        let (definition, _) = table.sink_definition();
+    fn sink(&mut self, input: StreamId, changes: bool, table: &Table) -> Result<()> {
+        let definition = if changes {
+            table.changes_definition()
+        } else {
+            table.sink_definition().0
+        };
         let sink = self
             .connectors
             .create_sink(&definition)
             .map_err(|error| table.connector_error(&error))?;
         let name = table.name.value.clone();
+        let input = match changes {
+            true => self.by_primary_key(input, &definition)?,
+            false => input,
+        };
         let uid = self.uid(format!("sink:{name}"));
         self.graph
             .sink(uid, input, SinkNode { name, sink })
@@ -497,7 +547,7 @@ fn assigner(time: usize, spec: WindowSpec) -> WindowAssigner {
     }
 }
 
-/// Refuses sessions whose rows are not aggregated.
+/// Refuses sessions whose rows are not aggregated, and rows that are numbered without end.
 fn check_windows(rels: &Rels, read: &[RelId]) -> Result<()> {
     let mut live = vec![false; rels.len()];
     read.iter().for_each(|id| live[id.0] = true);
@@ -507,11 +557,24 @@ fn check_windows(rels: &Rels, read: &[RelId]) -> Result<()> {
         }
         let rel = rels.get(RelId(index));
         inputs(rel).iter().for_each(|input| live[input.0] = true);
+        ranked::check(rel)?;
         let RelKind::Calc { predicate, outputs, .. } = &rel.kind else {
             continue;
         };
         let exprs = predicate.iter().map(|predicate| &predicate.expr).chain(outputs);
+        if rel.changes && exprs.clone().any(Expr::is_volatile) {
+            // What it gave for a row it would not give again when the row is taken back.
+            return Err(of_changes::refusal("a function of the clock or of chance", None));
+        }
         let windows = exprs.into_iter().find_map(row_windows);
+        if let Some(window) = &windows
+            && rel.changes
+        {
+            return Err(of_changes::refusal(
+                &format!("a window ({})", window.spec.name()),
+                window.at,
+            ));
+        }
         // Other windows are given to rows; a session is not known before all its rows are.
         if let Some(window) = windows.filter(|window| matches!(window.spec, WindowSpec::Session { .. })) {
             let message = format!(

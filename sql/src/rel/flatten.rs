@@ -69,7 +69,12 @@ pub(crate) fn flatten(pruned: &mut Pruned) -> Result<HashMap<usize, Vec<TablePat
                     };
                 }
             }
-            RelKind::Union { .. } | RelKind::WindowAggregate { .. } => {}
+            RelKind::Union { .. }
+            | RelKind::Join { .. }
+            | RelKind::WindowAggregate { .. }
+            | RelKind::GroupAggregate { .. }
+            | RelKind::Rank(_)
+            | RelKind::Over(_) => {}
         }
         flattened.push(leaves);
     }

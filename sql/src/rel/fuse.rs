@@ -83,8 +83,13 @@ pub(crate) fn fuse(rels: &mut [Rel], outputs: &[RelId]) -> Result<()> {
 pub(crate) fn inputs(rel: &Rel) -> Vec<RelId> {
     match &rel.kind {
         RelKind::Table(_) => Vec::new(),
-        RelKind::Calc { input, .. } | RelKind::WindowAggregate { input, .. } => vec![*input],
+        RelKind::Calc { input, .. }
+        | RelKind::WindowAggregate { input, .. }
+        | RelKind::GroupAggregate { input, .. } => vec![*input],
         RelKind::Union { inputs } => inputs.clone(),
+        RelKind::Join { left, right, .. } => vec![*left, *right],
+        RelKind::Rank(rank) => vec![rank.input],
+        RelKind::Over(over) => vec![over.input],
     }
 }
 

@@ -1,20 +1,33 @@
 //! Lowers DataFusion's logical plan of a query into relations.
+//!
+//! File map: `group` lowers aggregations without a window, `join` joins, `late` the late rows of a table, `over` lowers `OVER`,
+//! `rank` finds the filters that make a top-N of numbered rows.
 
+mod group;
+mod join;
+mod late;
+mod over;
+mod rank;
+
+use super::changes::check_append_only;
 use super::identity;
 use super::prepare::{Prepared, place, prepare, prepare_over};
 use super::{AggregateCall, Rel, RelId, RelKind, Rels, Role, Windowing};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, of_late_rows};
 use crate::error::{Position, Result, SqlError};
 use crate::functions::aggregates::{Aggregate as AggregateFunction, star};
+use crate::functions::ambient::draws_numbers;
 use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
 use crate::script::Script;
+use crate::settings::EmitSettings;
 use crate::types::sql_name;
 use crate::window_function::WindowSpec;
 use arrow::datatypes::DataType;
 use datafusion_common::{Column, DFSchema};
 use datafusion_expr::expr::AggregateFunctionParams;
 use datafusion_expr::type_coercion::binary::type_union_resolution;
-use datafusion_expr::{Aggregate, Expr, LogicalPlan, cast};
+use datafusion_expr::{Aggregate, Distinct, Expr, LogicalPlan, cast};
+use tidemill_engine::graph::Updates;
 
 /// Lowers queries of one statement.
 pub(crate) struct Lowering<'a> {
@@ -23,6 +36,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) rels: &'a mut Rels,
     /// Where the statement begins: where errors without a place of their own are shown.
     pub(crate) at: Option<Position>,
+    /// When windows are told.
+    pub(crate) emit: EmitSettings,
 }
 
 impl Lowering<'_> {
@@ -34,11 +49,10 @@ impl Lowering<'_> {
         match plan {
             LogicalPlan::TableScan(scan) => {
                 let name = scan.table_name.table();
-                let (index, table) = self
-                    .catalog
-                    .scanned(name)
-                    .ok_or_else(|| SqlError::internal(format!("no table {name}")))?;
-                Ok(self.rels.table(index, name, table.rel_columns()))
+                match of_late_rows(name) {
+                    Some(of) => self.late_rows(of),
+                    None => self.table(name),
+                }
             }
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
             LogicalPlan::Projection(projection) => {
@@ -46,9 +60,16 @@ impl Lowering<'_> {
                 let outputs = self.outputs(&projection.expr, projection.input.schema(), input, plan.schema())?;
                 Ok(self.rels.calc(input, None, outputs))
             }
+            LogicalPlan::Join(join) => self.join(join, Vec::new()),
             LogicalPlan::Filter(filter) => {
+                if let Some(joined) = self.filtered_join(filter)? {
+                    return Ok(joined);
+                }
                 let input = self.lower(&filter.input)?;
                 let predicate = self.predicate(&filter.predicate, filter.input.schema(), input)?;
+                if let Some(ranked) = self.bounded_rank(input, &predicate)? {
+                    return Ok(ranked);
+                }
                 let rel = self.rels.get(input);
                 let outputs = rel
                     .columns
@@ -66,6 +87,11 @@ impl Lowering<'_> {
                 self.union(inputs)
             }
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Window(window) => self.over(window),
+            LogicalPlan::Distinct(Distinct::All(input)) => {
+                let input = self.lower(input)?;
+                self.distinct(input)
+            }
             LogicalPlan::EmptyRelation(_) => {
                 Err(SqlError::at(self.at, "a query without FROM reads no stream").hint("add FROM table"))
             }
@@ -75,6 +101,12 @@ impl Lowering<'_> {
                 Err(SqlError::at(self.at, format!("{name} is not supported yet")).hint("docs/SQL.md lists what is"))
             }
         }
+    }
+
+    fn table(&mut self, name: &str) -> Result<RelId> {
+        let found = self.catalog.scanned(name);
+        let (index, table) = found.ok_or_else(|| SqlError::internal(format!("no table {name}")))?;
+        Ok(self.rels.table(index, name, table.rel_columns()))
     }
 
     fn outputs(
@@ -203,7 +235,11 @@ impl Lowering<'_> {
         for expr in group_expr {
             groups.push(prepare(expr, names, self.rels.get(input)).map_err(|error| error.or_at(at))?);
         }
+        if !group::names_window(&groups) {
+            return self.group_aggregate(aggregate, input, &groups, at).map(Some);
+        }
         let (start, end, spec) = self.window_of(&groups, at)?;
+        check_append_only(self.rels, input, "an aggregation by windows", at)?;
         let windowed = match windowed {
             Windowed::ByAggregation => self.carry_time(input, &groups[start])?,
             Windowed::Before => None,
@@ -218,17 +254,10 @@ impl Lowering<'_> {
             let rel = self.rels.get(windowed.as_ref().map_or(input, |(input, _)| *input));
             let mut keys = Vec::new();
             for (index, group) in groups.iter().enumerate() {
-                if !matches!(group.role, Role::Window(_, known) if known == spec) {
+                if group.role.as_window().is_none_or(|(_, _, known)| known != spec) {
                     let name = key_name(&group_expr[index], group);
                     let key = columns.add(name, group.clone());
-                    if !tidemill_engine::key::supports_key_type(&group.data_type) {
-                        let place = place(&group_expr[index]).or(at);
-                        let message = format!("{} cannot be grouped by", sql_name(&group.data_type));
-                        return Err(SqlError::at(place, message).hint(match group.data_type {
-                            DataType::Struct(_) => "group by its fields: column.field",
-                            _ => "cast it to STRING",
-                        }));
-                    }
+                    group::check_key(&group.data_type, place(&group_expr[index]).or(at))?;
                     if !keys.contains(&key) {
                         keys.push(key);
                     }
@@ -273,9 +302,10 @@ impl Lowering<'_> {
             };
         }
         let projected = self.rels.calc(read, None, columns.0);
+        let updates = self.updates_of(&groups[start], at)?;
         let aggregated = self
             .rels
-            .window_aggregate(projected, keys.clone(), windowing, spec, calls)
+            .window_aggregate(projected, keys.clone(), windowing, spec, calls, updates)
             .map_err(|error| error.or_at(at))?;
 
         // The query's order: groups, then aggregates.
@@ -283,8 +313,8 @@ impl Lowering<'_> {
         let schema = aggregate.schema.fields();
         let mut outputs = Vec::new();
         for (index, group) in groups.iter().enumerate() {
-            let output = match (group.role, grouped[index]) {
-                (Role::Window(side, known), _) if known == spec => window_column(rel, keys.len(), side)?,
+            let output = match (group.role.as_window(), grouped[index]) {
+                (Some((_, side, known)), _) if known == spec => window_column(rel, keys.len(), side)?,
                 (_, Some(key)) => Prepared::column(&rel.columns[key]),
                 (_, None) => return Err(SqlError::internal("a grouping key was lost")),
             };
@@ -297,35 +327,48 @@ impl Lowering<'_> {
         Ok(Some(self.rels.calc(aggregated, None, outputs)))
     }
 
+    /// Says when windows are told besides when they end; `start` is their start.
+    fn updates_of(&self, start: &Prepared, at: Option<Position>) -> Result<Option<Updates>> {
+        let Some((time, _, spec)) = start.role.as_window() else {
+            return Ok(None);
+        };
+        let updates = self.emit.updates(time).map_err(|error| error.or_at(self.at))?;
+        match spec {
+            WindowSpec::Session { .. } if updates.is_some() => {
+                let message = "SESSION that is told before or after its end ('table.exec.emit.*') is not supported yet";
+                Err(SqlError::at(at, message).hint("use TUMBLE, HOP or CUMULATE, or remove the settings"))
+            }
+            _ => Ok(updates),
+        }
+    }
+
     /// Finds the window among the grouping keys.
     fn window_of(&self, groups: &[Prepared], at: Option<Position>) -> Result<(usize, usize, WindowSpec)> {
         let side = |side: WindowSide| {
-            groups.iter().enumerate().find_map(|(index, group)| match group.role {
-                Role::Window(found, spec) if found == side => Some((index, spec)),
-                _ => None,
-            })
+            groups
+                .iter()
+                .enumerate()
+                .find_map(|(index, group)| match group.role.as_window() {
+                    Some((time, found, spec)) if found == side => Some((index, (time, spec))),
+                    _ => None,
+                })
         };
         match (side(WindowSide::Start), side(WindowSide::End)) {
-            (Some((start, spec)), Some((end, other))) if spec == other => Ok((start, end, spec)),
+            (Some((start, spec)), Some((end, other))) if spec == other => Ok((start, end, spec.1)),
             (Some(_), Some(_)) => Err(SqlError::at(at, "window_start and window_end are of different windows")
                 .hint("group by both columns of one window function")),
             (Some(_), None) => Err(SqlError::at(at, "GROUP BY names window_start without window_end")
                 .hint("write GROUP BY window_start, window_end, ...")),
             (None, Some(_)) => Err(SqlError::at(at, "GROUP BY names window_end without window_start")
                 .hint("write GROUP BY window_start, window_end, ...")),
-            (None, None) => Err(
-                SqlError::at(at, "an aggregation without a window is not supported yet").hint(
-                    "read FROM TABLE(TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND)) and GROUP BY window_start, \
-                 window_end, ...",
-                ),
-            ),
+            (None, None) => Err(SqlError::internal("an aggregation lost its window")),
         }
     }
 
     /// Checks that an aggregation of sessions has the keys that the sessions are kept apart by: those and no others.
     fn check_partition(&self, rel: RelId, of: &[usize], groups: &[Prepared], at: Option<Position>) -> Result<()> {
         let partition: Vec<_> = of.iter().map(|index| &self.rels.get(rel).columns[*index]).collect();
-        let keys = || groups.iter().filter(|group| !matches!(group.role, Role::Window(..)));
+        let keys = || groups.iter().filter(|group| group.role.as_window().is_none());
         if let Some(column) = partition
             .iter()
             .find(|column| keys().all(|key| key.identity != column.identity))
@@ -391,7 +434,7 @@ impl Lowering<'_> {
         // The columns of the new input have the names they had in the old one, so all expressions stay as they are. Only
         // where a row has a window of its own are the window's columns still there.
         let kept = |expr: &Expr| can_read(expr, self.rels.get(new_input)) && row_windows(expr).is_none();
-        if let (Role::Window(_, spec), Some(predicate)) = (rel.columns[index].role, predicate)
+        if let (Some((_, _, spec)), Some(predicate)) = (rel.columns[index].role.as_window(), predicate)
             && !kept(&predicate.expr)
         {
             return match spec {
@@ -529,7 +572,7 @@ impl Columns {
     fn find(&self, prepared: &Prepared) -> Option<usize> {
         self.0
             .iter()
-            .position(|(_, known)| known.identity == prepared.identity && !known.expr.is_volatile())
+            .position(|(_, known)| known.identity == prepared.identity && !draws_numbers(&known.expr))
     }
 
     fn add(&mut self, name: String, prepared: Prepared) -> usize {
@@ -566,12 +609,12 @@ fn window_column(rel: &Rel, keys: usize, side: WindowSide) -> Result<Prepared> {
         WindowSide::End => Ok(Prepared::column(&rel.columns[keys + 1])),
         WindowSide::Time => {
             let end = &rel.columns[keys + 1];
-            let Role::Window(_, spec) = end.role else {
+            let Some((time, _, spec)) = end.role.as_window() else {
                 return Err(SqlError::internal("a window without its role"));
             };
             let prepared = prepare_over(last_ms(Expr::Column(Column::new_unqualified(&end.name))), rel)?;
             Ok(Prepared {
-                role: Role::Window(WindowSide::Time, spec),
+                role: Role::window(time, WindowSide::Time, spec),
                 ..prepared
             })
         }

@@ -4,6 +4,7 @@ use super::identity::{self, Identity};
 use super::{Rel, RelColumn, Role};
 use crate::error::{Position, Result, SqlError};
 use crate::expr::refusal;
+use crate::functions::ambient::is_proctime;
 use crate::functions::window::window_side_of;
 use crate::rewrite::rewrite;
 use crate::types::sql_name;
@@ -14,6 +15,7 @@ use datafusion_expr::simplify::SimplifyContext;
 use datafusion_expr::{Expr, ExprSchemable};
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
 use std::sync::Arc;
+use tidemill_engine::graph::TimeDomain;
 
 /// An expression over the names of a relation's columns.
 #[derive(Clone, Debug)]
@@ -73,9 +75,14 @@ pub(crate) fn prepare_over(expr: Expr, rel: &Rel) -> Result<Prepared> {
     });
     let identity = Identity::of(&["expression", &text]);
     let role = match &expr {
-        Expr::ScalarFunction(call) => {
-            window_side_of(&call.func).map_or(Role::Plain, |window| Role::Window(window.side, window.spec))
-        }
+        Expr::ScalarFunction(call) if is_proctime(&call.func) => Role::ProcessingTime,
+        Expr::ScalarFunction(call) => match (window_side_of(&call.func), call.args.first()) {
+            (Some(window), Some(Expr::Column(time))) => {
+                let time = find(time).and_then(|column| column.role.time());
+                Role::window(time.unwrap_or_default(), window.side, window.spec)
+            }
+            _ => Role::Plain,
+        },
         _ => Role::Plain,
     };
     let schema = Arc::new(rel.df_schema()?);
@@ -105,8 +112,13 @@ fn check_windows(expr: &Expr, rel: &Rel) -> Result<()> {
             return Ok(TreeNodeRecursion::Continue);
         };
         let column = rel.columns.iter().find(|column| column.name == time.name);
-        if let Some(column) = column.filter(|column| !column.role.is_event_time()) {
+        if let Some(column) = column.filter(|column| column.role.time().is_none()) {
             found = Err(not_a_time_attribute(&column.name, &column.data_type, window.at));
+        }
+        if let Some((column, clock)) = column.zip(window.clock)
+            && column.role.time().is_some_and(|time| time != clock)
+        {
+            found = Err(other_clock(&column.name, clock, window.at));
         }
         Ok(TreeNodeRecursion::Continue)
     });
@@ -147,6 +159,15 @@ fn check_rows(expr: &Expr, rel: &Rel) -> Result<()> {
     found
 }
 
+/// Refuses the functions of the older form that name the other clock.
+fn other_clock(name: &str, named: TimeDomain, at: Option<Position>) -> SqlError {
+    let (is, use_it) = match named {
+        TimeDomain::EventTime => ("a processing time, and the window is read with _ROWTIME", "_PROCTIME"),
+        TimeDomain::ProcessingTime => ("an event time, and the window is read with _PROCTIME", "_ROWTIME"),
+    };
+    SqlError::at(at, format!("{name} is {is}")).hint(format!("use {use_it}"))
+}
+
 fn not_a_time_attribute(name: &str, data_type: &DataType, at: Option<Position>) -> SqlError {
     SqlError::at(
         at,
@@ -154,8 +175,8 @@ fn not_a_time_attribute(name: &str, data_type: &DataType, at: Option<Position>) 
     )
     .hint(match data_type {
         DataType::Timestamp(..) => {
-            "the column must be the one of the table's WATERMARK FOR, or window_time of an earlier window, carried \
-                 through every query unchanged"
+            "the column must be the one of the table's WATERMARK FOR, PROCTIME(), or window_time of an earlier window, \
+                 carried through every query unchanged"
                 .to_owned()
         }
         other => format!(

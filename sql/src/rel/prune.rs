@@ -3,12 +3,14 @@
 use super::identity::Identity;
 use super::needs::{self, Need, Needs, needs_of};
 use super::prepare::Prepared;
+use super::rank::{OrderColumn, Over, Rank, RankOutput};
 use super::{AggregateCall, Rel, RelId, RelKind, Rels, Windowing, multiplies};
 use crate::error::{Result, SqlError};
 use crate::functions::row_field::as_path;
 use arrow::datatypes::DataType;
 use datafusion_expr::Expr;
 use std::collections::HashMap;
+use tidemill_engine::graph::JoinInput;
 
 /// Relations in order, and where each of the old ones is now.
 pub(crate) struct Pruned {
@@ -33,7 +35,7 @@ pub(crate) fn prune(rels: &Rels, outputs: &[RelId]) -> Result<Pruned> {
         let id = RelId(index);
         let Some(kept) = &needed[index] else { continue };
         let rel = rebuild(rels.get(id), kept, &needed, &mut pruned)?;
-        let is_flat = matches!(rel.kind, RelKind::Union { .. } | RelKind::WindowAggregate { .. });
+        let is_flat = !matches!(rel.kind, RelKind::Table(_) | RelKind::Calc { .. });
         pruned.needs.push(if is_flat {
             vec![Need::All; rel.columns.len()]
         } else {
@@ -101,34 +103,65 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> 
                     need(&mut needed, *input, whole(&mut kept.keys().copied()));
                 }
             }
+            RelKind::Join { left, right, spec } => {
+                for (input, id) in JoinInput::BOTH.into_iter().zip([left, right]) {
+                    let mut columns = spec.read_of(input);
+                    let wanted = kept.keys().map(|index| spec.outputs[*index]);
+                    columns.extend(wanted.filter(|(of, _)| *of == input).map(|(_, column)| column));
+                    need(&mut needed, *id, whole(&mut columns.into_iter()));
+                }
+            }
             RelKind::WindowAggregate {
                 input,
                 keys,
                 windowing,
                 calls,
+                updates: _,
             } => {
                 let mut columns = keys.clone();
                 match windowing {
                     Windowing::Time { time, .. } => columns.extend([*time]),
                     Windowing::Attached { start, end } => columns.extend([*start, *end]),
                 }
-                for (call, _) in kept_calls(keys, calls, &kept) {
+                for (call, _) in kept_calls(keys.len() + 2, calls, &kept) {
                     columns.extend(call.argument.into_iter().chain(call.filter));
                 }
                 need(&mut needed, *input, whole(&mut columns.into_iter()));
+            }
+            RelKind::Rank(rank) => {
+                let passed = kept.keys().filter_map(|place| match rank.outputs[*place] {
+                    RankOutput::Column(column) => Some(column),
+                    RankOutput::Number => None,
+                });
+                need(&mut needed, rank.input, whole(&mut rank.reads().chain(passed)));
+            }
+            RelKind::Over(over) => {
+                let mut columns: Vec<usize> = over.reads().collect();
+                for place in kept.keys() {
+                    match place.checked_sub(over.passed.len()) {
+                        None => columns.push(over.passed[*place]),
+                        Some(call) => columns.extend(over.calls[call].reads()),
+                    }
+                }
+                need(&mut needed, over.input, whole(&mut columns.into_iter()));
+            }
+            RelKind::GroupAggregate { input, keys, calls } => {
+                let of_call = |(call, _): (&AggregateCall, usize)| call.argument.into_iter().chain(call.filter);
+                let columns = kept_calls(keys.len(), calls, &kept).flat_map(of_call);
+                let columns = keys.iter().copied().chain(columns);
+                need(&mut needed, *input, whole(&mut columns.collect::<Vec<_>>().into_iter()));
             }
         }
     }
     Ok(needed)
 }
 
-/// Returns the calls whose results are kept, with their columns' places.
+/// Returns the calls whose results are kept, with their columns' places; the first call's is `first`.
 fn kept_calls<'a>(
-    keys: &'a [usize],
+    first: usize,
     calls: &'a [AggregateCall],
     kept: &'a Needs,
 ) -> impl Iterator<Item = (&'a AggregateCall, usize)> {
-    let first = keys.len() + 2;
     calls
         .iter()
         .enumerate()
@@ -141,11 +174,13 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
     let place = |pruned: &Pruned, id: &RelId| pruned.places.get(id).copied().ok_or_else(lost);
     let columns = kept.keys().map(|index| rel.columns[*index].clone()).collect();
     let rows = rel.rows.clone();
+    let changes = rel.changes;
     match &rel.kind {
         RelKind::Table(table) => Ok(Rel {
             kind: RelKind::Table(*table),
             columns,
             rows,
+            changes,
         }),
         RelKind::Calc {
             input,
@@ -158,7 +193,12 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 predicate: predicate.clone(),
                 outputs,
             };
-            Ok(Rel { kind, columns, rows })
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
         }
         RelKind::Union { inputs } => {
             let mut placed = Vec::with_capacity(inputs.len());
@@ -188,6 +228,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                     kind,
                     columns,
                     rows: source.rows,
+                    changes: source.changes,
                 });
                 placed.push(RelId(pruned.rels.len() - 1));
             }
@@ -195,6 +236,25 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 kind: RelKind::Union { inputs: placed },
                 columns,
                 rows,
+                changes,
+            })
+        }
+        RelKind::Join { left, right, spec } => {
+            let spec = spec.moved(kept.keys().copied(), |input, column| {
+                let id = if input == JoinInput::Left { left } else { right };
+                let has = needed[id.0].as_ref().ok_or_else(lost)?;
+                has.keys().position(|known| *known == column).ok_or_else(lost)
+            })?;
+            let kind = RelKind::Join {
+                left: place(pruned, left)?,
+                right: place(pruned, right)?,
+                spec: Box::new(spec),
+            };
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
             })
         }
         RelKind::WindowAggregate {
@@ -202,6 +262,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
             keys,
             windowing,
             calls,
+            updates,
         } => {
             let has = needed[input.0].as_ref().ok_or_else(lost)?;
             let moved = |index: usize| has.keys().position(|known| *known == index).ok_or_else(lost);
@@ -217,7 +278,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
             };
             let mut columns = rel.columns[..keys.len() + 2].to_vec();
             let mut moved_calls = Vec::new();
-            for (call, place) in kept_calls(keys, calls, kept) {
+            for (call, place) in kept_calls(keys.len() + 2, calls, kept) {
                 moved_calls.push(AggregateCall {
                     argument: call.argument.map(moved).transpose()?,
                     filter: call.filter.map(moved).transpose()?,
@@ -231,8 +292,93 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
                 keys,
                 windowing,
                 calls: moved_calls,
+                updates: *updates,
             };
-            Ok(Rel { kind, columns, rows })
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
+        }
+        RelKind::Rank(rank) => {
+            let has = needed[rank.input.0].as_ref().ok_or_else(lost)?;
+            let moved = |index: usize| has.keys().position(|known| *known == index).ok_or_else(lost);
+            let outputs = kept.keys().map(|place| match rank.outputs[*place] {
+                RankOutput::Column(column) => Ok(RankOutput::Column(moved(column)?)),
+                RankOutput::Number => Ok(RankOutput::Number),
+            });
+            let order = rank.order.iter().map(|order| {
+                let column = moved(order.column)?;
+                Ok(OrderColumn { column, ..*order })
+            });
+            let rank = Rank {
+                input: place(pruned, &rank.input)?,
+                partition: rank.partition.iter().map(|key| moved(*key)).collect::<Result<_>>()?,
+                order: order.collect::<Result<_>>()?,
+                window_end: rank.window_end.map(moved).transpose()?,
+                outputs: outputs.collect::<Result<_>>()?,
+                ..**rank
+            };
+            let kind = RelKind::Rank(Box::new(rank));
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
+        }
+        RelKind::Over(over) => {
+            let has = needed[over.input.0].as_ref().ok_or_else(lost)?;
+            let moved = |index: usize| has.keys().position(|known| *known == index).ok_or_else(lost);
+            let (mut passed, mut calls) = (Vec::new(), Vec::new());
+            for place in kept.keys() {
+                match place.checked_sub(over.passed.len()) {
+                    None => passed.push(moved(over.passed[*place])?),
+                    Some(call) => calls.push(over.calls[call].moved(&moved)?),
+                }
+            }
+            let over = Over {
+                input: place(pruned, &over.input)?,
+                partition: over.partition.iter().map(|key| moved(*key)).collect::<Result<_>>()?,
+                time: moved(over.time)?,
+                passed,
+                calls,
+                ..**over
+            };
+            let kind = RelKind::Over(Box::new(over));
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
+        }
+        RelKind::GroupAggregate { input, keys, calls } => {
+            let has = needed[input.0].as_ref().ok_or_else(lost)?;
+            let moved = |index: usize| has.keys().position(|known| *known == index).ok_or_else(lost);
+            let mut columns = rel.columns[..keys.len()].to_vec();
+            let mut moved_calls = Vec::new();
+            for (call, place) in kept_calls(keys.len(), calls, kept) {
+                moved_calls.push(AggregateCall {
+                    argument: call.argument.map(moved).transpose()?,
+                    filter: call.filter.map(moved).transpose()?,
+                    ..call.clone()
+                });
+                columns.push(rel.columns[place].clone());
+            }
+            let keys = keys.iter().map(|key| moved(*key)).collect::<Result<Vec<_>>>()?;
+            let kind = RelKind::GroupAggregate {
+                input: place(pruned, input)?,
+                keys,
+                calls: moved_calls,
+            };
+            Ok(Rel {
+                kind,
+                columns,
+                rows,
+                changes,
+            })
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Expressions.
 
 use super::Whitelist;
+use super::over;
 use super::query::check_wildcard;
 use crate::error::{Position, Result, SqlError};
 use crate::functions::Known;
@@ -356,12 +357,25 @@ fn check_function(list: &Whitelist<'_>, function: &Function, place: Place) -> Re
     let written = part.as_ident().map(|ident| ident.value.clone()).unwrap_or_default();
     let lower = written.to_lowercase();
     let known = list.functions.find(&lower);
-    if over.is_some() {
-        let hint = "aggregate with GROUP BY window_start, window_end over TABLE(TUMBLE(...))";
-        return Err(list.not_yet(at, &["OVER"], "OVER", hint));
+    if let Some(over) = over {
+        if place != Place::Aggregate {
+            let hint = "give it a name in an inner query and use the name";
+            return Err(SqlError::at(at, format!("{written} ... OVER cannot stand here")).hint(hint));
+        }
+        if matches!(known, Known::Scalar) {
+            let message = format!("the scalar function {lower} takes no OVER");
+            return Err(SqlError::at(at, message).hint("remove OVER"));
+        }
+        over::check(list, over, at)?;
     }
     match known {
         Known::Scalar => {}
+        Known::Over if over.is_some() => {}
+        Known::Over => {
+            return Err(
+                SqlError::at(at, format!("{written} needs OVER")).hint("write OVER (PARTITION BY k ORDER BY ts)")
+            );
+        }
         Known::Aggregate if place == Place::Aggregate => {}
         Known::Aggregate => {
             return Err(SqlError::at(at, format!("the aggregate {lower} cannot stand here"))
@@ -379,6 +393,11 @@ fn check_function(list: &Whitelist<'_>, function: &Function, place: Place) -> Re
         }
     }
     let is_aggregate = matches!(known, Known::Aggregate);
+    let takes_nulls_out = matches!(known, Known::Over) && null_treatment.is_some();
+    if takes_nulls_out {
+        let words = &["IGNORE", "RESPECT"];
+        return Err(list.not_yet(at, words, "IGNORE NULLS or RESPECT NULLS", "remove it: nulls count"));
+    }
     if !within_group.is_empty() {
         return Err(list.not_yet(at, &["WITHIN"], "WITHIN GROUP", "remove it"));
     }

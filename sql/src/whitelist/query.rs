@@ -2,12 +2,12 @@
 
 use super::Whitelist;
 use super::expr::{self, Place};
-use super::relation;
+use super::{join, over, relation};
 use crate::error::{Position, Result, SqlError};
 use crate::script::start_of;
 use sqlparser::ast::{
-    Cte, Expr, GroupByExpr, Query, Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    SetOperator, SetQuantifier, Spanned, Value, WildcardAdditionalOptions, With,
+    Cte, Distinct, Expr, GroupByExpr, Query, Select, SelectFlavor, SelectItem, SelectItemQualifiedWildcardKind,
+    SetExpr, SetOperator, SetQuantifier, Spanned, Value, WildcardAdditionalOptions, With,
 };
 
 pub(super) fn check(list: &Whitelist<'_>, query: &Query) -> Result<()> {
@@ -107,11 +107,7 @@ fn check_body(list: &Whitelist<'_>, body: &SetExpr, at: Option<Position>) -> Res
         } => {
             let between = crate::script::position(left.span().end).or(at);
             match (op, set_quantifier) {
-                (SetOperator::Union, SetQuantifier::All) => {}
-                (SetOperator::Union, SetQuantifier::None | SetQuantifier::Distinct) => {
-                    let hint = "write UNION ALL, which keeps equal rows";
-                    return Err(list.not_yet(between, &["UNION"], "UNION without ALL", hint));
-                }
+                (SetOperator::Union, SetQuantifier::All | SetQuantifier::None | SetQuantifier::Distinct) => {}
                 (SetOperator::Union, _) => {
                     return Err(list.unknown(between, &["UNION"], "this UNION", "write UNION ALL"));
                 }
@@ -165,9 +161,12 @@ fn check_select(list: &Whitelist<'_>, select: &Select) -> Result<()> {
     if !optimizer_hints.is_empty() {
         return Err(list.not_yet(at, &[], "a hint", "write options into the WITH clause of CREATE TABLE"));
     }
-    if distinct.is_some() {
-        let hint = "group by all columns within a window: GROUP BY window_start, window_end, ...";
-        return Err(list.not_yet(at, &["DISTINCT"], "SELECT DISTINCT", hint));
+    match distinct {
+        None | Some(Distinct::All | Distinct::Distinct) => {}
+        Some(Distinct::On(_)) => {
+            let hint = "write SELECT DISTINCT, or GROUP BY with MIN or MAX";
+            return Err(list.unknown(at, &["DISTINCT"], "DISTINCT ON", hint));
+        }
     }
     if select_modifiers.is_some() || value_table_mode.is_some() || *flavor != SelectFlavor::Standard {
         return Err(list.unknown(at, &[], "this form of SELECT", "write SELECT columns FROM table"));
@@ -199,23 +198,22 @@ fn check_select(list: &Whitelist<'_>, select: &Select) -> Result<()> {
             "remove it: the sink decides how rows are spread",
         ));
     }
-    if !named_window.is_empty() {
-        let hint = "use GROUP BY window_start, window_end over TABLE(TUMBLE(...))";
-        return Err(list.not_yet(at, &["WINDOW"], "a named window", hint));
-    }
-    if qualify.is_some() {
-        return Err(list.not_yet(at, &["QUALIFY"], "QUALIFY", "filter in a query around this one"));
+    for named in named_window {
+        over::check_named(list, named)?;
     }
     relation::check_from(list, from, at)?;
     for item in projection {
         check_item(list, item, at)?;
     }
     if let Some(selection) = selection {
-        expr::check(list, selection, Place::Row)?;
+        join::check_where(list, selection)?;
     }
     check_group_by(list, group_by, at)?;
     if let Some(having) = having {
         expr::check(list, having, Place::Aggregate)?;
+    }
+    if let Some(qualify) = qualify {
+        expr::check(list, qualify, Place::Aggregate)?;
     }
     Ok(())
 }

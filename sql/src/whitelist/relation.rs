@@ -1,6 +1,6 @@
 //! What stands in FROM.
 
-use super::{Whitelist, expr, expr_start, query};
+use super::{Whitelist, expr, expr_start, join, query};
 use crate::error::{Position, Result, SqlError};
 use crate::script::start_of;
 use crate::unnest;
@@ -8,38 +8,27 @@ use crate::window_function::{self, WindowFunction};
 use sqlparser::ast::{Expr, ObjectName, TableAlias, TableFactor, TableFunctionArgs, TableWithJoins};
 
 pub(super) fn check_from(list: &Whitelist<'_>, from: &[TableWithJoins], at: Option<Position>) -> Result<()> {
-    let [TableWithJoins { relation, joins }] = from else {
-        if from.is_empty() {
-            return Err(SqlError::at(at, "a query without FROM reads no stream").hint("add FROM table"));
+    if from.is_empty() {
+        return Err(SqlError::at(at, "a query without FROM reads no stream").hint("add FROM table"));
+    }
+    for TableWithJoins { relation, joins } in from {
+        check_factor(list, relation, at)?;
+        if let [join] = joins.as_slice()
+            && let Some(elements) = unnest::of_join(join)?
+        {
+            check_alias(elements.alias.as_ref())?;
+            expr::check(list, &elements.of, expr::Place::Row)?;
+            continue;
         }
-        let second = start_of(sqlparser::ast::Spanned::span(&from[1])).or(at);
-        return Err(list.not_yet(second, &[], "a join", JOIN_HINT));
-    };
-    check_factor(list, relation, at)?;
-    if let [join] = joins.as_slice()
-        && let Some(elements) = unnest::of_join(join)?
-    {
-        check_alias(elements.alias.as_ref())?;
-        return expr::check(list, &elements.of, expr::Place::Row);
+        let behind = crate::script::position(sqlparser::ast::Spanned::span(relation).end).or(at);
+        join::check(list, joins, behind)?;
     }
-    if let Some(join) = joins.first() {
-        let relation = start_of(sqlparser::ast::Spanned::span(&join.relation));
-        let words = &["JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "NATURAL"];
-        let behind = crate::script::position(sqlparser::ast::Spanned::span(relation_of(from)).end)
-            .or(relation)
-            .or(at);
-        return Err(list.not_yet(behind, words, "a join", JOIN_HINT));
-    }
-    Ok(())
+    join::check_number(from, at)
 }
 
-const JOIN_HINT: &str = "one query reads one stream; put streams of the same columns together with UNION ALL";
+const LATERAL_HINT: &str = "join with a query that does not refer to the tables beside it";
 
-fn relation_of(from: &[TableWithJoins]) -> &TableFactor {
-    &from[0].relation
-}
-
-fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Option<Position>) -> Result<()> {
+pub(super) fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Option<Position>) -> Result<()> {
     let here = start_of(sqlparser::ast::Spanned::span(factor)).or(at);
     match factor {
         TableFactor::Table {
@@ -55,7 +44,7 @@ fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Option<Position>
             index_hints,
         } => {
             if version.is_some() {
-                let hint = "temporal and lookup joins come later; join in the producer";
+                let hint = "join with a bound on time instead: ON l.x = r.x AND r.ts BETWEEN l.ts - INTERVAL '1' HOUR AND l.ts";
                 return Err(list.not_yet(here, &["FOR", "VERSION", "TIMESTAMP"], "FOR SYSTEM_TIME AS OF", hint));
             }
             if sample.is_some() {
@@ -85,7 +74,7 @@ fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Option<Position>
         } => {
             if *lateral {
                 let at = list.script.back_to(here, &["LATERAL"], 2);
-                return Err(list.not_yet(at, &[], "LATERAL", JOIN_HINT));
+                return Err(list.not_yet(at, &[], "LATERAL", LATERAL_HINT));
             }
             if sample.is_some() {
                 let words = &["TABLESAMPLE", "SAMPLE"];

@@ -1,6 +1,6 @@
 //! Whole jobs on the engine, at several parallelisms and odd cuts, against the interpreter.
 
-use super::support::{BIDS, lines, run};
+use super::support::{BIDS, result_lines, run};
 use arrow::array::{Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use std::collections::BTreeMap;
@@ -96,7 +96,7 @@ fn planned(sql: &str, connectors: &Memory) -> JobPlan {
 }
 
 /// Runs a job on the engine, and the interpreter; both must give the same rows, in any order.
-fn assert_engine_agrees(sql: &str) {
+pub(crate) fn assert_engine_agrees(sql: &str) {
     let rows = bids(1_500);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -120,7 +120,7 @@ fn assert_engine_agrees(sql: &str) {
         for (table, mut expected) in expected {
             let sinks = connectors.sinks.lock().unwrap();
             let (sink, schema) = &sinks[&table];
-            let mut found = lines(&sink.concat(schema).unwrap());
+            let mut found = result_lines(&sink.concat(schema).unwrap());
             found.sort();
             expected.sort();
             assert!(!found.is_empty(), "{sql}");
@@ -129,11 +129,11 @@ fn assert_engine_agrees(sql: &str) {
     }
 }
 
-fn sink(name: &str, columns: &str) -> String {
+pub(crate) fn sink(name: &str, columns: &str) -> String {
     format!("CREATE TABLE {name} ({columns}) WITH ('connector' = 'memory');\n")
 }
 
-fn tables(sinks: &str) -> String {
+pub(crate) fn tables(sinks: &str) -> String {
     // The rows of this test have no fee.
     format!("{}{sinks}", BIDS.replace(" fee DECIMAL(10, 2),", ""))
 }
@@ -270,4 +270,110 @@ fn null_into_not_null_fails_the_job_with_the_columns_name() {
     let handle = start(job.graph, JobConfig::new("sql"), runtime.handle()).unwrap();
     let error = runtime.block_on(handle.wait()).unwrap_err().to_string();
     assert!(error.contains("column p of table out is NOT NULL"), "{error}");
+}
+
+#[test]
+fn joins_of_all_kinds() {
+    let sinks = sink("out", "a BIGINT, p INT, q INT, t TIMESTAMP(3)");
+    let near = "a.bidder = b.auction AND b.ts BETWEEN a.ts - INTERVAL '1' SECOND AND a.ts + INTERVAL '3' SECOND";
+    let windows =
+        |table: &str| format!("(SELECT * FROM TABLE(TUMBLE(TABLE {table}, DESCRIPTOR(ts), INTERVAL '2' SECOND)))");
+    let (left, right) = (windows("dear"), windows("cheap"));
+    let same = "a.window_start = b.window_start AND a.window_end = b.window_end";
+    let mut queries = vec![
+        "SELECT a.auction, a.price, b.price, a.ts FROM dear AS a JOIN cheap AS b ON a.bidder = b.auction AND a.rate > b.rate"
+            .to_owned(),
+        "SELECT a.auction, a.price, b.price, c.ts FROM dear AS a, cheap AS b, dear AS c WHERE a.bidder = b.auction
+           AND c.auction = b.bidder AND c.bidder = 5"
+            .to_owned(),
+        format!("SELECT a.auction, a.price, 0, a.ts FROM {left} AS a WHERE a.bidder IN
+           (SELECT b.bidder FROM {right} AS b WHERE {same})"),
+        format!("SELECT a.auction, a.price, 0, a.ts FROM {left} AS a WHERE NOT EXISTS
+           (SELECT b.bidder FROM {right} AS b WHERE {same} AND b.bidder = a.bidder)"),
+        "SELECT a.auction, a.price, m.price, m.window_time FROM bids AS a JOIN (
+           SELECT MAX(price) AS price, window_end, window_time
+           FROM TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '2' SECOND))
+           GROUP BY window_start, window_end, window_time) AS m
+         ON a.price = m.price WHERE a.ts BETWEEN m.window_end - INTERVAL '2' SECOND AND m.window_end"
+            .to_owned(),
+        // The joined row's time makes windows again.
+        format!("SELECT COUNT(*), MIN(p), MAX(q), window_end FROM
+           TABLE(TUMBLE(TABLE near, DESCRIPTOR(t), INTERVAL '1' SECOND)) GROUP BY window_start, window_end"),
+        format!("SELECT COUNT(*), MIN(p), MAX(q), window_end FROM
+           TABLE(TUMBLE(TABLE near, DESCRIPTOR(u), INTERVAL '1' SECOND)) GROUP BY window_start, window_end"),
+    ];
+    for kind in ["INNER", "LEFT", "RIGHT", "FULL"] {
+        queries.push(format!(
+            "SELECT a.auction, a.price, b.price, a.ts FROM dear AS a {kind} JOIN cheap AS b ON {near}"
+        ));
+        queries.push(format!(
+            "SELECT a.auction, a.price, b.price, b.ts FROM {left} AS a {kind} JOIN {right} AS b
+           ON {same} AND a.bidder = b.bidder"
+        ));
+    }
+    for query in queries {
+        assert_engine_agrees(&format!(
+            "{}CREATE VIEW dear AS SELECT * FROM bids WHERE price > 300;
+             CREATE VIEW cheap AS SELECT * FROM bids WHERE price < 250;
+             CREATE VIEW near AS SELECT a.price AS p, b.price AS q, a.ts AS t, b.ts AS u
+               FROM dear AS a JOIN cheap AS b ON {near};
+             INSERT INTO out {query}",
+            tables(&sinks)
+        ));
+    }
+}
+
+#[test]
+fn first_rows_of_each_key() {
+    let ranked = |order: &str| {
+        format!(
+            "SELECT auction, price, bidder, place FROM (
+               SELECT *, ROW_NUMBER() OVER (PARTITION BY auction ORDER BY {order}) AS place FROM bids)"
+        )
+    };
+    let sinks = sink("best", "a BIGINT, p INT, b BIGINT, n BIGINT") + &sink("latest", "a BIGINT, ts TIMESTAMP(3)");
+    assert_engine_agrees(&format!(
+        "{}INSERT INTO best {} WHERE place <= 5;
+         INSERT INTO latest SELECT auction, ts FROM (
+           SELECT *, ROW_NUMBER() OVER (PARTITION BY auction, bidder ORDER BY ts DESC) AS place FROM bids)
+           WHERE place = 1",
+        tables(&sinks),
+        // A total order, so that it does not matter over which worker a row comes.
+        ranked("price DESC, ts ASC, bidder ASC, rate ASC")
+    ));
+}
+
+#[test]
+fn first_rows_of_each_window() {
+    let sinks = sink("out", "s TIMESTAMP(3), a BIGINT, n BIGINT, place BIGINT") + &sink("top", "e TIMESTAMP(3), p INT");
+    assert_engine_agrees(&format!(
+        "{}CREATE VIEW counts AS SELECT window_start, window_end, auction, COUNT(*) AS n FROM {TUMBLE}
+           GROUP BY window_start, window_end, auction;
+         INSERT INTO out SELECT window_start, auction, n, place FROM (
+           SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end ORDER BY n DESC, auction ASC) AS place
+           FROM counts) WHERE place BETWEEN 1 AND 3;
+         INSERT INTO top SELECT window_end, price FROM (
+           SELECT *, ROW_NUMBER() OVER (PARTITION BY window_start, window_end, channel ORDER BY price DESC) AS place
+           FROM TABLE(HOP(TABLE bids, DESCRIPTOR(ts), INTERVAL '3' SECOND, INTERVAL '9' SECOND))) WHERE place <= 2",
+        tables(&sinks)
+    ));
+}
+
+#[test]
+fn rows_with_what_is_computed_of_the_rows_before() {
+    // Times of one auction differ, so the order of its rows is that of time alone.
+    let columns = "a BIGINT, ts TIMESTAMP(3), n BIGINT, total INT, lo INT, users BIGINT, rate DOUBLE";
+    let frames = [
+        "ROWS BETWEEN 4 PRECEDING AND CURRENT ROW",
+        "RANGE BETWEEN INTERVAL '5' SECOND PRECEDING AND CURRENT ROW",
+        "RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW",
+    ];
+    for frame in frames {
+        assert_engine_agrees(&format!(
+            "{}INSERT INTO out SELECT auction, ts, COUNT(*) OVER w, SUM(price) OVER w, MIN(price) OVER w,
+               COUNT(DISTINCT bidder) OVER w, SUM(rate) OVER w
+             FROM bids WINDOW w AS (PARTITION BY auction ORDER BY ts {frame})",
+            tables(&sink("out", columns))
+        ));
+    }
 }

@@ -42,28 +42,46 @@ fn queries_that_streams_cannot_answer_yet_are_refused_at_their_clause() {
             "FETCH",
         ),
         ("INSERT INTO out SELECT auction FROM bids ^FOR UPDATE", "FOR"),
-        ("INSERT INTO out SELECT ^DISTINCT auction FROM bids", "DISTINCT"),
+        (
+            "INSERT INTO out SELECT ^DISTINCT ON (auction) auction FROM bids",
+            "DISTINCT ON",
+        ),
         ("INSERT INTO out SELECT ^TOP 5 auction FROM bids", "TOP"),
         (
-            "INSERT INTO out SELECT auction FROM bids ^QUALIFY auction > 1",
-            "QUALIFY",
+            "INSERT INTO out SELECT b.auction FROM bids AS b ^NATURAL JOIN bids AS c",
+            "NATURAL",
         ),
         (
-            "INSERT INTO out SELECT b.auction FROM bids AS b ^JOIN bids AS c ON b.auction = c.auction",
-            "join",
+            "INSERT INTO out SELECT b.auction FROM bids AS b LEFT JOIN bids AS c ON ^b.auction = c.auction",
+            "without a bound on time",
         ),
-        ("INSERT INTO out SELECT b.auction FROM bids AS b, ^bids AS c", "join"),
         (
-            "INSERT INTO out SELECT b.auction FROM bids AS b ^LEFT JOIN bids AS c ON b.auction = c.auction",
-            "join",
+            "INSERT INTO out SELECT b.auction FROM bids AS b JOIN bids AS c ON ^b.auction < c.auction",
+            "without an equality",
+        ),
+        (
+            "INSERT INTO out SELECT b.auction FROM bids AS b ^LEFT SEMI JOIN bids AS c ON b.auction = c.auction",
+            "SEMI",
+        ),
+        (
+            "INSERT INTO out SELECT b.auction FROM bids AS b RIGHT JOIN bids AS c ^USING (auction)",
+            "USING",
+        ),
+        (
+            "INSERT INTO out SELECT b.auction FROM bids AS b JOIN bids ^FOR SYSTEM_TIME AS OF b.ts AS c ON b.auction = c.auction",
+            "FOR SYSTEM_TIME AS OF",
+        ),
+        (
+            "INSERT INTO out SELECT auction FROM bids WHERE ^auction NOT IN (SELECT bidder FROM bids)",
+            "NOT IN",
+        ),
+        (
+            "INSERT INTO out SELECT auction FROM bids AS b WHERE NOT EXISTS (SELECT 1 FROM bids AS c WHERE ^c.auction = b.auction)",
+            "without a bound on time",
         ),
         (
             "INSERT INTO out SELECT auction FROM bids ^FOR SYSTEM_TIME AS OF ts",
             "FOR SYSTEM_TIME AS OF",
-        ),
-        (
-            "INSERT INTO out SELECT auction FROM bids AS b ^UNION SELECT auction FROM bids",
-            "UNION without ALL",
         ),
         (
             "INSERT INTO out SELECT auction FROM bids ^EXCEPT SELECT auction FROM bids",
@@ -71,11 +89,6 @@ fn queries_that_streams_cannot_answer_yet_are_refused_at_their_clause() {
         ),
         ("INSERT INTO out ^VALUES (1)", "VALUES"),
         ("INSERT INTO out ^SELECT 1", "without FROM"),
-        (
-            "INSERT INTO out SELECT COUNT(*) FROM bids GROUP BY ^auction",
-            "without a window",
-        ),
-        ("INSERT INTO out SELECT MAX(^auction) FROM bids", "without a window"),
         (
             "INSERT INTO out SELECT COUNT(*) FROM bids GROUP BY ^ROLLUP (auction)",
             "grouping",
@@ -85,11 +98,11 @@ fn queries_that_streams_cannot_answer_yet_are_refused_at_their_clause() {
             "GROUP BY position",
         ),
         (
-            "INSERT INTO out SELECT auction FROM bids WHERE ^auction IN (SELECT auction FROM bids)",
+            "INSERT INTO out SELECT auction FROM bids WHERE price > 1 OR ^auction IN (SELECT auction FROM bids)",
             "query inside",
         ),
         (
-            "INSERT INTO out SELECT SUM(auction) ^OVER (ORDER BY ts) FROM bids",
+            "INSERT INTO out SELECT SUM(^auction) OVER (ORDER BY bidder) FROM bids",
             "OVER",
         ),
         (
@@ -180,7 +193,7 @@ fn expressions_are_refused_where_they_are_wrong() {
         ),
         (
             "INSERT INTO out SELECT ^row_number(auction) FROM bids",
-            "row_number is not supported yet",
+            "row_number needs OVER",
         ),
         (
             "INSERT INTO out SELECT ^version() FROM bids",

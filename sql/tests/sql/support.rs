@@ -9,10 +9,13 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tidemill_connectors::{ConnectorError, TableDefinition};
+use tidemill_engine::aggregate::AggregateCall;
 use tidemill_engine::expr::EvalContext;
-use tidemill_engine::graph::{Calc, CustomOperator, JobGraph, NodeKind, WindowAggregate, WindowAssigner};
+use tidemill_engine::graph::{
+    Calc, CustomOperator, GroupAggregate, JobGraph, NodeKind, WindowAggregate, WindowAssigner, weight_of,
+};
 use tidemill_engine::key::KeyGroupRange;
-use tidemill_engine::operator::{OpenTick, OperatorContext, Output, Progress};
+use tidemill_engine::operator::{OpenTick, OperatorContext, Output, Progress, TickClose};
 use tidemill_engine::sink::{CommitterContext, DeliveryGuarantee, Sink, SinkCommitter, SinkContext, SinkWriter};
 use tidemill_engine::source::{Source, Split, SplitContext, SplitEnumerator, SplitReader};
 use tidemill_engine::time::{Tick, Watermark};
@@ -174,12 +177,13 @@ pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Res
                 concat_batches(&schema, &renamed.collect::<Result<Vec<_>, _>>()?)?
             }
             NodeKind::WindowAggregate(spec) => run_aggregate(spec, &inputs[0], &node.schema)?,
+            NodeKind::GroupAggregate(spec) => run_group_aggregate(spec, &inputs[0], &node.schema)?,
             NodeKind::Sink(sink) => {
-                let rows = lines(&inputs[0]);
+                let rows = result_lines(&inputs[0]);
                 sinks.entry(sink.name.clone()).or_insert_with(Vec::new).extend(rows);
                 inputs[0].clone()
             }
-            NodeKind::Custom(custom) => run_operator(custom, &inputs[0])?,
+            NodeKind::Custom(custom) => run_operator(custom, &inputs)?,
             NodeKind::Async(_) => unreachable!("SQL plans no operator of a caller's own"),
         };
         assert_eq!(batch.schema_ref().fields().len(), node.schema.fields().len());
@@ -188,8 +192,8 @@ pub(crate) fn run(graph: &JobGraph, tables: &BTreeMap<&str, RecordBatch>) -> Res
     Ok(sinks)
 }
 
-/// Runs an operator without state over all rows.
-fn run_operator(custom: &CustomOperator, batch: &RecordBatch) -> Result<RecordBatch> {
+/// Runs an operator over all rows in one tick, behind which nothing comes: no row is late, none is dropped before.
+fn run_operator(custom: &CustomOperator, inputs: &[RecordBatch]) -> Result<RecordBatch> {
     let context = OperatorContext {
         uid: custom.name.clone(),
         worker: 0,
@@ -200,18 +204,110 @@ fn run_operator(custom: &CustomOperator, batch: &RecordBatch) -> Result<RecordBa
     let tick = OpenTick {
         tick: Tick(1),
         wall_time_ms: WALL_TIME_MS,
-        watermarks: vec![Watermark::NONE],
+        watermarks: vec![Watermark::NONE; inputs.len()],
+    };
+    let close = TickClose {
+        tick: Tick(1),
+        wall_time_ms: WALL_TIME_MS,
+        watermarks: vec![Watermark::END; inputs.len()],
+        is_last: true,
     };
     let mut operator = (custom.factory)(&context)?;
     let mut found = Vec::new();
-    loop {
-        let mut out = Output::with_budget(3);
-        let progress = operator.on_batch(0, batch, &tick, &mut out)?;
-        found.extend(out.take());
-        if progress == Progress::Done {
-            return Ok(concat_batches(&custom.schema, &found)?);
+    let mut out = Output::with_budget(3);
+    for (input, batch) in inputs.iter().enumerate() {
+        while operator.on_batch(input, batch, &tick, &mut out)? == Progress::More {
+            found.extend(out.take());
         }
     }
+    while operator.on_close(&close, &mut out)? == Progress::More {
+        found.extend(out.take());
+    }
+    found.extend(out.take());
+    Ok(concat_batches(&custom.schema, &found)?)
+}
+
+/// Writes rows as text without their weight, each as often as it is there; of rows without a weight all are.
+pub(crate) fn result_lines(batch: &RecordBatch) -> Vec<String> {
+    let Some(weight) = weight_of(batch.schema_ref()) else {
+        return lines(batch);
+    };
+    let weights = batch.column(weight).as_primitive::<Int64Type>();
+    let values: Vec<usize> = (0..weight).collect();
+    let mut counts: BTreeMap<String, i64> = BTreeMap::new();
+    for (line, weight) in lines(&batch.project(&values).unwrap())
+        .into_iter()
+        .zip(weights.values())
+    {
+        *counts.entry(line).or_default() += weight;
+    }
+    let times = |(line, count): (String, i64)| {
+        assert!(count >= 0, "{line} is taken out {} times too often", -count);
+        std::iter::repeat_n(line, count as usize)
+    };
+    counts.into_iter().flat_map(times).collect()
+}
+
+/// Groups row by row, the keys as text in order. Of a changelog only the rows that are left count.
+fn run_group_aggregate(spec: &GroupAggregate, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let texts = lines(batch);
+    let mut left: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    let weight = weight_of(batch.schema_ref());
+    for (row, text) in texts.iter().enumerate() {
+        let (text, weight) = match weight {
+            Some(weight) => {
+                let text = text.rsplit_once('|').map_or("", |(values, _)| values);
+                (
+                    text.to_owned(),
+                    batch.column(weight).as_primitive::<Int64Type>().value(row),
+                )
+            }
+            None => (format!("{row}"), 1),
+        };
+        left.entry(text).or_insert((row as i64, 0)).1 += weight;
+    }
+    let rows = left.into_values();
+    let rows: Vec<i64> = rows
+        .flat_map(|(row, count)| std::iter::repeat_n(row, count as usize))
+        .collect();
+    let batch = &arrow::compute::take_record_batch(batch, &Int64Array::from(rows))?;
+    let keys = lines(&batch.project(&spec.keys)?);
+    let mut groups: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (row, key) in keys.into_iter().enumerate() {
+        groups.entry(key).or_default().push(row);
+    }
+    let firsts = Int64Array::from_iter_values(groups.values().map(|rows| rows[0] as i64));
+    let mut group_of = vec![0u32; batch.num_rows()];
+    for (group, rows) in groups.values().enumerate() {
+        rows.iter().for_each(|row| group_of[*row] = group as u32);
+    }
+    let mut columns = Vec::new();
+    for key in &spec.keys {
+        columns.push(arrow::compute::take(batch.column(*key), &firsts, None)?);
+    }
+    columns.extend(run_calls(&spec.aggregates, batch, &group_of, groups.len())?);
+    if weight_of(schema).is_some() {
+        columns.push(Arc::new(Int64Array::from_value(1, groups.len())));
+    }
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+/// Aggregates rows by the number of their group.
+fn run_calls(calls: &[AggregateCall], batch: &RecordBatch, group_of: &[u32], groups: usize) -> Result<Vec<ArrayRef>> {
+    let all: Vec<u32> = (0..groups as u32).collect();
+    let run = |call: &AggregateCall| {
+        let mut accumulator = call.function.accumulator();
+        accumulator.resize(groups);
+        let arguments: Vec<ArrayRef> = call
+            .arguments
+            .iter()
+            .map(|column| Arc::clone(batch.column(*column)))
+            .collect();
+        let filter = call.filter.map(|column| batch.column(column).as_boolean());
+        accumulator.update(&arguments, group_of, filter)?;
+        accumulator.evaluate(&all)
+    };
+    calls.iter().map(run).collect()
 }
 
 /// Leaves out the fields of rows that are not in the type, as connectors do.
@@ -306,18 +402,9 @@ fn run_aggregate(spec: &WindowAggregate, batch: &RecordBatch, schema: &SchemaRef
         ));
         columns.push(cast(&times, schema.field(columns.len()).data_type())?);
     }
-    let all: Vec<u32> = (0..groups.len() as u32).collect();
-    for call in &spec.aggregates {
-        let mut accumulator = call.function.accumulator();
-        accumulator.resize(groups.len());
-        let arguments: Vec<ArrayRef> = call
-            .arguments
-            .iter()
-            .map(|column| Arc::clone(batch.column(*column)))
-            .collect();
-        let filter = call.filter.map(|column| batch.column(column).as_boolean());
-        accumulator.update(&arguments, &group_of, filter)?;
-        columns.push(accumulator.evaluate(&all)?);
+    columns.extend(run_calls(&spec.aggregates, batch, &group_of, groups.len())?);
+    if weight_of(schema).is_some() {
+        columns.push(Arc::new(Int64Array::from_value(1, groups.len())));
     }
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }

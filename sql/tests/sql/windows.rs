@@ -218,8 +218,8 @@ fn older_forms_that_have_no_newer_one_are_refused() {
         "kept apart by columns only",
     );
     assert_refused(
-        &format!("SELECT ^TUMBLE_PROCTIME(ts, INTERVAL '5' SECOND) FROM bids GROUP BY {tumble}"),
-        "event time",
+        "SELECT TUMBLE_PROCTIME(ts, INTERVAL '5' SECOND) FROM bids GROUP BY TUMBLE(^ts, INTERVAL '5' SECOND)",
+        "ts is an event time",
     );
 }
 

@@ -47,6 +47,7 @@ pub(super) async fn run(options: &NexmarkOptions) -> anyhow::Result<Ran> {
         rows_late: 0,
         ticks: 0,
         checkpoints: Vec::new(),
+        latency: None,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Runs a query as a job, with checkpoints to the local disk.
 
+use super::latency::{Watch, Watched};
 use super::queries::write_side_input;
 use super::{Checkpoint, NexmarkOptions, Query, Ran};
 use crate::bench::scratch::Scratch;
@@ -18,13 +19,20 @@ pub(super) async fn run(query: &'static Query, options: &NexmarkOptions, scratch
     let directory = scratch.path().to_owned();
     write_side_input(&directory)?;
     let environment = ConnectorEnvironment::new().with_data_directory(&directory);
+    let watch = options.events_per_second.map(|rate| Watch::new(options.events, rate));
     let planning = {
         let (options, directory) = (options.clone(), directory.clone());
-        tokio::task::spawn_blocking(move || query.plan(&options, &environment, &directory))
+        let watch = watch.clone();
+        tokio::task::spawn_blocking(move || match watch {
+            Some(watch) => query.plan(&options, &Watched { environment, watch }, &directory),
+            None => query.plan(&options, &environment, &directory),
+        })
     };
-    let plan = planning
-        .await?
-        .map_err(|error| anyhow::anyhow!("{} is not supported yet: {}", query.name, error.message))?;
+    let plan = planning.await?.map_err(|error| match (&watch, &error.hint) {
+        // The planner knows the query, and the measurement refuses it.
+        (Some(_), Some(hint)) => anyhow::anyhow!("{}: {}; {hint}", query.name, error.message),
+        _ => anyhow::anyhow!("{} is not supported yet: {}", query.name, error.message),
+    })?;
     let mut config = JobConfig::new(format!("nexmark-{}", query.name));
     config.parallelism = options.parallelism;
     config.plan_hash = plan.plan_hash;
@@ -82,5 +90,6 @@ pub(super) async fn run(query: &'static Query, options: &NexmarkOptions, scratch
         rows_late: sum("", |counts| counts.rows_late),
         ticks: status.ticks,
         checkpoints: seen.values().map(checkpoint).collect(),
+        latency: watch.and_then(|watch| watch.measured()),
     })
 }

@@ -32,6 +32,23 @@ impl JsonEncoder {
         Ok(Self { options, keys })
     }
 
+    /// Writes a row as an object.
+    pub(crate) fn write_row(&self, columns: &[TextColumn<'_>], row: usize, out: &mut Vec<u8>) {
+        out.push(b'{');
+        let mut first = true;
+        for (key, column) in self.keys.iter().zip(columns) {
+            if self.options.ignore_null_fields.is_on() && column.is_null(row) {
+                continue;
+            }
+            if !std::mem::take(&mut first) {
+                out.push(b',');
+            }
+            out.extend_from_slice(key);
+            self.write_value(column, row, out);
+        }
+        out.push(b'}');
+    }
+
     fn write_value(&self, column: &TextColumn<'_>, row: usize, out: &mut Vec<u8>) {
         if column.is_null(row) {
             out.extend_from_slice(b"null");
@@ -110,19 +127,7 @@ impl RowEncoder for JsonEncoder {
             .map(TextColumn::new)
             .collect::<Result<Vec<_>, _>>()?;
         for row in 0..batch.num_rows() {
-            out.push(b'{');
-            let mut first = true;
-            for (key, column) in self.keys.iter().zip(&columns) {
-                if self.options.ignore_null_fields.is_on() && column.is_null(row) {
-                    continue;
-                }
-                if !std::mem::take(&mut first) {
-                    out.push(b',');
-                }
-                out.extend_from_slice(key);
-                self.write_value(column, row, out);
-            }
-            out.push(b'}');
+            self.write_row(&columns, row, out);
             row_end(out);
         }
         Ok(())

@@ -12,11 +12,10 @@ use super::snapshot::{self, Chunk, Restored};
 use super::{BATCH_ROWS, Window, filter_column};
 use crate::aggregate::{Accumulator, AggregateCall};
 use crate::error::{Error, Result};
-use crate::graph::{WindowAggregate, WindowAssigner};
+use crate::graph::{TimeDomain, WindowAggregate, WindowAssigner};
 use crate::key::{EncodedKeys, KeyDecoder, encode_keys, key_hash};
 use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
 use crate::operators::group_table::GroupTable;
-use crate::time::Watermark;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use std::cmp::Reverse;
@@ -31,6 +30,7 @@ const NONE: u32 = u32::MAX;
 
 /// The operator.
 pub(super) struct SessionAggregateOperator {
+    domain: TimeDomain,
     time: usize,
     gap_ms: i64,
     keys: Vec<usize>,
@@ -259,6 +259,7 @@ impl SessionAggregateOperator {
         };
         let key_fields: Vec<Field> = spec.keys.iter().map(|&key| input.field(key).clone()).collect();
         Ok(Self {
+            domain: spec.time,
             time,
             gap_ms,
             keys: spec.keys.clone(),
@@ -293,8 +294,7 @@ impl SessionAggregateOperator {
 
 impl Operator for SessionAggregateOperator {
     fn on_batch(&mut self, _input: usize, batch: &RecordBatch, tick: &OpenTick, _out: &mut Output) -> Result<Progress> {
-        let watermark = tick.watermarks.first().copied().unwrap_or(Watermark::NONE);
-        self.fired_end_ms = self.fired_end_ms.max(watermark.last_window_end_ms());
+        self.fired_end_ms = self.fired_end_ms.max(self.domain.before(tick).last_window_end_ms());
         let times = millis(batch.column(self.time))?;
         let columns: Vec<ArrayRef> = self.keys.iter().map(|&key| Arc::clone(batch.column(key))).collect();
         let mut keys = EncodedKeys::default();
@@ -330,7 +330,7 @@ impl Operator for SessionAggregateOperator {
     }
 
     fn on_close(&mut self, close: &TickClose, out: &mut Output) -> Result<Progress> {
-        let until_ms = close.watermark().last_window_end_ms();
+        let until_ms = self.domain.reached(close).last_window_end_ms();
         let (due, next) = match self.emitting.take() {
             Some(emitting) => emitting,
             None => {
@@ -406,6 +406,13 @@ impl Operator for SessionAggregateOperator {
         )?;
         self.fired_end_ms = self.fired_end_ms.max(fired_end_ms);
         Ok(())
+    }
+
+    fn next_timer_ms(&self) -> Option<i64> {
+        // A session may end later by now: then the tick only finds that out.
+        let next = self.sessions.due.peek();
+        next.map(|&Reverse((end_ms, _))| end_ms)
+            .filter(|_| self.domain == TimeDomain::ProcessingTime)
     }
 }
 

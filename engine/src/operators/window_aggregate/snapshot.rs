@@ -31,7 +31,7 @@ pub(super) const CHUNK_GROUPS: usize = 1 << 16;
 /// The key of the schema's metadata; absent in states of before there were panes, which do not need it.
 const FIRED_END: &str = "fired_end_ms";
 
-fn key_name(index: usize, field: &Field) -> String {
+pub(super) fn key_name(index: usize, field: &Field) -> String {
     format!("key.{index}.{}", field.name())
 }
 
@@ -64,8 +64,8 @@ pub(super) trait Restored {
 }
 
 /// Returns the chunks of open windows.
-pub(super) fn chunks_of(open: &BTreeMap<Window, WindowState>) -> impl Iterator<Item = Chunk<'_>> {
-    open.iter().flat_map(|(&window, state)| {
+pub(super) fn chunks_of<'a>(open: impl Iterator<Item = (Window, &'a WindowState)>) -> impl Iterator<Item = Chunk<'a>> {
+    open.flat_map(|(window, state)| {
         (0..state.len()).step_by(CHUNK_GROUPS).map(move |start| {
             let groups: Vec<u32> = (start as u32..(start + CHUNK_GROUPS).min(state.len()) as u32).collect();
             Chunk {
@@ -191,7 +191,7 @@ pub(super) fn restore(
     Ok(fired_end_ms)
 }
 
-fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+pub(super) fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
     batch.column_by_name(name).ok_or_else(|| {
         Error::Checkpoint(format!(
             "the window aggregation's state has no column {name}: the query has changed; start without this state \

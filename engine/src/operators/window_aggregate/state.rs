@@ -109,6 +109,11 @@ impl WindowState {
         self.groups.len()
     }
 
+    /// Returns the group of a key, if there is one.
+    pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        self.groups.find(hash, key)
+    }
+
     pub(super) fn key(&self, group: u32) -> &[u8] {
         self.groups.key(group)
     }

@@ -1,5 +1,7 @@
-//! Tests of the aggregation over tumbling windows; `windows` has those of the others.
+//! Tests of the aggregation over tumbling windows; `windows` has those of the others, `updating` those of
+//! windows that are told more than once and of the wall clock.
 
+mod updating;
 mod windows;
 
 use super::*;
@@ -48,6 +50,8 @@ fn spec(with_set: bool) -> WindowAggregate {
         },
         aggregates,
         window_names: ("window_start".into(), "window_end".into()),
+        time: TimeDomain::EventTime,
+        updates: None,
     }
 }
 
@@ -63,6 +67,7 @@ fn output_schema(spec: &WindowAggregate) -> SchemaRef {
             .iter()
             .map(|call| Field::new(&call.name, call.function.return_type(), true)),
     );
+    fields.extend(spec.updates.map(|_| crate::graph::weight_field()));
     Arc::new(Schema::new(fields))
 }
 

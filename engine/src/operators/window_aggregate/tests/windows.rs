@@ -7,12 +7,12 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 
 /// The rows of a tick and the watermark at its close.
-type TickRows = (Vec<Row>, i64);
+pub(super) type TickRows = (Vec<Row>, i64);
 
 /// What is emitted for a page and a window, by start and end.
 type Emitted = BTreeMap<(Option<String>, i64, i64), (Result4, Option<i32>)>;
 
-fn spec_of(window: WindowAssigner, with_set: bool) -> WindowAggregate {
+pub(super) fn spec_of(window: WindowAssigner, with_set: bool) -> WindowAggregate {
     let mut spec = WindowAggregate {
         window,
         ..spec(with_set)
@@ -37,13 +37,13 @@ fn context(worker: usize, workers: usize, metrics: &Arc<crate::metrics::Operator
 }
 
 /// The operators of all workers; rows reach them as through the exchange, from two senders.
-struct Workers {
+pub(super) struct Workers {
     partial: Vec<Box<dyn Operator>>,
     last: Vec<Box<dyn Operator>>,
 }
 
 impl Workers {
-    fn new(spec: &WindowAggregate, workers: usize, metrics: &Arc<crate::metrics::OperatorMetrics>) -> Self {
+    pub(super) fn new(spec: &WindowAggregate, workers: usize, metrics: &Arc<crate::metrics::OperatorMetrics>) -> Self {
         let two_stages = workers > 1 && has_partial_stage(spec);
         let make = |stage, worker| {
             let context = context(worker, workers, metrics);
@@ -59,7 +59,32 @@ impl Workers {
         }
     }
 
-    fn tick(&mut self, tick: u64, rows: &[Row], before: Watermark, watermark: Watermark) -> Vec<RecordBatch> {
+    /// Captures the state and restores it at another parallelism.
+    pub(super) fn restored(
+        &mut self,
+        spec: &WindowAggregate,
+        parallelism: usize,
+        metrics: &Arc<crate::metrics::OperatorMetrics>,
+    ) -> Self {
+        let captured = self.last.iter_mut().flat_map(|worker| worker.capture().unwrap());
+        let sections: Vec<StateSection> = captured.collect();
+        let mut workers = Workers::new(spec, parallelism, metrics);
+        for (worker, last) in workers.last.iter_mut().enumerate() {
+            let key_groups = KeyGroupRange::of_worker(worker, parallelism, 256);
+            let mine = |s: &&StateSection| s.key_groups.is_some_and(|range| range.intersects(&key_groups));
+            let mine: Vec<StateSection> = sections.iter().filter(mine).cloned().collect();
+            last.restore(&mine).unwrap();
+        }
+        workers
+    }
+
+    /// Returns when the operators want a tick.
+    pub(super) fn next_timer_ms(&self) -> Option<i64> {
+        self.last.iter().filter_map(|last| last.next_timer_ms()).min()
+    }
+
+    pub(super) fn tick(&mut self, tick: u64, rows: &[Row], times: (Watermark, Watermark, i64)) -> Vec<RecordBatch> {
+        let (before, watermark, wall_ms) = times;
         let mut out = Output::with_budget(usize::MAX);
         let mut arriving = Vec::new();
         for (sender, part) in rows.chunks(rows.len().div_ceil(2).max(1)).enumerate() {
@@ -73,7 +98,7 @@ impl Workers {
             }
         }
         for partial in &mut self.partial {
-            arriving.extend(close_any(partial.as_mut(), tick, watermark));
+            arriving.extend(close_any(partial.as_mut(), tick, watermark, wall_ms));
         }
         let mut fired = Vec::new();
         let workers = self.last.len();
@@ -88,17 +113,21 @@ impl Workers {
                     let _ = last.on_batch(0, &mine, &open_tick(tick, before), &mut out).unwrap();
                 }
             }
-            fired.extend(close_any(last.as_mut(), tick, watermark));
+            fired.extend(close_any(last.as_mut(), tick, watermark, wall_ms));
         }
         fired
     }
 }
 
-fn close_any(operator: &mut dyn Operator, tick: u64, watermark: Watermark) -> Vec<RecordBatch> {
+fn close_any(operator: &mut dyn Operator, tick: u64, watermark: Watermark, wall_ms: i64) -> Vec<RecordBatch> {
     let mut batches = Vec::new();
     loop {
         let mut out = Output::with_budget(2);
-        let progress = operator.on_close(&close_tick(tick, watermark), &mut out).unwrap();
+        let close = TickClose {
+            wall_time_ms: wall_ms,
+            ..close_tick(tick, watermark)
+        };
+        let progress = operator.on_close(&close, &mut out).unwrap();
         batches.extend(out.take());
         if progress == Progress::Done {
             return batches;
@@ -131,7 +160,7 @@ fn emitted(batches: &[RecordBatch], with_set: bool) -> Emitted {
     found
 }
 
-fn summary(values: &[Option<i32>], with_set: bool) -> (Result4, Option<i32>) {
+pub(super) fn summary(values: &[Option<i32>], with_set: bool) -> (Result4, Option<i32>) {
     let some: Vec<i32> = values.iter().flatten().copied().collect();
     let sum = (!some.is_empty()).then(|| some.iter().sum::<i32>());
     let kinds = with_set.then(|| some.iter().collect::<BTreeSet<_>>().len() as i64);
@@ -149,25 +178,14 @@ fn run(spec: &WindowAggregate, ticks: &[TickRows], cuts: [usize; 2], with_set: b
     for (index, (rows, watermark)) in ticks.iter().enumerate() {
         for (cut, parallelism) in cuts.iter().zip([3, 2]) {
             if *cut == index {
-                let sections: Vec<StateSection> = workers
-                    .last
-                    .iter_mut()
-                    .flat_map(|worker| worker.capture().unwrap())
-                    .collect();
-                workers = Workers::new(spec, parallelism, &metrics);
-                for (worker, last) in workers.last.iter_mut().enumerate() {
-                    let key_groups = KeyGroupRange::of_worker(worker, parallelism, 256);
-                    let mine = |s: &&StateSection| s.key_groups.is_some_and(|range| range.intersects(&key_groups));
-                    let mine: Vec<StateSection> = sections.iter().filter(mine).cloned().collect();
-                    last.restore(&mine).unwrap();
-                }
+                workers = workers.restored(spec, parallelism, &metrics);
             }
         }
         let watermark = Watermark(*watermark).max(before);
-        fired.extend(workers.tick(index as u64 + 1, rows, before, watermark));
+        fired.extend(workers.tick(index as u64 + 1, rows, (before, watermark, 0)));
         before = watermark;
     }
-    fired.extend(workers.tick(ticks.len() as u64 + 1, &[], before, Watermark::END));
+    fired.extend(workers.tick(ticks.len() as u64 + 1, &[], (before, Watermark::END, 0)));
     (emitted(&fired, with_set), metrics.rows_late.get())
 }
 
@@ -233,7 +251,7 @@ fn expected_sessions(gap: i64, ticks: &[TickRows], with_set: bool) -> (Emitted, 
     (emitted, late)
 }
 
-fn any_ticks() -> impl Strategy<Value = Vec<TickRows>> {
+pub(super) fn any_ticks() -> impl Strategy<Value = Vec<TickRows>> {
     let pages = prop::sample::select(vec![None, Some("a"), Some("b"), Some("c"), Some("")]);
     let row = (pages, -15i64..15, prop::option::of(-5i32..5));
     let tick = (prop::collection::vec(row, 0..14), 0i64..25, -12i64..6);

@@ -1,0 +1,406 @@
+//! The sets of `COUNT(DISTINCT x)`, those of several filters over one `x` together.
+//!
+//! One hash table of (group, value) holds a bit per filter, so that a value that passes three filters is looked for once.
+//! Values that are whole numbers of 4 or 8 bytes stand in the table itself; of others it holds the number under which they
+//! are known. Over what changes, an entry leads to how often the value is there for each filter.
+
+use super::NO_ROW;
+use crate::aggregate::integers::{from_i64, is_i64, to_i64};
+use crate::error::{Error, Result};
+use crate::key::{EncodedKeys, KeyDecoder, encode_keys, key_hash};
+use crate::operators::group_table::GroupTable;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
+use arrow::datatypes::{DataType, Int64Type};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use std::sync::Arc;
+
+/// The most filters of one table.
+pub(super) const FILTERS_MAX: usize = 16;
+
+/// Members per encoded piece: a piece's text must stay far below the 2 GiB that one array can hold.
+const PIECE_MEMBERS: usize = 1 << 16;
+
+/// A value that is in a set of a group.
+#[derive(Clone, Copy)]
+struct Member {
+    value: i64,
+    group: u32,
+    /// The filters it passed.
+    filters: u16,
+}
+
+/// A member over what changes: where its counts are.
+#[derive(Clone, Copy)]
+struct Counted {
+    value: i64,
+    group: u32,
+    place: u32,
+}
+
+enum Members {
+    Added(HashTable<Member>),
+    Changing {
+        table: HashTable<Counted>,
+        /// How often each is there for each filter.
+        times: Vec<i64>,
+        /// Places in `times` that are free.
+        free: Vec<u32>,
+    },
+}
+
+/// The sets of all groups for some filters over one argument.
+pub(super) struct DistinctSets {
+    data_type: DataType,
+    filters: usize,
+    members: Members,
+    /// Values that are no whole numbers, by number.
+    values: GroupTable,
+    /// How many members each group has for each filter.
+    counts: Vec<i64>,
+    /// How many entries each group has.
+    entries: Vec<u32>,
+    scratch: EncodedKeys,
+}
+
+/// Members as they are stored.
+pub(super) struct EncodedMembers {
+    /// For each the position of its group.
+    pub(super) owners: Vec<u32>,
+    pub(super) values: ArrayRef,
+    /// How often it is there for each filter.
+    pub(super) counts: Vec<ArrayRef>,
+}
+
+fn hash_of(group: u32, value: i64) -> u64 {
+    let mixed = (value as u64) ^ u64::from(group).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+    let product = u128::from(mixed ^ 0xA076_1D64_78BD_642F) * u128::from(0xE703_7ED1_A0B4_28DBu64);
+    (product as u64) ^ (product >> 64) as u64
+}
+
+impl DistinctSets {
+    /// Makes empty sets of values of a type, at most [`FILTERS_MAX`] per group.
+    pub(super) fn new(data_type: &DataType, filters: usize, changes: bool) -> Self {
+        let members = match changes {
+            true => Members::Changing {
+                table: HashTable::new(),
+                times: Vec::new(),
+                free: Vec::new(),
+            },
+            false => Members::Added(HashTable::new()),
+        };
+        Self {
+            data_type: data_type.clone(),
+            filters,
+            members,
+            values: GroupTable::default(),
+            counts: Vec::new(),
+            entries: Vec::new(),
+            scratch: EncodedKeys::default(),
+        }
+    }
+
+    pub(super) fn resize(&mut self, groups: usize) {
+        self.counts.resize(groups * self.filters, 0);
+        self.entries.resize(groups, 0);
+    }
+
+    /// Adds rows, or takes them back by their weights. A filter that is `None` lets every row pass.
+    pub(super) fn update(
+        &mut self,
+        argument: &ArrayRef,
+        filters: &[Option<&BooleanArray>],
+        groups: &[u32],
+        weights: Option<&[i64]>,
+    ) -> Result<()> {
+        let mut passed = vec![0u16; groups.len()];
+        for (bit, filter) in filters.iter().enumerate() {
+            match filter {
+                None => passed.iter_mut().for_each(|passed| *passed |= 1 << bit),
+                Some(filter) => {
+                    let rows = match filter.nulls() {
+                        Some(nulls) => filter.values() & nulls.inner(),
+                        None => filter.values().clone(),
+                    };
+                    rows.set_indices().for_each(|row| passed[row] |= 1 << bit);
+                }
+            }
+        }
+        if let Some(nulls) = argument.logical_nulls() {
+            let rows = passed.iter_mut().zip(nulls.iter());
+            rows.filter(|(_, valid)| !valid).for_each(|(passed, _)| *passed = 0);
+        }
+        let values = self.numbers(argument)?;
+        match weights {
+            None => {
+                for ((&group, &passed), &value) in groups.iter().zip(&passed).zip(&values) {
+                    if passed != 0 {
+                        self.add(group, value, passed);
+                    }
+                }
+            }
+            Some(weights) => {
+                let mut change = vec![0; self.filters];
+                for (row, &group) in groups.iter().enumerate() {
+                    if passed[row] != 0 && weights[row] != 0 {
+                        for (bit, change) in change.iter_mut().enumerate() {
+                            *change = weights[row] * i64::from(passed[row] >> bit & 1);
+                        }
+                        self.change(group, values[row], &change);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the number that stands for each value.
+    fn numbers(&mut self, values: &ArrayRef) -> Result<Vec<i64>> {
+        if let Some(numbers) = to_i64(values) {
+            return Ok(numbers);
+        }
+        encode_keys(std::slice::from_ref(values), values.len(), &mut self.scratch)?;
+        let rows = 0..values.len();
+        Ok(rows
+            .map(|row| {
+                let value = self.scratch.key(row);
+                i64::from(self.values.group(key_hash(value), value))
+            })
+            .collect())
+    }
+
+    fn add(&mut self, group: u32, value: i64, passed: u16) {
+        let Members::Added(table) = &mut self.members else {
+            let change: Vec<i64> = (0..self.filters).map(|bit| i64::from(passed >> bit & 1)).collect();
+            return self.change(group, value, &change);
+        };
+        let same = |member: &Member| member.value == value && member.group == group;
+        let entry = table.entry(hash_of(group, value), same, |member| {
+            hash_of(member.group, member.value)
+        });
+        let new = match entry {
+            Entry::Occupied(mut entry) => {
+                let member = entry.get_mut();
+                let new = passed & !member.filters;
+                member.filters |= passed;
+                new
+            }
+            Entry::Vacant(entry) => {
+                entry.insert(Member {
+                    value,
+                    group,
+                    filters: passed,
+                });
+                self.entries[group as usize] += 1;
+                passed
+            }
+        };
+        let counts = &mut self.counts[group as usize * self.filters..];
+        let mut left = new;
+        while left != 0 {
+            counts[left.trailing_zeros() as usize] += 1;
+            left &= left - 1;
+        }
+    }
+
+    /// Changes how often a value is there for each filter.
+    fn change(&mut self, group: u32, value: i64, change: &[i64]) {
+        let Members::Changing { table, times, free } = &mut self.members else {
+            return;
+        };
+        let filters = self.filters;
+        let same = |member: &Counted| member.value == value && member.group == group;
+        let entry = table.entry(hash_of(group, value), same, |member| {
+            hash_of(member.group, member.value)
+        });
+        let entry = match entry {
+            Entry::Occupied(entry) => entry,
+            Entry::Vacant(entry) => {
+                let place = free.pop().unwrap_or_else(|| {
+                    times.resize(times.len() + filters, 0);
+                    (times.len() / filters - 1) as u32
+                });
+                self.entries[group as usize] += 1;
+                entry.insert(Counted { value, group, place })
+            }
+        };
+        let place = entry.get().place;
+        let times = &mut times[place as usize * filters..(place as usize + 1) * filters];
+        let counts = &mut self.counts[group as usize * filters..];
+        for ((times, count), change) in times.iter_mut().zip(counts).zip(change) {
+            let before = *times > 0;
+            *times += change;
+            *count += i64::from(*times > 0) - i64::from(before);
+        }
+        if times.iter().all(|times| *times == 0) {
+            entry.remove();
+            free.push(place);
+            self.entries[group as usize] -= 1;
+        }
+    }
+
+    /// Returns how many members groups have for a filter.
+    pub(super) fn counts(&self, groups: &[u32], filter: usize) -> ArrayRef {
+        let counts = groups
+            .iter()
+            .map(|&group| self.counts[group as usize * self.filters + filter]);
+        Arc::new(Int64Array::from_iter_values(counts))
+    }
+
+    /// Returns how many entries a group has.
+    pub(super) fn entries(&self, group: u32) -> usize {
+        self.entries[group as usize] as usize
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match &self.members {
+            Members::Added(table) => table.len(),
+            Members::Changing { table, .. } => table.len(),
+        }
+    }
+
+    /// Calls `visit` with every member and how often it is there for each filter.
+    fn visit(&self, mut visit: impl FnMut(u32, i64, &[i64])) {
+        match &self.members {
+            Members::Added(table) => {
+                let mut counts = vec![0; self.filters];
+                for member in table {
+                    for (bit, count) in counts.iter_mut().enumerate() {
+                        *count = i64::from(member.filters >> bit & 1);
+                    }
+                    visit(member.group, member.value, &counts);
+                }
+            }
+            Members::Changing { table, times, .. } => {
+                for member in table {
+                    let first = member.place as usize * self.filters;
+                    visit(member.group, member.value, &times[first..first + self.filters]);
+                }
+            }
+        }
+    }
+
+    fn insert(&mut self, group: u32, value: i64, counts: &[i64]) {
+        match &self.members {
+            Members::Added(_) => {
+                let bits = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+                let passed = bits.fold(0u16, |passed, (bit, _)| passed | 1 << bit);
+                self.add(group, value, passed);
+            }
+            Members::Changing { .. } => self.change(group, value, counts),
+        }
+    }
+
+    /// Returns the sets of the groups that have a place, under it.
+    pub(super) fn kept(&self, places: &[u32], groups: usize) -> Self {
+        let mut kept = Self::new(
+            &self.data_type,
+            self.filters,
+            matches!(self.members, Members::Changing { .. }),
+        );
+        kept.resize(groups);
+        let is_number = is_i64(&self.data_type);
+        self.visit(|group, value, counts| {
+            let place = places[group as usize];
+            if place != NO_ROW {
+                let value = if is_number {
+                    value
+                } else {
+                    let bytes = self.values.key(value as u32);
+                    i64::from(kept.values.group(key_hash(bytes), bytes))
+                };
+                kept.insert(place, value, counts);
+            }
+        });
+        kept
+    }
+
+    /// Encodes the sets of the groups that have a place.
+    pub(super) fn encode(&self, places: &[u32]) -> Result<Vec<EncodedMembers>> {
+        let mut pieces = Vec::new();
+        let (mut owners, mut values, mut counts) = (Vec::new(), Vec::new(), vec![Vec::new(); self.filters]);
+        let mut result = Ok(());
+        self.visit(|group, value, times| {
+            let place = places[group as usize];
+            if place == NO_ROW || result.is_err() {
+                return;
+            }
+            owners.push(place);
+            values.push(value);
+            counts
+                .iter_mut()
+                .zip(times)
+                .for_each(|(counts, times)| counts.push(*times));
+            if owners.len() == PIECE_MEMBERS {
+                match self.piece(&mut owners, &mut values, &mut counts) {
+                    Ok(piece) => pieces.push(piece),
+                    Err(error) => result = Err(error),
+                }
+            }
+        });
+        result?;
+        // There is a piece even of nothing, so that its absence is an error.
+        if !owners.is_empty() || pieces.is_empty() {
+            pieces.push(self.piece(&mut owners, &mut values, &mut counts)?);
+        }
+        Ok(pieces)
+    }
+
+    fn piece(&self, owners: &mut Vec<u32>, values: &mut Vec<i64>, counts: &mut [Vec<i64>]) -> Result<EncodedMembers> {
+        let numbers = std::mem::take(values);
+        let values = if is_i64(&self.data_type) {
+            from_i64(numbers, &self.data_type)?
+        } else {
+            let decoder = KeyDecoder::new(vec![self.data_type.clone()]);
+            let mut columns = decoder.decode(numbers.iter().map(|&number| self.values.key(number as u32)))?;
+            columns
+                .pop()
+                .ok_or_else(|| Error::Internal("a value has one column".into()))?
+        };
+        let counts = counts.iter_mut().map(std::mem::take);
+        Ok(EncodedMembers {
+            owners: std::mem::take(owners),
+            values,
+            counts: counts
+                .map(|counts| Arc::new(Int64Array::from(counts)) as ArrayRef)
+                .collect(),
+        })
+    }
+
+    /// Adds members as [`DistinctSets::encode`] gave them; `groups` are those of the rows, [`NO_ROW`] for those of others.
+    pub(super) fn decode(&mut self, values: &ArrayRef, counts: &[ArrayRef], groups: &[u32]) -> Result<()> {
+        let wrong = || Error::Checkpoint("the counts of a set's members are no numbers".into());
+        let numbers = self.numbers(values)?;
+        let counts: Vec<&[i64]> = counts
+            .iter()
+            .map(|counts| {
+                Ok(counts
+                    .as_primitive_opt::<Int64Type>()
+                    .ok_or_else(wrong)?
+                    .values()
+                    .as_ref())
+            })
+            .collect::<Result<_>>()?;
+        let mut of_row = vec![0; self.filters];
+        for (row, (&group, &value)) in groups.iter().zip(&numbers).enumerate() {
+            if group != NO_ROW {
+                of_row
+                    .iter_mut()
+                    .zip(&counts)
+                    .for_each(|(count, counts)| *count = counts[row]);
+                self.insert(group, value, &of_row);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn size(&self) -> usize {
+        let members = match &self.members {
+            Members::Added(table) => table.capacity() * (size_of::<Member>() + 1),
+            Members::Changing { table, times, free } => {
+                table.capacity() * (size_of::<Counted>() + 1) + times.capacity() * 8 + free.capacity() * 4
+            }
+        };
+        members + self.values.size() + self.counts.capacity() * 8 + self.entries.capacity() * 4
+    }
+}

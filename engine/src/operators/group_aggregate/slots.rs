@@ -1,0 +1,232 @@
+//! What is aggregated for the groups: a slot per function, and one for all sets over the same values.
+
+use super::distinct::{DistinctSets, FILTERS_MAX};
+use crate::aggregate::{Accumulator, AggregateCall};
+use crate::error::{Error, Result};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
+
+/// Rows to aggregate.
+pub(super) struct Rows<'a> {
+    pub(super) batch: &'a RecordBatch,
+    /// How often each row counts; `None` for rows that are only added.
+    pub(super) weights: Option<&'a [i64]>,
+}
+
+impl<'a> Rows<'a> {
+    fn arguments(&self, call: &AggregateCall) -> Vec<ArrayRef> {
+        let arguments = call.arguments.iter();
+        arguments
+            .map(|&index| ArrayRef::clone(self.batch.column(index)))
+            .collect()
+    }
+
+    fn filter(&self, call: &AggregateCall) -> Result<Option<&'a BooleanArray>> {
+        let Some(index) = call.filter else { return Ok(None) };
+        let column = self.batch.column(index);
+        let filter = column.as_boolean_opt();
+        let wrong = || {
+            Error::operator(format!(
+                "the filter of {} is {}, not a boolean",
+                call.name,
+                column.data_type()
+            ))
+        };
+        filter.map(Some).ok_or_else(wrong)
+    }
+
+    /// Adds the rows to a function's state.
+    pub(super) fn add_to(&self, accumulator: &mut dyn Accumulator, call: &AggregateCall, groups: &[u32]) -> Result<()> {
+        let (arguments, filter) = (self.arguments(call), self.filter(call)?);
+        match self.weights {
+            None => accumulator.update(&arguments, groups, filter),
+            Some(weights) => accumulator.update_changes(&arguments, groups, filter, weights),
+        }
+    }
+}
+
+/// The state of one function, or of the sets over one argument.
+pub(super) enum Slot {
+    Single {
+        call: usize,
+        accumulator: Box<dyn Accumulator>,
+    },
+    Distinct {
+        /// The calls, in the order of the filters.
+        calls: Vec<usize>,
+        sets: DistinctSets,
+    },
+}
+
+/// All that is aggregated.
+pub(super) struct Slots {
+    pub(super) calls: Vec<AggregateCall>,
+    pub(super) slots: Vec<Slot>,
+    changes: bool,
+}
+
+impl Slots {
+    /// Makes the state of calls, without groups; with `changes` for rows that are taken back, too.
+    pub(super) fn new(calls: &[AggregateCall], changes: bool) -> Result<Self> {
+        let mut slots: Vec<Slot> = Vec::new();
+        for (index, call) in calls.iter().enumerate() {
+            if call.function.distinct_values().is_none() {
+                let accumulator = new_accumulator(call, changes)?;
+                slots.push(Slot::Single {
+                    call: index,
+                    accumulator,
+                });
+                continue;
+            }
+            let shared = slots.iter_mut().find_map(|slot| match slot {
+                Slot::Distinct { calls: known, .. }
+                    if calls[known[0]].arguments == call.arguments && known.len() < FILTERS_MAX =>
+                {
+                    Some(known)
+                }
+                _ => None,
+            });
+            match shared {
+                Some(known) => known.push(index),
+                None => slots.push(Slot::Distinct {
+                    calls: vec![index],
+                    sets: sets_of(call, 0, changes)?,
+                }),
+            }
+        }
+        for slot in &mut slots {
+            if let Slot::Distinct { calls: known, sets } = slot {
+                *sets = sets_of(&calls[known[0]], known.len(), changes)?;
+            }
+        }
+        Ok(Self {
+            calls: calls.to_vec(),
+            slots,
+            changes,
+        })
+    }
+
+    pub(super) fn resize(&mut self, groups: usize) {
+        for slot in &mut self.slots {
+            match slot {
+                Slot::Single { accumulator, .. } => accumulator.resize(groups),
+                Slot::Distinct { sets, .. } => sets.resize(groups),
+            }
+        }
+    }
+
+    /// Aggregates rows.
+    pub(super) fn update(&mut self, rows: &Rows<'_>, groups: &[u32]) -> Result<()> {
+        for slot in &mut self.slots {
+            match slot {
+                Slot::Single { call, accumulator } => rows.add_to(accumulator.as_mut(), &self.calls[*call], groups)?,
+                Slot::Distinct { calls, sets } => {
+                    let filters = calls.iter().map(|&call| rows.filter(&self.calls[call]));
+                    let filters = filters.collect::<Result<Vec<_>>>()?;
+                    let [argument] = &rows.arguments(&self.calls[calls[0]])[..] else {
+                        return Err(Error::Internal("count distinct has one argument".into()));
+                    };
+                    sets.update(argument, &filters, groups, rows.weights)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges the states that a partial aggregation gave.
+    pub(super) fn merge(&mut self, states: &[ArrayRef], groups: &[u32]) -> Result<()> {
+        let mut next = 0;
+        for slot in &mut self.slots {
+            let Slot::Single { call, accumulator } = slot else {
+                return Err(Error::Internal("sets are not merged as columns".into()));
+            };
+            let count = self.calls[*call].function.state_types().len();
+            accumulator.merge(&states[next..next + count], groups)?;
+            next += count;
+        }
+        Ok(())
+    }
+
+    /// Returns one result column per call.
+    pub(super) fn results(&self, groups: &[u32]) -> Result<Vec<ArrayRef>> {
+        let mut results: Vec<Option<ArrayRef>> = vec![None; self.calls.len()];
+        for slot in &self.slots {
+            match slot {
+                Slot::Single { call, accumulator } => results[*call] = Some(accumulator.evaluate(groups)?),
+                Slot::Distinct { calls, sets } => {
+                    for (filter, &call) in calls.iter().enumerate() {
+                        results[call] = Some(sets.counts(groups, filter));
+                    }
+                }
+            }
+        }
+        let lost = || Error::Internal("a call has no slot".into());
+        results.into_iter().map(|result| result.ok_or_else(lost)).collect()
+    }
+
+    /// Returns how many values are held for a group besides a fixed state.
+    pub(super) fn members(&self, group: u32) -> usize {
+        let of_slot = |slot: &Slot| match slot {
+            Slot::Single { accumulator, .. } => accumulator.members(group),
+            Slot::Distinct { sets, .. } => sets.entries(group),
+        };
+        self.slots.iter().map(of_slot).sum()
+    }
+
+    /// Returns how many members all sets have.
+    pub(super) fn members_count(&self) -> usize {
+        let of_slot = |slot: &Slot| match slot {
+            Slot::Single { .. } => 0,
+            Slot::Distinct { sets, .. } => sets.len(),
+        };
+        self.slots.iter().map(of_slot).sum()
+    }
+
+    /// Returns the state of some groups, numbered from 0 on; `places` has the new number of each.
+    pub(super) fn kept(&self, groups: &[u32], places: &[u32]) -> Result<Self> {
+        let mut slots = Vec::with_capacity(self.slots.len());
+        for slot in &self.slots {
+            slots.push(match slot {
+                Slot::Single { call, accumulator } => {
+                    let mut kept = new_accumulator(&self.calls[*call], self.changes)?;
+                    kept.resize(groups.len());
+                    let numbers: Vec<u32> = (0..groups.len() as u32).collect();
+                    kept.decode(&accumulator.encode(groups)?, &numbers)?;
+                    Slot::Single {
+                        call: *call,
+                        accumulator: kept,
+                    }
+                }
+                Slot::Distinct { calls, sets } => Slot::Distinct {
+                    calls: calls.clone(),
+                    sets: sets.kept(places, groups.len()),
+                },
+            });
+        }
+        Ok(Self {
+            calls: self.calls.clone(),
+            slots,
+            changes: self.changes,
+        })
+    }
+
+    pub(super) fn size(&self) -> usize {
+        let of_slot = |slot: &Slot| match slot {
+            Slot::Single { accumulator, .. } => accumulator.size(),
+            Slot::Distinct { sets, .. } => sets.size(),
+        };
+        self.slots.iter().map(of_slot).sum()
+    }
+}
+
+fn new_accumulator(call: &AggregateCall, changes: bool) -> Result<Box<dyn Accumulator>> {
+    match changes {
+        true => call.function.changing_accumulator(),
+        false => Ok(call.function.accumulator()),
+    }
+}
+
+fn sets_of(call: &AggregateCall, filters: usize, changes: bool) -> Result<DistinctSets> {
+    let values = call.function.distinct_values();
+    let values = values.ok_or_else(|| Error::Internal(format!("{} counts no different values", call.name)))?;
+    Ok(DistinctSets::new(values, filters, changes))
+}

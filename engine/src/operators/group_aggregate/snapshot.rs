@@ -1,0 +1,278 @@
+//! The durable form of groups: Arrow IPC streams, columns by name.
+//!
+//! | section | columns, one row per group or member |
+//! |---|---|
+//! | `groups` | `key.<i>.<column>`, `__rows` (i64, how many rows the group has; 1 where they are not counted), `__written_ms` (i64, when it was last touched; 0 where nothing is forgotten), `<aggregate>.<i>` for each state column |
+//! | `set.<aggregate>` | `__group` (u32, a row of `groups`), `value`, and `count.<aggregate>` (i64) for each call over the set: sets of `COUNT(DISTINCT ...)`, named by the first of their calls |
+//! | `multiset.<aggregate>` | `__group` (u32, a row of `groups`), `value`, `count` (i64): `MIN` and `MAX` over what changes |
+//!
+//! All sections of a worker carry the same key-group range, by which a restore matches them. Groups are written in the order
+//! they came. A section is there also when it has no rows.
+
+use super::slots::Slot;
+use super::{GroupAggregateOperator, NO_ROW, Slots, not_restorable};
+use crate::aggregate::{AggregateCall, EncodedState};
+use crate::error::{Error, Result};
+use crate::key::{EncodedKeys, encode_keys, key_hash};
+use crate::operator::StateSection;
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, UInt32Type};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Groups per batch: a batch's text must stay far below the 2 GiB that one array can hold.
+const CHUNK_GROUPS: usize = 1 << 16;
+
+const GROUPS: &str = "groups";
+const ROWS: &str = "__rows";
+const WRITTEN: &str = "__written_ms";
+const OWNER: &str = "__group";
+const VALUE: &str = "value";
+const COUNT: &str = "count";
+
+fn key_name(index: usize, field: &Field) -> String {
+    format!("key.{index}.{}", field.name())
+}
+
+fn state_name(call: &AggregateCall, index: usize) -> String {
+    format!("{}.{index}", call.name)
+}
+
+fn set_name(call: &AggregateCall) -> String {
+    format!("set.{}", call.name)
+}
+
+fn multiset_name(call: &AggregateCall) -> String {
+    format!("multiset.{}", call.name)
+}
+
+/// A section being written; its schema is that of the first batch.
+struct Section {
+    name: String,
+    writer: Option<StreamWriter<Vec<u8>>>,
+}
+
+impl Section {
+    fn new(name: String) -> Self {
+        Self { name, writer: None }
+    }
+
+    fn write(&mut self, columns: Vec<(String, ArrayRef)>) -> Result<()> {
+        let fields = columns.iter();
+        let fields = fields.map(|(name, column)| Field::new(name, column.data_type().clone(), true));
+        let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let columns = columns.into_iter().map(|(_, column)| column).collect();
+        let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
+        if self.writer.is_none() {
+            self.writer = Some(StreamWriter::try_new(Vec::new(), &schema)?);
+        }
+        match &mut self.writer {
+            Some(writer) => Ok(writer.write(&batch)?),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(self, operator: &GroupAggregateOperator) -> Result<StateSection> {
+        let bytes = match self.writer {
+            Some(writer) => writer.into_inner()?,
+            None => Vec::new(),
+        };
+        Ok(StateSection {
+            name: self.name,
+            key_groups: Some(operator.context.key_groups),
+            bytes: Bytes::from(bytes),
+        })
+    }
+}
+
+/// Encodes all groups that live.
+pub(super) fn capture(operator: &GroupAggregateOperator) -> Result<Vec<StateSection>> {
+    let GroupAggregateOperator { groups, slots, ttl, .. } = operator;
+    let live = groups.live();
+    let mut sections = vec![Section::new(GROUPS.to_owned())];
+    let mut multisets: Vec<(usize, Section)> = Vec::new();
+    let pieces = match live.is_empty() {
+        true => vec![&live[..]],
+        false => live.chunks(CHUNK_GROUPS).collect(),
+    };
+    for (piece, part) in pieces.into_iter().enumerate() {
+        let first = (piece * CHUNK_GROUPS) as u32;
+        let numbers = |number: &dyn Fn(u32) -> i64| -> ArrayRef {
+            Arc::new(Int64Array::from_iter_values(part.iter().map(|&group| number(group))))
+        };
+        let keys = operator.decoder.decode(part.iter().map(|&group| groups.key(group)))?;
+        let keys = operator.key_fields.iter().zip(keys).enumerate();
+        let mut columns: Vec<_> = keys
+            .map(|(index, (field, key))| (key_name(index, field), key))
+            .collect();
+        columns.push((ROWS.to_owned(), numbers(&|group| groups.rows(group))));
+        let written = |group| ttl.as_ref().map_or(0, |ttl| ttl.written_ms(group));
+        columns.push((WRITTEN.to_owned(), numbers(&written)));
+        for (place, slot) in slots.slots.iter().enumerate() {
+            let Slot::Single { call, accumulator } = slot else {
+                continue;
+            };
+            let call = &slots.calls[*call];
+            let EncodedState {
+                owners,
+                columns: states,
+            } = accumulator.encode(part)?;
+            let Some(owners) = owners else {
+                let states = states.into_iter().enumerate();
+                columns.extend(states.map(|(index, state)| (state_name(call, index), state)));
+                continue;
+            };
+            let [values, counts] = <[ArrayRef; 2]>::try_from(states)
+                .map_err(|_| Error::Internal(format!("the values of {} have counts", call.name)))?;
+            let owners = UInt32Array::from_iter_values(owners.into_iter().map(|owner| first + owner));
+            if piece == 0 {
+                multisets.push((place, Section::new(multiset_name(call))));
+            }
+            if let Some((_, section)) = multisets.iter_mut().find(|(known, _)| *known == place) {
+                section.write(vec![
+                    (OWNER.to_owned(), Arc::new(owners)),
+                    (VALUE.to_owned(), values),
+                    (COUNT.to_owned(), counts),
+                ])?;
+            }
+        }
+        sections[0].write(columns)?;
+    }
+    let mut places = vec![NO_ROW; groups.len()];
+    for (place, &group) in live.iter().enumerate() {
+        places[group as usize] = place as u32;
+    }
+    for slot in &slots.slots {
+        let Slot::Distinct { calls, sets } = slot else { continue };
+        let mut section = Section::new(set_name(&slots.calls[calls[0]]));
+        for members in sets.encode(&places)? {
+            let mut columns: Vec<(String, ArrayRef)> = vec![
+                (OWNER.to_owned(), Arc::new(UInt32Array::from(members.owners))),
+                (VALUE.to_owned(), members.values),
+            ];
+            let counts = calls.iter().zip(members.counts);
+            columns.extend(counts.map(|(&call, counts)| (count_name(&slots.calls[call]), counts)));
+            section.write(columns)?;
+        }
+        sections.push(section);
+    }
+    sections.extend(multisets.into_iter().map(|(_, section)| section));
+    sections.into_iter().map(|section| section.finish(operator)).collect()
+}
+
+fn count_name(call: &AggregateCall) -> String {
+    format!("{COUNT}.{}", call.name)
+}
+
+/// Adds the groups of the sections that belong to this worker.
+pub(super) fn restore(operator: &mut GroupAggregateOperator, sections: &[StateSection]) -> Result<()> {
+    for section in sections.iter().filter(|section| section.name == GROUPS) {
+        // The number here of each group of the section; none if it is another worker's.
+        let mut placed: Vec<u32> = Vec::new();
+        for batch in StreamReader::try_new(section.bytes.as_ref(), None)? {
+            restore_groups(operator, &batch?, &mut placed)?;
+        }
+        for place in 0..operator.slots.slots.len() {
+            let Slots { calls, slots, .. } = &mut operator.slots;
+            let name = match &slots[place] {
+                Slot::Single { call, accumulator } if accumulator.encode(&[])?.owners.is_some() => {
+                    multiset_name(&calls[*call])
+                }
+                Slot::Single { .. } => continue,
+                Slot::Distinct { calls: of_set, .. } => set_name(&calls[of_set[0]]),
+            };
+            let same = |other: &&StateSection| other.name == name && other.key_groups == section.key_groups;
+            let found = sections.iter().find(same).ok_or_else(|| not_restorable(&name))?;
+            for batch in StreamReader::try_new(found.bytes.as_ref(), None)? {
+                restore_members(calls, &mut slots[place], &batch?, &placed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn named<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    let column = batch.column_by_name(name);
+    column.ok_or_else(|| not_restorable(&format!("column {name}")))
+}
+
+fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Int64Array> {
+    let wrong = || Error::Checkpoint(format!("the aggregation's state column {name} has a wrong type"));
+    named(batch, name)?.as_primitive_opt::<Int64Type>().ok_or_else(wrong)
+}
+
+fn restore_groups(operator: &mut GroupAggregateOperator, batch: &RecordBatch, placed: &mut Vec<u32>) -> Result<()> {
+    let fields = operator.key_fields.iter().enumerate();
+    let keys = fields.map(|(index, field)| named(batch, &key_name(index, field)).cloned());
+    let keys = keys.collect::<Result<Vec<_>>>()?;
+    let mut encoded = EncodedKeys::default();
+    encode_keys(&keys, batch.num_rows(), &mut encoded)?;
+    let (counts, written) = (numbers(batch, ROWS)?, numbers(batch, WRITTEN)?);
+    let (mut rows, mut here, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    for row in 0..batch.num_rows() {
+        let hash = key_hash(encoded.key(row));
+        if !operator.context.key_groups.contains_hash(hash) {
+            placed.push(NO_ROW);
+            continue;
+        }
+        let group = operator.groups.restore(hash, encoded.key(row), counts.value(row));
+        placed.push(group);
+        rows.push(row as u32);
+        here.push(group);
+        times.push((group, written.value(row)));
+    }
+    operator.slots.resize(operator.groups.len());
+    if let Some(ttl) = &mut operator.ttl {
+        ttl.resize(operator.groups.len());
+        ttl.restore(times.into_iter());
+    }
+    let rows = UInt32Array::from(rows);
+    let Slots { calls, slots, .. } = &mut operator.slots;
+    for slot in slots {
+        let Slot::Single { call, accumulator } = slot else {
+            continue;
+        };
+        if accumulator.encode(&[])?.owners.is_some() {
+            continue;
+        }
+        let call = &calls[*call];
+        let mut columns = Vec::new();
+        for index in 0..call.function.state_types().len() {
+            columns.push(take(named(batch, &state_name(call, index))?, &rows, None)?);
+        }
+        accumulator.decode(&EncodedState { owners: None, columns }, &here)?;
+    }
+    Ok(())
+}
+
+fn restore_members(calls: &[AggregateCall], slot: &mut Slot, batch: &RecordBatch, placed: &[u32]) -> Result<()> {
+    let wrong = || Error::Checkpoint("a member of a set belongs to no group".into());
+    let owners = named(batch, OWNER)?
+        .as_primitive_opt::<UInt32Type>()
+        .ok_or_else(wrong)?;
+    let places = owners.values().iter();
+    let groups = places.map(|&owner| placed.get(owner as usize).copied().ok_or_else(wrong));
+    let groups = groups.collect::<Result<Vec<u32>>>()?;
+    let values = named(batch, VALUE)?;
+    match slot {
+        Slot::Distinct { calls: of_set, sets } => {
+            let counts = of_set
+                .iter()
+                .map(|&call| named(batch, &count_name(&calls[call])).cloned());
+            sets.decode(values, &counts.collect::<Result<Vec<_>>>()?, &groups)
+        }
+        Slot::Single { accumulator, .. } => {
+            let rows = groups.iter().zip(0u32..).filter(|(group, _)| **group != NO_ROW);
+            let (here, rows): (Vec<u32>, Vec<u32>) = rows.map(|(group, row)| (*group, row)).unzip();
+            let rows = UInt32Array::from(rows);
+            let state = EncodedState {
+                owners: Some((0..here.len() as u32).collect()),
+                columns: vec![take(values, &rows, None)?, take(named(batch, COUNT)?, &rows, None)?],
+            };
+            accumulator.decode(&state, &here)
+        }
+    }
+}

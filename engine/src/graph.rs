@@ -588,6 +588,7 @@ impl JobGraph {
         childless: Childless,
         names: (&str, &str),
     ) -> Result<StreamId> {
+        self.check_append_only(input, "a join with elements")?;
         let schema = Arc::clone(self.schema(input));
         let element = element_type(&of.data_type(&schema)?)?;
         let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();

@@ -13,16 +13,13 @@ mod sql {
     mod grouping_sets;
     mod hostile;
     mod inserts;
-
     mod joins;
     mod late_rows;
     mod live;
     mod lookups;
+    mod nested;
     mod oracle;
     mod over;
-
-    mod nested;
-
     mod plans;
     mod processing_time;
     mod refusals;

@@ -1,6 +1,6 @@
 //! Makes the engine's job graph of relations.
 //!
-//! File map: `elements` emits joins with the elements of arrays.
+//! File map: `changes`, `elements` (joins with the elements of arrays), `join` and `ranked` emit one kind of relation each.
 
 mod elements;
 

@@ -25,6 +25,10 @@ impl Emitter<'_> {
         of: &Expr,
         childless: Childless,
     ) -> Result<StreamId> {
+        if input_rel.changes {
+            let message = "UNNEST and LATERAL TABLE over a result that changes are not supported yet";
+            return Err(SqlError::new(message).hint("join with the elements first, and aggregate what comes of it"));
+        }
         let names = input_rel.columns.iter().map(|column| Some(column.name.as_str()));
         let names = names.chain(std::iter::repeat(None));
         let fields = self.graph.schema(input).fields().iter().zip(names);

@@ -120,8 +120,15 @@ impl ObjectStore for Faulty {
         }
     }
 
-    async fn put_multipart_opts(&self, _: &Path, _: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        unreachable!("the protocol does not use it")
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        match self.fault("put", location.as_ref()) {
+            None => self.inner.put_multipart_opts(location, options).await,
+            Some(_) => Err(failed()),
+        }
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {

@@ -136,4 +136,4 @@ pub use ids::{
 pub use manifest::{Committable, Manifest, Parent, SectionRef, Snapshot, SnapshotKind, SplitPosition, StateRef};
 pub use state::{Section, StateObject, StateReader, StateWriter};
 pub use store::{Listed, SnapshotStore};
-pub use upload::{Attempt, Uploader};
+pub use upload::{Attempt, StateUpload, Uploader};

@@ -5,8 +5,14 @@ use std::time::Duration;
 /// The most bytes that one value of [`crate::codec`] may have: 1 GiB.
 pub const CODEC_BYTES_MAX: usize = 1 << 30;
 
-/// The most bytes that one state object may have: 4 GiB, for S3 takes no more than 5 GiB in one conditional request.
-pub const STATE_OBJECT_BYTES_MAX: u64 = 4 << 30;
+/// The most bytes that one state object may have: 128 GiB, for S3 takes no more than 10,000 parts of an upload.
+pub const STATE_OBJECT_BYTES_MAX: u64 = 128 << 30;
+
+/// A state object up to this size is created in one request; a larger one is uploaded in parts while it is made: 32 MiB.
+pub const STATE_IN_ONE_BYTES_MAX: usize = 32 << 20;
+
+/// The size of those parts: 16 MiB. S3 wants at least 5 MiB, and some stores want all parts alike.
+pub const STATE_PART_BYTES: usize = 16 << 20;
 
 /// The most bytes that one manifest may have: 64 MiB.
 pub const MANIFEST_BYTES_MAX: u64 = 64 << 20;

@@ -25,7 +25,7 @@ use crate::{Error, Result};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use retry::Retry;
 use std::fmt;
 use std::ops::Range;
@@ -138,6 +138,13 @@ impl SnapshotStore {
         Err(Error::CreateConflict {
             object: name.to_owned(),
         })
+    }
+
+    /// Begins an object that comes in parts. It is there when the upload is completed, and replaces one of its name: only for
+    /// names that nobody else uses.
+    pub(crate) async fn begin_parts(&self, name: &str) -> Result<Box<dyn MultipartUpload>> {
+        let begin = || async { self.objects.put_multipart(&path(name)?).await };
+        self.retry.run("begin the upload of", name, begin).await
     }
 
     /// Lists the objects under a prefix with their lengths in bytes, in no order. It may miss some and show some that are gone.

@@ -5,7 +5,10 @@ use super::ledger::{Ledger, Verdict, judge};
 use crate::failpoints::{CKPT_BEGIN, CKPT_MANIFEST_PUT_AFTER, CKPT_MANIFEST_PUT_BEFORE};
 use crate::store::Creation;
 use crate::upload::Attempt;
-use crate::{AttemptId, Error, Manifest, Result, SavepointName, Snapshot, SnapshotKind, StateObject, StateRef, names};
+use crate::{
+    AttemptId, Error, Manifest, Result, SavepointName, Snapshot, SnapshotKind, StateObject, StateRef, StateUpload,
+    names,
+};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -36,6 +39,15 @@ impl Coordinator {
     pub async fn put_state(&self, attempt: &Attempt, worker: u32, state: StateObject) -> Result<StateRef> {
         self.ledger.lock().await.check_current(attempt)?;
         self.uploader().put_state(attempt, worker, state).await
+    }
+
+    /// Begins to upload one worker's state of an attempt, section by section. Calls for several workers may run at once.
+    ///
+    /// # Errors
+    /// As [`Coordinator::put_state`](crate::Coordinator::put_state).
+    pub async fn begin_state(&self, attempt: &Attempt, worker: u32) -> Result<StateUpload> {
+        self.ledger.lock().await.check_current(attempt)?;
+        self.uploader().begin_state(attempt, worker).await
     }
 
     /// Checks that a savepoint may be taken under this name.

@@ -132,6 +132,12 @@ impl StateWriter {
         self.length
     }
 
+    /// Takes what was appended since the last call: the object's bytes up to here, for whoever uploads them while others are made.
+    /// [`StateWriter::finish`] then gives an object without them.
+    pub(crate) fn take_parts(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.parts)
+    }
+
     /// Ends the object.
     pub fn finish(self) -> StateObject {
         StateObject {

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tidemill_checkpoints as checkpoints;
 use tidemill_checkpoints::{
     Attempt, AttemptId, CheckpointId, Committable, ErrorKind, Generation, KeyGroup, OperatorUid, Snapshot,
-    SnapshotKind, StateObject, StateWriter,
+    SnapshotKind, StateRef,
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -31,6 +31,9 @@ const PUBLISH_TRIES: u32 = 5;
 
 /// The pause before a failed attempt is repeated, and the first one before publishing is.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Encoded sections of a worker's state that may wait for their upload.
+const SECTIONS_WAITING: usize = 2;
 
 /// How long the end of a job without checkpoints waits for its sinks.
 const TIMEOUT_WITHOUT_STORE: Duration = Duration::from_secs(600);
@@ -275,11 +278,7 @@ impl Coordinator {
         for capture in captures {
             let worker = u32::try_from(capture.worker).unwrap_or(u32::MAX);
             if let Some((protocol, _)) = &self.protocol {
-                uploads.push(async move {
-                    let state = encoded(capture.state).await?;
-                    let stored = protocol.put_state(attempt, worker, state).await;
-                    stored.map_err(Failure::from)
-                });
+                uploads.push(upload(protocol, attempt, worker, capture.state));
             }
             pre_commits.extend(capture.pre_commits);
         }
@@ -348,23 +347,39 @@ impl Coordinator {
     }
 }
 
-/// Encodes a worker's state, on a thread that may take long.
-async fn encoded(state: Vec<(OperatorUid, CapturedSection)>) -> Result<StateObject, Failure> {
+/// Uploads a worker's state while a thread that may take long encodes it: a few sections are in memory at a time.
+async fn upload(
+    protocol: &checkpoints::Coordinator,
+    attempt: &Attempt,
+    worker: u32,
+    state: Vec<(OperatorUid, CapturedSection)>,
+) -> Result<StateRef, Failure> {
+    let (sender, mut encoded) = tokio::sync::mpsc::channel(SECTIONS_WAITING);
     let encoding = tokio::task::spawn_blocking(move || {
-        let mut writer = StateWriter::new();
         for (uid, section) in state {
             let section = section.encode()?;
             let key_groups = section.key_groups.map(to_stored).transpose()?;
-            writer
-                .append(&uid, &section.name, key_groups, section.bytes)
-                .map_err(|error| Error::Checkpoint(error.to_string()))?;
+            if sender.blocking_send((uid, section, key_groups)).is_err() {
+                break;
+            }
         }
-        Ok::<_, Error>(writer.finish())
+        Ok::<_, Error>(())
     });
-    let encoded = encoding
+    let mut upload = protocol.begin_state(attempt, worker).await?;
+    while let Some((uid, section, key_groups)) = encoded.recv().await {
+        if let Err(error) = upload.append(&uid, &section.name, key_groups, section.bytes).await {
+            upload.abort().await;
+            return Err(error.into());
+        }
+    }
+    let encoding = encoding
         .await
         .map_err(|error| Error::Internal(format!("encoding state: {error}")));
-    encoded.and_then(|encoded| encoded).map_err(Failure::Job)
+    if let Err(error) = encoding.and_then(|encoded| encoded) {
+        upload.abort().await;
+        return Err(Failure::Job(error));
+    }
+    Ok(upload.finish().await?)
 }
 
 /// A worker without key groups (more workers than groups) stores the empty run as the group behind its start.

@@ -23,6 +23,7 @@ use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
 use tidemill_engine::metrics::OperatorCounts;
+use tidemill_engine::status::OperatorStatus;
 use tidemill_shards::ShardStore;
 use tidemill_shards::kinesis::KinesisApi;
 
@@ -219,6 +220,19 @@ fn newest(job: &JobView, pick: fn(&tidemill_engine::status::CheckpointStatus) ->
         .map(|checkpoint| i64::try_from(pick(checkpoint)).unwrap_or(i64::MAX))
 }
 
+fn operators(jobs: &[JobView]) -> impl Iterator<Item = (&JobView, &OperatorStatus)> {
+    jobs.iter()
+        .flat_map(|job| job.operators.iter().map(move |operator| (job, operator)))
+}
+
+fn operator_labels<'a>(job: &'a JobView, operator: &'a OperatorStatus) -> [(&'static str, &'a str); 3] {
+    [
+        ("job", job.name.as_str()),
+        ("operator", operator.name.as_str()),
+        ("uid", operator.uid.as_str()),
+    ]
+}
+
 impl Collector for Jobs {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let jobs = self.0.list();
@@ -249,16 +263,19 @@ impl Collector for Jobs {
         }
         for (name, help, pick) in OPERATOR_COUNTS {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for job in &jobs {
-                for operator in &job.operators {
-                    let labels = [
-                        ("job", job.name.as_str()),
-                        ("operator", operator.name.as_str()),
-                        ("uid", operator.uid.as_str()),
-                    ];
-                    ConstCounter::new(pick(&operator.counts)).encode(family.encode_family(&labels)?)?;
-                }
+            for (job, operator) in operators(&jobs) {
+                let labels = operator_labels(job, operator);
+                ConstCounter::new(pick(&operator.counts)).encode(family.encode_family(&labels)?)?;
             }
+        }
+        let (name, help) = (
+            "job_operator_state_bytes",
+            "About how many bytes an operator's state took when it was captured last",
+        );
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (job, operator) in operators(&jobs) {
+            let bytes = i64::try_from(operator.counts.state_bytes).unwrap_or(i64::MAX);
+            ConstGauge::new(bytes).encode(family.encode_family(&operator_labels(job, operator))?)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 -- A row per item of a basket, by the words that people paste: statement sets, LIKE, hints, arrays and maps.
 CREATE TEMPORARY TABLE baskets (
   id INT, items ARRAY<STRING>, prices MAP<STRING, INT>
-) WITH ('connector' = 'filesystem', 'path' = '/nowhere', 'format' = 'json');
+) WITH ('connector' = 'filesystem', 'path' = '{in}/baskets', 'format' = 'csv');
 
 CREATE TABLE lines (id INT, item STRING, price INT)
 WITH ('connector' = 'filesystem', 'path' = '{out}/lines', 'format' = 'json');
@@ -12,8 +12,8 @@ EXECUTE STATEMENT SET
 BEGIN
   INSERT INTO lines
   SELECT id, item, prices[item]
-  FROM baskets /*+ OPTIONS('path' = '{in}/baskets') */ CROSS JOIN UNNEST(items) AS t (item);
+  FROM baskets /*+ OPTIONS('format' = 'json') */ CROSS JOIN UNNEST(items) AS t (item);
 
   INSERT INTO sizes
-  SELECT id, items[1], CARDINALITY(items) FROM baskets /*+ OPTIONS('path' = '{in}/baskets') */ WHERE items IS NOT NULL;
+  SELECT id, items[1], CARDINALITY(items) FROM baskets /*+ OPTIONS('format' = 'json') */ WHERE items IS NOT NULL;
 END;

@@ -110,7 +110,8 @@ async fn a_job_counts_is_saved_stopped_started_and_deleted() {
     let metrics = metrics.text().await.unwrap();
     assert!(metrics.contains("tidemill_job_up{job=\"counts\"} 1"), "{metrics}");
     assert!(
-        metrics.contains("tidemill_job_operator_rows_in_total{job=\"counts\""),
+        metrics.contains("tidemill_job_operator_rows_in_total{job=\"counts\"")
+            && metrics.contains("tidemill_job_operator_state_bytes{job=\"counts\""),
         "{metrics}"
     );
 

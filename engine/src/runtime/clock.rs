@@ -182,6 +182,8 @@ pub(super) struct Clock {
     finished: bool,
     /// No tick can open before something happens that wakes the clock anyway.
     blocked: bool,
+    /// The open tick has lasted long enough, and waits for those before it to be through the probe.
+    waits_for_probe: bool,
     replaced: Option<Wish>,
 }
 
@@ -219,6 +221,7 @@ impl Clock {
             last_tick_sent: false,
             finished: false,
             blocked: false,
+            waits_for_probe: false,
             replaced: None,
         }
     }
@@ -251,10 +254,10 @@ impl Clock {
         }
         actions.extend(self.replaced.take().map(Action::Replaced));
         self.decide_checkpoint(now, &mut actions);
-        self.decide_close(now, &mut actions);
+        self.decide_close(now, frontier, &mut actions);
         // A tick without workers' input to wait for closes in the turn that opens it, so try the others again.
         if self.decide_open(now, wall_ms, frontier, &mut actions) {
-            self.decide_close(now, &mut actions);
+            self.decide_close(now, frontier, &mut actions);
         }
         actions
     }
@@ -267,6 +270,7 @@ impl Clock {
         let mut wakes: Vec<Duration> = Vec::new();
         if let Some(open) = &self.open
             && open.hold.is_none()
+            && !self.waits_for_probe
         {
             wakes.push(open.opened_at + self.options.interval_min);
         }
@@ -449,11 +453,20 @@ impl Clock {
         }
     }
 
-    fn decide_close(&mut self, now: Duration, actions: &mut Vec<Action>) {
+    fn decide_close(&mut self, now: Duration, frontier: Option<u64>, actions: &mut Vec<Action>) {
+        self.waits_for_probe = false;
         let Some(open) = &self.open else { return };
         let done = match &open.hold {
             Some(_) => open.captured == self.workers,
-            None => open.is_last || open.settled == self.workers || now >= open.opened_at + self.options.interval_min,
+            None if open.is_last || open.settled == self.workers => true,
+            None if now < open.opened_at + self.options.interval_min => false,
+            // While the ticks before it keep the workers busy, nothing is won by closing a tick that is not full: it goes on
+            // taking rows in, and what is told once per tick is told less often.
+            None => {
+                let is_through = frontier.is_none_or(|frontier| frontier >= open.tick);
+                self.waits_for_probe = !is_through;
+                is_through
+            }
         };
         if !done {
             return;

@@ -173,6 +173,30 @@ fn no_more_than_k_ticks_are_in_flight() {
 }
 
 #[test]
+fn a_tick_goes_on_while_those_before_it_keep_the_workers_busy() {
+    let mut clock = clock(2, table(None, None), None);
+    clock.turn(MS(0), 0, Some(1), vec![Event::Report(Report::Ready)]);
+    clock.turn(MS(0), 0, Some(1), vec![settled(1, true), settled(1, true)]);
+    let actions = clock.turn(MS(0), 0, Some(1), vec![Event::Report(Report::Ready)]);
+    assert_eq!(opened(&actions), vec![2]);
+    let close = |tick| Action::Send {
+        tick,
+        command: Command::Close { tick },
+    };
+    // The interval is over, and the first tick is not through.
+    assert_eq!(clock.turn(MS(5), 5, Some(1), vec![settled(2, true)]), vec![]);
+    assert_eq!(clock.sleep(MS(5), 5), None, "the probe wakes it, not the time");
+    assert_eq!(clock.turn(MS(6), 6, Some(2), vec![])[0], close(2));
+    // A full tick does not wait.
+    let actions = clock.turn(MS(6), 6, Some(2), vec![Event::Report(Report::Ready)]);
+    assert_eq!(opened(&actions), vec![3]);
+    assert_eq!(
+        clock.turn(MS(6), 6, Some(2), vec![settled(3, true), settled(3, true)])[0],
+        close(3)
+    );
+}
+
+#[test]
 fn trickle_waits_for_the_interval_and_full_ticks_follow_at_once() {
     let mut clock = clock(1, table(None, None), None);
     clock.turn(MS(10), 10, Some(1), vec![Event::Report(Report::Ready)]);

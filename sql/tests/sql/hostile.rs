@@ -182,3 +182,18 @@ fn text_bombs_are_not_folded_at_planning() {
     }
     assert!(plan(&insert(&nested)).is_ok());
 }
+
+#[test]
+fn chains_of_joins_as_of_a_time_stay_linear() {
+    let rates = "CREATE TABLE rates (id BIGINT, rate DOUBLE, ts TIMESTAMP(3), PRIMARY KEY (id) NOT ENFORCED,
+      WATERMARK FOR ts AS ts) WITH ('connector' = 'test');\n";
+    let mut from = String::from("bids AS b");
+    for i in 0..40 {
+        let _ = write!(
+            from,
+            " JOIN rates FOR SYSTEM_TIME AS OF b.ts AS r{i} ON b.auction = r{i}.id"
+        );
+    }
+    let sql = format!("{BIDS}{OUT}{rates}INSERT INTO out SELECT b.auction FROM {from} WHERE b.price > 1");
+    assert!(plan(&sql).is_ok());
+}

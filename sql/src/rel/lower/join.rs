@@ -180,10 +180,7 @@ impl Lowering<'_> {
     /// Lowers a join, with conditions on its rows that stand above it.
     pub(super) fn join(&mut self, join: &Join, above: Vec<Expr>) -> Result<RelId> {
         if let (conditions, Some(time)) = as_of_time(join.filter.as_ref()) {
-            return match self.is_processing_time(&join.left, time)? {
-                true => self.lookup_join(join, &conditions, time, above),
-                false => self.temporal_join(join, &conditions, time, above),
-            };
+            return self.join_as_of(join, &conditions, time, above);
         }
         let kind = match join.join_type {
             JoinType::Inner => JoinKind::Inner,

@@ -197,3 +197,18 @@ fn chains_of_joins_as_of_a_time_stay_linear() {
     let sql = format!("{BIDS}{OUT}{rates}INSERT INTO out SELECT b.auction FROM {from} WHERE b.price > 1");
     assert!(plan(&sql).is_ok());
 }
+
+#[test]
+fn chains_of_aggregations_that_read_their_windows_stay_linear() {
+    let mut views = String::from("CREATE VIEW v0 AS SELECT auction, ts FROM bids;\n");
+    for i in 1..=40 {
+        let _ = writeln!(
+            views,
+            "CREATE VIEW v{i} AS SELECT COUNT(window_start) AS auction, window_time AS ts
+             FROM TABLE(HOP(TABLE v{}, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '4' SECOND))
+             GROUP BY window_start, window_end, window_time;",
+            i - 1
+        );
+    }
+    assert!(plan(&format!("{BIDS}{OUT}{views}INSERT INTO out SELECT auction FROM v40")).is_ok());
+}

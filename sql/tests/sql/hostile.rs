@@ -212,3 +212,29 @@ fn chains_of_aggregations_that_read_their_windows_stay_linear() {
     }
     assert!(plan(&format!("{BIDS}{OUT}{views}INSERT INTO out SELECT auction FROM v40")).is_ok());
 }
+
+#[test]
+fn joins_inside_of_joins() {
+    let list = "CREATE TABLE lists (auction BIGINT, l ARRAY<BIGINT>) WITH ('connector' = 'test');\n";
+    let unnests = |count: usize| {
+        let elements: Vec<String> = (0..count).map(|i| format!("UNNEST(l) AS e{i} (x{i})")).collect();
+        format!(
+            "{list}{OUT}INSERT INTO out SELECT auction FROM lists, {}",
+            elements.join(", ")
+        )
+    };
+    assert_limit(&unnests(64), "joins 65 tables and the limit is 64");
+    assert_limit(&unnests(900), "joins 901 tables and the limit is 64");
+    assert!(plan(&unnests(10)).is_ok());
+    let side = |name: &str| {
+        let joins: Vec<String> = (1..40)
+            .map(|i| format!("JOIN bids AS {name}{i} ON {name}0.auction = {name}{i}.auction"))
+            .collect();
+        format!("(bids AS {name}0 {})", joins.join(" "))
+    };
+    let from = format!("{} JOIN {} ON a0.auction = b0.auction", side("a"), side("b"));
+    assert_limit(
+        &format!("{BIDS}{OUT}INSERT INTO out SELECT a0.auction FROM {from}"),
+        "joins 80 tables and the limit is 64",
+    );
+}

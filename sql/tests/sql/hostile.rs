@@ -238,3 +238,23 @@ fn joins_inside_of_joins() {
         "joins 80 tables and the limit is 64",
     );
 }
+
+#[test]
+fn columns_that_are_repeated_over_and_over() {
+    let physical: Vec<String> = (0..200).map(|i| format!("p{i} INT")).collect();
+    let computed: Vec<String> = (0..200).map(|i| format!("c{i} AS p{i} + 1")).collect();
+    let mut sql = format!(
+        "CREATE TABLE t0 ({}, {}) WITH ('connector' = 'test');\n",
+        physical.join(", "),
+        computed.join(", ")
+    );
+    for i in 1..190 {
+        let _ = writeln!(sql, "CREATE TABLE t{i} LIKE t0;");
+    }
+    assert_limit(&sql, "tables of the text have 10400 columns and the limit is 10000");
+    // So does a table that is read with options of its own.
+    let mut sql: String = sql.split_inclusive('\n').take(24).collect();
+    sql.push_str(OUT);
+    sql.push_str("INSERT INTO out SELECT p0 FROM t0 /*+ OPTIONS('path' = 'other') */;");
+    assert_limit(&sql, "tables of the text have 10001 columns and the limit is 10000");
+}

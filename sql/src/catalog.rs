@@ -137,6 +137,11 @@ impl Catalog {
         })
     }
 
+    /// Returns how many columns the tables have.
+    pub(crate) fn columns(&self) -> usize {
+        self.tables.iter().map(|table| table.columns.len()).sum()
+    }
+
     /// Returns the table at a place.
     pub(crate) fn table_at(&self, index: usize) -> &Table {
         &self.tables[index]

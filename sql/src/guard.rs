@@ -11,7 +11,7 @@ mod names;
 
 pub(crate) use names::ReferenceCounter;
 
-use crate::error::{Result, SqlError};
+use crate::error::{Position, Result, SqlError};
 use crate::script::{Script, start_of};
 use serde::{Deserialize, Serialize};
 use sqlparser::keywords::Keyword;
@@ -36,6 +36,8 @@ pub struct Limits {
     pub ctes_max: usize,
     /// Table references of one statement after all WITH queries and views are written out.
     pub references_max: u64,
+    /// Columns of all tables, also those that `LIKE` and `OPTIONS` repeat.
+    pub columns_max: usize,
 }
 
 impl Default for Limits {
@@ -49,6 +51,7 @@ impl Default for Limits {
             set_operations_max: 200,
             ctes_max: 64,
             references_max: 1_000,
+            columns_max: 10_000,
         }
     }
 }
@@ -62,6 +65,18 @@ pub(crate) fn check_text(text: &str, limits: &Limits) -> Result<()> {
             limits.bytes_max
         );
         return Err(SqlError::new(message).hint("split it into several jobs"));
+    }
+    Ok(())
+}
+
+/// Checks how many columns the tables have with a new one, whose name stands at a place.
+pub(crate) fn check_columns(columns: usize, at: Option<Position>, limits: &Limits) -> Result<()> {
+    if columns > limits.columns_max {
+        let message = format!(
+            "the tables of the text have {columns} columns and the limit is {}",
+            limits.columns_max
+        );
+        return Err(SqlError::at(at, message).hint("declare the columns that are read, or split it into several jobs"));
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::insert;
 use crate::naming::name_columns;
 use crate::rel::emit::{Output, emit};
 use crate::rel::lower::Lowering;
-use crate::rel::prepare::prepare;
+use crate::rel::prepare::prepare_with;
 use crate::rel::{RelId, Rels};
 use crate::script::{Script, position};
 use crate::settings::Settings;
@@ -239,8 +239,14 @@ impl Planner<'_> {
     fn table(&self, create: &CreateTable) -> Result<Table> {
         let merged = self.like(create)?;
         let create = merged.as_ref().unwrap_or(create);
+        guard::check_columns(
+            self.catalog.columns() + create.columns.len(),
+            create.name.at,
+            self.limits,
+        )?;
         let mut table = Table::new(create)?;
         let physical = table.physical_rel();
+        let schema = Arc::new(physical.df_schema()?);
         let names =
             DFSchema::try_from_qualified_schema(TableReference::bare(create.name.value.as_str()), &physical.schema())
                 .map_err(SqlError::internal)?;
@@ -250,7 +256,7 @@ impl Planner<'_> {
             };
             self.whitelist().row_expr(&expr)?;
             let planned = self.row_expr(&expr, &names).map_err(|error| error.or_at(at))?;
-            let prepared = prepare(&planned, &names, &physical).map_err(|error| error.or_at(at))?;
+            let prepared = prepare_with(&planned, &names, &physical, &schema).map_err(|error| error.or_at(at))?;
             table.columns[index].sql_type = prepared.data_type.clone().into();
             table.computed.insert(index, prepared);
         }

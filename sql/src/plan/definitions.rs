@@ -28,7 +28,11 @@ impl Planner<'_> {
 
     /// Says whether a statement so far reads or writes a table.
     fn is_used(&self, index: usize) -> bool {
-        let reads = |id| matches!(self.rels.get(RelId(id)).kind, RelKind::Table(table) if table == index);
+        let reads = |id| match &self.rels.get(RelId(id)).kind {
+            RelKind::Table(table) => *table == index,
+            RelKind::LookupJoin { lookup, .. } => lookup.table == index,
+            _ => false,
+        };
         let outputs = self
             .outputs
             .iter()

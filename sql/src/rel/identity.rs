@@ -5,6 +5,7 @@
 
 use crate::functions::row_field::as_row_field;
 use crate::functions::window::window_side_of;
+use arrow::datatypes::DataType;
 use datafusion_common::Column;
 use datafusion_expr::Expr;
 use std::fmt::Write as _;
@@ -50,8 +51,18 @@ fn write_into(text: &mut String, expr: &Expr, name: &dyn Fn(&Column) -> String) 
             write_into(text, expr, name);
         }
     };
+    // What stands beside a word, so that only one reading is left.
+    let operand = |text: &mut String, expr: &Expr| {
+        if is_closed(expr) {
+            write_into(text, expr, name);
+        } else {
+            text.push('(');
+            write_into(text, expr, name);
+            text.push(')');
+        }
+    };
     let behind = |text: &mut String, expr: &Expr, word: &str| {
-        write_into(text, expr, name);
+        operand(text, expr);
         text.push_str(word);
     };
     let not = |negated: bool| if negated { " NOT" } else { "" };
@@ -60,7 +71,13 @@ fn write_into(text: &mut String, expr: &Expr, name: &dyn Fn(&Column) -> String) 
         Expr::Column(column) => text.push_str(&name(column)),
         Expr::Literal(value, _) if value.is_null() => text.push_str("NULL"),
         Expr::Literal(value, _) => {
-            let _ = write!(text, "{}:{value}", crate::types::sql_name(&value.data_type()));
+            let data_type = value.data_type();
+            let _ = write!(text, "{}:", crate::types::sql_name(&data_type));
+            let _ = match data_type.is_primitive() || data_type == DataType::Boolean {
+                true => write!(text, "{value}"),
+                // Text may look like what follows it.
+                false => write!(text, "'{}'", value.to_string().replace('\'', "''")),
+            };
         }
         Expr::BinaryExpr(binary) => {
             text.push('(');
@@ -71,11 +88,11 @@ fn write_into(text: &mut String, expr: &Expr, name: &dyn Fn(&Column) -> String) 
         }
         Expr::Not(inner) => {
             text.push_str("NOT ");
-            write_into(text, inner, name);
+            operand(text, inner);
         }
         Expr::Negative(inner) => {
             text.push('-');
-            write_into(text, inner, name);
+            operand(text, inner);
         }
         Expr::IsNull(inner) => behind(text, inner, " IS NULL"),
         Expr::IsNotNull(inner) => behind(text, inner, " IS NOT NULL"),
@@ -86,27 +103,27 @@ fn write_into(text: &mut String, expr: &Expr, name: &dyn Fn(&Column) -> String) 
         Expr::IsUnknown(inner) => behind(text, inner, " IS UNKNOWN"),
         Expr::IsNotUnknown(inner) => behind(text, inner, " IS NOT UNKNOWN"),
         Expr::Between(between) => {
-            write_into(text, &between.expr, name);
+            operand(text, &between.expr);
             let _ = write!(text, "{} BETWEEN ", not(between.negated));
-            write_into(text, &between.low, name);
+            operand(text, &between.low);
             text.push_str(" AND ");
-            write_into(text, &between.high, name);
+            operand(text, &between.high);
         }
         Expr::InList(inside) => {
-            write_into(text, &inside.expr, name);
+            operand(text, &inside.expr);
             let _ = write!(text, "{} IN (", not(inside.negated));
             list(text, &inside.list);
             text.push(')');
         }
         Expr::Like(like) => {
-            write_into(text, &like.expr, name);
+            operand(text, &like.expr);
             let _ = write!(
                 text,
                 "{} {} ",
                 not(like.negated),
                 if like.case_insensitive { "ILIKE" } else { "LIKE" }
             );
-            write_into(text, &like.pattern, name);
+            operand(text, &like.pattern);
         }
         Expr::Case(case) => {
             text.push_str("CASE");
@@ -138,7 +155,7 @@ fn write_into(text: &mut String, expr: &Expr, name: &dyn Fn(&Column) -> String) 
         }
         expr if as_row_field(expr).is_some() => {
             if let Some((row, field)) = as_row_field(expr) {
-                write_into(text, row, name);
+                operand(text, row);
                 let _ = write!(text, ".`{}`", field.replace('`', "``"));
             }
         }
@@ -156,5 +173,77 @@ fn write_into(text: &mut String, expr: &Expr, name: &dyn Fn(&Column) -> String) 
         other => {
             let _ = write!(text, "{other}");
         }
+    }
+}
+
+/// Says whether the text of an expression ends where it seems to, whatever stands beside it.
+fn is_closed(expr: &Expr) -> bool {
+    match expr {
+        Expr::Alias(alias) => is_closed(&alias.expr),
+        Expr::Column(_)
+        | Expr::Literal(..)
+        | Expr::BinaryExpr(_)
+        | Expr::Case(_)
+        | Expr::Cast(_)
+        | Expr::TryCast(_)
+        | Expr::ScalarFunction(_) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion_common::ScalarValue;
+    use datafusion_expr::{Between, Like, col, in_list, is_null, is_true, lit, not, try_cast};
+
+    fn text(expr: &Expr) -> String {
+        write(expr, &|column| column.name.clone())
+    }
+
+    #[test]
+    fn expressions_of_different_meaning_are_written_differently() {
+        let (f, g) = (col("f"), col("g"));
+        let between = |expr: Expr, low: Expr, high: Expr| {
+            Expr::Between(Between::new(Box::new(expr), false, Box::new(low), Box::new(high)))
+        };
+        let like =
+            |expr: Expr, pattern: Expr| Expr::Like(Like::new(false, Box::new(expr), Box::new(pattern), None, false));
+        let minus = |expr: Expr| Expr::Negative(Box::new(expr));
+        let pairs = [
+            (not(is_true(f.clone())), is_true(not(f.clone()))),
+            (not(is_null(f.clone())), is_null(not(f.clone()))),
+            (
+                not(in_list(f.clone(), vec![g.clone()], false)),
+                in_list(not(f.clone()), vec![g.clone()], false),
+            ),
+            (
+                not(between(f.clone(), g.clone(), g.clone())),
+                between(not(f.clone()), g.clone(), g.clone()),
+            ),
+            (
+                is_null(between(f.clone(), g.clone(), g.clone())),
+                between(f.clone(), g.clone(), is_null(g.clone())),
+            ),
+            (not(like(f.clone(), g.clone())), like(not(f.clone()), g.clone())),
+            (is_null(like(f.clone(), g.clone())), like(f.clone(), is_null(g.clone()))),
+            (minus(is_null(f.clone())), is_null(minus(f.clone()))),
+            (
+                in_list(f.clone(), vec![lit("a"), lit("b")], false),
+                in_list(f.clone(), vec![lit("a, STRING:b")], false),
+            ),
+            (
+                in_list(f.clone(), vec![lit("a"), lit("b")], false),
+                in_list(f.clone(), vec![lit("a', STRING:'b")], false),
+            ),
+            (lit("NULL"), lit(ScalarValue::Utf8(None))),
+        ];
+        for (one, other) in &pairs {
+            assert_ne!(text(one), text(other));
+        }
+        // What needs no parentheses has none: it names columns of state.
+        assert_eq!(text(&is_null(f.clone())), "f IS NULL");
+        assert_eq!(text(&not(f.clone() + g)), "NOT (f + g)");
+        assert_eq!(text(&minus(try_cast(f, DataType::Int32))), "-TRY_CAST(f AS INT)");
     }
 }

@@ -214,24 +214,24 @@ impl Lowering<'_> {
 
     /// Lowers `GROUP BY`: a projection of what is needed, the aggregation, and a projection in the query's order.
     fn aggregate(&mut self, aggregate: &Aggregate) -> Result<RelId> {
-        match self.aggregate_by(aggregate, Windowed::ByAggregation)? {
+        let input = self.lower(&aggregate.input)?;
+        match self.aggregate_by(aggregate, input, Windowed::ByAggregation)? {
             Some(aggregated) => Ok(aggregated),
             None => {
-                let aggregated = self.aggregate_by(aggregate, Windowed::Before)?;
+                let aggregated = self.aggregate_by(aggregate, input, Windowed::Before)?;
                 aggregated.ok_or_else(|| SqlError::internal("an aggregation lost its windows"))
             }
         }
     }
 
-    /// Lowers an aggregation; `None` when it reads windows that it is to find itself.
-    fn aggregate_by(&mut self, aggregate: &Aggregate, windowed: Windowed) -> Result<Option<RelId>> {
+    /// Lowers an aggregation of an input; `None` when it reads windows that it is to find itself.
+    fn aggregate_by(&mut self, aggregate: &Aggregate, input: RelId, windowed: Windowed) -> Result<Option<RelId>> {
         let Aggregate {
             input: source,
             group_expr,
             aggr_expr,
             ..
         } = aggregate;
-        let input = self.lower(source)?;
         let names = source.schema();
         let at = group_expr.iter().chain(aggr_expr).find_map(place);
         let at = at.or_else(|| self.script.find_word(self.at, &["GROUP"]));

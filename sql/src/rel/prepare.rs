@@ -44,6 +44,23 @@ impl Prepared {
 /// When a column does not exist, or the types do not fit.
 pub(crate) fn prepare(expr: &Expr, names: &DFSchema, rel: &Rel) -> Result<Prepared> {
     let at = place(expr);
+    let resolved = resolve(expr, names, rel)?;
+    prepare_over(resolved, rel).map_err(|error| error.or_at(at))
+}
+
+/// Prepares one of many expressions over a relation, of which `schema` is the schema.
+///
+/// # Errors
+/// As [`prepare`].
+pub(crate) fn prepare_with(expr: &Expr, names: &DFSchema, rel: &Rel, schema: &Arc<DFSchema>) -> Result<Prepared> {
+    let at = place(expr);
+    let resolved = resolve(expr, names, rel)?;
+    over(resolved, rel, || Ok(Arc::clone(schema))).map_err(|error| error.or_at(at))
+}
+
+/// Gives the columns of an expression the names that they have in the relation.
+fn resolve(expr: &Expr, names: &DFSchema, rel: &Rel) -> Result<Expr> {
+    let at = place(expr);
     let resolved = expr.clone().transform_up(|expr| match &expr {
         Expr::Column(column) => {
             let index = names.index_of_column(column)?;
@@ -53,8 +70,7 @@ pub(crate) fn prepare(expr: &Expr, names: &DFSchema, rel: &Rel) -> Result<Prepar
         }
         _ => Ok(Transformed::no(expr)),
     });
-    let resolved = resolved.map_err(|error| refusal(&error).or_at(at))?.data;
-    prepare_over(resolved, rel).map_err(|error| error.or_at(at))
+    Ok(resolved.map_err(|error| refusal(&error).or_at(at))?.data)
 }
 
 /// Prepares an expression over the names of the relation's columns.
@@ -62,6 +78,10 @@ pub(crate) fn prepare(expr: &Expr, names: &DFSchema, rel: &Rel) -> Result<Prepar
 /// # Errors
 /// When the types do not fit.
 pub(crate) fn prepare_over(expr: Expr, rel: &Rel) -> Result<Prepared> {
+    over(expr, rel, || rel.df_schema().map(Arc::new))
+}
+
+fn over(expr: Expr, rel: &Rel, schema: impl FnOnce() -> Result<Arc<DFSchema>>) -> Result<Prepared> {
     let expr = rewrite(expr)?;
     let find = |column: &Column| rel.columns.iter().find(|known| known.name == column.name);
     if let Expr::Column(column) = &expr {
@@ -69,7 +89,8 @@ pub(crate) fn prepare_over(expr: Expr, rel: &Rel) -> Result<Prepared> {
         return Ok(Prepared::column(column));
     }
     check_windows(&expr, rel)?;
-    check_rows(&expr, rel)?;
+    let schema = schema()?;
+    check_rows(&expr, rel, &schema)?;
     let text = identity::write(&expr, &|column| {
         find(column).map_or_else(|| column.name.clone(), |column| format!("#{}", column.identity.text()))
     });
@@ -85,7 +106,6 @@ pub(crate) fn prepare_over(expr: Expr, rel: &Rel) -> Result<Prepared> {
         },
         _ => Role::Plain,
     };
-    let schema = Arc::new(rel.df_schema()?);
     // No start time: nothing that depends on the moment may be folded into a literal.
     let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&schema)).build());
     let expr = simplifier.coerce(expr, &schema).map_err(|error| refusal(&error))?;
@@ -127,11 +147,10 @@ fn check_windows(expr: &Expr, rel: &Rel) -> Result<()> {
 }
 
 /// Checks that whole rows are not compared: nothing that follows could.
-fn check_rows(expr: &Expr, rel: &Rel) -> Result<()> {
+fn check_rows(expr: &Expr, rel: &Rel, schema: &DFSchema) -> Result<()> {
     if !rel.columns.iter().any(|column| column.data_type.is_nested()) {
         return Ok(());
     }
-    let schema = rel.df_schema()?;
     let mut found = Ok(());
     let walked = expr.apply(|expr| {
         let compared = match expr {
@@ -142,7 +161,7 @@ fn check_rows(expr: &Expr, rel: &Rel) -> Result<()> {
             _ => Vec::new(),
         };
         for side in compared {
-            if let Ok(whole) = side.get_type(&schema)
+            if let Ok(whole) = side.get_type(schema)
                 && whole.is_nested()
             {
                 let error = SqlError::new(format!("a whole {} cannot be compared", sql_name(&whole)));

@@ -75,6 +75,13 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> 
             // A row is there once per window or element, also where nobody asks for it.
             kept.insert(multiplied, Need::All);
         }
+        // What groups is there, also where nobody asks for it.
+        let grouping = match &rel.kind {
+            RelKind::GroupAggregate { keys, .. } => keys.len(),
+            RelKind::WindowAggregate { keys, .. } => keys.len() + 2,
+            _ => 0,
+        };
+        kept.extend((0..grouping).map(|column| (column, Need::All)));
         let kept = kept.clone();
         match &rel.kind {
             RelKind::Table(_) => {}

@@ -4,9 +4,9 @@ use super::expr::{self, Place};
 use super::{Whitelist, expr_start, query, relation, temporal};
 use crate::error::{Position, Result, SqlError};
 use crate::script::start_of;
-use sqlparser::ast::{Expr, Join, JoinConstraint, JoinOperator, Spanned, TableWithJoins, UnaryOperator};
+use sqlparser::ast::{Expr, Join, JoinConstraint, JoinOperator, Spanned, TableFactor, TableWithJoins, UnaryOperator};
 
-/// Tables that one FROM may join: the planner's cost grows with the square.
+/// Tables that one FROM may join, however it is nested: the planner's cost grows with the square.
 const JOINED_MAX: usize = 64;
 
 const HINT: &str = "write l JOIN r ON l.x = r.x";
@@ -81,14 +81,23 @@ pub(super) fn check(list: &Whitelist<'_>, joins: &[Join], behind: Option<Positio
     Ok(())
 }
 
-/// Checks that one FROM does not join too many tables.
+/// Checks that one FROM does not join too many tables, those in parentheses and `UNNEST` with them.
 pub(super) fn check_number(from: &[TableWithJoins], at: Option<Position>) -> Result<()> {
-    let tables = from.iter().map(|from| 1 + from.joins.len()).sum::<usize>();
+    let tables = from.iter().map(tables_of).sum::<usize>();
     if tables <= JOINED_MAX {
         return Ok(());
     }
     let message = format!("a query joins {tables} tables and the limit is {JOINED_MAX}");
     Err(SqlError::at(at, message).hint("join in several queries, with views"))
+}
+
+fn tables_of(from: &TableWithJoins) -> usize {
+    let joined = from.joins.iter().map(|join| &join.relation);
+    let count = |factor: &TableFactor| match factor {
+        TableFactor::NestedJoin { table_with_joins, .. } => tables_of(table_with_joins),
+        _ => 1,
+    };
+    std::iter::once(&from.relation).chain(joined).map(count).sum()
 }
 
 /// Checks the condition of WHERE, which may compare with queries.

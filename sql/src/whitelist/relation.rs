@@ -11,6 +11,7 @@ pub(super) fn check_from(list: &Whitelist<'_>, from: &[TableWithJoins], at: Opti
     if from.is_empty() {
         return Err(SqlError::at(at, "a query without FROM reads no stream").hint("add FROM table"));
     }
+    join::check_number(from, at)?;
     for TableWithJoins { relation, joins } in from {
         check_factor(list, relation, at)?;
         if let [join] = joins.as_slice()
@@ -23,7 +24,7 @@ pub(super) fn check_from(list: &Whitelist<'_>, from: &[TableWithJoins], at: Opti
         let behind = crate::script::position(sqlparser::ast::Spanned::span(relation).end).or(at);
         join::check(list, joins, behind)?;
     }
-    join::check_number(from, at)
+    Ok(())
 }
 
 const LATERAL_HINT: &str = "join with a query that does not refer to the tables beside it";

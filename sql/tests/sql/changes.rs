@@ -153,3 +153,22 @@ fn time_to_live_of_state_is_a_setting() {
     ));
     assert!(!text.contains("forgotten"), "{text}");
 }
+
+#[test]
+fn distinct_rows_of_which_only_some_columns_are_read() {
+    let mut rows = query(
+        "x BIGINT, y INT",
+        "SELECT d.bidder, b.price FROM (SELECT DISTINCT auction, channel, bidder FROM bids) AS d
+         JOIN bids AS b ON d.bidder = b.bidder WHERE b.price > 60",
+    );
+    rows.sort();
+    // Bidder 10 has bid for two auctions.
+    assert_eq!(rows, ["10|100", "10|100", "10|300", "10|300", "11|200"]);
+    let mut rows = query(
+        "x BIGINT",
+        "SELECT bidder FROM (SELECT DISTINCT auction, bidder FROM bids
+         UNION ALL SELECT DISTINCT auction + 1 AS auction, bidder FROM bids)",
+    );
+    rows.sort();
+    assert_eq!(rows, ["10", "10", "10", "10", "11", "11", "12", "12", "13", "13"]);
+}

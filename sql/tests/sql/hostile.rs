@@ -182,3 +182,79 @@ fn text_bombs_are_not_folded_at_planning() {
     }
     assert!(plan(&insert(&nested)).is_ok());
 }
+
+#[test]
+fn chains_of_joins_as_of_a_time_stay_linear() {
+    let rates = "CREATE TABLE rates (id BIGINT, rate DOUBLE, ts TIMESTAMP(3), PRIMARY KEY (id) NOT ENFORCED,
+      WATERMARK FOR ts AS ts) WITH ('connector' = 'test');\n";
+    let mut from = String::from("bids AS b");
+    for i in 0..40 {
+        let _ = write!(
+            from,
+            " JOIN rates FOR SYSTEM_TIME AS OF b.ts AS r{i} ON b.auction = r{i}.id"
+        );
+    }
+    let sql = format!("{BIDS}{OUT}{rates}INSERT INTO out SELECT b.auction FROM {from} WHERE b.price > 1");
+    assert!(plan(&sql).is_ok());
+}
+
+#[test]
+fn chains_of_aggregations_that_read_their_windows_stay_linear() {
+    let mut views = String::from("CREATE VIEW v0 AS SELECT auction, ts FROM bids;\n");
+    for i in 1..=40 {
+        let _ = writeln!(
+            views,
+            "CREATE VIEW v{i} AS SELECT COUNT(window_start) AS auction, window_time AS ts
+             FROM TABLE(HOP(TABLE v{}, DESCRIPTOR(ts), INTERVAL '1' SECOND, INTERVAL '4' SECOND))
+             GROUP BY window_start, window_end, window_time;",
+            i - 1
+        );
+    }
+    assert!(plan(&format!("{BIDS}{OUT}{views}INSERT INTO out SELECT auction FROM v40")).is_ok());
+}
+
+#[test]
+fn joins_inside_of_joins() {
+    let list = "CREATE TABLE lists (auction BIGINT, l ARRAY<BIGINT>) WITH ('connector' = 'test');\n";
+    let unnests = |count: usize| {
+        let elements: Vec<String> = (0..count).map(|i| format!("UNNEST(l) AS e{i} (x{i})")).collect();
+        format!(
+            "{list}{OUT}INSERT INTO out SELECT auction FROM lists, {}",
+            elements.join(", ")
+        )
+    };
+    assert_limit(&unnests(64), "joins 65 tables and the limit is 64");
+    assert_limit(&unnests(900), "joins 901 tables and the limit is 64");
+    assert!(plan(&unnests(10)).is_ok());
+    let side = |name: &str| {
+        let joins: Vec<String> = (1..40)
+            .map(|i| format!("JOIN bids AS {name}{i} ON {name}0.auction = {name}{i}.auction"))
+            .collect();
+        format!("(bids AS {name}0 {})", joins.join(" "))
+    };
+    let from = format!("{} JOIN {} ON a0.auction = b0.auction", side("a"), side("b"));
+    assert_limit(
+        &format!("{BIDS}{OUT}INSERT INTO out SELECT a0.auction FROM {from}"),
+        "joins 80 tables and the limit is 64",
+    );
+}
+
+#[test]
+fn columns_that_are_repeated_over_and_over() {
+    let physical: Vec<String> = (0..200).map(|i| format!("p{i} INT")).collect();
+    let computed: Vec<String> = (0..200).map(|i| format!("c{i} AS p{i} + 1")).collect();
+    let mut sql = format!(
+        "CREATE TABLE t0 ({}, {}) WITH ('connector' = 'test');\n",
+        physical.join(", "),
+        computed.join(", ")
+    );
+    for i in 1..190 {
+        let _ = writeln!(sql, "CREATE TABLE t{i} LIKE t0;");
+    }
+    assert_limit(&sql, "tables of the text have 10400 columns and the limit is 10000");
+    // So does a table that is read with options of its own.
+    let mut sql: String = sql.split_inclusive('\n').take(24).collect();
+    sql.push_str(OUT);
+    sql.push_str("INSERT INTO out SELECT p0 FROM t0 /*+ OPTIONS('path' = 'other') */;");
+    assert_limit(&sql, "tables of the text have 10001 columns and the limit is 10000");
+}

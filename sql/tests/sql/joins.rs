@@ -384,3 +384,36 @@ fn joins_as_of_a_time_are_refused_where_they_have_none() {
         refused("SELECT 1 FROM orders AS o RIGHT JOIN prices FOR SYSTEM_TIME AS OF o.ts AS p ON p.item = o.item");
     assert!(message.contains("neither INNER nor LEFT"), "{message}");
 }
+
+#[test]
+fn conditions_of_a_join_with_itself_tell_its_sides_apart() {
+    let of = |name: &str, condition: &str| {
+        format!(
+            "CREATE TABLE {name} (x INT, y INT) WITH ('connector' = 'test');
+             INSERT INTO {name} SELECT a.amount, b.amount FROM orders AS a JOIN orders AS b
+               ON a.item = b.item AND {condition};"
+        )
+    };
+    let sql = [
+        of("more", "a.amount > b.amount"),
+        of("less", "b.amount > a.amount"),
+        of(
+            "before",
+            "a.ts BETWEEN b.ts - INTERVAL '30' SECOND AND b.ts - INTERVAL '1' SECOND",
+        ),
+        of(
+            "behind",
+            "b.ts BETWEEN a.ts - INTERVAL '30' SECOND AND a.ts - INTERVAL '1' SECOND",
+        ),
+    ];
+    let sinks = run(&job(&format!("{TABLES}{}", sql.concat())).graph, &tables()).unwrap();
+    let rows = |name: &str| {
+        let mut rows = sinks[name].clone();
+        rows.sort();
+        rows
+    };
+    assert_eq!(rows("more"), ["3|2", "7|5"]);
+    assert_eq!(rows("less"), ["2|3", "5|7"]);
+    assert_eq!(rows("before"), ["2|3", "5|7"]);
+    assert_eq!(rows("behind"), ["3|2", "7|5"]);
+}

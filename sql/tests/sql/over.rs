@@ -308,3 +308,32 @@ fn what_cannot_be_is_refused_with_a_hint() {
         assert!(error.hint.is_some() && error.position.is_some(), "{sql}\n{error}");
     }
 }
+
+#[test]
+fn bound_is_of_the_number_that_it_names() {
+    // The visits of each bidder in the order of time, and among all of them the dearest of each auction.
+    let visits = "(SELECT *, ROW_NUMBER() OVER (PARTITION BY bidder ORDER BY ts) AS visit FROM bids)";
+    let both = format!("(SELECT *, ROW_NUMBER() OVER (PARTITION BY auction ORDER BY price DESC) AS top FROM {visits})");
+    let rows = |bounds: &str| {
+        let mut rows = query(
+            "a BIGINT, b BIGINT, visit BIGINT, top BIGINT",
+            &format!("SELECT auction, bidder, visit, top FROM {both} WHERE {bounds}"),
+        );
+        rows.sort();
+        rows
+    };
+    assert_eq!(rows("visit <= 1 AND top <= 2"), ["1|11|1|2", "2|12|1|2", "3|13|1|1"]);
+    assert_eq!(rows("top <= 1 AND visit <= 3"), ["1|10|3|1", "2|10|2|1", "3|13|1|1"]);
+    // The other number stays without a bound.
+    let error = refused(&format!("{BIDS}EXPLAIN SELECT visit, top FROM {both} WHERE visit <= 3"));
+    assert!(error.message.contains("ROW_NUMBER"), "{error}");
+    // Over the numbers in the order of time, the lower one is not the upper one's, either.
+    let visits_of_auctions =
+        format!("(SELECT *, ROW_NUMBER() OVER (PARTITION BY auction ORDER BY ts) AS place FROM {visits})");
+    let mut rows = query(
+        "a BIGINT, b BIGINT, visit BIGINT, place BIGINT",
+        &format!("SELECT auction, bidder, visit, place FROM {visits_of_auctions} WHERE visit <= 1"),
+    );
+    rows.sort();
+    assert_eq!(rows, ["1|10|1|1", "1|11|1|2", "2|12|1|2", "3|13|1|1"]);
+}

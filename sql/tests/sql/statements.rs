@@ -165,6 +165,13 @@ fn dropped_names_are_free_unless_the_job_uses_them() {
             "uses the table out",
         ),
         (
+            "CREATE TABLE s (k BIGINT, p AS PROCTIME()) WITH ('connector' = 'test');
+             CREATE TABLE dim (k BIGINT, a BIGINT) WITH ('connector' = 'test');
+             INSERT INTO out SELECT dim.a FROM s JOIN dim FOR SYSTEM_TIME AS OF s.p ON s.k = dim.k;
+             DROP TABLE dim; CREATE TABLE ^dim (k BIGINT) WITH ('connector' = 'test');",
+            "a statement above uses the table dim",
+        ),
+        (
             "DROP TABLE bids; INSERT INTO out SELECT auction FROM ^bids",
             "no table or view bids",
         ),

@@ -3,6 +3,7 @@
 use super::Lowering;
 use crate::error::{Result, SqlError};
 use crate::rel::changes::check_append_only;
+use crate::rel::identity::Identity;
 use crate::rel::join::{NewJoin, TimeBound};
 use crate::rel::prepare::{Prepared, place, prepare_over};
 use crate::rel::{Names, Rel, RelColumn, RelId};
@@ -14,7 +15,7 @@ use datafusion_expr::expr::{Exists, InSubquery};
 use datafusion_expr::type_coercion::binary::comparison_coercion;
 use datafusion_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion_expr::{BinaryExpr, Expr, Filter, Join, LogicalPlan, Operator, Subquery, cast};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use tidemill_engine::graph::{JoinInput, JoinKind};
 
@@ -27,9 +28,24 @@ pub(super) struct Joined {
 impl Joined {
     pub(super) fn new(left: &Rel, right: &Rel) -> Self {
         let mut names = Names::default();
-        let columns = left.columns.iter().chain(&right.columns).map(|column| RelColumn {
-            name: names.unique(&column.name),
-            ..column.clone()
+        let identities = |rel: &Rel| -> HashSet<Identity> {
+            let columns = rel.columns.iter();
+            columns.map(|column| column.identity.clone()).collect()
+        };
+        let (known_left, known_right) = (identities(left), identities(right));
+        let of_left = left.columns.iter().map(|column| ("left", column));
+        let of_right = right.columns.iter().map(|column| ("right", column));
+        let columns = of_left.chain(of_right).map(|(side, column)| {
+            // Where a relation is joined with itself, a condition must say which side's column it reads.
+            let is_of_both = known_left.contains(&column.identity) && known_right.contains(&column.identity);
+            RelColumn {
+                name: names.unique(&column.name),
+                identity: match is_of_both {
+                    true => Identity::of(&[side, column.identity.text()]),
+                    false => column.identity.clone(),
+                },
+                ..column.clone()
+            }
         });
         Self {
             rel: Rel {
@@ -164,10 +180,7 @@ impl Lowering<'_> {
     /// Lowers a join, with conditions on its rows that stand above it.
     pub(super) fn join(&mut self, join: &Join, above: Vec<Expr>) -> Result<RelId> {
         if let (conditions, Some(time)) = as_of_time(join.filter.as_ref()) {
-            return match self.is_processing_time(&join.left, time)? {
-                true => self.lookup_join(join, &conditions, time, above),
-                false => self.temporal_join(join, &conditions, time, above),
-            };
+            return self.join_as_of(join, &conditions, time, above);
         }
         let kind = match join.join_type {
             JoinType::Inner => JoinKind::Inner,

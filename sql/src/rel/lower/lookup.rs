@@ -19,28 +19,47 @@ const HINT: &str = "write stream JOIN table FOR SYSTEM_TIME AS OF stream.p ON st
                     column of the stream's table";
 
 impl Lowering<'_> {
-    /// Says whether the time of a join with a table as of a time is a processing time of the stream on its left.
-    pub(super) fn is_processing_time(&mut self, stream: &LogicalPlan, time: &Expr) -> Result<bool> {
-        let is_known = |column: &&Column| stream.schema().index_of_column(column).is_ok();
-        if !time.column_refs().iter().all(is_known) {
-            return Ok(false);
-        }
-        // Lowered again for the join: equal relations are one.
-        let stream_rel = self.lower(stream)?;
-        let time = prepare(time, stream.schema(), self.rels.get(stream_rel)).map_err(|error| error.or_at(self.at))?;
-        Ok(time.role == Role::ProcessingTime)
-    }
-
-    /// Lowers a join as of a processing `time`, with the other parts of its condition, and conditions that stand above it.
-    ///
-    /// # Errors
-    /// When it is of a table that cannot be looked up so.
-    pub(super) fn lookup_join(
+    /// Lowers a join as of a `time`, with the other parts of its condition, and conditions on its rows that stand above it.
+    /// The clock of the time says which kind of join it is.
+    pub(super) fn join_as_of(
         &mut self,
         join: &Join,
         conditions: &[&Expr],
         time: &Expr,
         above: Vec<Expr>,
+    ) -> Result<RelId> {
+        // What speaks of the stream only is asked before the table is. A condition on the table must not be: it would bring
+        // older versions back.
+        let stream = join.left.schema();
+        let of_stream = |column: &&Column| stream.index_of_column(column).is_ok();
+        let reads_stream = |expr: &Expr| {
+            let columns = expr.column_refs();
+            !columns.is_empty() && columns.iter().all(of_stream) && !expr.is_volatile()
+        };
+        let (before, behind): (Vec<Expr>, Vec<Expr>) = above.into_iter().partition(reads_stream);
+        let left = self.lower_filtered(&join.left, before)?;
+        let is_processing_time = time.column_refs().iter().all(of_stream) && {
+            let time = prepare(time, stream, self.rels.get(left)).map_err(|error| error.or_at(self.at))?;
+            time.role == Role::ProcessingTime
+        };
+        match is_processing_time {
+            true => self.lookup_join(join, left, conditions, time, behind),
+            false => self.temporal_join(join, left, conditions, time, behind),
+        }
+    }
+
+    /// Lowers a join of an input as of a processing `time`, with the other parts of its condition, and conditions that are
+    /// asked `behind` it.
+    ///
+    /// # Errors
+    /// When it is of a table that cannot be looked up so.
+    fn lookup_join(
+        &mut self,
+        join: &Join,
+        input: RelId,
+        conditions: &[&Expr],
+        time: &Expr,
+        behind: Vec<Expr>,
     ) -> Result<RelId> {
         let at = place(time).or_else(|| self.script.find_word(self.at, &["JOIN"]));
         let kind = match join.join_type {
@@ -51,14 +70,6 @@ impl Lowering<'_> {
         if !join.on.is_empty() {
             return Err(SqlError::internal("a join as of a time has conditions of its own"));
         }
-        // What speaks of the stream only is asked before the table is.
-        let reads_stream = |expr: &Expr| {
-            let columns = expr.column_refs();
-            let of_stream = |column: &&Column| join.left.schema().index_of_column(column).is_ok();
-            !columns.is_empty() && columns.iter().all(of_stream) && !expr.is_volatile()
-        };
-        let (before, behind): (Vec<Expr>, Vec<Expr>) = above.into_iter().partition(reads_stream);
-        let input = self.lower_filtered(&join.left, before)?;
         let (index, name) = self.looked_up(&join.right, at)?;
         let table = self.catalog.table_at(index);
         if let Some(column) = table.columns.iter().find(|column| !column.is_physical()) {

@@ -82,11 +82,14 @@ fn bounded(rels: &mut Rels, id: RelId, index: usize, bounds: Bounds) -> Option<R
     let rel = rels.get(id).clone();
     let range = (bounds.first.unsigned_abs(), bounds.last.max(0).unsigned_abs());
     match rel.kind {
-        RelKind::Rank(rank) if rank.range.is_none() => Some(rels.rank(Rank {
-            range: Some(range),
-            ..*rank
-        })),
-        RelKind::Over(over) if over.is_row_number() => {
+        // A number of rows further below only passes through: bounding it here would bound another one.
+        RelKind::Rank(rank) if rank.range.is_none() && rank.outputs[index] == RankOutput::Number => {
+            Some(rels.rank(Rank {
+                range: Some(range),
+                ..*rank
+            }))
+        }
+        RelKind::Over(over) if over.is_row_number() && index >= over.passed.len() => {
             let outputs = over.passed.iter().map(|column| RankOutput::Column(*column));
             let rank = Rank {
                 input: over.input,

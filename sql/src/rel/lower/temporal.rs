@@ -19,13 +19,15 @@ const HINT: &str = "write stream JOIN table FOR SYSTEM_TIME AS OF stream.ts ON s
                     up as it is, AS OF a column p AS PROCTIME() of the stream";
 
 impl Lowering<'_> {
-    /// Lowers a join as of a `time`, with the other parts of its condition, and conditions that stand above it.
+    /// Lowers a join of the stream `left` as of a `time`, with the other parts of its condition, and conditions that are
+    /// asked `behind` it.
     pub(super) fn temporal_join(
         &mut self,
         join: &Join,
+        left: RelId,
         conditions: &[&Expr],
         time: &Expr,
-        above: Vec<Expr>,
+        behind: Vec<Expr>,
     ) -> Result<RelId> {
         let at = place(time)
             .or_else(|| self.script.find_word(self.at, &["JOIN"]))
@@ -36,21 +38,6 @@ impl Lowering<'_> {
             other => return Err(SqlError::at(at, format!("a {other} join as of a time is not supported")).hint(HINT)),
         };
         let names = join.schema.as_ref();
-        let left_width = join.left.schema().fields().len();
-        let reads_left_only = |expr: &Expr| {
-            let places = expr
-                .column_refs()
-                .into_iter()
-                .map(|column| names.index_of_column(column).ok());
-            places
-                .into_iter()
-                .all(|place| place.is_some_and(|place| place < left_width))
-        };
-        // A condition on the table must not be asked before the join: it would bring older versions back.
-        let (of_left, behind): (Vec<Expr>, Vec<Expr>) = above
-            .into_iter()
-            .partition(|expr| reads_left_only(expr) && !expr.is_volatile() && !expr.column_refs().is_empty());
-        let left = self.lower_filtered(&join.left, of_left)?;
         let (right, key) = self.versioned(&join.right, at)?;
         for input in [left, right] {
             check_append_only(self.rels, input, "a join as of an event time", at)?;

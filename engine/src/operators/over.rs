@@ -178,6 +178,11 @@ impl Plan {
         !matches!(self.spec.frame, OverFrame::Rows(None) | OverFrame::Range(None))
     }
 
+    /// Returns how long a key is kept that is not written; where its rows leave by their time, it goes with the last of them.
+    fn ttl_ms(&self) -> Option<i64> {
+        self.spec.ttl_ms.filter(|_| !matches!(self.keeps, Keeps::Since(_)))
+    }
+
     fn is_by_time(&self) -> bool {
         matches!(self.spec.frame, OverFrame::Range(_))
     }
@@ -318,7 +323,7 @@ impl OverOperator {
         for (_, row, group) in due {
             self.pending.remove(*row);
             self.waiting[*group as usize] -= 1;
-            if self.plan.spec.ttl_ms.is_some() {
+            if self.plan.ttl_ms().is_some() {
                 self.written_ms.resize(self.keys.len(), wall_time_ms);
                 self.written_ms[*group as usize] = wall_time_ms;
             }
@@ -441,12 +446,7 @@ impl OverOperator {
     fn forget_keys(&mut self, wall_time_ms: i64) -> Result<()> {
         let groups = self.keys.len();
         let mut over = Vec::new();
-        if let Some(ttl_ms) = self
-            .plan
-            .spec
-            .ttl_ms
-            .filter(|_| !matches!(self.plan.keeps, Keeps::Since(_)))
-        {
+        if let Some(ttl_ms) = self.plan.ttl_ms() {
             // Keys that were restored count as written when they are seen first.
             self.written_ms.resize(groups, wall_time_ms);
             let next_sweep_ms = *self.next_sweep_ms.get_or_insert(wall_time_ms.saturating_add(ttl_ms));

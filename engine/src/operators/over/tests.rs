@@ -365,3 +365,23 @@ fn rows_of_processing_time_do_not_wait() {
     assert_eq!(counts, ["1", "2", "3", "2", "1"]);
     assert_eq!(workers.0[0].history.len(), 1, "what is in no frame any more is dropped");
 }
+
+#[test]
+fn frames_of_a_time_forget_their_keys_by_it_and_not_by_a_time_to_live() {
+    let mut spec = spec(OverFrame::Range(Some(10)));
+    spec.ttl_ms = Some(100);
+    let mut workers = Workers::new(&spec, 1, &[]);
+    let rows: Vec<Row> = (0..2 * KEYS_GONE_MIN as i64)
+        .map(|id| {
+            let key: &'static str = Box::leak(format!("k{id}").into_boxed_str());
+            (key, 1, Some(1), true, id)
+        })
+        .collect();
+    workers.push(&rows, 0);
+    assert_eq!(workers.close(1, 0).len(), rows.len());
+    // A row of a new key waits while the others go.
+    workers.push(&[("late", 500, Some(1), true, -1)], 1);
+    assert_eq!(workers.close(400, 1_000), []);
+    assert_eq!(workers.0[0].keys.len(), 1);
+    assert_eq!(workers.close(500, 2_000).len(), 1);
+}

@@ -385,3 +385,25 @@ fn frames_of_a_time_forget_their_keys_by_it_and_not_by_a_time_to_live() {
     assert_eq!(workers.0[0].keys.len(), 1);
     assert_eq!(workers.close(500, 2_000).len(), 1);
 }
+
+#[test]
+fn keys_are_only_walked_when_many_may_have_gone() {
+    let spec = spec(OverFrame::Range(Some(10_000)));
+    let mut workers = Workers::new(&spec, 1, &[]);
+    let count = 2 * KEYS_GONE_MIN as i64;
+    let rows: Vec<Row> = (0..count)
+        .map(|id| {
+            let key: &'static str = Box::leak(format!("k{id}").into_boxed_str());
+            (key, 1 + id, Some(1), true, id)
+        })
+        .collect();
+    workers.push(&rows, 0);
+    assert_eq!(workers.close(count, 0).len(), rows.len());
+    assert_eq!(workers.0[0].walks, 0);
+    // One key after the other goes.
+    for id in 0..count {
+        let _ = workers.close(10_000 + 1 + id, 0);
+        assert!(workers.0[0].keys.len() as i64 <= (2 * (count - id)).max(KEYS_GONE_MIN as i64));
+    }
+    assert!(workers.0[0].walks <= 4, "{} walks", workers.0[0].walks);
+}

@@ -173,6 +173,11 @@ pub trait Accumulator {
 pub struct EncodedState {
     /// For sets, the position within the encoded groups that each row belongs to; `None` when row `i` is group `i`.
     pub owners: Option<Vec<u32>>,
+    /// Returns how many values are held for all groups besides a fixed state.
+    fn members_count(&self) -> usize {
+        0
+    }
+
     /// The state's columns.
     pub columns: Vec<ArrayRef>,
 }

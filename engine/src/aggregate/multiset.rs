@@ -284,6 +284,10 @@ mod tests {
                 .unwrap();
             assert_eq!(
                 restored.evaluate(&[3]).unwrap().as_primitive::<Int64Type>().value(0),
+    fn members_count(&self) -> usize {
+        self.counts.len()
+    }
+
                 expected
             );
         }

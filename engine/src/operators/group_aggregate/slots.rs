@@ -175,7 +175,7 @@ impl Slots {
     /// Returns how many members all sets have.
     pub(super) fn members_count(&self) -> usize {
         let of_slot = |slot: &Slot| match slot {
-            Slot::Single { .. } => 0,
+            Slot::Single { accumulator, .. } => accumulator.members_count(),
             Slot::Distinct { sets, .. } => sets.len(),
         };
         self.slots.iter().map(of_slot).sum()

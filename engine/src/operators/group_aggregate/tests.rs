@@ -425,3 +425,28 @@ fn state_of_another_query_is_refused() {
     let error = operator.restore(&sections).unwrap_err();
     assert!(error.to_string().contains("has no set.kinds"), "{error}");
 }
+
+fn only(name: &str, changes: bool, ttl_ms: Option<i64>) -> GroupAggregate {
+    let mut spec = spec(Asked::All, changes, ttl_ms);
+    spec.aggregates.retain(|call| call.name == name);
+    spec
+}
+
+#[test]
+fn values_of_groups_that_live_are_not_copied_for_each_group_that_is_forgotten() {
+    let spec = only("max", true, Some(6_400));
+    let mut workers = Workers::new(&spec, true, 1, &[]);
+    let rows = |key, count| (0..count).map(|a| row(key, a)).collect::<Vec<_>>();
+    workers.tick(&[rows("small", 2_000)], 10_000);
+    workers.tick(&[rows("large", 10_000)], 14_000);
+    workers.tick(&[], 17_000);
+    let operator = &workers.whole[0];
+    assert_eq!((operator.groups.live_count(), operator.garbage), (1, 2_001));
+    // With as many again it is worth it.
+    workers.tick(&[rows("other", 9_000)], 18_000);
+    workers.tick(&[rows("large", 1)], 20_000);
+    workers.tick(&[], 25_000);
+    let operator = &workers.whole[0];
+    assert_eq!((operator.groups.len(), operator.garbage), (1, 0));
+    assert_eq!(operator.slots.members_count(), 10_000);
+}

@@ -136,6 +136,15 @@ pub trait Accumulator {
         })
     }
 
+    /// Encodes the states of some groups as [`Accumulator::encode`] does, in one piece or several; each is small enough for
+    /// arrays of text. There is at least one, and only sets have more.
+    ///
+    /// # Errors
+    /// When the state cannot be encoded.
+    fn encode_pieces(&self, groups: &[u32]) -> Result<Vec<EncodedState>> {
+        Ok(vec![self.encode(groups)?])
+    }
+
     /// Adds what [`Accumulator::encode`] gave; `groups[i]` is the group that position `i` stands for.
     ///
     /// # Errors
@@ -164,6 +173,11 @@ pub trait Accumulator {
         0
     }
 
+    /// Returns how many values are held for all groups besides a fixed state.
+    fn members_count(&self) -> usize {
+        0
+    }
+
     /// Returns about how many bytes the state takes.
     fn size(&self) -> usize;
 }
@@ -173,11 +187,6 @@ pub trait Accumulator {
 pub struct EncodedState {
     /// For sets, the position within the encoded groups that each row belongs to; `None` when row `i` is group `i`.
     pub owners: Option<Vec<u32>>,
-    /// Returns how many values are held for all groups besides a fixed state.
-    fn members_count(&self) -> usize {
-        0
-    }
-
     /// The state's columns.
     pub columns: Vec<ArrayRef>,
 }

@@ -450,3 +450,21 @@ fn values_of_groups_that_live_are_not_copied_for_each_group_that_is_forgotten() 
     assert_eq!((operator.groups.len(), operator.garbage), (1, 0));
     assert_eq!(operator.slots.members_count(), 10_000);
 }
+
+#[test]
+fn values_of_a_group_are_written_in_pieces() {
+    let spec = only("max", true, None);
+    let mut workers = Workers::new(&spec, true, 1, &[]);
+    let rows: Vec<_> = (0..150_000).map(|a| row("x", a)).collect();
+    workers.tick(&[rows], 0);
+    let sections = workers.capture();
+    let section = sections.iter().find(|section| section.name == "multiset.max").unwrap();
+    let reader = arrow::ipc::reader::StreamReader::try_new(section.bytes.as_ref(), None).unwrap();
+    let pieces: Vec<usize> = reader.map(|batch| batch.unwrap().num_rows()).collect();
+    assert_eq!(pieces.iter().sum::<usize>(), 150_000);
+    assert!(pieces.iter().all(|rows| *rows <= 1 << 16), "{pieces:?}");
+    let mut workers = Workers::new(&spec, true, 2, &sections);
+    let found = workers.tick(&[vec![taken(row("x", 99_999))]], 0);
+    let weights: Vec<_> = found.iter().map(|(_, max, weight)| (max.as_str(), *weight)).collect();
+    assert_eq!(weights, [("t99999", -1), ("t99998", 1)]);
+}

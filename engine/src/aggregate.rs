@@ -136,6 +136,15 @@ pub trait Accumulator {
         })
     }
 
+    /// Encodes the states of some groups as [`Accumulator::encode`] does, in one piece or several; each is small enough for
+    /// arrays of text. There is at least one, and only sets have more.
+    ///
+    /// # Errors
+    /// When the state cannot be encoded.
+    fn encode_pieces(&self, groups: &[u32]) -> Result<Vec<EncodedState>> {
+        Ok(vec![self.encode(groups)?])
+    }
+
     /// Adds what [`Accumulator::encode`] gave; `groups[i]` is the group that position `i` stands for.
     ///
     /// # Errors
@@ -161,6 +170,11 @@ pub trait Accumulator {
 
     /// Returns how many values are held for a group besides a fixed state.
     fn members(&self, _group: u32) -> usize {
+        0
+    }
+
+    /// Returns how many values are held for all groups besides a fixed state.
+    fn members_count(&self) -> usize {
         0
     }
 

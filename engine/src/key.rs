@@ -14,9 +14,11 @@
 //! | string, binary (all array types) | `01`, then its length as u32 little-endian, then its bytes |
 
 mod encode;
+mod equal;
 mod hash;
 
 pub use encode::{EncodedKeys, KeyDecoder, encode_keys, supports_key_type};
+pub(crate) use equal::equal_keys;
 pub use hash::{hash_columns, key_hash};
 
 use serde::{Deserialize, Serialize};

@@ -168,7 +168,8 @@ impl RowStore {
         if !chunk.remove(row.row as usize) {
             return false;
         }
-        let is_empty = chunk.live() == 0;
+        // The open one goes on: a number for each time that it empties would be a place in `chunks` for each.
+        let is_empty = chunk.live() == 0 && chunk.is_sealed();
         self.rows -= 1;
         if is_empty {
             self.drop_chunk(row.chunk);

@@ -10,6 +10,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+/// Members per encoded piece at most.
+const PIECE_MEMBERS: usize = 1 << 16;
+
+/// Bytes of text per encoded piece at most, but for a single value: one array cannot hold more than 2 GiB.
+const PIECE_BYTES: usize = 1 << 24;
+
 /// Makes the accumulator of the least or the greatest value.
 ///
 /// # Errors
@@ -142,6 +148,42 @@ impl<M: Member + Bounds> Multisets<M> {
     }
 }
 
+/// Members on their way into a checkpoint.
+struct Piece<M> {
+    /// For each the position of its group.
+    owners: Vec<u32>,
+    members: Vec<Option<M>>,
+    counts: Vec<i64>,
+    /// How many bytes of text there are.
+    bytes: usize,
+}
+
+impl<M: Member> Piece<M> {
+    fn new() -> Self {
+        Self {
+            owners: Vec::new(),
+            members: Vec::new(),
+            counts: Vec::new(),
+            bytes: 0,
+        }
+    }
+
+    fn push(&mut self, position: usize, member: &M, count: i64) {
+        self.owners.push(position as u32);
+        self.bytes += member.size();
+        self.members.push(Some(member.clone()));
+        self.counts.push(count);
+    }
+
+    fn finish(self, data_type: &DataType) -> Result<EncodedState> {
+        let counts = Arc::new(Int64Array::from(self.counts));
+        Ok(EncodedState {
+            owners: Some(self.owners),
+            columns: vec![M::back(self.members, data_type)?, counts],
+        })
+    }
+}
+
 /// The least of all members: where a group begins.
 trait Bounds {
     fn least() -> Self;
@@ -200,18 +242,29 @@ impl<M: Member + Bounds> Accumulator for Multisets<M> {
     }
 
     fn encode(&self, groups: &[u32]) -> Result<EncodedState> {
-        let (mut owners, mut members, mut counts) = (Vec::new(), Vec::new(), Vec::new());
+        let mut piece = Piece::new();
+        for (position, &group) in groups.iter().enumerate() {
+            self.of_group(group)
+                .for_each(|((_, member), count)| piece.push(position, member, *count));
+        }
+        piece.finish(&self.data_type)
+    }
+
+    fn encode_pieces(&self, groups: &[u32]) -> Result<Vec<EncodedState>> {
+        let (mut pieces, mut piece) = (Vec::new(), Piece::new());
         for (position, &group) in groups.iter().enumerate() {
             for ((_, member), count) in self.of_group(group) {
-                owners.push(position as u32);
-                members.push(Some(member.clone()));
-                counts.push(*count);
+                let is_full = piece.owners.len() == PIECE_MEMBERS || piece.bytes + member.size() > PIECE_BYTES;
+                if is_full && !piece.owners.is_empty() {
+                    pieces.push(std::mem::replace(&mut piece, Piece::new()).finish(&self.data_type)?);
+                }
+                piece.push(position, member, *count);
             }
         }
-        Ok(EncodedState {
-            owners: Some(owners),
-            columns: vec![M::back(members, &self.data_type)?, Arc::new(Int64Array::from(counts))],
-        })
+        if !piece.owners.is_empty() || pieces.is_empty() {
+            pieces.push(piece.finish(&self.data_type)?);
+        }
+        Ok(pieces)
     }
 
     fn decode(&mut self, state: &EncodedState, groups: &[u32]) -> Result<()> {
@@ -229,6 +282,10 @@ impl<M: Member + Bounds> Accumulator for Multisets<M> {
 
     fn members(&self, group: u32) -> usize {
         self.members[group as usize] as usize
+    }
+
+    fn members_count(&self) -> usize {
+        self.counts.len()
     }
 
     fn size(&self) -> usize {
@@ -287,5 +344,27 @@ mod tests {
                 expected
             );
         }
+    }
+
+    #[test]
+    fn large_texts_are_encoded_in_pieces() {
+        let texts = (0..40).map(|number| format!("{number:02}{}", "x".repeat((1 << 20) - 2)));
+        let values: ArrayRef = Arc::new(StringArray::from_iter_values(texts));
+        let function = Max::try_new(&DataType::Utf8).unwrap();
+        let mut held = function.changing_accumulator().unwrap();
+        held.resize(2);
+        let groups: Vec<u32> = (0..40).map(|row| row % 2).collect();
+        held.update(&[values], &groups, None).unwrap();
+        let pieces = held.encode_pieces(&[1, 0]).unwrap();
+        let sizes: Vec<usize> = pieces.iter().map(|piece| piece.columns[0].len()).collect();
+        assert_eq!(sizes, [16, 16, 8]);
+        let mut restored = function.changing_accumulator().unwrap();
+        restored.resize(2);
+        for piece in &pieces {
+            restored.decode(piece, &[1, 0]).unwrap();
+        }
+        assert_eq!((restored.members_count(), restored.members(0)), (40, 20));
+        assert_eq!(&restored.evaluate(&[0, 1]).unwrap(), &held.evaluate(&[0, 1]).unwrap());
+        assert_eq!(held.encode_pieces(&[]).unwrap().len(), 1);
     }
 }

@@ -67,6 +67,11 @@ pub(crate) struct OverOperator {
     written_ms: Vec<i64>,
     next_sweep_ms: Option<i64>,
     gone: usize,
+    /// How often a key lost its last row since all keys were looked at.
+    emptied: usize,
+    /// How often all keys were looked at.
+    #[cfg(test)]
+    walks: usize,
     scratch: Scratch,
 }
 
@@ -178,6 +183,11 @@ impl Plan {
         !matches!(self.spec.frame, OverFrame::Rows(None) | OverFrame::Range(None))
     }
 
+    /// Returns how long a key is kept that is not written; where its rows leave by their time, it goes with the last of them.
+    fn ttl_ms(&self) -> Option<i64> {
+        self.spec.ttl_ms.filter(|_| !matches!(self.keeps, Keeps::Since(_)))
+    }
+
     fn is_by_time(&self) -> bool {
         matches!(self.spec.frame, OverFrame::Range(_))
     }
@@ -240,6 +250,9 @@ impl OverOperator {
             written_ms: Vec::new(),
             next_sweep_ms: None,
             gone: 0,
+            emptied: 0,
+            #[cfg(test)]
+            walks: 0,
             scratch: Scratch::default(),
             plan,
         })
@@ -318,7 +331,7 @@ impl OverOperator {
         for (_, row, group) in due {
             self.pending.remove(*row);
             self.waiting[*group as usize] -= 1;
-            if self.plan.spec.ttl_ms.is_some() {
+            if self.plan.ttl_ms().is_some() {
                 self.written_ms.resize(self.keys.len(), wall_time_ms);
                 self.written_ms[*group as usize] = wall_time_ms;
             }
@@ -425,7 +438,9 @@ impl OverOperator {
             };
             let group = candidates.into_iter().find(is_front);
             let group = group.ok_or_else(|| Error::Internal("a row of a frame is in no key's past".into()))?;
-            self.past[group as usize].pop_front();
+            let past = &mut self.past[group as usize];
+            past.pop_front();
+            self.emptied += usize::from(past.is_empty());
             groups.push(group);
         }
         let gathered = self.history.gather(&gone, &columns)?;
@@ -441,12 +456,7 @@ impl OverOperator {
     fn forget_keys(&mut self, wall_time_ms: i64) -> Result<()> {
         let groups = self.keys.len();
         let mut over = Vec::new();
-        if let Some(ttl_ms) = self
-            .plan
-            .spec
-            .ttl_ms
-            .filter(|_| !matches!(self.plan.keeps, Keeps::Since(_)))
-        {
+        if let Some(ttl_ms) = self.plan.ttl_ms() {
             // Keys that were restored count as written when they are seen first.
             self.written_ms.resize(groups, wall_time_ms);
             let next_sweep_ms = *self.next_sweep_ms.get_or_insert(wall_time_ms.saturating_add(ttl_ms));
@@ -456,8 +466,12 @@ impl OverOperator {
             self.next_sweep_ms = Some(wall_time_ms.saturating_add((ttl_ms / 4).max(1)));
             let is_over = |written: &i64| written.saturating_add(ttl_ms) <= wall_time_ms;
             over = self.written_ms.iter().map(is_over).collect();
-        } else if !matches!(self.plan.keeps, Keeps::Since(_)) || groups < KEYS_GONE_MIN {
+        } else if !matches!(self.plan.keeps, Keeps::Since(_)) || groups < KEYS_GONE_MIN || self.emptied * 2 < groups {
             return Ok(());
+        }
+        #[cfg(test)]
+        {
+            self.walks += 1;
         }
         let is_kept = |group: &u32| {
             let index = *group as usize;
@@ -466,8 +480,11 @@ impl OverOperator {
         };
         let kept: Vec<u32> = (0..groups as u32).filter(is_kept).collect();
         if kept.len() == groups || (over.is_empty() && kept.len() * 2 > groups) {
+            // Many have rows again. A part of the others counts, so that the next look comes earlier, yet not at once.
+            self.emptied = (groups - kept.len()) / 2;
             return Ok(());
         }
+        self.emptied = 0;
         let mut renumbered = vec![u32::MAX; groups];
         for (new, &old) in kept.iter().enumerate() {
             renumbered[old as usize] = new as u32;

@@ -187,11 +187,19 @@ impl TemporalJoinOperator {
         self.batch(columns.collect(), rows)
     }
 
+    /// Returns the versions that are valid at a time, or were before, each once: it is marked then.
+    fn due_versions(&mut self, until_ms: i64) -> Vec<RowRef> {
+        let mut due = Vec::new();
+        let store = &mut self.sides[1].kept.store;
+        store.take_due(until_ms, &mut due);
+        due.retain(|row| store.mark(*row));
+        due
+    }
+
     /// Drops versions that no row to come can ask for: those before the one that is valid at a time.
     fn drop_versions(&mut self, until_ms: i64) -> Result<()> {
-        let mut due = Vec::new();
+        let due = self.due_versions(until_ms);
         let side = &mut self.sides[1];
-        side.kept.store.take_due(until_ms, &mut due);
         for refs in due.chunks(BATCH_ROWS) {
             // Others of this pass may have dropped some.
             let refs: Vec<RowRef> = refs
@@ -207,7 +215,7 @@ impl TemporalJoinOperator {
                 .collect();
             last.sort_unstable();
             let versions = side.versions(&hashes)?;
-            let (mut probing, mut older) = (Vec::new(), Vec::new());
+            let (mut probing, mut older, mut late) = (Vec::new(), Vec::new(), Vec::new());
             for of_hash in last.chunk_by(|a, b| a.0 == b.0) {
                 if let Some((hash, newest, row)) = of_hash.last() {
                     let known = versions.of(*hash);
@@ -215,8 +223,18 @@ impl TemporalJoinOperator {
                         probing.push(*row as u32);
                         older.push(*version);
                     }
+                    // One that was told before may be younger than all of these, which came late then.
+                    let told = known.iter().rev().find(|(_, row)| side.kept.store.is_marked(*row));
+                    if let Some((_, told)) = told.filter(|told| *told > newest) {
+                        late.extend(of_hash.iter().map(|(_, (_, row), place)| (*row, *place as u32, *told)));
+                    }
                 }
             }
+            let places: Vec<u32> = late.iter().map(|(_, place, _)| *place).collect();
+            let told: Vec<RowRef> = late.iter().map(|(.., told)| *told).collect();
+            let is_late = are_equal(&rows, &side.keys, &places, &side.kept.store, &side.keys, &told)?;
+            let late = late.into_iter().zip(is_late).filter(|(_, is_late)| *is_late);
+            let late: Vec<RowRef> = late.map(|((row, ..), _)| row).collect();
             let same = are_equal(&rows, &side.keys, &probing, &side.kept.store, &side.keys, &older)?;
             let gone = older
                 .into_iter()
@@ -225,6 +243,7 @@ impl TemporalJoinOperator {
                 .map(|(version, _)| version);
             let gone: Vec<RowRef> = gone.collect();
             side.kept.remove(&gone);
+            side.kept.remove(&late);
         }
         side.kept.compact()
     }
@@ -557,5 +576,42 @@ mod tests {
                 prop_assert!(operator.sides[1].kept.store.len() <= 3);
             }
         }
+    }
+
+    #[test]
+    fn version_that_is_valid_is_looked_at_once_and_late_ones_are_dropped() {
+        let (mut operator, _) = operator(JoinKind::Inner, 0, 1);
+        let open = OpenTick {
+            tick: Tick(1),
+            wall_time_ms: 0,
+            watermarks: vec![Watermark::NONE; 2],
+        };
+        let mut out = Output::with_budget(1);
+        let mut push = |operator: &mut TemporalJoinOperator, rows: &[Row]| {
+            assert_eq!(
+                operator.on_batch(1, &batch(rows), &open, &mut out).unwrap(),
+                Progress::Done
+            );
+        };
+        let versions: Vec<Row> = (0..1000).map(|key| (Some(key), 10, 0)).collect();
+        push(&mut operator, &versions);
+        operator.drop_versions(10).unwrap();
+        assert_eq!(operator.sides[1].kept.store.len(), 1000);
+        push(&mut operator, &[(Some(7), 20, 1)]);
+        assert_eq!(operator.due_versions(20).len(), 1);
+        push(&mut operator, &[(Some(8), 20, 1)]);
+        operator.drop_versions(20).unwrap();
+        assert_eq!(
+            operator.sides[1].kept.store.len(),
+            1001,
+            "of key 8 the older one has gone"
+        );
+        push(&mut operator, &[(Some(9), 5, 1)]);
+        operator.drop_versions(20).unwrap();
+        assert_eq!(
+            operator.sides[1].kept.store.len(),
+            1001,
+            "of key 9 the late one has gone"
+        );
     }
 }

@@ -357,3 +357,30 @@ fn rows_of_another_schema_are_refused_on_restore() {
     let with_due = RowStore::new(schema()).with_due().restore(&state, "rows", all_groups());
     assert!(with_due.unwrap_err().to_string().contains("__due"));
 }
+
+#[test]
+fn rows_that_come_and_go_behind_one_that_stays_take_few_chunks() {
+    let mut store = RowStore::new(schema());
+    let ids: Vec<i64> = (0..CHUNK_ROWS as i64).collect();
+    let hashes: Vec<u64> = vec![1; CHUNK_ROWS];
+    let keys = |rows: usize| RowKeys {
+        hashes: &hashes[..rows],
+        due: None,
+    };
+    let first = store.append(&batch(&ids), keys(CHUNK_ROWS)).unwrap();
+    (1..CHUNK_ROWS).for_each(|row| assert!(store.remove(first.plus(row))));
+    let ten = batch(&ids[..10]);
+    let mut last = first;
+    for _ in 0..4_000 {
+        let place = store.append(&ten, keys(10)).unwrap();
+        assert!(place > last, "no place is given twice");
+        last = place;
+        (0..10).for_each(|row| assert!(store.remove(place.plus(row))));
+    }
+    assert_eq!(store.len(), 1);
+    assert!(store.chunks.len() <= 4, "{} chunks", store.chunks.len());
+    let mut restored = RowStore::new(schema());
+    let sections = captured(&store, all_groups());
+    restored.restore(&sections, "rows", all_groups()).unwrap();
+    assert_eq!(restored.len(), 1);
+}

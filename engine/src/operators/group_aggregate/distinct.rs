@@ -21,6 +21,9 @@ pub(super) const FILTERS_MAX: usize = 16;
 /// Members per encoded piece: a piece's text must stay far below the 2 GiB that one array can hold.
 const PIECE_MEMBERS: usize = 1 << 16;
 
+/// Fewer values than this are not worth making everything anew.
+const VALUES_GONE_MIN: usize = 1024;
+
 /// A value that is in a set of a group.
 #[derive(Clone, Copy)]
 struct Member {
@@ -130,7 +133,8 @@ impl DistinctSets {
             let rows = passed.iter_mut().zip(nulls.iter());
             rows.filter(|(_, valid)| !valid).for_each(|(passed, _)| *passed = 0);
         }
-        let values = self.numbers(argument)?;
+        let counts = |row: usize| passed[row] != 0 && weights.is_none_or(|weights| weights[row] != 0);
+        let values = self.numbers(argument, counts)?;
         match weights {
             None => {
                 for ((&group, &passed), &value) in groups.iter().zip(&passed).zip(&values) {
@@ -149,13 +153,23 @@ impl DistinctSets {
                         self.change(group, values[row], &change);
                     }
                 }
+                self.forget_values();
             }
         }
         Ok(())
     }
 
-    /// Returns the number that stands for each value.
-    fn numbers(&mut self, values: &ArrayRef) -> Result<Vec<i64>> {
+    /// Makes everything anew when most values are in no set any more. Costs about as much as these did to come.
+    fn forget_values(&mut self) {
+        if self.values.len() > VALUES_GONE_MIN.max(self.len() * 2) {
+            let groups = self.entries.len();
+            let places: Vec<u32> = (0..groups as u32).collect();
+            *self = self.kept(&places, groups);
+        }
+    }
+
+    /// Returns the number that stands for the value of each row that is wanted; anything for the others.
+    fn numbers(&mut self, values: &ArrayRef, is_wanted: impl Fn(usize) -> bool) -> Result<Vec<i64>> {
         if let Some(numbers) = to_i64(values) {
             return Ok(numbers);
         }
@@ -163,6 +177,9 @@ impl DistinctSets {
         let rows = 0..values.len();
         Ok(rows
             .map(|row| {
+                if !is_wanted(row) {
+                    return 0;
+                }
                 let value = self.scratch.key(row);
                 i64::from(self.values.group(key_hash(value), value))
             })
@@ -370,7 +387,7 @@ impl DistinctSets {
     /// Adds members as [`DistinctSets::encode`] gave them; `groups` are those of the rows, [`NO_ROW`] for those of others.
     pub(super) fn decode(&mut self, values: &ArrayRef, counts: &[ArrayRef], groups: &[u32]) -> Result<()> {
         let wrong = || Error::Checkpoint("the counts of a set's members are no numbers".into());
-        let numbers = self.numbers(values)?;
+        let numbers = self.numbers(values, |row| groups[row] != NO_ROW)?;
         let counts: Vec<&[i64]> = counts
             .iter()
             .map(|counts| {
@@ -402,5 +419,56 @@ impl DistinctSets {
             }
         };
         members + self.values.size() + self.counts.capacity() * 8 + self.entries.capacity() * 4
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::StringArray;
+
+    fn texts(from: i64, count: i64) -> ArrayRef {
+        let texts = (from..from + count).map(|number| format!("the text {number}"));
+        Arc::new(StringArray::from_iter_values(texts))
+    }
+
+    #[test]
+    fn values_that_are_in_no_set_are_not_held() {
+        let mut sets = DistinctSets::new(&DataType::Utf8, 1, true);
+        sets.resize(1);
+        let groups = [0; 1000];
+        // Those that no filter lets pass, and those that count nothing.
+        let none = BooleanArray::from(vec![false; 1000]);
+        sets.update(&texts(0, 1000), &[Some(&none)], &groups, Some(&[1; 1000]))
+            .unwrap();
+        sets.update(&texts(0, 1000), &[None], &groups, Some(&[0; 1000]))
+            .unwrap();
+        assert_eq!(sets.values.len(), 0);
+        // Those that were taken back.
+        for round in 0..40 {
+            sets.update(&texts(round * 1000, 1000), &[None], &groups, Some(&[1; 1000]))
+                .unwrap();
+            let gone = [-1; 990];
+            sets.update(&texts(round * 1000, 990), &[None], &groups[..990], Some(&gone))
+                .unwrap();
+        }
+        assert_eq!(sets.counts(&[0], 0).as_primitive::<Int64Type>().value(0), 400);
+        assert!(sets.values.len() < 4000, "{} values", sets.values.len());
+        let pieces = sets.encode(&[0]).unwrap();
+        let mut found: Vec<&str> = pieces[0].values.as_string::<i32>().iter().flatten().collect();
+        found.sort_unstable();
+        let all: Vec<ArrayRef> = (0..40).map(|round| texts(round * 1000 + 990, 10)).collect();
+        let mut expected: Vec<&str> = all
+            .iter()
+            .flat_map(|texts| texts.as_string::<i32>().iter().flatten())
+            .collect();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+        // A checkpoint's members of other workers.
+        let mut restored = DistinctSets::new(&DataType::Utf8, 1, true);
+        restored.resize(1);
+        let counts: ArrayRef = Arc::new(Int64Array::from(vec![1; 3]));
+        restored.decode(&texts(0, 3), &[counts], &[NO_ROW, 0, NO_ROW]).unwrap();
+        assert_eq!(restored.values.len(), 1);
     }
 }

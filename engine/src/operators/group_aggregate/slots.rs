@@ -172,10 +172,10 @@ impl Slots {
         self.slots.iter().map(of_slot).sum()
     }
 
-    /// Returns how many members all sets have.
+    /// Returns how many values are held for all groups besides a fixed state, also for those that have ended.
     pub(super) fn members_count(&self) -> usize {
         let of_slot = |slot: &Slot| match slot {
-            Slot::Single { .. } => 0,
+            Slot::Single { accumulator, .. } => accumulator.members_count(),
             Slot::Distinct { sets, .. } => sets.len(),
         };
         self.slots.iter().map(of_slot).sum()
@@ -190,7 +190,9 @@ impl Slots {
                     let mut kept = new_accumulator(&self.calls[*call], self.changes)?;
                     kept.resize(groups.len());
                     let numbers: Vec<u32> = (0..groups.len() as u32).collect();
-                    kept.decode(&accumulator.encode(groups)?, &numbers)?;
+                    for piece in accumulator.encode_pieces(groups)? {
+                        kept.decode(&piece, &numbers)?;
+                    }
                     Slot::Single {
                         call: *call,
                         accumulator: kept,

@@ -116,27 +116,29 @@ pub(super) fn capture(operator: &GroupAggregateOperator) -> Result<Vec<StateSect
                 continue;
             };
             let call = &slots.calls[*call];
-            let EncodedState {
+            for EncodedState {
                 owners,
                 columns: states,
-            } = accumulator.encode(part)?;
-            let Some(owners) = owners else {
-                let states = states.into_iter().enumerate();
-                columns.extend(states.map(|(index, state)| (state_name(call, index), state)));
-                continue;
-            };
-            let [values, counts] = <[ArrayRef; 2]>::try_from(states)
-                .map_err(|_| Error::Internal(format!("the values of {} have counts", call.name)))?;
-            let owners = UInt32Array::from_iter_values(owners.into_iter().map(|owner| first + owner));
-            if piece == 0 {
-                multisets.push((place, Section::new(multiset_name(call))));
-            }
-            if let Some((_, section)) = multisets.iter_mut().find(|(known, _)| *known == place) {
-                section.write(vec![
-                    (OWNER.to_owned(), Arc::new(owners)),
-                    (VALUE.to_owned(), values),
-                    (COUNT.to_owned(), counts),
-                ])?;
+            } in accumulator.encode_pieces(part)?
+            {
+                let Some(owners) = owners else {
+                    let states = states.into_iter().enumerate();
+                    columns.extend(states.map(|(index, state)| (state_name(call, index), state)));
+                    continue;
+                };
+                let [values, counts] = <[ArrayRef; 2]>::try_from(states)
+                    .map_err(|_| Error::Internal(format!("the values of {} have counts", call.name)))?;
+                let owners = UInt32Array::from_iter_values(owners.into_iter().map(|owner| first + owner));
+                if !multisets.iter().any(|(known, _)| *known == place) {
+                    multisets.push((place, Section::new(multiset_name(call))));
+                }
+                if let Some((_, section)) = multisets.iter_mut().find(|(known, _)| *known == place) {
+                    section.write(vec![
+                        (OWNER.to_owned(), Arc::new(owners)),
+                        (VALUE.to_owned(), values),
+                        (COUNT.to_owned(), counts),
+                    ])?;
+                }
             }
         }
         sections[0].write(columns)?;

@@ -425,3 +425,46 @@ fn state_of_another_query_is_refused() {
     let error = operator.restore(&sections).unwrap_err();
     assert!(error.to_string().contains("has no set.kinds"), "{error}");
 }
+
+fn only(name: &str, changes: bool, ttl_ms: Option<i64>) -> GroupAggregate {
+    let mut spec = spec(Asked::All, changes, ttl_ms);
+    spec.aggregates.retain(|call| call.name == name);
+    spec
+}
+
+#[test]
+fn values_of_groups_that_live_are_not_copied_for_each_group_that_is_forgotten() {
+    let spec = only("max", true, Some(6_400));
+    let mut workers = Workers::new(&spec, true, 1, &[]);
+    let rows = |key, count| (0..count).map(|a| row(key, a)).collect::<Vec<_>>();
+    workers.tick(&[rows("small", 2_000)], 10_000);
+    workers.tick(&[rows("large", 10_000)], 14_000);
+    workers.tick(&[], 17_000);
+    let operator = &workers.whole[0];
+    assert_eq!((operator.groups.live_count(), operator.garbage), (1, 2_001));
+    // With as many again it is worth it.
+    workers.tick(&[rows("other", 9_000)], 18_000);
+    workers.tick(&[rows("large", 1)], 20_000);
+    workers.tick(&[], 25_000);
+    let operator = &workers.whole[0];
+    assert_eq!((operator.groups.len(), operator.garbage), (1, 0));
+    assert_eq!(operator.slots.members_count(), 10_000);
+}
+
+#[test]
+fn values_of_a_group_are_written_in_pieces() {
+    let spec = only("max", true, None);
+    let mut workers = Workers::new(&spec, true, 1, &[]);
+    let rows: Vec<_> = (0..150_000).map(|a| row("x", a)).collect();
+    workers.tick(&[rows], 0);
+    let sections = workers.capture();
+    let section = sections.iter().find(|section| section.name == "multiset.max").unwrap();
+    let reader = arrow::ipc::reader::StreamReader::try_new(section.bytes.as_ref(), None).unwrap();
+    let pieces: Vec<usize> = reader.map(|batch| batch.unwrap().num_rows()).collect();
+    assert_eq!(pieces.iter().sum::<usize>(), 150_000);
+    assert!(pieces.iter().all(|rows| *rows <= 1 << 16), "{pieces:?}");
+    let mut workers = Workers::new(&spec, true, 2, &sections);
+    let found = workers.tick(&[vec![taken(row("x", 99_999))]], 0);
+    let weights: Vec<_> = found.iter().map(|(_, max, weight)| (max.as_str(), *weight)).collect();
+    assert_eq!(weights, [("t99999", -1), ("t99998", 1)]);
+}

@@ -1,7 +1,8 @@
 //! Which groups nothing has come to for their time to live.
 //!
 //! Groups are put into steps of wall time by when they were last touched, so a group is forgotten up to one step later than
-//! its time is over, and a group that is touched again and again is noted once per step.
+//! its time is over. A group stands in one step, also when it is touched again and again: when its step is over, it moves on
+//! to the one in which it was touched last.
 
 use super::NO_ROW;
 use std::collections::VecDeque;
@@ -18,7 +19,7 @@ pub(super) struct Ttl {
     step_ms: i64,
     /// The step in which each group was last touched.
     last: Vec<i64>,
-    /// Groups by step, the oldest first; one that was touched later stands there in vain.
+    /// Groups by step, the oldest first: each one in a step in which it was touched, all of them in one.
     steps: VecDeque<(i64, Vec<u32>)>,
     /// Groups that were restored without a time: theirs begins with the next tick.
     undated: Vec<u32>,
@@ -52,10 +53,10 @@ impl Ttl {
         if let Some((_, noted)) = self.steps.back_mut() {
             for &group in groups {
                 let last = &mut self.last[group as usize];
-                if *last != step {
-                    *last = step;
+                if *last == NEVER {
                     noted.push(group);
                 }
+                *last = step;
             }
         }
     }
@@ -77,13 +78,25 @@ impl Ttl {
                 break;
             };
             for group in groups {
-                if self.last[group as usize] == step {
-                    self.last[group as usize] = NEVER;
-                    expired.push(group);
+                match self.last[group as usize] {
+                    NEVER => {}
+                    last if last > step => self.note(last, group),
+                    _ => {
+                        self.last[group as usize] = NEVER;
+                        expired.push(group);
+                    }
                 }
             }
         }
         expired
+    }
+
+    /// Puts a group into a step that is there or not.
+    fn note(&mut self, step: i64, group: u32) {
+        match self.steps.binary_search_by_key(&step, |(known, _)| *known) {
+            Ok(place) => self.steps[place].1.push(group),
+            Err(place) => self.steps.insert(place, (step, vec![group])),
+        }
     }
 
     /// Returns the time in which a group was last touched, for a checkpoint.
@@ -111,7 +124,8 @@ impl Ttl {
         );
         dated.sort_unstable();
         for (step, group) in dated {
-            self.last[group as usize] = step;
+            let last = &mut self.last[group as usize];
+            *last = step.max(*last);
             match self.steps.back_mut() {
                 Some((last, noted)) if *last == step => noted.push(group),
                 _ => self.steps.push_back((step, vec![group])),
@@ -127,10 +141,10 @@ impl Ttl {
                 last[place as usize] = step;
             }
         }
-        for (step, groups) in &mut self.steps {
+        for (_, groups) in &mut self.steps {
             let kept = groups.iter().map(|&group| places[group as usize]);
             *groups = kept
-                .filter(|&place| place != NO_ROW && last[place as usize] == *step)
+                .filter(|&place| place != NO_ROW && last[place as usize] != NEVER)
                 .collect();
         }
         self.last = last;
@@ -174,6 +188,27 @@ mod tests {
         assert_eq!(ttl.expired(5_200), [2]);
         assert_eq!(ttl.expired(5_650), [0, 3]);
         assert_eq!(ttl.expired(5_850), [1]);
+    }
+
+    #[test]
+    fn group_that_is_touched_in_every_step_stands_in_one() {
+        let mut ttl = Ttl::new(640);
+        ttl.resize(2);
+        let noted = |ttl: &Ttl| ttl.steps.iter().map(|(_, groups)| groups.len()).sum::<usize>();
+        for now_ms in (1_000..5_000).step_by(10) {
+            ttl.written(&[0], now_ms);
+            if now_ms == 1_000 {
+                ttl.written(&[1], now_ms);
+            }
+            let expected: &[u32] = if now_ms == 1_650 { &[1] } else { &[] };
+            assert_eq!(ttl.expired(now_ms), expected, "{now_ms}");
+            assert!(noted(&ttl) <= 2, "{}", noted(&ttl));
+        }
+        ttl.renumber(&[0, NO_ROW], 1);
+        assert_eq!(ttl.written_ms(0), 4_990);
+        assert_eq!(ttl.expired(5_639), [] as [u32; 0]);
+        assert_eq!(ttl.expired(5_640), [0]);
+        assert_eq!((ttl.expired(9_000), noted(&ttl)), (Vec::new(), 0));
     }
 
     #[test]

@@ -179,8 +179,57 @@ impl KeptRows {
             return Ok(());
         }
         self.removed = 0;
+        if self.unindexed == self.store.len() {
+            // Nothing is in the index, which may be never: what moves is found all the same.
+            self.store.compact(self.store.end())?;
+            self.indexed_to = RowRef::FIRST;
+            return Ok(());
+        }
         let mut moved = self.store.compact(self.indexed_to)?;
         self.index.moved(&mut moved);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{ArrayRef, AsArray, Int64Array};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use std::sync::Arc;
+
+    #[test]
+    fn rows_that_are_never_probed_are_compacted_and_found_later() {
+        let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]));
+        let mut kept = KeptRows::new(RowStore::new(Arc::clone(&schema)));
+        let mut staying = Vec::new();
+        for chunk in 0..8 {
+            let ids: Vec<i64> = (0..CHUNK_ROWS as i64).map(|row| row + chunk * 100_000).collect();
+            let hashes: Vec<u64> = ids.iter().map(|id| *id as u64).collect();
+            let column: ArrayRef = Arc::new(Int64Array::from(ids));
+            let rows = RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap();
+            let keys = RowKeys {
+                hashes: &hashes,
+                due: None,
+            };
+            let first = kept.append(&rows, keys).unwrap();
+            let gone: Vec<RowRef> = (1..CHUNK_ROWS).map(|row| first.plus(row)).collect();
+            staying.push(hashes[0]);
+            kept.remove(&gone);
+            kept.compact().unwrap();
+        }
+        assert_eq!(kept.store.len(), 8);
+        assert!(kept.size() < 2 * CHUNK_ROWS * 16, "{} bytes", kept.size());
+        // Searched through, and then with the index.
+        for hashes in [&staying[..1], &staying[..]] {
+            let mut probe = kept.probe(hashes);
+            let (mut probing, mut found) = (Vec::new(), Vec::new());
+            while kept.candidates(&mut probe, hashes, 100, &mut probing, &mut found) {}
+            let ids = kept.store.gather(&found, &[0]).unwrap();
+            let ids = ids[0].as_primitive::<Int64Type>().values().iter();
+            let expected = probing.iter().map(|row| hashes[*row as usize]);
+            assert!(ids.map(|id| *id as u64).eq(expected));
+            assert_eq!(probing.len(), hashes.len());
+        }
     }
 }

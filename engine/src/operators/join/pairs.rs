@@ -3,9 +3,9 @@
 use crate::error::{Error, Result};
 use crate::expr::{EvalContext, Expr};
 use crate::graph::{Join, JoinInput, condition_schema};
+use crate::key::equal_keys;
 use crate::rows::{RowRef, RowStore};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::kernels::cmp::eq;
 use arrow::compute::{and, filter, prep_null_mask_filter, take};
 use arrow::datatypes::SchemaRef;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(in crate::operators) fn are_equal(
     let indices = UInt32Array::from(probing.to_vec());
     let mut are_equal = vec![true; found.len()];
     for (&key, theirs) in keys.iter().zip(gathered) {
-        let equal = eq(&take(rows.column(key), &indices, None)?, &theirs)?;
+        let equal = equal_keys(&take(rows.column(key), &indices, None)?, &theirs)?;
         for (row, are_equal) in are_equal.iter_mut().enumerate() {
             *are_equal &= equal.is_valid(row) && equal.value(row);
         }
@@ -188,7 +188,7 @@ impl Matcher {
         candidates.gather(store, keys.iter().copied().chain(read))?;
         let mut equal: Option<BooleanArray> = None;
         for (&mine, &theirs) in self.keys[input as usize].iter().zip(keys) {
-            let next = eq(&candidates.column(input, mine)?, &candidates.column(other, theirs)?)?;
+            let next = equal_keys(&candidates.column(input, mine)?, &candidates.column(other, theirs)?)?;
             equal = Some(match equal {
                 Some(equal) => and(&equal, &next)?,
                 None => next,

@@ -526,3 +526,52 @@ fn side_that_is_seldom_probed_is_searched_and_then_indexed() {
     }
     assert_eq!(shown(&restored.push(1, &left[..4_000], &open)).len(), 4_001);
 }
+
+/// -0.0 and 0.0 are one key, as for GROUP BY, and so are all NaN.
+#[test]
+fn floats_that_are_equal_join_whatever_their_bits() {
+    use arrow::array::Float64Array;
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("key", DataType::Float64, true),
+        Field::new("text", DataType::Utf8View, true),
+    ]));
+    let rows = |keys: [f64; 3], names: [&str; 3]| {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(Float64Array::from(keys.to_vec())),
+            Arc::new(StringViewArray::from_iter_values(names)),
+        ];
+        RecordBatch::try_new(Arc::clone(&schema), columns).unwrap()
+    };
+    let nan = f64::from_bits(f64::NAN.to_bits() | 1);
+    let left = rows([0.0, -0.0, f64::NAN], ["zero", "minus", "nan"]);
+    let right = rows([-0.0, 0.0, nan], ["a", "b", "c"]);
+    for (kind, expected) in [(JoinKind::Inner, 5), (JoinKind::Semi, 3)] {
+        let side = JoinSide {
+            keys: vec![0],
+            time: None,
+            keep: KeepRows::Forever,
+            watermark_delay_ms: 0,
+        };
+        let join = Join {
+            kind,
+            sides: [side.clone(), side],
+            condition: None,
+            outputs: vec![(JoinInput::Left, 1, "text".to_owned())],
+        };
+        let context = Worker::new(&super::tests::join(kind, None, &KeepRows::Forever), 0, 1, 1).context;
+        let output = Arc::new(Schema::new(vec![schema.field(1).clone()]));
+        for order in [[1, 0], [0, 1]] {
+            let schemas = [Arc::clone(&schema), Arc::clone(&schema)];
+            let mut operator = JoinOperator::new(&join, &schemas, Arc::clone(&output), context.clone()).unwrap();
+            let mut out = Output::with_budget(1000);
+            for input in order {
+                let batch = [&left, &right][input];
+                let progress = operator.on_batch(input, batch, &tick_at(1, 0).0, &mut out).unwrap();
+                assert_eq!(progress, Progress::Done);
+            }
+            let _ = operator.on_close(&tick_at(1, 0).1, &mut out).unwrap();
+            let found: usize = out.take().iter().map(RecordBatch::num_rows).sum();
+            assert_eq!(found, expected, "{kind:?} {order:?}");
+        }
+    }
+}

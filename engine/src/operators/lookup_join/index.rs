@@ -1,10 +1,9 @@
 //! Rows of a table, found by their key.
 
 use crate::error::{Error, Result};
-use crate::key::{EncodedKeys, hash_columns};
+use crate::key::{EncodedKeys, equal_keys, hash_columns};
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
-use arrow::compute::kernels::cmp::eq;
 use arrow::compute::{concat_batches, take, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use hashbrown::HashTable;
@@ -139,7 +138,7 @@ impl TableIndex {
             };
             let right = take(self.rows.column(*key), &of_table, None)?;
             // Neither side has nulls here.
-            let same = eq(&left, &right)?.values().clone();
+            let same = equal_keys(&left, &right)?.values().clone();
             equal = Some(match equal {
                 Some(before) => &before & &same,
                 None => same,
@@ -204,4 +203,22 @@ pub(super) fn valid(columns: &[ArrayRef]) -> Option<NullBuffer> {
     let nulls = columns.iter().map(|column| column.logical_nulls());
     let nulls = nulls.fold(None, |before, more| NullBuffer::union(before.as_ref(), more.as_ref()));
     nulls.filter(|nulls| nulls.null_count() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Float32Array;
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    #[test]
+    fn floats_that_are_equal_find_each_other_whatever_their_bits() {
+        let schema = Arc::new(Schema::new(vec![Field::new("key", DataType::Float32, true)]));
+        let column: ArrayRef = Arc::new(Float32Array::from(vec![0.0, -f32::NAN, 1.0]));
+        let table = RecordBatch::try_new(Arc::clone(&schema), vec![column]).unwrap();
+        let index = TableIndex::new(&schema, &[table], &[0]).unwrap();
+        let asked: ArrayRef = Arc::new(Float32Array::from(vec![-0.0, f32::NAN, 2.0, 0.0]));
+        let found = index.find(&[asked], 4).unwrap();
+        assert_eq!((found.input, found.table), (vec![0, 1, 3], vec![0, 1, 0]));
+    }
 }

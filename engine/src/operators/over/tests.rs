@@ -365,3 +365,45 @@ fn rows_of_processing_time_do_not_wait() {
     assert_eq!(counts, ["1", "2", "3", "2", "1"]);
     assert_eq!(workers.0[0].history.len(), 1, "what is in no frame any more is dropped");
 }
+
+#[test]
+fn frames_of_a_time_forget_their_keys_by_it_and_not_by_a_time_to_live() {
+    let mut spec = spec(OverFrame::Range(Some(10)));
+    spec.ttl_ms = Some(100);
+    let mut workers = Workers::new(&spec, 1, &[]);
+    let rows: Vec<Row> = (0..2 * KEYS_GONE_MIN as i64)
+        .map(|id| {
+            let key: &'static str = Box::leak(format!("k{id}").into_boxed_str());
+            (key, 1, Some(1), true, id)
+        })
+        .collect();
+    workers.push(&rows, 0);
+    assert_eq!(workers.close(1, 0).len(), rows.len());
+    // A row of a new key waits while the others go.
+    workers.push(&[("late", 500, Some(1), true, -1)], 1);
+    assert_eq!(workers.close(400, 1_000), []);
+    assert_eq!(workers.0[0].keys.len(), 1);
+    assert_eq!(workers.close(500, 2_000).len(), 1);
+}
+
+#[test]
+fn keys_are_only_walked_when_many_may_have_gone() {
+    let spec = spec(OverFrame::Range(Some(10_000)));
+    let mut workers = Workers::new(&spec, 1, &[]);
+    let count = 2 * KEYS_GONE_MIN as i64;
+    let rows: Vec<Row> = (0..count)
+        .map(|id| {
+            let key: &'static str = Box::leak(format!("k{id}").into_boxed_str());
+            (key, 1 + id, Some(1), true, id)
+        })
+        .collect();
+    workers.push(&rows, 0);
+    assert_eq!(workers.close(count, 0).len(), rows.len());
+    assert_eq!(workers.0[0].walks, 0);
+    // One key after the other goes.
+    for id in 0..count {
+        let _ = workers.close(10_000 + 1 + id, 0);
+        assert!(workers.0[0].keys.len() as i64 <= (2 * (count - id)).max(KEYS_GONE_MIN as i64));
+    }
+    assert!(workers.0[0].walks <= 4, "{} walks", workers.0[0].walks);
+}

@@ -594,8 +594,11 @@ impl Operator for UpdatingAggregateOperator {
     }
 
     fn next_timer_ms(&self) -> Option<i64> {
-        let wall_ms = self.wall_ms?;
-        let next = |delay_ms: i64| wall_ms.div_euclid(delay_ms).saturating_add(1).saturating_mul(delay_ms);
+        // Behind a restore the wall time is not known before a tick closes: it is to be soon.
+        let next = |delay_ms: i64| match self.wall_ms {
+            Some(wall_ms) => wall_ms.div_euclid(delay_ms).saturating_add(1).saturating_mul(delay_ms),
+            None => 0,
+        };
         let early_ms = self.updates.early_ms.filter(|delay_ms| *delay_ms > 0);
         let early_ms = early_ms.filter(|_| self.open.values().any(|pane| !pane.early.groups.is_empty()));
         let late_ms = Some(self.updates.late_ms).filter(|delay_ms| *delay_ms > 0);

@@ -248,3 +248,40 @@ proptest! {
         prop_assert_eq!(run(&spec, &ticks, cuts), expected);
     }
 }
+
+#[test]
+fn windows_of_the_wall_clock_have_their_timer_also_behind_a_restore() {
+    let updates = |early_ms| {
+        let (late_ms, allowed_lateness_ms) = (0, 0);
+        Some(Updates {
+            early_ms,
+            late_ms,
+            allowed_lateness_ms,
+        })
+    };
+    for (updates, timer_ms) in [
+        (None, 10),
+        (updates(None), 10),
+        (updates(Some(0)), 10),
+        (updates(Some(7)), 7),
+    ] {
+        let spec = WindowAggregate {
+            updates,
+            time: TimeDomain::ProcessingTime,
+            ..spec(false)
+        };
+        let metrics = Arc::default();
+        let mut workers = Workers::new(&spec, 1, &metrics);
+        let _ = workers.tick(1, &[(Some("x"), 5, Some(1))], (Watermark::NONE, Watermark::NONE, 5));
+        assert_eq!(workers.next_timer_ms(), Some(timer_ms), "{updates:?}");
+        let mut workers = workers.restored(&spec, 2, &metrics);
+        // What is early and not told at once waits for a tick that tells the time.
+        let restored_ms = if timer_ms < 10 { 0 } else { timer_ms };
+        assert_eq!(workers.next_timer_ms(), Some(restored_ms), "{updates:?}");
+        let told = workers.tick(2, &[], (Watermark::NONE, Watermark::NONE, 10));
+        let rows: usize = told.iter().map(RecordBatch::num_rows).sum();
+        // A result that was told at once is not told again.
+        let is_told = updates.is_some_and(|updates| updates.early_ms == Some(0));
+        assert_eq!(rows, usize::from(!is_told), "{updates:?}");
+    }
+}

@@ -12,6 +12,7 @@ mod sql {
     mod fuzz;
     mod grouping_sets;
     mod hostile;
+    mod identities;
     mod inserts;
     mod joins;
     mod late_rows;

@@ -101,6 +101,24 @@ impl OverCall {
         }
     }
 
+    /// Says what is computed; `identity` writes a column of the input.
+    fn word<'a>(&self, identity: &dyn Fn(usize) -> &'a str) -> String {
+        match self {
+            Self::Aggregate(call) => {
+                let distinct = if call.distinct { "distinct " } else { "" };
+                let argument = call.argument.map_or("*", identity);
+                let filter = call.filter.map_or("", identity);
+                format!("{} {distinct}{argument} filter {filter}", call.kind.name())
+            }
+            Self::RowNumber => "row_number".to_owned(),
+            Self::Lag { value, offset, default } => {
+                format!("lag {} {offset} {}", identity(*value), default.map_or("", identity))
+            }
+            Self::FirstValue(value) => format!("first_value {}", identity(*value)),
+            Self::LastValue(value) => format!("last_value {}", identity(*value)),
+        }
+    }
+
     /// Returns the call over columns that are now in other places.
     pub(crate) fn moved(&self, place: &dyn Fn(usize) -> Result<usize>) -> Result<Self> {
         Ok(match self {
@@ -226,33 +244,18 @@ impl Rels {
             columns.push(column);
         }
         for call in &over.calls {
-            let (name, data_type, word) = match call {
+            let (name, data_type) = match call {
                 OverCall::Aggregate(call) => {
-                    let argument = call.argument.map(column);
-                    let function = call
-                        .kind
-                        .function(argument.map(|column| &column.data_type), call.distinct);
-                    let function = function.map_err(SqlError::new)?;
-                    let distinct = if call.distinct { "distinct " } else { "" };
-                    let argument = argument.map_or("*", |column| column.identity.text());
-                    let filter = call.filter.map_or("", identity);
-                    let word = format!("{} {distinct}{argument} filter {filter}", call.kind.name());
-                    (call.kind.name(), function.return_type(), word)
+                    let argument = call.argument.map(|argument| &column(argument).data_type);
+                    let function = call.kind.function(argument, call.distinct).map_err(SqlError::new)?;
+                    (call.kind.name(), function.return_type())
                 }
-                OverCall::RowNumber => ("row_number", DataType::Int64, "row_number".to_owned()),
-                OverCall::Lag { value, offset, default } => {
-                    let word = format!("lag {} {offset} {}", identity(*value), default.map_or("", identity));
-                    ("lag", column(*value).data_type.clone(), word)
-                }
-                OverCall::FirstValue(value) => {
-                    let word = format!("first_value {}", identity(*value));
-                    ("first_value", column(*value).data_type.clone(), word)
-                }
-                OverCall::LastValue(value) => {
-                    let word = format!("last_value {}", identity(*value));
-                    ("last_value", column(*value).data_type.clone(), word)
-                }
+                OverCall::RowNumber => ("row_number", DataType::Int64),
+                OverCall::Lag { value, .. } => ("lag", column(*value).data_type.clone()),
+                OverCall::FirstValue(value) => ("first_value", column(*value).data_type.clone()),
+                OverCall::LastValue(value) => ("last_value", column(*value).data_type.clone()),
             };
+            let word = call.word(&identity);
             words.push(word.clone());
             let mut of: Vec<&str> = place.iter().map(String::as_str).collect();
             of.push(&word);
@@ -295,6 +298,8 @@ pub(crate) fn operator_identity(rel: &Rel, rels: &[Rel]) -> Identity {
         let column = |index: usize| source.columns[index].identity.text();
         words.push(format!("time {} {:?}", column(over.time), over.frame));
         words.extend(over.partition.iter().map(|key| format!("key {}", column(*key))));
+        // Their state is stored under names that say nothing of the arguments.
+        words.extend(over.calls.iter().map(|call| call.word(&column)));
     }
     Identity::of(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }

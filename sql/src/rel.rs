@@ -36,7 +36,7 @@ use crate::functions::elements::row_elements;
 use crate::functions::window::{WindowSide, row_windows};
 use crate::window_function::WindowSpec;
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion_common::DFSchema;
+use datafusion_common::{Column, DFSchema};
 use datafusion_expr::Expr;
 use identity::Identity;
 use join::JoinSpec;
@@ -227,6 +227,15 @@ impl Rel {
 pub(crate) struct Rels {
     rels: Vec<Rel>,
     known: HashMap<String, RelId>,
+    /// Of rows that are there once per window: what they are without it, by the identity of the rows.
+    windowed: HashMap<Identity, Windowed>,
+}
+
+/// What rows are but for their windows, and the columns that are sides of these.
+#[derive(Clone)]
+struct Windowed {
+    rows: Identity,
+    sides: Vec<Identity>,
 }
 
 impl Rels {
@@ -241,20 +250,8 @@ impl Rels {
     }
 
     /// Adds a table.
-    pub(crate) fn table(&mut self, index: usize, name: &str, columns: Vec<(String, DataType, Role)>) -> RelId {
+    pub(crate) fn table(&mut self, index: usize, name: &str, columns: Vec<RelColumn>) -> RelId {
         let rows = Identity::of(&["table", name]);
-        let columns = columns
-            .into_iter()
-            .map(|(column, data_type, role)| {
-                let identity = Identity::of(&["column", name, &column]);
-                RelColumn {
-                    name: column,
-                    data_type,
-                    identity,
-                    role,
-                }
-            })
-            .collect();
         self.add(
             format!("table {index}"),
             Rel {
@@ -275,10 +272,26 @@ impl Rels {
     ) -> RelId {
         let source = self.get(input);
         let changes = source.changes;
-        let rows = match &predicate {
-            Some(predicate) => Identity::of(&["filter", source.rows.text(), predicate.identity.text()]),
-            None => source.rows.clone(),
+        let filtered = |rows: &Identity| match &predicate {
+            Some(predicate) => Identity::of(&["filter", rows.text(), predicate.identity.text()]),
+            None => rows.clone(),
         };
+        let mut rows = filtered(&source.rows);
+        let mut windowed = self.windowed.get(&source.rows).cloned();
+        if let Some(windowed) = &mut windowed {
+            windowed.rows = filtered(&windowed.rows);
+        }
+        if let Some(of) = outputs
+            .iter()
+            .find_map(|(_, output)| multiplied_by(&output.expr, source))
+        {
+            let per_window = |output: &Prepared| row_windows(&output.expr).is_some();
+            let sides = outputs.iter().filter(|(_, output)| per_window(output));
+            let sides: Vec<Identity> = sides.map(|(_, output)| output.identity.clone()).collect();
+            let many = Identity::of(&["multiplied", rows.text(), &of]);
+            let before = std::mem::replace(&mut rows, many);
+            windowed = (!sides.is_empty()).then_some(Windowed { rows: before, sides });
+        }
         let mut names = Names::default();
         let mut key = format!("calc {} {}", input.0, rows.text());
         let mut columns = Vec::with_capacity(outputs.len());
@@ -311,6 +324,9 @@ impl Rels {
             // Every use draws its own numbers.
             key = format!("{key} volatile {}", self.rels.len());
         }
+        if let Some(windowed) = windowed {
+            self.windowed.insert(rows.clone(), windowed);
+        }
         let kind = RelKind::Calc {
             input,
             predicate,
@@ -342,8 +358,11 @@ impl Rels {
                 role: if same_role { column.role } else { Role::Plain },
             }
         });
-        let columns = columns.collect();
+        let columns: Vec<RelColumn> = columns.collect();
         let changes = inputs.iter().any(|input| self.get(*input).changes);
+        if let Some(windowed) = self.windowed_union(&inputs) {
+            self.windowed.insert(rows.clone(), windowed);
+        }
         self.add(
             key,
             Rel {
@@ -353,6 +372,24 @@ impl Rels {
                 changes,
             },
         )
+    }
+
+    /// Says what the rows of a union are without their windows, if all inputs have some.
+    fn windowed_union(&self, inputs: &[RelId]) -> Option<Windowed> {
+        let of = |input: &RelId| self.windowed.get(&self.get(*input).rows);
+        let windowed = inputs.iter().map(of).collect::<Option<Vec<_>>>()?;
+        let union = |identities: Vec<&str>| Identity::of(&[&["union"], identities.as_slice()].concat());
+        let places = 0..self.get(*inputs.first()?).columns.len();
+        let sides = places.filter_map(|place| {
+            let column = |input: &RelId| &self.get(*input).columns[place].identity;
+            let mut both = inputs.iter().zip(&windowed);
+            both.all(|(input, windowed)| windowed.sides.contains(column(input)))
+                .then(|| union(inputs.iter().map(|input| column(input).text()).collect()))
+        });
+        Some(Windowed {
+            sides: sides.collect(),
+            rows: union(windowed.iter().map(|windowed| windowed.rows.text()).collect()),
+        })
     }
 
     /// Adds an aggregation per key and window.
@@ -370,7 +407,12 @@ impl Rels {
     ) -> Result<RelId> {
         let source = self.get(input);
         let column = |index: usize| &source.columns[index];
-        let mut words = vec!["window-aggregate".to_owned(), source.rows.text().to_owned()];
+        // The windows that rows bring are words of their own.
+        let counted = match (windowing, self.windowed.get(&source.rows)) {
+            (Windowing::Attached { start, .. }, Some(of)) if of.sides.contains(&column(start).identity) => &of.rows,
+            _ => &source.rows,
+        };
+        let mut words = vec!["window-aggregate".to_owned(), counted.text().to_owned()];
         let (windowed_by, domain) = match windowing {
             Windowing::Time { time, .. } => (time, column(time).role.time()),
             Windowing::Attached { start, .. } => (start, column(start).role.as_window().map(|(time, ..)| time)),
@@ -468,6 +510,20 @@ impl Rels {
 /// Says whether an expression makes several rows of one: a window of many, or the elements of an array.
 pub(crate) fn multiplies(expr: &Expr) -> bool {
     row_windows(expr).is_some() || row_elements(expr).is_some()
+}
+
+/// Says by what an expression over `source` makes several rows of one, if it does.
+fn multiplied_by(expr: &Expr, source: &Rel) -> Option<String> {
+    let column = |column: &Column| {
+        let known = source.columns.iter().find(|known| known.name == column.name);
+        known.map_or_else(|| column.name.clone(), |known| known.identity.text().to_owned())
+    };
+    if let Some(windows) = row_windows(expr) {
+        let time = windows.time().map(|time| column(&Column::new_unqualified(time)));
+        return Some(format!("windows {} {}", windows.spec.text(), time.unwrap_or_default()));
+    }
+    let (of, childless) = row_elements(expr)?;
+    Some(format!("elements {childless:?} {}", identity::write(&of, &column)))
 }
 
 /// Makes names unique.

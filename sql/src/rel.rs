@@ -50,6 +50,23 @@ use tidemill_engine::graph::{TimeDomain, Updates};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RelId(pub(crate) usize);
 
+/// What a window is of: the time column that it was found by, or the aggregation that it comes out of. It follows what
+/// becomes of the time column's identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct WindowOf(u128);
+
+impl WindowOf {
+    /// Returns what the windows of a time column, or of the rows of an aggregation, are of.
+    pub(crate) fn of(identity: &Identity) -> Self {
+        Self(u128::from_str_radix(identity.text(), 16).unwrap_or_default())
+    }
+
+    /// Returns the identity's text.
+    pub(crate) fn text(self) -> String {
+        format!("{:032x}", self.0)
+    }
+}
+
 /// What a column means to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Role {
@@ -58,44 +75,72 @@ pub(crate) enum Role {
     /// The event time that watermarks speak of.
     EventTime,
     /// A side of the row's window; its last millisecond is an event time, too.
-    Window(WindowSide, WindowSpec),
+    Window(WindowSide, WindowSpec, WindowOf),
     /// The row's number among the rows of its partition, which a filter may bound.
     Rank,
     /// The wall time of the row's tick.
     ProcessingTime,
     /// A side of the row's window in processing time; its last millisecond is a processing time, too.
-    ProcessingWindow(WindowSide, WindowSpec),
+    ProcessingWindow(WindowSide, WindowSpec, WindowOf),
 }
 
 impl Role {
     /// Says whether the column is an event time.
     pub(crate) fn is_event_time(self) -> bool {
-        matches!(self, Self::EventTime | Self::Window(WindowSide::Time, _))
+        matches!(self, Self::EventTime | Self::Window(WindowSide::Time, ..))
     }
 
     /// Returns the clock of the column, if windows can be made over it.
     pub(crate) fn time(self) -> Option<TimeDomain> {
         match self {
             _ if self.is_event_time() => Some(TimeDomain::EventTime),
-            Self::ProcessingTime | Self::ProcessingWindow(WindowSide::Time, _) => Some(TimeDomain::ProcessingTime),
+            Self::ProcessingTime | Self::ProcessingWindow(WindowSide::Time, ..) => Some(TimeDomain::ProcessingTime),
             _ => None,
         }
     }
 
     /// Makes the role of a side of a window.
-    pub(crate) fn window(time: TimeDomain, side: WindowSide, spec: WindowSpec) -> Self {
+    pub(crate) fn window(time: TimeDomain, side: WindowSide, spec: WindowSpec, of: WindowOf) -> Self {
         match time {
-            TimeDomain::EventTime => Self::Window(side, spec),
-            TimeDomain::ProcessingTime => Self::ProcessingWindow(side, spec),
+            TimeDomain::EventTime => Self::Window(side, spec, of),
+            TimeDomain::ProcessingTime => Self::ProcessingWindow(side, spec, of),
         }
     }
 
     /// Returns the clock, the side and the windows of a column that is a side of a window.
     pub(crate) fn as_window(self) -> Option<(TimeDomain, WindowSide, WindowSpec)> {
         match self {
-            Self::Window(side, spec) => Some((TimeDomain::EventTime, side, spec)),
-            Self::ProcessingWindow(side, spec) => Some((TimeDomain::ProcessingTime, side, spec)),
+            Self::Window(side, spec, _) => Some((TimeDomain::EventTime, side, spec)),
+            Self::ProcessingWindow(side, spec, _) => Some((TimeDomain::ProcessingTime, side, spec)),
             _ => None,
+        }
+    }
+
+    /// Returns which window a column is a side of: two columns are of one window only if this is the same.
+    pub(crate) fn which_window(self) -> Option<(TimeDomain, WindowSpec, WindowOf)> {
+        match self {
+            Self::Window(_, spec, of) => Some((TimeDomain::EventTime, spec, of)),
+            Self::ProcessingWindow(_, spec, of) => Some((TimeDomain::ProcessingTime, spec, of)),
+            _ => None,
+        }
+    }
+
+    /// Returns what a column is that holds these columns of several relations. A window is then of all of theirs.
+    fn united(roles: &[Self]) -> Self {
+        let Some(first) = roles.first() else { return Self::Plain };
+        let same = |other: &Self| match first.as_window() {
+            Some(window) => other.as_window() == Some(window),
+            None => other == first,
+        };
+        match (roles.iter().all(same), first.as_window()) {
+            (false, _) => Self::Plain,
+            (true, None) => *first,
+            (true, Some((time, side, spec))) => {
+                let of = roles.iter().filter_map(|role| role.which_window());
+                let of: Vec<String> = of.map(|(.., of)| of.text()).collect();
+                let words: Vec<&str> = std::iter::once("union").chain(of.iter().map(String::as_str)).collect();
+                Self::window(time, side, spec, WindowOf::of(&Identity::of(&words)))
+            }
         }
     }
 }
@@ -350,12 +395,12 @@ impl Rels {
         let columns = first.columns.iter().enumerate().map(|(index, column)| {
             let others = inputs.iter().map(|input| &self.get(*input).columns[index]);
             let identities: Vec<&str> = others.clone().map(|column| column.identity.text()).collect();
-            let same_role = others.clone().all(|other| other.role == column.role);
+            let roles: Vec<Role> = others.clone().map(|column| column.role).collect();
             RelColumn {
                 name: column.name.clone(),
                 data_type: column.data_type.clone(),
                 identity: Identity::of(&[&["union"], identities.as_slice()].concat()),
-                role: if same_role { column.role } else { Role::Plain },
+                role: Role::united(&roles),
             }
         });
         let columns: Vec<RelColumn> = columns.collect();
@@ -458,12 +503,12 @@ impl Rels {
         }
         for (name, side) in [("window_start", WindowSide::Start), ("window_end", WindowSide::End)] {
             let identity = Identity::of(&[name, &spec.text()]);
-            let role = Role::window(domain, side, spec);
             columns.push(RelColumn {
                 name: names.unique(name),
                 data_type: window_type.clone(),
                 identity,
-                role,
+                // Of what is said below.
+                role: Role::window(domain, side, spec, WindowOf(0)),
             });
         }
         for call in &calls {
@@ -477,6 +522,9 @@ impl Rels {
         // What a column means depends on the rows it is in.
         for column in &mut columns {
             column.identity = Identity::of(&["of", rows.text(), column.identity.text(), &column.name]);
+            if let Some((time, side, spec)) = column.role.as_window() {
+                column.role = Role::window(time, side, spec, WindowOf::of(&rows));
+            }
         }
         let key = format!("window-aggregate {} {} {updates:?}", input.0, rows.text());
         Ok(self.add(

@@ -27,6 +27,7 @@ mod sql {
     mod rows;
     mod statements;
     mod support;
+    mod time_columns;
     mod user_functions;
     mod windows;
 }

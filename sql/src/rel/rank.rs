@@ -2,7 +2,7 @@
 //! rows before them.
 
 use super::identity::Identity;
-use super::{AggregateCall, Names, Rel, RelColumn, RelId, RelKind, Rels, Role};
+use super::{AggregateCall, Names, Rel, RelColumn, RelId, RelKind, Rels, Role, WindowOf};
 use crate::error::{Position, Result, SqlError};
 use arrow::datatypes::DataType;
 use tidemill_engine::graph::TimeDomain;
@@ -184,7 +184,7 @@ impl Rels {
         } else {
             source.rows.clone()
         };
-        let windows_of = |column: &RelColumn| column.role.as_window().map(|(time, _, spec)| (time, spec));
+        let windows_of = |column: &RelColumn| column.role.which_window();
         let windows = rank.window_end.and_then(|end| windows_of(&source.columns[end]));
         let mut names = Names::default();
         let mut columns = Vec::with_capacity(rank.outputs.len());
@@ -239,9 +239,16 @@ impl Rels {
         let mut names = Names::default();
         let mut columns = Vec::with_capacity(over.passed.len() + over.calls.len());
         for index in &over.passed {
-            let mut column = column(*index).clone();
-            column.name = names.unique(&column.name);
-            columns.push(column);
+            let mut passed = column(*index).clone();
+            passed.name = names.unique(&passed.name);
+            if over.domain == TimeDomain::EventTime && !is_in_order_of(&passed, column(over.time)) {
+                // The row may come long after the watermark has passed its other times.
+                passed.role = match passed.role {
+                    Role::Rank => Role::Rank,
+                    _ => Role::Plain,
+                };
+            }
+            columns.push(passed);
         }
         for call in &over.calls {
             let (name, data_type) = match call {
@@ -279,6 +286,14 @@ impl Rels {
                 changes: false,
             },
         ))
+    }
+}
+
+/// Says whether a column is a time that is not before the `order` in which rows come: that time itself, or a window of it.
+fn is_in_order_of(column: &RelColumn, order: &RelColumn) -> bool {
+    match column.role.which_window() {
+        Some(window) => order.role.which_window() == Some(window) || window.2 == WindowOf::of(&order.identity),
+        None => column.identity == order.identity,
     }
 }
 

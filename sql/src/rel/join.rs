@@ -4,6 +4,7 @@ use super::identity::Identity;
 use super::prepare::Prepared;
 use super::{Names, Rel, RelColumn, RelId, RelKind, Rels, Role, WindowOf};
 use crate::error::{Result, SqlError};
+use crate::functions::ambient::draws_numbers;
 use crate::functions::window::WindowSide;
 use crate::window_function::WindowSpec;
 use std::collections::BTreeSet;
@@ -285,7 +286,15 @@ impl Rels {
                 outputs.push((input, place));
             }
         }
-        let key = format!("join {} {} {}", left.0, right.0, rows.text());
+        let mut key = format!("join {} {} {}", left.0, right.0, rows.text());
+        if join
+            .condition
+            .as_ref()
+            .is_some_and(|condition| draws_numbers(&condition.expr))
+        {
+            // Every use draws its own numbers.
+            key = format!("{key} volatile {}", self.len());
+        }
         let spec = JoinSpec {
             kind: join.kind,
             keys: join.keys,

@@ -5,7 +5,8 @@ use super::identity::Identity;
 use super::{AggregateCall, Names, Rel, RelColumn, RelId, RelKind, Rels, Role, WindowOf};
 use crate::error::{Position, Result, SqlError};
 use arrow::datatypes::DataType;
-use tidemill_engine::graph::TimeDomain;
+use std::collections::BTreeSet;
+use tidemill_engine::graph::{JoinInput, TimeDomain};
 
 /// A column of the order in which rows are ranked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,17 +305,51 @@ impl Over {
     }
 }
 
-/// Returns the name under which the state of an operator is stored; unlike the identity of its rows it says what the
-/// operator computes.
+/// Returns the name under which the state of a join, a top-N or an `OVER` is stored; unlike the identity of its rows it says
+/// what the operator computes and which columns it keeps.
 pub(crate) fn operator_identity(rel: &Rel, rels: &[Rel]) -> Identity {
     let mut words: Vec<String> = vec![rel.rows.text().to_owned()];
-    if let RelKind::Over(over) = &rel.kind {
-        let source = &rels[over.input.0];
-        let column = |index: usize| source.columns[index].identity.text();
-        words.push(format!("time {} {:?}", column(over.time), over.frame));
-        words.extend(over.partition.iter().map(|key| format!("key {}", column(*key))));
-        // Their state is stored under names that say nothing of the arguments.
-        words.extend(over.calls.iter().map(|call| call.word(&column)));
+    match &rel.kind {
+        RelKind::Over(over) => {
+            let source = &rels[over.input.0];
+            let column = |index: usize| source.columns[index].identity.text();
+            words.push(format!("time {} {:?}", column(over.time), over.frame));
+            words.extend(over.partition.iter().map(|key| format!("key {}", column(*key))));
+            // Their state is stored under names that say nothing of the arguments.
+            words.extend(over.calls.iter().map(|call| call.word(&column)));
+            let read = over.calls.iter().flat_map(OverCall::reads);
+            words.push(kept(
+                source,
+                over.passed.iter().copied().chain(over.reads()).chain(read),
+            ));
+        }
+        RelKind::Rank(rank) => {
+            let passed = rank.outputs.iter().filter_map(|output| match output {
+                RankOutput::Column(column) => Some(*column),
+                RankOutput::Number => None,
+            });
+            words.push(kept(&rels[rank.input.0], passed.chain(rank.reads())));
+        }
+        RelKind::Join { left, right, spec } => {
+            for (input, id) in [(JoinInput::Left, left), (JoinInput::Right, right)] {
+                let outputs = spec.outputs.iter().filter(|(of, _)| *of == input);
+                let passed = outputs.map(|(_, column)| *column);
+                words.push(kept(&rels[id.0], passed.chain(spec.read_of(input))));
+            }
+        }
+        _ => {}
     }
     Identity::of(&words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Says which columns rows are kept with, whatever their order: state is stored under their names.
+fn kept(source: &Rel, columns: impl Iterator<Item = usize>) -> String {
+    let column = |index: usize| &source.columns[index];
+    let columns: BTreeSet<_> = columns
+        .map(|index| (&column(index).name, &column(index).identity))
+        .collect();
+    let words = columns
+        .into_iter()
+        .flat_map(|(name, identity)| [name.as_str(), identity.text()]);
+    format!("keeps {}", Identity::of(&words.collect::<Vec<_>>()).text())
 }

@@ -1,7 +1,8 @@
 //! What names the state of operators: a text whose rows or results are others has other names, and never continues from
 //! state that means something else.
 
-use super::support::{BIDS, job};
+use super::support::{BIDS, bids, job, rows, run};
+use std::collections::BTreeMap;
 
 const TABLES: &str = "CREATE TABLE out (n BIGINT) WITH ('connector' = 'test');
 CREATE TABLE other (n BIGINT) WITH ('connector' = 'test');\n";
@@ -137,4 +138,96 @@ fn computed_time_that_repeats_a_column_is_a_time_of_its_own() {
       INSERT INTO out SELECT COUNT(*) FROM TABLE(TUMBLE(TABLE sales, DESCRIPTOR(ts), INTERVAL '5' SECOND))
         GROUP BY at, window_start, window_end";
     assert_eq!(uids(sql, "window-aggregate-").len(), 1);
+}
+
+#[test]
+fn names_do_not_depend_on_what_stands_before() {
+    let at_once = "a.ts BETWEEN b.ts - INTERVAL '1' SECOND AND b.ts + INTERVAL '1' SECOND";
+    let join = |column: &str| {
+        format!(
+            "SELECT a.x FROM (SELECT {column} AS x, auction, ts FROM bids) AS a JOIN bids AS b
+             ON a.auction = b.bidder AND {at_once}"
+        )
+    };
+    let top = |column: &str| {
+        format!(
+            "SELECT x FROM (SELECT x, ROW_NUMBER() OVER (PARTITION BY auction ORDER BY price DESC) AS place
+               FROM (SELECT {column} AS x, auction, price FROM bids)) WHERE place <= 3"
+        )
+    };
+    let over = |column: &str| {
+        format!(
+            "SELECT x + SUM(bidder) OVER (PARTITION BY auction ORDER BY ts)
+             FROM (SELECT {column} AS x, bidder, auction, ts FROM bids)"
+        )
+    };
+    let cases = [
+        ("join-", join("bidder"), join("price")),
+        ("join-", join("price * 2"), join("price * 3")),
+        ("top-n-", top("bidder"), top("price")),
+        ("over-", over("auction"), over("price")),
+    ];
+    for (prefix, one, another) in cases {
+        let (name, of_another) = (uid(&one, prefix), uid(&another, prefix));
+        assert_ne!(name, of_another, "{one}\n{another}");
+        let first = uids(&format!("INSERT INTO out {one}; INSERT INTO other {another};"), prefix);
+        assert_eq!(first, [name.clone(), of_another.clone()]);
+        let last = uids(&format!("INSERT INTO other {another}; INSERT INTO out {one};"), prefix);
+        assert_eq!(last, [of_another, name]);
+    }
+}
+
+#[test]
+fn a_second_aggregation_of_one_name_is_named_by_its_columns() {
+    let of = |name: &str| format!("SELECT COUNT(*) FROM (SELECT auction AS {name}, price FROM bids) GROUP BY {name}");
+    let both = |first: &str, second: &str| {
+        uids(
+            &format!("INSERT INTO out {}; INSERT INTO other {};", of(first), of(second)),
+            "aggregate-",
+        )
+    };
+    let (ab, ac) = (both("a", "b"), both("a", "c"));
+    assert_eq!(ab[0], uid(&of("a"), "aggregate-"));
+    assert_eq!(ab[0], ac[0]);
+    assert_ne!(ab[1], ac[1]);
+    let three = format!(
+        "INSERT INTO out {}; INSERT INTO out {}; INSERT INTO other {};",
+        of("a"),
+        of("c"),
+        of("b")
+    );
+    assert_eq!(
+        uids(&three, "aggregate-"),
+        [ab[0].clone(), ac[1].clone(), ab[1].clone()]
+    );
+}
+
+#[test]
+fn every_join_draws_numbers_of_its_own() {
+    let join = "SELECT a.price FROM bids AS a JOIN bids AS b ON a.auction = b.auction AND RAND() < 0.5";
+    let sql = format!("{BIDS}{TABLES}INSERT INTO out {join}; INSERT INTO other {join};");
+    let plan = job(&sql);
+    let nodes = plan.graph.nodes().iter();
+    assert_eq!(nodes.filter(|node| node.uid.starts_with("join-")).count(), 2);
+    // 400 pairs: two draws that agree on all of them would be the same numbers.
+    let columns = "1,10,100,web,1.50,0.5,2026-01-01T00:00:00\n".repeat(20);
+    let schema = bids().schema();
+    let types: Vec<_> = schema
+        .fields()
+        .iter()
+        .map(|field| (field.name().as_str(), field.data_type().clone()))
+        .collect();
+    let numbered: Vec<String> = columns
+        .lines()
+        .enumerate()
+        .map(|(row, line)| line.replace(",100,", &format!(",{row},")))
+        .collect();
+    let rows = rows(&types, &numbered.join("\n"));
+    let sinks = run(&plan.graph, &BTreeMap::from([("bids", rows)])).unwrap();
+    assert!(
+        sinks["out"].len() > 100 && sinks["out"].len() < 300,
+        "{}",
+        sinks["out"].len()
+    );
+    assert_ne!(sinks["out"], sinks["other"]);
 }

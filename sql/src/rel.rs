@@ -36,7 +36,7 @@ use crate::functions::elements::row_elements;
 use crate::functions::window::{WindowSide, row_windows};
 use crate::window_function::WindowSpec;
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion_common::DFSchema;
+use datafusion_common::{Column, DFSchema};
 use datafusion_expr::Expr;
 use identity::Identity;
 use join::JoinSpec;
@@ -50,6 +50,23 @@ use tidemill_engine::graph::{TimeDomain, Updates};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RelId(pub(crate) usize);
 
+/// What a window is of: the time column that it was found by, or the aggregation that it comes out of. It follows what
+/// becomes of the time column's identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct WindowOf(u128);
+
+impl WindowOf {
+    /// Returns what the windows of a time column, or of the rows of an aggregation, are of.
+    pub(crate) fn of(identity: &Identity) -> Self {
+        Self(u128::from_str_radix(identity.text(), 16).unwrap_or_default())
+    }
+
+    /// Returns the identity's text.
+    pub(crate) fn text(self) -> String {
+        format!("{:032x}", self.0)
+    }
+}
+
 /// What a column means to time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Role {
@@ -58,44 +75,72 @@ pub(crate) enum Role {
     /// The event time that watermarks speak of.
     EventTime,
     /// A side of the row's window; its last millisecond is an event time, too.
-    Window(WindowSide, WindowSpec),
+    Window(WindowSide, WindowSpec, WindowOf),
     /// The row's number among the rows of its partition, which a filter may bound.
     Rank,
     /// The wall time of the row's tick.
     ProcessingTime,
     /// A side of the row's window in processing time; its last millisecond is a processing time, too.
-    ProcessingWindow(WindowSide, WindowSpec),
+    ProcessingWindow(WindowSide, WindowSpec, WindowOf),
 }
 
 impl Role {
     /// Says whether the column is an event time.
     pub(crate) fn is_event_time(self) -> bool {
-        matches!(self, Self::EventTime | Self::Window(WindowSide::Time, _))
+        matches!(self, Self::EventTime | Self::Window(WindowSide::Time, ..))
     }
 
     /// Returns the clock of the column, if windows can be made over it.
     pub(crate) fn time(self) -> Option<TimeDomain> {
         match self {
             _ if self.is_event_time() => Some(TimeDomain::EventTime),
-            Self::ProcessingTime | Self::ProcessingWindow(WindowSide::Time, _) => Some(TimeDomain::ProcessingTime),
+            Self::ProcessingTime | Self::ProcessingWindow(WindowSide::Time, ..) => Some(TimeDomain::ProcessingTime),
             _ => None,
         }
     }
 
     /// Makes the role of a side of a window.
-    pub(crate) fn window(time: TimeDomain, side: WindowSide, spec: WindowSpec) -> Self {
+    pub(crate) fn window(time: TimeDomain, side: WindowSide, spec: WindowSpec, of: WindowOf) -> Self {
         match time {
-            TimeDomain::EventTime => Self::Window(side, spec),
-            TimeDomain::ProcessingTime => Self::ProcessingWindow(side, spec),
+            TimeDomain::EventTime => Self::Window(side, spec, of),
+            TimeDomain::ProcessingTime => Self::ProcessingWindow(side, spec, of),
         }
     }
 
     /// Returns the clock, the side and the windows of a column that is a side of a window.
     pub(crate) fn as_window(self) -> Option<(TimeDomain, WindowSide, WindowSpec)> {
         match self {
-            Self::Window(side, spec) => Some((TimeDomain::EventTime, side, spec)),
-            Self::ProcessingWindow(side, spec) => Some((TimeDomain::ProcessingTime, side, spec)),
+            Self::Window(side, spec, _) => Some((TimeDomain::EventTime, side, spec)),
+            Self::ProcessingWindow(side, spec, _) => Some((TimeDomain::ProcessingTime, side, spec)),
             _ => None,
+        }
+    }
+
+    /// Returns which window a column is a side of: two columns are of one window only if this is the same.
+    pub(crate) fn which_window(self) -> Option<(TimeDomain, WindowSpec, WindowOf)> {
+        match self {
+            Self::Window(_, spec, of) => Some((TimeDomain::EventTime, spec, of)),
+            Self::ProcessingWindow(_, spec, of) => Some((TimeDomain::ProcessingTime, spec, of)),
+            _ => None,
+        }
+    }
+
+    /// Returns what a column is that holds these columns of several relations. A window is then of all of theirs.
+    fn united(roles: &[Self]) -> Self {
+        let Some(first) = roles.first() else { return Self::Plain };
+        let same = |other: &Self| match first.as_window() {
+            Some(window) => other.as_window() == Some(window),
+            None => other == first,
+        };
+        match (roles.iter().all(same), first.as_window()) {
+            (false, _) => Self::Plain,
+            (true, None) => *first,
+            (true, Some((time, side, spec))) => {
+                let of = roles.iter().filter_map(|role| role.which_window());
+                let of: Vec<String> = of.map(|(.., of)| of.text()).collect();
+                let words: Vec<&str> = std::iter::once("union").chain(of.iter().map(String::as_str)).collect();
+                Self::window(time, side, spec, WindowOf::of(&Identity::of(&words)))
+            }
         }
     }
 }
@@ -227,6 +272,15 @@ impl Rel {
 pub(crate) struct Rels {
     rels: Vec<Rel>,
     known: HashMap<String, RelId>,
+    /// Of rows that are there once per window: what they are without it, by the identity of the rows.
+    windowed: HashMap<Identity, Windowed>,
+}
+
+/// What rows are but for their windows, and the columns that are sides of these.
+#[derive(Clone)]
+struct Windowed {
+    rows: Identity,
+    sides: Vec<Identity>,
 }
 
 impl Rels {
@@ -241,20 +295,8 @@ impl Rels {
     }
 
     /// Adds a table.
-    pub(crate) fn table(&mut self, index: usize, name: &str, columns: Vec<(String, DataType, Role)>) -> RelId {
+    pub(crate) fn table(&mut self, index: usize, name: &str, columns: Vec<RelColumn>) -> RelId {
         let rows = Identity::of(&["table", name]);
-        let columns = columns
-            .into_iter()
-            .map(|(column, data_type, role)| {
-                let identity = Identity::of(&["column", name, &column]);
-                RelColumn {
-                    name: column,
-                    data_type,
-                    identity,
-                    role,
-                }
-            })
-            .collect();
         self.add(
             format!("table {index}"),
             Rel {
@@ -275,10 +317,26 @@ impl Rels {
     ) -> RelId {
         let source = self.get(input);
         let changes = source.changes;
-        let rows = match &predicate {
-            Some(predicate) => Identity::of(&["filter", source.rows.text(), predicate.identity.text()]),
-            None => source.rows.clone(),
+        let filtered = |rows: &Identity| match &predicate {
+            Some(predicate) => Identity::of(&["filter", rows.text(), predicate.identity.text()]),
+            None => rows.clone(),
         };
+        let mut rows = filtered(&source.rows);
+        let mut windowed = self.windowed.get(&source.rows).cloned();
+        if let Some(windowed) = &mut windowed {
+            windowed.rows = filtered(&windowed.rows);
+        }
+        if let Some(of) = outputs
+            .iter()
+            .find_map(|(_, output)| multiplied_by(&output.expr, source))
+        {
+            let per_window = |output: &Prepared| row_windows(&output.expr).is_some();
+            let sides = outputs.iter().filter(|(_, output)| per_window(output));
+            let sides: Vec<Identity> = sides.map(|(_, output)| output.identity.clone()).collect();
+            let many = Identity::of(&["multiplied", rows.text(), &of]);
+            let before = std::mem::replace(&mut rows, many);
+            windowed = (!sides.is_empty()).then_some(Windowed { rows: before, sides });
+        }
         let mut names = Names::default();
         let mut key = format!("calc {} {}", input.0, rows.text());
         let mut columns = Vec::with_capacity(outputs.len());
@@ -311,6 +369,9 @@ impl Rels {
             // Every use draws its own numbers.
             key = format!("{key} volatile {}", self.rels.len());
         }
+        if let Some(windowed) = windowed {
+            self.windowed.insert(rows.clone(), windowed);
+        }
         let kind = RelKind::Calc {
             input,
             predicate,
@@ -334,16 +395,19 @@ impl Rels {
         let columns = first.columns.iter().enumerate().map(|(index, column)| {
             let others = inputs.iter().map(|input| &self.get(*input).columns[index]);
             let identities: Vec<&str> = others.clone().map(|column| column.identity.text()).collect();
-            let same_role = others.clone().all(|other| other.role == column.role);
+            let roles: Vec<Role> = others.clone().map(|column| column.role).collect();
             RelColumn {
                 name: column.name.clone(),
                 data_type: column.data_type.clone(),
                 identity: Identity::of(&[&["union"], identities.as_slice()].concat()),
-                role: if same_role { column.role } else { Role::Plain },
+                role: Role::united(&roles),
             }
         });
-        let columns = columns.collect();
+        let columns: Vec<RelColumn> = columns.collect();
         let changes = inputs.iter().any(|input| self.get(*input).changes);
+        if let Some(windowed) = self.windowed_union(&inputs) {
+            self.windowed.insert(rows.clone(), windowed);
+        }
         self.add(
             key,
             Rel {
@@ -353,6 +417,24 @@ impl Rels {
                 changes,
             },
         )
+    }
+
+    /// Says what the rows of a union are without their windows, if all inputs have some.
+    fn windowed_union(&self, inputs: &[RelId]) -> Option<Windowed> {
+        let of = |input: &RelId| self.windowed.get(&self.get(*input).rows);
+        let windowed = inputs.iter().map(of).collect::<Option<Vec<_>>>()?;
+        let union = |identities: Vec<&str>| Identity::of(&[&["union"], identities.as_slice()].concat());
+        let places = 0..self.get(*inputs.first()?).columns.len();
+        let sides = places.filter_map(|place| {
+            let column = |input: &RelId| &self.get(*input).columns[place].identity;
+            let mut both = inputs.iter().zip(&windowed);
+            both.all(|(input, windowed)| windowed.sides.contains(column(input)))
+                .then(|| union(inputs.iter().map(|input| column(input).text()).collect()))
+        });
+        Some(Windowed {
+            sides: sides.collect(),
+            rows: union(windowed.iter().map(|windowed| windowed.rows.text()).collect()),
+        })
     }
 
     /// Adds an aggregation per key and window.
@@ -370,7 +452,12 @@ impl Rels {
     ) -> Result<RelId> {
         let source = self.get(input);
         let column = |index: usize| &source.columns[index];
-        let mut words = vec!["window-aggregate".to_owned(), source.rows.text().to_owned()];
+        // The windows that rows bring are words of their own.
+        let counted = match (windowing, self.windowed.get(&source.rows)) {
+            (Windowing::Attached { start, .. }, Some(of)) if of.sides.contains(&column(start).identity) => &of.rows,
+            _ => &source.rows,
+        };
+        let mut words = vec!["window-aggregate".to_owned(), counted.text().to_owned()];
         let (windowed_by, domain) = match windowing {
             Windowing::Time { time, .. } => (time, column(time).role.time()),
             Windowing::Attached { start, .. } => (start, column(start).role.as_window().map(|(time, ..)| time)),
@@ -416,12 +503,12 @@ impl Rels {
         }
         for (name, side) in [("window_start", WindowSide::Start), ("window_end", WindowSide::End)] {
             let identity = Identity::of(&[name, &spec.text()]);
-            let role = Role::window(domain, side, spec);
             columns.push(RelColumn {
                 name: names.unique(name),
                 data_type: window_type.clone(),
                 identity,
-                role,
+                // Of what is said below.
+                role: Role::window(domain, side, spec, WindowOf(0)),
             });
         }
         for call in &calls {
@@ -435,6 +522,9 @@ impl Rels {
         // What a column means depends on the rows it is in.
         for column in &mut columns {
             column.identity = Identity::of(&["of", rows.text(), column.identity.text(), &column.name]);
+            if let Some((time, side, spec)) = column.role.as_window() {
+                column.role = Role::window(time, side, spec, WindowOf::of(&rows));
+            }
         }
         let key = format!("window-aggregate {} {} {updates:?}", input.0, rows.text());
         Ok(self.add(
@@ -468,6 +558,20 @@ impl Rels {
 /// Says whether an expression makes several rows of one: a window of many, or the elements of an array.
 pub(crate) fn multiplies(expr: &Expr) -> bool {
     row_windows(expr).is_some() || row_elements(expr).is_some()
+}
+
+/// Says by what an expression over `source` makes several rows of one, if it does.
+fn multiplied_by(expr: &Expr, source: &Rel) -> Option<String> {
+    let column = |column: &Column| {
+        let known = source.columns.iter().find(|known| known.name == column.name);
+        known.map_or_else(|| column.name.clone(), |known| known.identity.text().to_owned())
+    };
+    if let Some(windows) = row_windows(expr) {
+        let time = windows.time().map(|time| column(&Column::new_unqualified(time)));
+        return Some(format!("windows {} {}", windows.spec.text(), time.unwrap_or_default()));
+    }
+    let (of, childless) = row_elements(expr)?;
+    Some(format!("elements {childless:?} {}", identity::write(&of, &column)))
 }
 
 /// Makes names unique.

@@ -12,6 +12,7 @@ mod sql {
     mod fuzz;
     mod grouping_sets;
     mod hostile;
+    mod identities;
     mod inserts;
     mod joins;
     mod late_rows;
@@ -26,6 +27,7 @@ mod sql {
     mod rows;
     mod statements;
     mod support;
+    mod time_columns;
     mod user_functions;
     mod windows;
 }

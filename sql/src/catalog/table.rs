@@ -274,16 +274,25 @@ impl Table {
     }
 
     /// Returns the columns as a relation shows them.
-    pub(crate) fn rel_columns(&self) -> Vec<(String, DataType, Role)> {
-        let role = |index: usize| match self.watermark {
-            Some(watermark) if watermark.column == index => Role::EventTime,
-            _ => match self.computed.get(&index) {
-                Some(computed) if computed.role == Role::ProcessingTime => Role::ProcessingTime,
-                _ => Role::Plain,
-            },
-        };
+    pub(crate) fn rel_columns(&self) -> Vec<RelColumn> {
         let column = |(index, column): (usize, &TableColumn)| {
-            (column.name.clone(), column.sql_type.data_type.clone(), role(index))
+            let mut words = vec!["column", self.name.value.as_str(), column.name.as_str()];
+            let mut role = Role::Plain;
+            if let Some(computed) = self.computed.get(&index) {
+                words.push(computed.identity.text());
+                if computed.role == Role::ProcessingTime {
+                    role = Role::ProcessingTime;
+                }
+            }
+            if self.watermark.is_some_and(|watermark| watermark.column == index) {
+                role = Role::EventTime;
+            }
+            RelColumn {
+                name: column.name.clone(),
+                data_type: column.sql_type.data_type.clone(),
+                identity: Identity::of(&words),
+                role,
+            }
         };
         self.columns.iter().enumerate().map(column).collect()
     }

@@ -14,6 +14,7 @@ use super::fuse::{fuse, inputs};
 use super::identity::{self, Identity};
 use super::needs::{self, Need, Needs, needs_of};
 use super::prune::{Pruned, calc_identity, prune};
+use super::rank::operator_identity;
 use super::{AggregateCall, Rel, RelId, RelKind, Rels, Windowing, changes as of_changes};
 use crate::catalog::{Catalog, Table};
 use crate::connectors::Connectors;
@@ -200,7 +201,9 @@ impl Emitter<'_> {
             }
             RelKind::Join { left, right, spec } => {
                 let inputs = [&rels[left.0], &rels[right.0]];
-                self.join(rel, spec, inputs, [stream(streams, *left)?, stream(streams, *right)?])
+                let identity = operator_identity(rel, rels);
+                let streams = [stream(streams, *left)?, stream(streams, *right)?];
+                self.join(rel, spec, inputs, streams, &identity)
             }
             RelKind::WindowAggregate {
                 input,
@@ -232,7 +235,7 @@ impl Emitter<'_> {
                     time,
                     updates: *updates,
                 };
-                let uid = self.uid(format!("window-aggregate-{}", rel.rows.short()));
+                let uid = self.uid_among(format!("window-aggregate-{}", rel.rows.short()), rel);
                 self.graph
                     .window_aggregate(uid, stream(streams, *input)?, spec)
                     .map_err(engine_refusal)
@@ -479,6 +482,14 @@ impl Emitter<'_> {
             .map_err(engine_refusal)
     }
 
+    /// Makes an aggregation's name unique: a second one of the same rows is told from the first by its columns' names.
+    fn uid_among(&mut self, base: String, rel: &Rel) -> String {
+        match self.uids.contains(&base) {
+            true => self.uid(format!("{base}-{}", calc_identity(rel).short())),
+            false => self.uid(base),
+        }
+    }
+
     /// Makes an operator's name unique.
     fn uid(&mut self, base: String) -> String {
         let mut uid = base.clone();
@@ -660,6 +671,11 @@ fn computed_calc(table: &Table, kept: &[Kept], physical: &Schema) -> Result<Opti
 fn sql_expr(expr: &Expr, input: &Schema, seed: u64) -> Result<EngineExpr> {
     let text = identity::write(expr, &|column| column.name.clone());
     Ok(Arc::new(SqlExpr::new(expr, input, text, seed)?))
+}
+
+/// Returns the seed of an operator's random numbers: no other operator has its name.
+fn seed_of(uid: &str) -> u64 {
+    u64::from_str_radix(Identity::of(&[uid]).short(), 16).unwrap_or(0)
 }
 
 fn engine_call(call: &AggregateCall, input: &Rel, name: &str) -> Result<EngineCall> {

@@ -2,8 +2,9 @@
 
 use super::identity::Identity;
 use super::prepare::Prepared;
-use super::{Names, Rel, RelColumn, RelId, RelKind, Rels, Role};
+use super::{Names, Rel, RelColumn, RelId, RelKind, Rels, Role, WindowOf};
 use crate::error::{Result, SqlError};
+use crate::functions::ambient::draws_numbers;
 use crate::functions::window::WindowSide;
 use crate::window_function::WindowSpec;
 use std::collections::BTreeSet;
@@ -99,12 +100,14 @@ impl JoinSpec {
 fn event_times(rel: &Rel) -> impl Iterator<Item = Shifted> {
     rel.columns.iter().enumerate().filter_map(|(column, known)| {
         let offset_ms = match known.role {
-            Role::EventTime | Role::Window(WindowSide::Time, _) => 0,
+            Role::EventTime | Role::Window(WindowSide::Time, ..) => 0,
             // Rows of a window come before the watermark passes its last millisecond.
-            Role::Window(WindowSide::End, _) => -1,
-            Role::Window(WindowSide::Start, WindowSpec::Tumble { size_ms, .. } | WindowSpec::Hop { size_ms, .. }) => {
-                size_ms - 1
-            }
+            Role::Window(WindowSide::End, ..) => -1,
+            Role::Window(
+                WindowSide::Start,
+                WindowSpec::Tumble { size_ms, .. } | WindowSpec::Hop { size_ms, .. },
+                _,
+            ) => size_ms - 1,
             _ => return None,
         };
         Some(Shifted { column, offset_ms })
@@ -188,9 +191,9 @@ impl Timing {
             Role::Plain | Role::Rank | Role::ProcessingTime | Role::ProcessingWindow(..) => false,
             Role::EventTime => self.retained.contains(&(input, place)),
             // The sides of a window go together.
-            Role::Window(_, spec) => self.retained.iter().any(|(of, column)| {
+            Role::Window(..) => self.retained.iter().any(|(of, column)| {
                 let known = rel.columns.get(*column).map(|column| column.role);
-                *of == input && matches!(known, Some(Role::Window(_, other)) if other == spec)
+                *of == input && known.is_some_and(|known| known.which_window() == role.which_window())
             }),
         };
         if is_retained { role } else { Role::Plain }
@@ -258,16 +261,22 @@ impl Rels {
             let rel = rels[input as usize];
             for (place, column) in rel.columns[..width].iter().enumerate() {
                 let mut role = timing.role(input, place, rel);
-                if let Role::Window(_, spec) = role {
-                    // Windows of both sides can be told apart only if they are the same.
+                let name_of = |input| if input == JoinInput::Left { "left" } else { "right" };
+                let side = name_of(input);
+                if let Role::Window(of_window, spec, of) = role {
+                    // Windows of both sides can be told apart only if they are the same: then they are the left ones.
                     let is_other = windows.iter().any(|known| *known == (input.other(), spec));
-                    if is_other && !same_windows(&join.keys, rels, spec) {
-                        role = Role::Plain;
-                    } else {
+                    let same = match is_other {
+                        true => same_windows(&join.keys, rels, spec, of).map(|left| (input.other(), left)),
+                        false => Some((input, of)),
+                    };
+                    role = Role::Plain;
+                    if let Some((from, of)) = same {
                         windows.push((input, spec));
+                        let of = Identity::of(&["of", rows.text(), name_of(from), &of.text()]);
+                        role = Role::Window(of_window, spec, WindowOf::of(&of));
                     }
                 }
-                let side = if input == JoinInput::Left { "left" } else { "right" };
                 columns.push(RelColumn {
                     name: names.unique(&column.name),
                     data_type: column.data_type.clone(),
@@ -277,7 +286,15 @@ impl Rels {
                 outputs.push((input, place));
             }
         }
-        let key = format!("join {} {} {}", left.0, right.0, rows.text());
+        let mut key = format!("join {} {} {}", left.0, right.0, rows.text());
+        if join
+            .condition
+            .as_ref()
+            .is_some_and(|condition| draws_numbers(&condition.expr))
+        {
+            // Every use draws its own numbers.
+            key = format!("{key} volatile {}", self.len());
+        }
         let spec = JoinSpec {
             kind: join.kind,
             keys: join.keys,
@@ -304,13 +321,18 @@ impl Rels {
     }
 }
 
-/// Says whether the keys make the windows of both sides equal.
-fn same_windows(keys: &[(usize, usize)], rels: [&Rel; 2], spec: WindowSpec) -> bool {
-    [WindowSide::Start, WindowSide::End].into_iter().all(|side| {
-        let role = Role::Window(side, spec);
-        keys.iter()
-            .any(|&(left, right)| rels[0].columns[left].role == role && rels[1].columns[right].role == role)
-    })
+/// Returns what the left windows are of that the keys make equal to these of the right side.
+fn same_windows(keys: &[(usize, usize)], rels: [&Rel; 2], spec: WindowSpec, of: WindowOf) -> Option<WindowOf> {
+    let equal = |side: WindowSide| {
+        keys.iter().filter_map(move |&(left, right)| {
+            let is_right = rels[1].columns[right].role == Role::Window(side, spec, of);
+            match rels[0].columns[left].role {
+                Role::Window(found, known, of_left) if is_right && (found, known) == (side, spec) => Some(of_left),
+                _ => None,
+            }
+        })
+    };
+    equal(WindowSide::Start).find(|start| equal(WindowSide::End).any(|end| end == *start))
 }
 
 fn unbounded(kind: JoinKind) -> SqlError {

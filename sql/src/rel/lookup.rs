@@ -8,6 +8,7 @@ use super::needs::{Need, Needs};
 use super::prepare::Prepared;
 use super::{Names, Rel, RelColumn, RelId, RelKind, Rels, Role};
 use crate::error::{Result, SqlError};
+use crate::functions::ambient::draws_numbers;
 use arrow::datatypes::DataType;
 use std::collections::BTreeSet;
 use tidemill_engine::lookup::LookupJoinKind;
@@ -138,7 +139,15 @@ impl Rels {
         for column in &mut columns[lookup.width()..] {
             column.identity = Identity::of(&["of", rows.text(), column.identity.text(), &column.name]);
         }
-        let key = format!("lookup-join {} {}", input.0, rows.text());
+        let mut key = format!("lookup-join {} {}", input.0, rows.text());
+        if lookup
+            .residual
+            .as_ref()
+            .is_some_and(|residual| draws_numbers(&residual.expr))
+        {
+            // Every use draws its own numbers.
+            key = format!("{key} volatile {}", self.len());
+        }
         let kind = RelKind::LookupJoin {
             input,
             lookup: Box::new(lookup),

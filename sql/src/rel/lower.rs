@@ -248,7 +248,10 @@ impl Lowering<'_> {
                 .map(Some);
         }
         let (start, end, spec) = self.window_of(&groups, at)?;
-        if !groupings.is_in_all(start) || !groupings.is_in_all(end) {
+        let window = groups[start].role.which_window();
+        let is_side = |group: &Prepared| group.role.which_window() == window;
+        let mut sides = groups.iter().enumerate().filter(|(_, group)| is_side(group));
+        if sides.any(|(side, _)| !groupings.is_in_all(side)) {
             return Err(
                 SqlError::at(at, "a grouping does not name the window, and another does")
                     .hint("write GROUP BY window_start, window_end, GROUPING SETS ((a), (b), ...)"),
@@ -275,7 +278,7 @@ impl Lowering<'_> {
             let rel = self.rels.get(windowed.as_ref().map_or(input, |(input, _)| *input));
             let mut keys = Vec::new();
             for (index, group) in groups.iter().enumerate() {
-                if group.role.as_window().is_none_or(|(_, _, known)| known != spec) {
+                if !is_side(group) {
                     let name = key_name(groupings.exprs[index], group);
                     let key = columns.add(name, group.clone());
                     group::check_key(&group.data_type, place(groupings.exprs[index]).or(at))?;
@@ -343,7 +346,7 @@ impl Lowering<'_> {
         let mut outputs = Vec::new();
         for (index, group) in groups.iter().enumerate() {
             let output = match (group.role.as_window(), grouped[index]) {
-                (Some((_, side, known)), _) if known == spec => window_column(rel, keys.len(), side)?,
+                (Some((_, side, _)), _) if is_side(group) => window_column(rel, keys.len(), side)?,
                 (_, Some(key)) => Prepared::column(&rel.columns[key]),
                 (_, None) => return Err(SqlError::internal("a grouping key was lost")),
             };
@@ -415,17 +418,25 @@ impl Lowering<'_> {
 
     /// Finds the window among the grouping keys.
     fn window_of(&self, groups: &[Prepared], at: Option<Position>) -> Result<(usize, usize, WindowSpec)> {
-        let side = |side: WindowSide| {
+        let sides = |side: WindowSide| {
             groups
                 .iter()
                 .enumerate()
-                .find_map(|(index, group)| match group.role.as_window() {
-                    Some((time, found, spec)) if found == side => Some((index, (time, spec))),
+                .filter_map(move |(index, group)| match group.role.as_window() {
+                    Some((_, found, _)) if found == side => Some((index, group.role.which_window()?)),
                     _ => None,
                 })
         };
-        match (side(WindowSide::Start), side(WindowSide::End)) {
-            (Some((start, spec)), Some((end, other))) if spec == other => Ok((start, end, spec.1)),
+        // Of several windows, the first one with both sides: the others are keys.
+        let found = sides(WindowSide::Start).find_map(|(start, window)| {
+            let mut ends = sides(WindowSide::End);
+            let (end, (_, spec, _)) = ends.find(|(_, other)| *other == window)?;
+            Some((start, end, spec))
+        });
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        match (sides(WindowSide::Start).next(), sides(WindowSide::End).next()) {
             (Some(_), Some(_)) => Err(SqlError::at(at, "window_start and window_end are of different windows")
                 .hint("group by both columns of one window function")),
             (Some(_), None) => Err(SqlError::at(at, "GROUP BY names window_start without window_end")
@@ -439,7 +450,8 @@ impl Lowering<'_> {
     /// Checks that an aggregation of sessions has the keys that the sessions are kept apart by: those and no others.
     fn check_partition(&self, rel: RelId, of: &[usize], groups: &[Prepared], at: Option<Position>) -> Result<()> {
         let partition: Vec<_> = of.iter().map(|index| &self.rels.get(rel).columns[*index]).collect();
-        let keys = || groups.iter().filter(|group| group.role.as_window().is_none());
+        let is_session = |group: &Prepared| matches!(group.role.as_window(), Some((.., WindowSpec::Session { .. })));
+        let keys = || groups.iter().filter(|group| !is_session(group));
         if let Some(column) = partition
             .iter()
             .find(|column| keys().all(|key| key.identity != column.identity))
@@ -689,12 +701,12 @@ fn window_column(rel: &Rel, keys: usize, side: WindowSide) -> Result<Prepared> {
         WindowSide::End => Ok(Prepared::column(&rel.columns[keys + 1])),
         WindowSide::Time => {
             let end = &rel.columns[keys + 1];
-            let Some((time, _, spec)) = end.role.as_window() else {
+            let Some((time, spec, of)) = end.role.which_window() else {
                 return Err(SqlError::internal("a window without its role"));
             };
             let prepared = prepare_over(last_ms(Expr::Column(Column::new_unqualified(&end.name))), rel)?;
             Ok(Prepared {
-                role: Role::window(time, WindowSide::Time, spec),
+                role: Role::window(time, WindowSide::Time, spec, of),
                 ..prepared
             })
         }

@@ -1,7 +1,7 @@
 //! Turns a query's expression into one over the columns of a [`Rel`], ready to evaluate.
 
 use super::identity::{self, Identity};
-use super::{Rel, RelColumn, Role};
+use super::{Rel, RelColumn, Role, WindowOf};
 use crate::error::{Position, Result, SqlError};
 use crate::expr::refusal;
 use crate::functions::ambient::is_proctime;
@@ -99,8 +99,17 @@ fn over(expr: Expr, rel: &Rel, schema: impl FnOnce() -> Result<Arc<DFSchema>>) -
         Expr::ScalarFunction(call) if is_proctime(&call.func) => Role::ProcessingTime,
         Expr::ScalarFunction(call) => match (window_side_of(&call.func), call.args.first()) {
             (Some(window), Some(Expr::Column(time))) => {
-                let time = find(time).and_then(|column| column.role.time());
-                Role::window(time.unwrap_or_default(), window.side, window.spec)
+                let clock = find(time).and_then(|column| column.role.time());
+                let of = call.args.iter().filter_map(|argument| match argument {
+                    Expr::Column(column) => find(column),
+                    _ => None,
+                });
+                let of: Vec<&Identity> = of.map(|column| &column.identity).collect();
+                let of = match of.as_slice() {
+                    [time] => WindowOf::of(time),
+                    of => WindowOf::of(&Identity::of(&of.iter().map(|part| part.text()).collect::<Vec<_>>())),
+                };
+                Role::window(clock.unwrap_or_default(), window.side, window.spec, of)
             }
             _ => Role::Plain,
         },

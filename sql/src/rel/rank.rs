@@ -2,10 +2,11 @@
 //! rows before them.
 
 use super::identity::Identity;
-use super::{AggregateCall, Names, Rel, RelColumn, RelId, RelKind, Rels, Role};
+use super::{AggregateCall, Names, Rel, RelColumn, RelId, RelKind, Rels, Role, WindowOf};
 use crate::error::{Position, Result, SqlError};
 use arrow::datatypes::DataType;
-use tidemill_engine::graph::TimeDomain;
+use std::collections::BTreeSet;
+use tidemill_engine::graph::{JoinInput, TimeDomain};
 
 /// A column of the order in which rows are ranked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +102,24 @@ impl OverCall {
         }
     }
 
+    /// Says what is computed; `identity` writes a column of the input.
+    fn word<'a>(&self, identity: &dyn Fn(usize) -> &'a str) -> String {
+        match self {
+            Self::Aggregate(call) => {
+                let distinct = if call.distinct { "distinct " } else { "" };
+                let argument = call.argument.map_or("*", identity);
+                let filter = call.filter.map_or("", identity);
+                format!("{} {distinct}{argument} filter {filter}", call.kind.name())
+            }
+            Self::RowNumber => "row_number".to_owned(),
+            Self::Lag { value, offset, default } => {
+                format!("lag {} {offset} {}", identity(*value), default.map_or("", identity))
+            }
+            Self::FirstValue(value) => format!("first_value {}", identity(*value)),
+            Self::LastValue(value) => format!("last_value {}", identity(*value)),
+        }
+    }
+
     /// Returns the call over columns that are now in other places.
     pub(crate) fn moved(&self, place: &dyn Fn(usize) -> Result<usize>) -> Result<Self> {
         Ok(match self {
@@ -166,7 +185,7 @@ impl Rels {
         } else {
             source.rows.clone()
         };
-        let windows_of = |column: &RelColumn| column.role.as_window().map(|(time, _, spec)| (time, spec));
+        let windows_of = |column: &RelColumn| column.role.which_window();
         let windows = rank.window_end.and_then(|end| windows_of(&source.columns[end]));
         let mut names = Names::default();
         let mut columns = Vec::with_capacity(rank.outputs.len());
@@ -221,38 +240,30 @@ impl Rels {
         let mut names = Names::default();
         let mut columns = Vec::with_capacity(over.passed.len() + over.calls.len());
         for index in &over.passed {
-            let mut column = column(*index).clone();
-            column.name = names.unique(&column.name);
-            columns.push(column);
+            let mut passed = column(*index).clone();
+            passed.name = names.unique(&passed.name);
+            if over.domain == TimeDomain::EventTime && !is_in_order_of(&passed, column(over.time)) {
+                // The row may come long after the watermark has passed its other times.
+                passed.role = match passed.role {
+                    Role::Rank => Role::Rank,
+                    _ => Role::Plain,
+                };
+            }
+            columns.push(passed);
         }
         for call in &over.calls {
-            let (name, data_type, word) = match call {
+            let (name, data_type) = match call {
                 OverCall::Aggregate(call) => {
-                    let argument = call.argument.map(column);
-                    let function = call
-                        .kind
-                        .function(argument.map(|column| &column.data_type), call.distinct);
-                    let function = function.map_err(SqlError::new)?;
-                    let distinct = if call.distinct { "distinct " } else { "" };
-                    let argument = argument.map_or("*", |column| column.identity.text());
-                    let filter = call.filter.map_or("", identity);
-                    let word = format!("{} {distinct}{argument} filter {filter}", call.kind.name());
-                    (call.kind.name(), function.return_type(), word)
+                    let argument = call.argument.map(|argument| &column(argument).data_type);
+                    let function = call.kind.function(argument, call.distinct).map_err(SqlError::new)?;
+                    (call.kind.name(), function.return_type())
                 }
-                OverCall::RowNumber => ("row_number", DataType::Int64, "row_number".to_owned()),
-                OverCall::Lag { value, offset, default } => {
-                    let word = format!("lag {} {offset} {}", identity(*value), default.map_or("", identity));
-                    ("lag", column(*value).data_type.clone(), word)
-                }
-                OverCall::FirstValue(value) => {
-                    let word = format!("first_value {}", identity(*value));
-                    ("first_value", column(*value).data_type.clone(), word)
-                }
-                OverCall::LastValue(value) => {
-                    let word = format!("last_value {}", identity(*value));
-                    ("last_value", column(*value).data_type.clone(), word)
-                }
+                OverCall::RowNumber => ("row_number", DataType::Int64),
+                OverCall::Lag { value, .. } => ("lag", column(*value).data_type.clone()),
+                OverCall::FirstValue(value) => ("first_value", column(*value).data_type.clone()),
+                OverCall::LastValue(value) => ("last_value", column(*value).data_type.clone()),
             };
+            let word = call.word(&identity);
             words.push(word.clone());
             let mut of: Vec<&str> = place.iter().map(String::as_str).collect();
             of.push(&word);
@@ -279,6 +290,14 @@ impl Rels {
     }
 }
 
+/// Says whether a column is a time that is not before the `order` in which rows come: that time itself, or a window of it.
+fn is_in_order_of(column: &RelColumn, order: &RelColumn) -> bool {
+    match column.role.which_window() {
+        Some(window) => order.role.which_window() == Some(window) || window.2 == WindowOf::of(&order.identity),
+        None => column.identity == order.identity,
+    }
+}
+
 impl Over {
     /// Says whether rows are only numbered: a filter may turn that into a [`Rank`].
     pub(crate) fn is_row_number(&self) -> bool {
@@ -286,15 +305,51 @@ impl Over {
     }
 }
 
-/// Returns the name under which the state of an operator is stored; unlike the identity of its rows it says what the
-/// operator computes.
+/// Returns the name under which the state of a join, a top-N or an `OVER` is stored; unlike the identity of its rows it says
+/// what the operator computes and which columns it keeps.
 pub(crate) fn operator_identity(rel: &Rel, rels: &[Rel]) -> Identity {
     let mut words: Vec<String> = vec![rel.rows.text().to_owned()];
-    if let RelKind::Over(over) = &rel.kind {
-        let source = &rels[over.input.0];
-        let column = |index: usize| source.columns[index].identity.text();
-        words.push(format!("time {} {:?}", column(over.time), over.frame));
-        words.extend(over.partition.iter().map(|key| format!("key {}", column(*key))));
+    match &rel.kind {
+        RelKind::Over(over) => {
+            let source = &rels[over.input.0];
+            let column = |index: usize| source.columns[index].identity.text();
+            words.push(format!("time {} {:?}", column(over.time), over.frame));
+            words.extend(over.partition.iter().map(|key| format!("key {}", column(*key))));
+            // Their state is stored under names that say nothing of the arguments.
+            words.extend(over.calls.iter().map(|call| call.word(&column)));
+            let read = over.calls.iter().flat_map(OverCall::reads);
+            words.push(kept(
+                source,
+                over.passed.iter().copied().chain(over.reads()).chain(read),
+            ));
+        }
+        RelKind::Rank(rank) => {
+            let passed = rank.outputs.iter().filter_map(|output| match output {
+                RankOutput::Column(column) => Some(*column),
+                RankOutput::Number => None,
+            });
+            words.push(kept(&rels[rank.input.0], passed.chain(rank.reads())));
+        }
+        RelKind::Join { left, right, spec } => {
+            for (input, id) in [(JoinInput::Left, left), (JoinInput::Right, right)] {
+                let outputs = spec.outputs.iter().filter(|(of, _)| *of == input);
+                let passed = outputs.map(|(_, column)| *column);
+                words.push(kept(&rels[id.0], passed.chain(spec.read_of(input))));
+            }
+        }
+        _ => {}
     }
     Identity::of(&words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Says which columns rows are kept with, whatever their order: state is stored under their names.
+fn kept(source: &Rel, columns: impl Iterator<Item = usize>) -> String {
+    let column = |index: usize| &source.columns[index];
+    let columns: BTreeSet<_> = columns
+        .map(|index| (&column(index).name, &column(index).identity))
+        .collect();
+    let words = columns
+        .into_iter()
+        .flat_map(|(name, identity)| [name.as_str(), identity.text()]);
+    format!("keeps {}", Identity::of(&words.collect::<Vec<_>>()).text())
 }

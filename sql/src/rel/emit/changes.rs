@@ -24,7 +24,7 @@ impl Emitter<'_> {
             aggregates: aggregates.collect::<Result<_>>()?,
             ttl_ms: self.state_ttl_ms,
         };
-        let uid = self.uid(format!("aggregate-{}", rel.rows.short()));
+        let uid = self.uid_among(format!("aggregate-{}", rel.rows.short()), rel);
         let stream = self.graph.group_aggregate(uid, input, spec).map_err(engine_refusal)?;
         // Where nobody reads the results, nothing is left that changes.
         if rel.changes {

@@ -1,8 +1,9 @@
 //! Emits a join.
 
-use super::{Emitter, engine_refusal, sql_expr};
+use super::{Emitter, engine_refusal, seed_of, sql_expr};
 use crate::error::Result;
 use crate::rel::Rel;
+use crate::rel::identity::Identity;
 use crate::rel::join::{JoinSpec, Shifted};
 use arrow::datatypes::{Field, Schema};
 use std::fmt::Write as _;
@@ -18,7 +19,9 @@ impl Emitter<'_> {
         spec: &JoinSpec,
         inputs: [&Rel; 2],
         streams: [StreamId; 2],
+        identity: &Identity,
     ) -> Result<StreamId> {
+        let uid = self.uid(format!("join-{}", identity.short()));
         let shifted = |time: &Shifted| ShiftedTime {
             column: time.column,
             offset_ms: time.offset_ms,
@@ -52,13 +55,12 @@ impl Emitter<'_> {
                         .iter()
                         .map(|(name, input, column)| (*input, *column, name.clone()))
                         .collect(),
-                    expr: sql_expr(&condition.expr, &schema, 0)?,
+                    expr: sql_expr(&condition.expr, &schema, seed_of(&uid))?,
                 })
             }
         };
         let outputs = spec.outputs.iter().zip(&rel.columns);
         let outputs = outputs.map(|((input, column), known)| (*input, *column, known.name.clone()));
-        let uid = self.uid(format!("join-{}", rel.rows.short()));
         if let Some(times) = spec.as_of {
             let join = TemporalJoin {
                 keeps_unmatched: spec.kind == JoinKind::Left,

@@ -1,7 +1,7 @@
 //! Emits joins with a table that is looked up.
 
 use super::super::lookup::Lookup;
-use super::{Emitter, Rel, engine_refusal, sql_expr};
+use super::{Emitter, Rel, engine_refusal, seed_of, sql_expr};
 use crate::error::{Result, SqlError};
 use arrow::datatypes::{Field, Schema};
 use std::sync::Arc;
@@ -42,6 +42,7 @@ impl Emitter<'_> {
             .map(|field| field.as_ref().clone())
             .chain(nullable)
             .collect();
+        let uid = self.uid(format!("lookup-join-{}", rel.rows.short()));
         let residual = match &lookup.residual {
             Some(residual) => {
                 let mut named: Vec<Field> = Vec::with_capacity(both.len());
@@ -53,8 +54,7 @@ impl Emitter<'_> {
                     let name = column.map_or_else(|| format!("$unread_{index}"), |column| lookup.names[column].clone());
                     named.push(field.clone().with_name(name).with_nullable(true));
                 }
-                let seed = u64::from_str_radix(rel.rows.short(), 16).unwrap_or(0);
-                Some(sql_expr(&residual.expr, &Schema::new(named), seed)?)
+                Some(sql_expr(&residual.expr, &Schema::new(named), seed_of(&uid))?)
             }
             None => None,
         };
@@ -78,7 +78,6 @@ impl Emitter<'_> {
                 read.push(column.name().clone());
             }
         }
-        let uid = self.uid(format!("lookup-join-{}", rel.rows.short()));
         self.graph.lookup_join(uid, input, join).map_err(engine_refusal)
     }
 }

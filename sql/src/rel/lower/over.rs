@@ -314,16 +314,16 @@ impl Lowering<'_> {
 
 /// Returns the column of a window's end, where the partition names both sides of one window.
 pub(super) fn window_end(rel: &Rel, partition: &[usize]) -> Option<usize> {
-    let side = |wanted: WindowSide| {
-        partition
-            .iter()
-            .find_map(|key| match rel.columns[*key].role.as_window() {
-                Some((domain, side, spec)) if side == wanted => Some((*key, (domain, spec))),
-                _ => None,
-            })
+    let is = |key: usize, wanted: WindowSide| {
+        let window = rel.columns[key].role.as_window();
+        window.is_some_and(|(_, side, _)| side == wanted)
     };
-    let ((_, start), (end, other)) = (side(WindowSide::Start)?, side(WindowSide::End)?);
-    (start == other).then_some(end)
+    let window = |key: usize| rel.columns[key].role.which_window();
+    let mut keys = partition.iter().copied();
+    keys.find(|end| {
+        let is_start = |start: &usize| is(*start, WindowSide::Start) && window(*start) == window(*end);
+        is(*end, WindowSide::End) && partition.iter().any(is_start)
+    })
 }
 
 /// Returns the clock of a column by which rows can be taken in order.

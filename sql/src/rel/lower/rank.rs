@@ -8,10 +8,12 @@
 
 use super::Lowering;
 use crate::error::Result;
+use crate::functions::window::window_side_of;
 use crate::rel::prepare::{Prepared, prepare_over};
 use crate::rel::rank::{OrderColumn, Rank, RankOutput, Ties};
 use crate::rel::{RelColumn, RelId, RelKind, Rels, Role};
 use datafusion_common::ScalarValue;
+use datafusion_common::tree_node::TreeNode;
 use datafusion_expr::utils::{conjunction, split_conjunction};
 use datafusion_expr::{Expr, Operator};
 use tidemill_engine::graph::TimeDomain;
@@ -119,6 +121,13 @@ fn bounded(rels: &mut Rels, id: RelId, index: usize, bounds: Bounds) -> Option<R
             let Expr::Column(rank) = &outputs[index] else {
                 return None;
             };
+            // A window above is of a time that the bounded rows may no longer have.
+            let mut read = predicate.iter().map(|predicate| &predicate.expr).chain(&outputs);
+            let computed = rel.columns.iter().zip(&outputs);
+            let mut computed = computed.filter(|(_, expr)| !matches!(expr, Expr::Column(_)));
+            if read.any(has_window) || computed.any(|(column, _)| column.role.as_window().is_some()) {
+                return None;
+            }
             let place = |rels: &Rels, name: &str| rels.get(input).columns.iter().position(|known| known.name == name);
             let inner = bounded(rels, input, place(rels, &rank.name)?, bounds)?;
             let below = rels.get(inner);
@@ -149,6 +158,15 @@ fn bounded(rels: &mut Rels, id: RelId, index: usize, bounds: Bounds) -> Option<R
         }
         _ => None,
     }
+}
+
+/// Says whether an expression finds the window of a time.
+fn has_window(expr: &Expr) -> bool {
+    let is_window = |expr: &Expr| match expr {
+        Expr::ScalarFunction(call) => Ok(window_side_of(&call.func).is_some()),
+        _ => Ok(false),
+    };
+    expr.exists(is_window).unwrap_or(true)
 }
 
 /// Returns how a condition bounds a column; `None` for any other condition.

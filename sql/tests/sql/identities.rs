@@ -109,8 +109,8 @@ fn windows_that_rows_bring_name_their_aggregation_as_before() {
             uid(&united, "window-aggregate-"),
         ],
         [
-            "window-aggregate-c4e113b0ea3d0c5b",
-            "window-aggregate-f6477a79ebd0fab8",
+            "window-aggregate-d83ffa61e291752c",
+            "window-aggregate-a81d4fae7ff46e89",
             "window-aggregate-6342f6ec93812174",
         ]
     );

@@ -55,10 +55,14 @@ fn every_query_that_is_listed_as_supported_runs() {
             (&20_000.into(), &20_000.into()),
             "{name}"
         );
-        if query["changes"] == false {
-            assert_eq!(one["rows_out"], two["rows_out"], "{name}");
+        // Windows of the wall clock end within the run, or not.
+        if name != "q12" {
+            assert!(one["rows_out"].as_u64() > Some(0), "{name}: {one}");
+            assert!(
+                query["changes"] == true || one["rows_out"] == two["rows_out"],
+                "{name}: {one} {two}"
+            );
         }
-        assert!(one["rows_out"].as_u64() > Some(0), "{name}: {one}");
         assert_eq!((&one["rows_late"], &two["rows_late"]), (&0.into(), &0.into()), "{name}");
         for figure in [
             "seconds",
@@ -78,7 +82,7 @@ fn every_query_that_is_listed_as_supported_runs() {
             assert_eq!(one["rows_out"], 20_000 - 400 - 1_200);
         }
     }
-    assert!(ran >= 23, "{listed}");
+    assert_eq!(ran, listed.as_array().unwrap().len(), "{listed}");
     assert_eq!(
         std::fs::read_dir(directory.path()).unwrap().count(),
         0,

@@ -29,6 +29,9 @@ use queries::Query;
 /// Queries of each kind.
 const CASES: u64 = 100;
 
+/// What the oracle says where it fails at a query that is sound.
+const ORACLE_FAULTS: [&str; 2] = ["duplicate unqualified field name", "Internal error"];
+
 /// Runs random queries of a kind, both ways.
 fn agree(kind: &str, make: fn(&mut Draw) -> Query) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -39,7 +42,7 @@ fn agree(kind: &str, make: fn(&mut Draw) -> Query) {
     let given = std::env::var("TIDEMILL_TEST_SEED").ok();
     let given = given.map(|text| text.parse::<u64>().expect("TIDEMILL_TEST_SEED is a number"));
     let first = draw::seed();
-    let mut rows = 0;
+    let (mut rows, mut skipped) = (0, 0);
     for seed in given.map_or(first..first + CASES, |seed| seed..seed + 1) {
         let mut draw = Draw::new(seed);
         let data = Data::draw(&mut draw);
@@ -54,8 +57,11 @@ fn agree(kind: &str, make: fn(&mut Draw) -> Query) {
         };
         let expected = match runtime.block_on(batch(&data, &query)) {
             Ok(expected) => expected,
-            // The oracle's own limit: one aggregate under two spellings.
-            Err(error) if error.contains("duplicate unqualified field name") => continue,
+            // The oracle's own faults: one aggregate under two spellings, and what it calls internal itself.
+            Err(error) if ORACLE_FAULTS.iter().any(|fault| error.contains(fault)) => {
+                skipped += 1;
+                continue;
+            }
             Err(error) => panic!("{}\n{error}", told()),
         };
         let found =
@@ -77,6 +83,7 @@ fn agree(kind: &str, make: fn(&mut Draw) -> Query) {
         }
         rows += expected.len();
     }
+    assert!(skipped <= CASES / 4, "{kind}: the oracle failed at {skipped} queries");
     assert!(
         given.is_some() || rows as u64 > CASES,
         "{kind}: hardly any query has a result"

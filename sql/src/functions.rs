@@ -195,8 +195,7 @@ const NOT_YET: &[(&str, &str)] = &[
     ("map_union", "join the entries in the producer"),
     ("percentile", "aggregate with AVG, MIN, MAX or STDDEV_POP"),
     ("approx_count_distinct", "use COUNT(DISTINCT x)"),
-    ("array_agg", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
-    ("collect", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
+    ("collect", "use ARRAY_AGG, whose result is an ARRAY"),
     (
         "cumulate",
         "write TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '1' MINUTE)) in FROM",
@@ -212,7 +211,6 @@ const NOT_YET: &[(&str, &str)] = &[
         "write TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '1' MINUTE)) in FROM",
     ),
     ("lead", "the next row is not known yet: use LAG, in the row behind"),
-    ("listagg", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
     (
         "rollup",
         "write ROLLUP beside the other keys of GROUP BY, not inside GROUPING SETS",

@@ -33,7 +33,8 @@ mod to_char;
 mod user;
 pub(crate) mod window;
 
-pub use user::{FunctionError, UserFunctions, Value};
+pub(crate) use user::UserAggregate;
+pub use user::{FunctionError, RowAggregate, UserFunctions, Value};
 
 use crate::rewrite::Macro;
 use datafusion_common::DataFusionError;
@@ -326,6 +327,18 @@ impl Functions {
         self.user.insert(name.clone());
         self.scalars.insert(name, function);
         true
+    }
+
+    /// Adds an aggregate function of the program's own; false when the name, in small letters, is taken.
+    pub(crate) fn add_aggregate(&mut self, name: &str, function: Arc<UserAggregate>) -> bool {
+        let taken =
+            self.scalars.contains_key(name) || self.aggregates.contains_key(name) || self.over.contains_key(name);
+        if !taken {
+            let function = aggregates::function(aggregates::AggregateKind::User(name.to_owned(), function));
+            self.user.insert(name.to_owned());
+            self.aggregates.insert(name.to_owned(), function);
+        }
+        !taken
     }
 
     /// Returns the names of the functions that the text made.

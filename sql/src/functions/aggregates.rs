@@ -2,6 +2,7 @@
 //!
 //! The types come from the engine's own constructors, so that plan and execution cannot disagree.
 
+use super::UserAggregate;
 use arrow::datatypes::DataType;
 use datafusion_common::{DataFusionError, Result, ScalarValue};
 use datafusion_expr::expr::{AggregateFunction as Call, NullTreatment};
@@ -37,6 +38,8 @@ pub(crate) enum AggregateKind {
     ListAgg(String),
     /// `ARRAY_AGG`.
     ArrayAgg,
+    /// One of the program's own, with the name that the text gives it.
+    User(String, Arc<UserAggregate>),
 }
 
 impl AggregateKind {
@@ -56,6 +59,7 @@ impl AggregateKind {
             Self::LastValue => "last_value",
             Self::ListAgg(_) => "listagg",
             Self::ArrayAgg => "array_agg",
+            Self::User(name, _) => name,
         }
     }
 
@@ -63,7 +67,17 @@ impl AggregateKind {
     pub(crate) fn word(&self) -> String {
         match self {
             Self::ListAgg(separator) => format!("listagg {separator:?}"),
+            Self::User(_, function) => function.word(),
             other => other.name().to_owned(),
+        }
+    }
+
+    /// Returns the declared type of an argument, for functions of the program's own: the planner has checked that what is
+    /// there can be cast to it, and casts only the arguments of scalar functions.
+    pub(crate) fn declared(&self, index: usize) -> Option<&DataType> {
+        match self {
+            Self::User(_, function) => function.arguments().get(index),
+            _ => None,
         }
     }
 
@@ -101,6 +115,14 @@ impl AggregateKind {
             tidemill_engine::Error::Graph(message) => message,
             other => other.to_string(),
         };
+        if let Self::User(name, function) = self {
+            return match distinct {
+                true => Err(format!(
+                    "{name}(DISTINCT ...) is not supported: it is a function of the program's own"
+                )),
+                false => function.function(arguments),
+            };
+        }
         let Some(argument) = arguments.first() else {
             return match (self, distinct) {
                 (Self::Count, false) => Ok(Arc::new(Count::new())),
@@ -122,7 +144,7 @@ impl AggregateKind {
             (Self::LastValue, false) => LastValue::try_new(argument).map(|made| Arc::new(made) as _),
             (Self::ListAgg(separator), false) => ListAgg::try_new(argument, separator).map(|made| Arc::new(made) as _),
             (Self::ArrayAgg, false) => ArrayAgg::try_new(argument).map(|made| Arc::new(made) as _),
-            (Self::Variance(_) | Self::FirstValue | Self::LastValue | Self::ListAgg(_) | Self::ArrayAgg, true) => {
+            (_, true) | (Self::User(..), _) => {
                 let name = self.name();
                 return Err(format!(
                     "{name}(DISTINCT ...) is not supported yet; COUNT, SUM, AVG, MIN and MAX take DISTINCT"
@@ -162,7 +184,7 @@ pub(crate) fn functions() -> Vec<Arc<AggregateUDF>> {
 }
 
 /// Makes the planner's function.
-fn function(kind: AggregateKind) -> Arc<AggregateUDF> {
+pub(crate) fn function(kind: AggregateKind) -> Arc<AggregateUDF> {
     let signature = Signature::user_defined(Volatility::Immutable);
     Arc::new(AggregateUDF::new_from_impl(Aggregate { kind, signature }))
 }
@@ -177,6 +199,9 @@ impl AggregateUDFImpl for Aggregate {
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        if let AggregateKind::User(_, function) = &self.kind {
+            return Ok(function.returns().clone());
+        }
         match self.kind.function(arguments, false) {
             Ok(function) => Ok(function.return_type()),
             Err(message) => Err(DataFusionError::Plan(message)),
@@ -185,6 +210,7 @@ impl AggregateUDFImpl for Aggregate {
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
         match (arguments, &self.kind) {
+            (_, AggregateKind::User(_, function)) => function.coerced(arguments),
             ([_], _) => Ok(arguments.to_vec()),
             ([_, _], AggregateKind::ListAgg(_)) => Ok(arguments.to_vec()),
             (_, AggregateKind::ListAgg(_)) => Err(DataFusionError::Plan(

@@ -19,7 +19,7 @@ use super::prepare::{Prepared, place, prepare, prepare_over};
 use super::{AggregateCall, Rel, RelId, RelKind, Rels, Role, Windowing};
 use crate::catalog::{Catalog, of_late_rows};
 use crate::error::{Position, Result, SqlError};
-use crate::functions::aggregates::{Aggregate as AggregateFunction, star};
+use crate::functions::aggregates::{Aggregate as AggregateFunction, AggregateKind, star};
 use crate::functions::ambient::draws_numbers;
 use crate::functions::grouping::as_grouping;
 use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
@@ -598,10 +598,16 @@ impl Lowering<'_> {
         let place = place(expr).or(at);
         let (kind, args) = function.kind.of(args).map_err(|message| SqlError::at(place, message))?;
         let mut arguments = Vec::new();
-        if *distinct || args != [star()] {
+        let is_star = kind == AggregateKind::Count && !*distinct && args == [star()];
+        if !is_star {
             let mut prepared = Vec::new();
-            for argument in args {
-                prepared.push(prepare(argument, names, rel).map_err(|error| error.or_at(place))?);
+            for (index, argument) in args.iter().enumerate() {
+                let mut found = prepare(argument, names, rel).map_err(|error| error.or_at(place))?;
+                if let Some(wanted) = kind.declared(index).filter(|wanted| **wanted != found.data_type) {
+                    let widened = datafusion_expr::cast(argument.clone(), wanted.clone());
+                    found = prepare(&widened, names, rel).map_err(|error| error.or_at(place))?;
+                }
+                prepared.push(found);
             }
             let types: Vec<_> = prepared.iter().map(|prepared| prepared.data_type.clone()).collect();
             kind.function(&types, *distinct)

@@ -240,6 +240,24 @@ fn sums_and_averages_of_different_numbers() {
     );
     assert_eq!(rows, ["21|0.375|150", "22|1.75|300", "13|0.0|NULL"]);
 
+    let mut rows = query(
+        "auction BIGINT, s INT, a DOUBLE",
+        "SELECT auction, SUM(DISTINCT price) OVER w, AVG(DISTINCT rate) OVER w FROM bids
+         WINDOW w AS (PARTITION BY auction ORDER BY ts ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)",
+    );
+    rows.sort();
+    assert_eq!(
+        rows,
+        [
+            "1|100|0.5",
+            "1|300|0.375",
+            "1|500|1.125",
+            "2|50|1.5",
+            "2|50|NULL",
+            "3|-7|0.0"
+        ]
+    );
+
     let columns = "k BIGINT, s BIGINT, a DOUBLE, p INT, n BIGINT";
     let calls = "SUM(DISTINCT bidder), AVG(DISTINCT rate), SUM(DISTINCT price) FILTER (WHERE auction > 1), COUNT(*)";
     let hop = "TABLE(HOP(TABLE bids, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '10' SECOND))";

@@ -7,22 +7,30 @@
 //! Over a result that changes, rows are taken back ([`Accumulator::update_changes`]). `count`, `sum` and `avg` subtract them;
 //! `min` and `max` then hold all values, so that the next one is known when the greatest goes.
 //!
-//! File map: `count`, `sum`, `min_max`, `avg`, `variance` and `distinct` hold one function each; `numbers` is what sums share,
-//! `multiset` is `min` and `max` over what changes, `integers` reads columns as whole numbers.
+//! File map: `count`, `sum`, `min_max`, `avg`, `variance` and `distinct` hold one function each, `distinct_numbers` sums and
+//! averages of different numbers, `edge` first and last values, `list` all values in order; `numbers` is what sums share,
+//! `multiset` is `min` and `max` over what changes, `integers` reads columns as whole numbers, `values` as bytes.
 
 mod avg;
 mod count;
 mod distinct;
+mod distinct_numbers;
+mod edge;
 pub(crate) mod integers;
+mod list;
 mod min_max;
 mod multiset;
 mod numbers;
 mod sum;
+mod values;
 mod variance;
 
 pub use avg::Avg;
 pub use count::Count;
 pub use distinct::CountDistinct;
+pub use distinct_numbers::{AvgDistinct, SumDistinct};
+pub use edge::{FirstValue, LastValue};
+pub use list::{ArrayAgg, ListAgg};
 pub use min_max::{Max, Min};
 pub use sum::Sum;
 pub use variance::{Spread, Variance};
@@ -65,6 +73,12 @@ pub trait AggregateFunction: Send + Sync + fmt::Debug {
     /// Says whether rows that are taken back are a state, too: one that cancels what the rows had added when it is merged.
     /// Then changes can be aggregated before the exchange.
     fn has_signed_state(&self) -> bool {
+        false
+    }
+
+    /// Says whether the result depends on the order in which the rows of a group come. Such a function is not aggregated
+    /// before the exchange, where rows of several workers are put together in any order.
+    fn needs_order(&self) -> bool {
         false
     }
 

@@ -33,7 +33,8 @@ mod to_char;
 mod user;
 pub(crate) mod window;
 
-pub use user::{FunctionError, UserFunctions, Value};
+pub(crate) use user::UserAggregate;
+pub use user::{FunctionError, RowAggregate, UserFunctions, Value};
 
 use crate::rewrite::Macro;
 use datafusion_common::DataFusionError;
@@ -195,8 +196,7 @@ const NOT_YET: &[(&str, &str)] = &[
     ("map_union", "join the entries in the producer"),
     ("percentile", "aggregate with AVG, MIN, MAX or STDDEV_POP"),
     ("approx_count_distinct", "use COUNT(DISTINCT x)"),
-    ("array_agg", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
-    ("collect", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
+    ("collect", "use ARRAY_AGG, whose result is an ARRAY"),
     (
         "cumulate",
         "write TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '1' MINUTE)) in FROM",
@@ -212,7 +212,6 @@ const NOT_YET: &[(&str, &str)] = &[
         "write TABLE(HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '1' MINUTE)) in FROM",
     ),
     ("lead", "the next row is not known yet: use LAG, in the row behind"),
-    ("listagg", "aggregate with COUNT, SUM, MIN, MAX or AVG"),
     (
         "rollup",
         "write ROLLUP beside the other keys of GROUP BY, not inside GROUPING SETS",
@@ -328,6 +327,18 @@ impl Functions {
         self.user.insert(name.clone());
         self.scalars.insert(name, function);
         true
+    }
+
+    /// Adds an aggregate function of the program's own; false when the name, in small letters, is taken.
+    pub(crate) fn add_aggregate(&mut self, name: &str, function: Arc<UserAggregate>) -> bool {
+        let taken =
+            self.scalars.contains_key(name) || self.aggregates.contains_key(name) || self.over.contains_key(name);
+        if !taken {
+            let function = aggregates::function(aggregates::AggregateKind::User(name.to_owned(), function));
+            self.user.insert(name.to_owned());
+            self.aggregates.insert(name.to_owned(), function);
+        }
+        !taken
     }
 
     /// Returns the names of the functions that the text made.

@@ -50,7 +50,7 @@ mod window_function;
 
 pub use connectors::Connectors;
 pub use error::{Position, SqlError};
-pub use functions::{FunctionError, UserFunctions, Value};
+pub use functions::{FunctionError, RowAggregate, UserFunctions, Value};
 pub use guard::Limits;
 pub use plan::{JobPlan, Plan, PlanOptions, TableSummary, plan, plan_with};
 pub use settings::{EmitSettings, Settings};

@@ -44,6 +44,8 @@ use lookup::Lookup;
 use prepare::Prepared;
 use rank::{Over, Rank};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use tidemill_engine::aggregate::AggregateFunction;
 use tidemill_engine::graph::{TimeDomain, Updates};
 
 /// A relation's place in [`Rels`].
@@ -169,27 +171,57 @@ pub(crate) enum Windowing {
 pub(crate) struct AggregateCall {
     pub(crate) kind: AggregateKind,
     pub(crate) distinct: bool,
-    pub(crate) argument: Option<usize>,
+    /// The columns that it takes; none for `COUNT(*)`.
+    pub(crate) arguments: Vec<usize>,
     pub(crate) filter: Option<usize>,
 }
 
 impl AggregateCall {
+    /// Returns the engine's function; `data_type` is that of a column.
+    pub(crate) fn function<'a>(&self, data_type: &dyn Fn(usize) -> &'a DataType) -> Result<Arc<dyn AggregateFunction>> {
+        let types: Vec<DataType> = self.arguments.iter().map(|index| data_type(*index).clone()).collect();
+        self.kind.function(&types, self.distinct).map_err(SqlError::new)
+    }
+
+    /// Returns the columns that are read.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = usize> {
+        self.arguments.iter().copied().chain(self.filter)
+    }
+
+    /// Returns the call over columns that are now in other places.
+    pub(crate) fn moved(&self, place: &dyn Fn(usize) -> Result<usize>) -> Result<Self> {
+        let arguments = self.arguments.iter().map(|index| place(*index));
+        Ok(Self {
+            arguments: arguments.collect::<Result<_>>()?,
+            filter: self.filter.map(place).transpose()?,
+            ..self.clone()
+        })
+    }
+
+    /// Says what is computed; `identity` writes a column of the input.
+    pub(crate) fn word<'a>(&self, identity: &dyn Fn(usize) -> &'a str) -> String {
+        let distinct = if self.distinct { "distinct " } else { "" };
+        let arguments: Vec<&str> = match self.arguments.as_slice() {
+            [] => vec!["*"],
+            arguments => arguments.iter().map(|index| identity(*index)).collect(),
+        };
+        let filter = self.filter.map_or("", identity);
+        format!("{} {distinct}{} filter {filter}", self.kind.word(), arguments.join(" "))
+    }
+
     /// Returns the column of the results over rows of `source`, and adds what the call is to `words`.
     fn column(&self, source: &Rel, names: &mut Names, words: &mut Vec<String>) -> Result<RelColumn> {
-        let argument = self.argument.map(|argument| &source.columns[argument]);
-        let function = self
-            .kind
-            .function(argument.map(|column| &column.data_type), self.distinct)
-            .map_err(SqlError::new)?;
-        let shown = argument.map_or("*", |column| column.name.as_str());
+        let function = self.function(&|index| &source.columns[index].data_type)?;
+        let shown: Vec<&str> = match self.arguments.as_slice() {
+            [] => vec!["*"],
+            arguments => arguments
+                .iter()
+                .map(|index| source.columns[*index].name.as_str())
+                .collect(),
+        };
         let distinct = if self.distinct { "distinct " } else { "" };
-        let name = names.unique(&format!("{}({distinct}{shown})", self.kind.name()));
-        let word = format!(
-            "{} {distinct}{} filter {}",
-            self.kind.name(),
-            argument.map_or("*", |column| column.identity.text()),
-            self.filter.map_or("", |filter| source.columns[filter].identity.text())
-        );
+        let name = names.unique(&format!("{}({distinct}{})", self.kind.name(), shown.join(", ")));
+        let word = self.word(&|index| source.columns[index].identity.text());
         let identity = Identity::of(&[&word]);
         words.push(word);
         Ok(RelColumn {

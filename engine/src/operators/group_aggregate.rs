@@ -27,10 +27,10 @@ use crate::error::{Error, Result};
 use crate::graph::{GroupAggregate, weight_of};
 use crate::key::{EncodedKeys, KeyDecoder, encode_keys};
 use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, make_comparator};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::cmp::not_distinct;
-use arrow::compute::{concat, interleave, take};
+use arrow::compute::{SortOptions, concat, interleave, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
 use groups::Groups;
 use partial::PartialGroupsOperator;
@@ -62,7 +62,9 @@ pub(crate) enum Stage {
 pub(crate) fn has_partial_stage(spec: &GroupAggregate, input: &Schema) -> bool {
     let changes = weight_of(input).is_some();
     let merges = |call: &AggregateCall| {
-        !call.function.state_types().is_empty() && (!changes || call.function.has_signed_state())
+        !call.function.state_types().is_empty()
+            && !call.function.needs_order()
+            && (!changes || call.function.has_signed_state())
     };
     spec.aggregates.iter().all(merges)
 }
@@ -226,8 +228,8 @@ impl GroupAggregateOperator {
             let places = UInt32Array::from_iter(places);
             for (old, new) in old.iter().zip(&new) {
                 let old = take(old, &places, None)?;
-                let equal = not_distinct(&old, new)?;
-                same = Some(same.map_or_else(|| equal.values().clone(), |known| &known & equal.values()));
+                let equal = equal_rows(&old, new)?;
+                same = Some(same.map_or_else(|| equal.clone(), |known| &known & &equal));
                 before.push(old);
             }
         }
@@ -388,6 +390,15 @@ impl Operator for GroupAggregateOperator {
     fn restore(&mut self, sections: &[StateSection]) -> Result<()> {
         snapshot::restore(self, sections)
     }
+}
+
+/// Says which rows of two columns are equal; nulls are.
+fn equal_rows(old: &ArrayRef, new: &ArrayRef) -> Result<BooleanBuffer> {
+    if !old.data_type().is_nested() {
+        return Ok(not_distinct(old, new)?.values().clone());
+    }
+    let compare = make_comparator(old, new, SortOptions::default())?;
+    Ok((0..old.len()).map(|row| compare(row, row).is_eq()).collect())
 }
 
 /// Returns an error about state that is not what the query needs.

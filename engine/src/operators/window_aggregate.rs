@@ -72,14 +72,14 @@ pub(crate) enum Stage {
     Final,
 }
 
-/// Says whether an aggregation can be done in two stages: every function's state is made of columns, and a row's window is
-/// known without the others.
+/// Says whether an aggregation can be done in two stages: every function's state is made of columns, whatever order
+/// the rows come in, and a row's window is known without the others.
 pub(crate) fn has_partial_stage(spec: &WindowAggregate) -> bool {
     !matches!(spec.window, WindowAssigner::Session { .. })
         && spec
             .aggregates
             .iter()
-            .all(|call| !call.function.state_types().is_empty())
+            .all(|call| !call.function.state_types().is_empty() && !call.function.needs_order())
 }
 
 /// Makes the operator of an aggregation. `input` is the schema of the rows, also for `Final`; `output` that of the results.

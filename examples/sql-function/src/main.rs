@@ -3,7 +3,8 @@
 //! ```text
 //! cargo run --release -p example-sql-function -- --data-dir DIR
 //! ```
-//! The text makes up rides and prints the long ones; `job.sql` declares the function with `LANGUAGE RUST`.
+//! The text makes up rides and prints the long ones; `job.sql` declares the function with `LANGUAGE RUST`. Functions of many
+//! rows are registered in the same way, with `UserFunctions::row_aggregate`.
 
 use arrow::datatypes::DataType;
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 //!
 //! The types come from the engine's own constructors, so that plan and execution cannot disagree.
 
+use super::UserAggregate;
 use arrow::datatypes::DataType;
 use datafusion_common::{DataFusionError, Result, ScalarValue};
 use datafusion_expr::expr::{AggregateFunction as Call, NullTreatment};
@@ -9,10 +10,13 @@ use datafusion_expr::function::AccumulatorArgs;
 use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawWindowExpr};
 use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature, Volatility};
 use std::sync::Arc;
-use tidemill_engine::aggregate::{AggregateFunction, Avg, Count, CountDistinct, Max, Min, Spread, Sum, Variance};
+use tidemill_engine::aggregate::{
+    AggregateFunction, ArrayAgg, Avg, AvgDistinct, Count, CountDistinct, FirstValue, LastValue, ListAgg, Max, Min,
+    Spread, Sum, SumDistinct, Variance,
+};
 
 /// An aggregate of the engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum AggregateKind {
     /// `COUNT`.
     Count,
@@ -26,11 +30,21 @@ pub(crate) enum AggregateKind {
     Avg,
     /// `VAR_POP`, `STDDEV_SAMP` and the like.
     Variance(Spread),
+    /// `FIRST_VALUE`, without `OVER`.
+    FirstValue,
+    /// `LAST_VALUE`, without `OVER`.
+    LastValue,
+    /// `LISTAGG`, with what stands between the texts.
+    ListAgg(String),
+    /// `ARRAY_AGG`.
+    ArrayAgg,
+    /// One of the program's own, with the name that the text gives it.
+    User(String, Arc<UserAggregate>),
 }
 
 impl AggregateKind {
     /// Returns the function's name.
-    pub(crate) fn name(self) -> &'static str {
+    pub(crate) fn name(&self) -> &str {
         match self {
             Self::Count => "count",
             Self::Sum => "sum",
@@ -41,40 +55,103 @@ impl AggregateKind {
             Self::Variance(Spread::VarianceSample) => "var_samp",
             Self::Variance(Spread::DeviationPopulation) => "stddev_pop",
             Self::Variance(Spread::DeviationSample) => "stddev_samp",
+            Self::FirstValue => "first_value",
+            Self::LastValue => "last_value",
+            Self::ListAgg(_) => "listagg",
+            Self::ArrayAgg => "array_agg",
+            Self::User(name, _) => name,
         }
     }
 
-    /// Makes the engine's function for an argument type; `None` for no argument.
+    /// Says what is computed, with all that is not a column.
+    pub(crate) fn word(&self) -> String {
+        match self {
+            Self::ListAgg(separator) => format!("listagg {separator:?}"),
+            Self::User(_, function) => function.word(),
+            other => other.name().to_owned(),
+        }
+    }
+
+    /// Returns the declared type of an argument, for functions of the program's own: the planner has checked that what is
+    /// there can be cast to it, and casts only the arguments of scalar functions.
+    pub(crate) fn declared(&self, index: usize) -> Option<&DataType> {
+        match self {
+            Self::User(_, function) => function.arguments().get(index),
+            _ => None,
+        }
+    }
+
+    /// Says whether the result holds all values of a group.
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self, Self::ListAgg(_) | Self::ArrayAgg)
+    }
+
+    /// Returns the function of a call, and those of its arguments that are columns.
     ///
     /// # Errors
-    /// When the function does not take the type, or does not exist with DISTINCT.
+    /// When an argument that must be a literal is none.
+    pub(crate) fn of<'a>(&self, arguments: &'a [Expr]) -> Result<(Self, &'a [Expr]), String> {
+        match (self, arguments) {
+            (Self::ListAgg(_), [_, separator]) => match separator {
+                Expr::Literal(ScalarValue::Utf8(Some(separator)), _) => {
+                    Ok((Self::ListAgg(separator.clone()), &arguments[..1]))
+                }
+                _ => Err("the separator of LISTAGG is a text literal".to_owned()),
+            },
+            _ => Ok((self.clone(), arguments)),
+        }
+    }
+
+    /// Makes the engine's function for the types of its columns; none for `COUNT(*)`.
+    ///
+    /// # Errors
+    /// When the function does not take the types, or does not exist with DISTINCT.
     pub(crate) fn function(
-        self,
-        argument: Option<&DataType>,
+        &self,
+        arguments: &[DataType],
         distinct: bool,
     ) -> Result<Arc<dyn AggregateFunction>, String> {
         let describe = |error: tidemill_engine::Error| match error {
             tidemill_engine::Error::Graph(message) => message,
             other => other.to_string(),
         };
-        let made = |function| Ok(function);
-        match (self, argument, distinct) {
-            (Self::Count, _, false) => made(Arc::new(Count::new()) as Arc<dyn AggregateFunction>),
-            (Self::Count, Some(argument), true) => made(Arc::new(CountDistinct::try_new(argument).map_err(describe)?)),
-            // DISTINCT changes nothing for MIN and MAX.
-            (Self::Min, Some(argument), _) => made(Arc::new(Min::try_new(argument).map_err(describe)?)),
-            (Self::Max, Some(argument), _) => made(Arc::new(Max::try_new(argument).map_err(describe)?)),
-            (Self::Sum, Some(argument), false) => made(Arc::new(Sum::try_new(argument).map_err(describe)?)),
-            (Self::Avg, Some(argument), false) => made(Arc::new(Avg::try_new(argument).map_err(describe)?)),
-            (Self::Variance(spread), Some(argument), false) => {
-                made(Arc::new(Variance::try_new(spread, argument).map_err(describe)?))
-            }
-            (Self::Sum | Self::Avg | Self::Variance(_), Some(_), true) => Err(format!(
-                "{}(DISTINCT ...) is not supported yet; only COUNT takes DISTINCT",
-                self.name()
-            )),
-            (_, None, _) => Err(format!("{} needs an argument", self.name())),
+        if let Self::User(name, function) = self {
+            return match distinct {
+                true => Err(format!(
+                    "{name}(DISTINCT ...) is not supported: it is a function of the program's own"
+                )),
+                false => function.function(arguments),
+            };
         }
+        let Some(argument) = arguments.first() else {
+            return match (self, distinct) {
+                (Self::Count, false) => Ok(Arc::new(Count::new())),
+                _ => Err(format!("{} needs an argument", self.name())),
+            };
+        };
+        let made: Result<Arc<dyn AggregateFunction>, tidemill_engine::Error> = match (self, distinct) {
+            (Self::Count, false) => Ok(Arc::new(Count::new())),
+            (Self::Count, true) => CountDistinct::try_new(argument).map(|made| Arc::new(made) as _),
+            // DISTINCT changes nothing for MIN and MAX.
+            (Self::Min, _) => Min::try_new(argument).map(|made| Arc::new(made) as _),
+            (Self::Max, _) => Max::try_new(argument).map(|made| Arc::new(made) as _),
+            (Self::Sum, false) => Sum::try_new(argument).map(|made| Arc::new(made) as _),
+            (Self::Sum, true) => SumDistinct::try_new(argument).map(|made| Arc::new(made) as _),
+            (Self::Avg, false) => Avg::try_new(argument).map(|made| Arc::new(made) as _),
+            (Self::Avg, true) => AvgDistinct::try_new(argument).map(|made| Arc::new(made) as _),
+            (Self::Variance(spread), false) => Variance::try_new(*spread, argument).map(|made| Arc::new(made) as _),
+            (Self::FirstValue, false) => FirstValue::try_new(argument).map(|made| Arc::new(made) as _),
+            (Self::LastValue, false) => LastValue::try_new(argument).map(|made| Arc::new(made) as _),
+            (Self::ListAgg(separator), false) => ListAgg::try_new(argument, separator).map(|made| Arc::new(made) as _),
+            (Self::ArrayAgg, false) => ArrayAgg::try_new(argument).map(|made| Arc::new(made) as _),
+            (_, true) | (Self::User(..), _) => {
+                let name = self.name();
+                return Err(format!(
+                    "{name}(DISTINCT ...) is not supported yet; COUNT, SUM, AVG, MIN and MAX take DISTINCT"
+                ));
+            }
+        };
+        made.map_err(describe)
     }
 }
 
@@ -95,14 +172,21 @@ pub(crate) fn functions() -> Vec<Arc<AggregateUDF>> {
         Spread::DeviationPopulation,
         Spread::DeviationSample,
     ];
-    [Kind::Count, Kind::Sum, Kind::Min, Kind::Max, Kind::Avg]
-        .into_iter()
-        .chain(variances.map(Kind::Variance))
-        .map(|kind| {
-            let signature = Signature::user_defined(Volatility::Immutable);
-            Arc::new(AggregateUDF::new_from_impl(Aggregate { kind, signature }))
-        })
-        .collect()
+    let plain = [Kind::Count, Kind::Sum, Kind::Min, Kind::Max, Kind::Avg];
+    let ordered = [
+        Kind::FirstValue,
+        Kind::LastValue,
+        Kind::ListAgg(",".to_owned()),
+        Kind::ArrayAgg,
+    ];
+    let kinds = plain.into_iter().chain(variances.map(Kind::Variance)).chain(ordered);
+    kinds.map(function).collect()
+}
+
+/// Makes the planner's function.
+pub(crate) fn function(kind: AggregateKind) -> Arc<AggregateUDF> {
+    let signature = Signature::user_defined(Volatility::Immutable);
+    Arc::new(AggregateUDF::new_from_impl(Aggregate { kind, signature }))
 }
 
 impl AggregateUDFImpl for Aggregate {
@@ -115,15 +199,23 @@ impl AggregateUDFImpl for Aggregate {
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
-        match self.kind.function(arguments.first(), false) {
+        if let AggregateKind::User(_, function) = &self.kind {
+            return Ok(function.returns().clone());
+        }
+        match self.kind.function(arguments, false) {
             Ok(function) => Ok(function.return_type()),
             Err(message) => Err(DataFusionError::Plan(message)),
         }
     }
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        match arguments {
-            [_] => Ok(arguments.to_vec()),
+        match (arguments, &self.kind) {
+            (_, AggregateKind::User(_, function)) => function.coerced(arguments),
+            ([_], _) => Ok(arguments.to_vec()),
+            ([_, _], AggregateKind::ListAgg(_)) => Ok(arguments.to_vec()),
+            (_, AggregateKind::ListAgg(_)) => Err(DataFusionError::Plan(
+                "listagg takes a text, and maybe a separator".to_owned(),
+            )),
             _ => Err(DataFusionError::Plan(format!("{} takes one argument", self.name()))),
         }
     }

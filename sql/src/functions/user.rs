@@ -2,7 +2,12 @@
 //!
 //! A function is over whole columns (Arrow arrays), or over values row by row, which is simpler and slower. It must depend
 //! on nothing but its arguments: the planner may call it to fold literals, and a job that is restored calls it again. A table
-//! function gives each row an array of rows, which `LATERAL TABLE(f(x))` joins to it.
+//! function gives each row an array of rows, which `LATERAL TABLE(f(x))` joins to it. Aggregate functions are in `aggregate`.
+
+mod aggregate;
+
+pub use aggregate::RowAggregate;
+pub(crate) use aggregate::UserAggregate;
 
 use crate::types::sql_name;
 use arrow::array::{
@@ -66,7 +71,10 @@ struct Registered {
 /// // CREATE FUNCTION shout AS 'shout' LANGUAGE RUST;
 /// ```
 #[derive(Clone, Default)]
-pub struct UserFunctions(BTreeMap<String, Registered>);
+pub struct UserFunctions {
+    scalars: BTreeMap<String, Registered>,
+    aggregates: BTreeMap<String, Arc<UserAggregate>>,
+}
 
 impl UserFunctions {
     /// Makes an empty set.
@@ -87,7 +95,8 @@ impl UserFunctions {
             returns: returns.clone(),
             function: Arc::new(function),
         };
-        self.0.insert(name.to_owned(), registered);
+        self.aggregates.remove(name);
+        self.scalars.insert(name.to_owned(), registered);
         self
     }
 
@@ -168,12 +177,12 @@ impl UserFunctions {
 
     /// Returns the names of the functions.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.scalars.keys().chain(self.aggregates.keys()).map(String::as_str)
     }
 
     /// Makes the planner's function of a registered one, under the name that SQL calls it by.
     pub(crate) fn udf(&self, registered: &str, name: &str) -> Option<Arc<ScalarUDF>> {
-        let found = self.0.get(registered)?.clone();
+        let found = self.scalars.get(registered)?.clone();
         Some(Arc::new(ScalarUDF::new_from_impl(UserFunction {
             name: name.to_owned(),
             signature: Signature::user_defined(Volatility::Immutable),
@@ -184,7 +193,7 @@ impl UserFunctions {
 
 impl fmt::Debug for UserFunctions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
+        f.debug_set().entries(self.names()).finish()
     }
 }
 
@@ -268,6 +277,26 @@ fn column_of(values: Vec<Value>, data_type: &DataType) -> std::result::Result<Ar
     Ok(arrow::compute::cast_with_options(&column, data_type, &options)?)
 }
 
+/// Returns the types that a call's arguments are cast to: the declared ones.
+fn coerced(name: &str, arguments: &[DataType], wanted: &[DataType]) -> Result<Vec<DataType>> {
+    if arguments.len() != wanted.len() {
+        return plan_err!("{name} takes {} arguments, not {}", wanted.len(), arguments.len());
+    }
+    for (index, (found, wanted)) in arguments.iter().zip(wanted).enumerate() {
+        let widens = found == wanted
+            || found.is_null()
+            || (found.is_string() && wanted.is_string())
+            || (found.is_integer() && wanted.is_integer())
+            || (found.is_numeric() && wanted.is_floating())
+            || matches!((found, wanted), (DataType::Timestamp(..), DataType::Timestamp(..)));
+        if !widens {
+            let (found, wanted) = (sql_name(found), sql_name(wanted));
+            return plan_err!("argument {} of {name} must be {wanted}, not {found}", index + 1);
+        }
+    }
+    Ok(wanted.to_vec())
+}
+
 struct UserFunction {
     name: String,
     signature: Signature,
@@ -304,23 +333,7 @@ impl ScalarUDFImpl for UserFunction {
     }
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
-        let (name, wanted) = (&self.name, &self.registered.arguments);
-        if arguments.len() != wanted.len() {
-            return plan_err!("{name} takes {} arguments, not {}", wanted.len(), arguments.len());
-        }
-        for (index, (found, wanted)) in arguments.iter().zip(wanted).enumerate() {
-            let widens = found == wanted
-                || found.is_null()
-                || (found.is_string() && wanted.is_string())
-                || (found.is_integer() && wanted.is_integer())
-                || (found.is_numeric() && wanted.is_floating())
-                || matches!((found, wanted), (DataType::Timestamp(..), DataType::Timestamp(..)));
-            if !widens {
-                let (found, wanted) = (sql_name(found), sql_name(wanted));
-                return plan_err!("argument {} of {name} must be {wanted}, not {found}", index + 1);
-            }
-        }
-        Ok(wanted.clone())
+        coerced(&self.name, arguments, &self.registered.arguments)
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {

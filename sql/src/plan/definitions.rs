@@ -94,21 +94,30 @@ impl Planner<'_> {
             return Ok(());
         }
         let registered = &create.registered;
-        let Some(function) = self.user_functions.udf(&registered.value, &name) else {
-            let message = format!("no function '{}' is registered", registered.value);
-            let names: Vec<&str> = self.user_functions.names().collect();
-            return Err(SqlError::at(registered.at, message).hint(match names.as_slice() {
-                [] => "functions come from a Rust program that runs the text with tidemill::run_sql_job".to_owned(),
-                names => format!("the program registers {}", names.join(", ")),
-            }));
+        let scalar = self.user_functions.udf(&registered.value, &name);
+        let aggregate = self.user_functions.aggregate(&registered.value);
+        let is_new = match (scalar, aggregate) {
+            (Some(function), _) => self.functions.add(function),
+            (None, Some(function)) => self.functions.add_aggregate(&name, function),
+            (None, None) => return Err(self.not_registered(registered)),
         };
-        if !self.functions.add(function) {
+        if !is_new {
             return Err(
                 SqlError::at(create.name.at, format!("there is already a function {name}"))
                     .hint("choose another name; functions are not case-sensitive"),
             );
         }
         Ok(())
+    }
+
+    /// Returns the error of a name that no function of the program has.
+    fn not_registered(&self, registered: &Name) -> SqlError {
+        let message = format!("no function '{}' is registered", registered.value);
+        let names: Vec<&str> = self.user_functions.names().collect();
+        SqlError::at(registered.at, message).hint(match names.as_slice() {
+            [] => "functions come from a Rust program that runs the text with tidemill::run_sql_job".to_owned(),
+            names => format!("the program registers {}", names.join(", ")),
+        })
     }
 
     /// Takes the name of a table or view away. What stands above keeps it.

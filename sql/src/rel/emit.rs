@@ -679,12 +679,9 @@ fn seed_of(uid: &str) -> u64 {
 }
 
 fn engine_call(call: &AggregateCall, input: &Rel, name: &str) -> Result<EngineCall> {
-    let argument = call.argument.map(|argument| &input.columns[argument].data_type);
-    let function = call.kind.function(argument, call.distinct).map_err(SqlError::new)?;
-    let arguments = call.argument.into_iter().collect();
     Ok(EngineCall {
-        function,
-        arguments,
+        function: call.function(&|index| &input.columns[index].data_type)?,
+        arguments: call.arguments.clone(),
         filter: call.filter,
         name: name.to_owned(),
     })

@@ -28,11 +28,15 @@ impl Rels {
             });
         }
         for call in &calls {
-            if source.changes && !call.distinct {
-                let argument = call.argument.map(|argument| &source.columns[argument].data_type);
-                let function = call.kind.function(argument, call.distinct).map_err(SqlError::new)?;
+            let function = call.function(&|index| &source.columns[index].data_type)?;
+            // Sets are of the operator's own.
+            if source.changes && function.distinct_values().is_none() {
+                let hint = match function.needs_order() {
+                    true => "aggregate rows that stay: those of the table, or of a window",
+                    false => "cast the argument",
+                };
                 let made = function.changing_accumulator();
-                made.map_err(|error| SqlError::new(error.to_string()).hint("cast the argument"))?;
+                made.map_err(|error| SqlError::new(error.to_string()).hint(hint))?;
             }
             columns.push(call.column(source, &mut names, &mut words)?);
         }

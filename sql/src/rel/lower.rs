@@ -19,7 +19,7 @@ use super::prepare::{Prepared, place, prepare, prepare_over};
 use super::{AggregateCall, Rel, RelId, RelKind, Rels, Role, Windowing};
 use crate::catalog::{Catalog, of_late_rows};
 use crate::error::{Position, Result, SqlError};
-use crate::functions::aggregates::{Aggregate as AggregateFunction, star};
+use crate::functions::aggregates::{Aggregate as AggregateFunction, AggregateKind, star};
 use crate::functions::ambient::draws_numbers;
 use crate::functions::grouping::as_grouping;
 use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
@@ -589,24 +589,33 @@ impl Lowering<'_> {
         let Some(function) = call.func.inner().downcast_ref::<AggregateFunction>() else {
             return Err(SqlError::internal(format!("{} is not our aggregate", call.func.name())));
         };
-        if !order_by.is_empty() || null_treatment.is_some() || args.len() > 1 {
+        if !order_by.is_empty() || null_treatment.is_some() {
             return Err(
                 SqlError::at(at, format!("this form of {} is not supported", call.func.name()))
                     .hint("write function(column)"),
             );
         }
         let place = place(expr).or(at);
-        let argument = match args.first() {
-            Some(argument) if *distinct || args.as_slice() != [star()] => {
-                let prepared = prepare(argument, names, rel).map_err(|error| error.or_at(place))?;
-                function
-                    .kind
-                    .function(Some(&prepared.data_type), *distinct)
-                    .map_err(|message| SqlError::at(place, message).hint("cast the argument"))?;
-                Some(columns.add(column_name(&prepared), prepared))
+        let (kind, args) = function.kind.of(args).map_err(|message| SqlError::at(place, message))?;
+        let mut arguments = Vec::new();
+        let is_star = kind == AggregateKind::Count && !*distinct && args == [star()];
+        if !is_star {
+            let mut prepared = Vec::new();
+            for (index, argument) in args.iter().enumerate() {
+                let mut found = prepare(argument, names, rel).map_err(|error| error.or_at(place))?;
+                if let Some(wanted) = kind.declared(index).filter(|wanted| **wanted != found.data_type) {
+                    let widened = datafusion_expr::cast(argument.clone(), wanted.clone());
+                    found = prepare(&widened, names, rel).map_err(|error| error.or_at(place))?;
+                }
+                prepared.push(found);
             }
-            _ => None,
-        };
+            let types: Vec<_> = prepared.iter().map(|prepared| prepared.data_type.clone()).collect();
+            kind.function(&types, *distinct)
+                .map_err(|message| SqlError::at(place, message).hint("cast the argument"))?;
+            for prepared in prepared {
+                arguments.push(columns.add(column_name(&prepared), prepared));
+            }
+        }
         let filter = match filter {
             Some(filter) => {
                 let prepared = self.predicate(filter, names, input)?;
@@ -615,9 +624,9 @@ impl Lowering<'_> {
             None => None,
         };
         Ok(AggregateCall {
-            kind: function.kind,
+            kind,
             distinct: *distinct,
-            argument,
+            arguments,
             filter,
         })
     }

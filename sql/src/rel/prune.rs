@@ -135,7 +135,7 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> 
                     Windowing::Attached { start, end } => columns.extend([*start, *end]),
                 }
                 for (call, _) in kept_calls(keys.len() + 2, calls, &kept) {
-                    columns.extend(call.argument.into_iter().chain(call.filter));
+                    columns.extend(call.reads());
                 }
                 need(&mut needed, *input, whole(&mut columns.into_iter()));
             }
@@ -157,7 +157,7 @@ fn needed_columns(rels: &Rels, outputs: &[RelId]) -> Result<Vec<Option<Needs>>> 
                 need(&mut needed, over.input, whole(&mut columns.into_iter()));
             }
             RelKind::GroupAggregate { input, keys, calls } => {
-                let of_call = |(call, _): (&AggregateCall, usize)| call.argument.into_iter().chain(call.filter);
+                let of_call = |(call, _)| AggregateCall::reads(call);
                 let columns = kept_calls(keys.len(), calls, &kept).flat_map(of_call);
                 let columns = keys.iter().copied().chain(columns);
                 need(&mut needed, *input, whole(&mut columns.collect::<Vec<_>>().into_iter()));
@@ -303,11 +303,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
             let mut columns = rel.columns[..keys.len() + 2].to_vec();
             let mut moved_calls = Vec::new();
             for (call, place) in kept_calls(keys.len() + 2, calls, kept) {
-                moved_calls.push(AggregateCall {
-                    argument: call.argument.map(moved).transpose()?,
-                    filter: call.filter.map(moved).transpose()?,
-                    ..call.clone()
-                });
+                moved_calls.push(call.moved(&moved)?);
                 columns.push(rel.columns[place].clone());
             }
             let keys = keys.iter().map(|key| moved(*key)).collect::<Result<Vec<_>>>()?;
@@ -384,11 +380,7 @@ fn rebuild(rel: &Rel, kept: &Needs, needed: &[Option<Needs>], pruned: &mut Prune
             let mut columns = rel.columns[..keys.len()].to_vec();
             let mut moved_calls = Vec::new();
             for (call, place) in kept_calls(keys.len(), calls, kept) {
-                moved_calls.push(AggregateCall {
-                    argument: call.argument.map(moved).transpose()?,
-                    filter: call.filter.map(moved).transpose()?,
-                    ..call.clone()
-                });
+                moved_calls.push(call.moved(&moved)?);
                 columns.push(rel.columns[place].clone());
             }
             let keys = keys.iter().map(|key| moved(*key)).collect::<Result<Vec<_>>>()?;

@@ -3,7 +3,7 @@
 
 use super::identity::Identity;
 use super::{AggregateCall, Names, Rel, RelColumn, RelId, RelKind, Rels, Role, WindowOf};
-use crate::error::{Position, Result, SqlError};
+use crate::error::{Position, Result};
 use arrow::datatypes::DataType;
 use std::collections::BTreeSet;
 use tidemill_engine::graph::{JoinInput, TimeDomain};
@@ -95,7 +95,7 @@ impl OverCall {
     /// Returns the columns of the input that are read.
     pub(crate) fn reads(&self) -> Vec<usize> {
         match self {
-            Self::Aggregate(call) => call.argument.into_iter().chain(call.filter).collect(),
+            Self::Aggregate(call) => call.reads().collect(),
             Self::RowNumber => Vec::new(),
             Self::Lag { value, default, .. } => std::iter::once(*value).chain(*default).collect(),
             Self::FirstValue(value) | Self::LastValue(value) => vec![*value],
@@ -105,12 +105,7 @@ impl OverCall {
     /// Says what is computed; `identity` writes a column of the input.
     fn word<'a>(&self, identity: &dyn Fn(usize) -> &'a str) -> String {
         match self {
-            Self::Aggregate(call) => {
-                let distinct = if call.distinct { "distinct " } else { "" };
-                let argument = call.argument.map_or("*", identity);
-                let filter = call.filter.map_or("", identity);
-                format!("{} {distinct}{argument} filter {filter}", call.kind.name())
-            }
+            Self::Aggregate(call) => call.word(identity),
             Self::RowNumber => "row_number".to_owned(),
             Self::Lag { value, offset, default } => {
                 format!("lag {} {offset} {}", identity(*value), default.map_or("", identity))
@@ -123,11 +118,7 @@ impl OverCall {
     /// Returns the call over columns that are now in other places.
     pub(crate) fn moved(&self, place: &dyn Fn(usize) -> Result<usize>) -> Result<Self> {
         Ok(match self {
-            Self::Aggregate(call) => Self::Aggregate(AggregateCall {
-                argument: call.argument.map(place).transpose()?,
-                filter: call.filter.map(place).transpose()?,
-                ..call.clone()
-            }),
+            Self::Aggregate(call) => Self::Aggregate(call.moved(place)?),
             Self::RowNumber => Self::RowNumber,
             Self::Lag { value, offset, default } => Self::Lag {
                 value: place(*value)?,
@@ -254,8 +245,7 @@ impl Rels {
         for call in &over.calls {
             let (name, data_type) = match call {
                 OverCall::Aggregate(call) => {
-                    let argument = call.argument.map(|argument| &column(argument).data_type);
-                    let function = call.kind.function(argument, call.distinct).map_err(SqlError::new)?;
+                    let function = call.function(&|index| &column(index).data_type)?;
                     (call.kind.name(), function.return_type())
                 }
                 OverCall::RowNumber => ("row_number", DataType::Int64),

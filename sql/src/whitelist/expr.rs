@@ -393,7 +393,8 @@ fn check_function(list: &Whitelist<'_>, function: &Function, place: Place) -> Re
         }
     }
     let is_aggregate = matches!(known, Known::Aggregate);
-    let takes_nulls_out = matches!(known, Known::Over) && null_treatment.is_some();
+    let is_over = matches!(known, Known::Over) || over.is_some() && list.functions.over(&lower).is_some();
+    let takes_nulls_out = is_over && null_treatment.is_some();
     if takes_nulls_out {
         let words = &["IGNORE", "RESPECT"];
         return Err(list.not_yet(at, words, "IGNORE NULLS or RESPECT NULLS", "remove it: nulls count"));
@@ -406,7 +407,10 @@ fn check_function(list: &Whitelist<'_>, function: &Function, place: Place) -> Re
             at,
             &["IGNORE", "RESPECT"],
             "IGNORE NULLS or RESPECT NULLS",
-            "aggregates skip nulls",
+            match lower.as_str() {
+                "array_agg" => "leave nulls out with FILTER (WHERE x IS NOT NULL)",
+                _ => "aggregates skip nulls",
+            },
         ));
     }
     if let Some(filter) = filter {

@@ -1,6 +1,7 @@
 //! Windows and aggregates, by their results.
 
-use super::support::query;
+use super::engine::{assert_engine_agrees, sink, tables};
+use super::support::{BIDS, query, refused};
 
 const TUMBLE: &str = "TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '5' SECOND))";
 
@@ -176,5 +177,126 @@ fn spreads_of_numbers_in_a_window() {
             "0.0|NULL|0.0|NULL|NULL|NULL",
             "0.0|NULL|0.0|NULL|NULL|NULL"
         ]
+    );
+}
+
+#[test]
+fn functions_of_the_order_of_rows() {
+    let rows = query(
+        "first_channel STRING, last_price INT, channels STRING, cheap STRING, prices ARRAY<INT>",
+        &format!(
+            "SELECT FIRST_VALUE(channel), LAST_VALUE(price), LISTAGG(channel), LISTAGG(channel, '; ') FILTER (WHERE price < 150),
+               ARRAY_AGG(price)
+             FROM {TUMBLE} GROUP BY window_start, window_end"
+        ),
+    );
+    assert_eq!(
+        rows,
+        [
+            "web|50|web,app,web|web; web|[100, 200, 50]",
+            "web|300|web|NULL|[NULL, 300]",
+            "App|-7|App|App|[-7]",
+        ]
+    );
+    let rows = query(
+        "auction BIGINT, first_channel STRING, last_price INT, channels STRING, prices ARRAY<INT>",
+        "SELECT auction, FIRST_VALUE(channel), LAST_VALUE(price), LISTAGG(channel), ARRAY_AGG(price) FROM bids GROUP BY auction",
+    );
+    assert_eq!(
+        rows,
+        [
+            "1|web|300|web,app,web|[100, 200, 300]",
+            "2|web|50|web|[50, NULL]",
+            "3|App|-7|App|[-7]",
+        ]
+    );
+}
+
+#[test]
+fn functions_of_the_order_keep_it_on_the_engine() {
+    // One row per group and window: the order of the splits does not matter, their states and sections do.
+    let columns = "a BIGINT, f STRING, l STRING, t STRING, p ARRAY<INT>";
+    let calls = "FIRST_VALUE(channel), LAST_VALUE(channel), LISTAGG(channel, '+'), ARRAY_AGG(price)";
+    for by in [
+        format!("FROM {TUMBLE} GROUP BY window_start, window_end, auction, ts, bidder, price, channel"),
+        "FROM bids GROUP BY auction, ts, bidder, price, channel".to_owned(),
+    ] {
+        let sinks = sink("out", columns);
+        assert_engine_agrees(&format!(
+            "{}INSERT INTO out SELECT auction, {calls} {by}",
+            tables(&sinks)
+        ));
+    }
+}
+
+#[test]
+fn sums_and_averages_of_different_numbers() {
+    let rows = query(
+        "bidders BIGINT, rate DOUBLE, prices INT",
+        &format!(
+            "SELECT SUM(DISTINCT bidder), AVG(DISTINCT rate), SUM(DISTINCT price) FILTER (WHERE channel = 'web')
+             FROM {TUMBLE} GROUP BY window_start, window_end"
+        ),
+    );
+    assert_eq!(rows, ["21|0.375|150", "22|1.75|300", "13|0.0|NULL"]);
+
+    let mut rows = query(
+        "auction BIGINT, s INT, a DOUBLE",
+        "SELECT auction, SUM(DISTINCT price) OVER w, AVG(DISTINCT rate) OVER w FROM bids
+         WINDOW w AS (PARTITION BY auction ORDER BY ts ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)",
+    );
+    rows.sort();
+    assert_eq!(
+        rows,
+        [
+            "1|100|0.5",
+            "1|300|0.375",
+            "1|500|1.125",
+            "2|50|1.5",
+            "2|50|NULL",
+            "3|-7|0.0"
+        ]
+    );
+
+    let columns = "k BIGINT, s BIGINT, a DOUBLE, p INT, n BIGINT";
+    let calls = "SUM(DISTINCT bidder), AVG(DISTINCT rate), SUM(DISTINCT price) FILTER (WHERE auction > 1), COUNT(*)";
+    let hop = "TABLE(HOP(TABLE bids, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '10' SECOND))";
+    let session = "TABLE(SESSION(TABLE bids PARTITION BY auction, DESCRIPTOR(ts), INTERVAL '1' SECOND))";
+    for query in [
+        format!("SELECT auction, {calls} FROM {TUMBLE} GROUP BY window_start, window_end, auction"),
+        format!("SELECT auction, {calls} FROM {hop} GROUP BY window_start, window_end, auction"),
+        format!("SELECT auction, {calls} FROM {session} GROUP BY window_start, window_end, auction"),
+        format!("SELECT auction, {calls} FROM bids GROUP BY auction"),
+        // Over counts that change.
+        "SELECT MOD(auction, 3), SUM(DISTINCT n), AVG(DISTINCT CAST(n AS DOUBLE)), MAX(p), COUNT(*)
+         FROM (SELECT auction, COUNT(*) AS n, MAX(price) AS p FROM bids GROUP BY auction, bidder) GROUP BY MOD(auction, 3)"
+            .to_owned(),
+    ] {
+        assert_engine_agrees(&format!("{}INSERT INTO out {query}", tables(&sink("out", columns))));
+    }
+}
+
+#[test]
+fn functions_of_the_order_over_results_that_change_are_refused() {
+    for call in [
+        "FIRST_VALUE(n)",
+        "LAST_VALUE(n)",
+        "LISTAGG(CAST(n AS STRING))",
+        "CARDINALITY(ARRAY_AGG(n))",
+    ] {
+        let error = refused(&format!(
+            "{BIDS}CREATE TABLE out (v STRING) WITH ('connector' = 'test');
+             INSERT INTO out SELECT CAST({call} AS STRING) FROM (SELECT auction, COUNT(*) AS n FROM bids GROUP BY auction)"
+        ));
+        assert!(error.message.contains("over a result that changes"), "{call}: {error}");
+        assert!(error.to_string().contains("rows that stay"), "{call}: {error}");
+    }
+    let error = refused(&format!(
+        "{BIDS}CREATE TABLE out (v STRING) WITH ('connector' = 'test');
+         INSERT INTO out SELECT LISTAGG(channel) OVER (PARTITION BY auction ORDER BY ts) FROM bids"
+    ));
+    assert!(
+        error.message.contains("LISTAGG with OVER is not supported yet"),
+        "{error}"
     );
 }

@@ -366,7 +366,22 @@ fn wrong_arguments_are_the_writers_mistake() {
         ("price[1]", "an index stands behind an ARRAY or a MAP"),
         ("ARRAY[]", "no type"),
         ("MAP['a']", "keys and values"),
-        ("LISTAGG(channel)", "not supported yet"),
+        ("COLLECT(channel)", "not supported yet"),
+        (
+            "LISTAGG(channel, CAST(price AS STRING))",
+            "separator of LISTAGG is a text literal",
+        ),
+        ("LISTAGG(price)", "listagg joins texts"),
+        (
+            "LISTAGG(DISTINCT channel)",
+            "listagg(DISTINCT ...) is not supported yet",
+        ),
+        (
+            "FIRST_VALUE(DISTINCT channel)",
+            "first_value(DISTINCT ...) is not supported yet",
+        ),
+        ("SUM(DISTINCT channel)", "sum needs a number"),
+        ("ARRAY_AGG(price) IGNORE NULLS", "IGNORE NULLS"),
         ("RAND_INTEGER(1, 2)", "seed is not supported"),
     ] {
         let error = refusal(expr);

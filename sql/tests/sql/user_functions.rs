@@ -5,7 +5,8 @@ use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Int32Type};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tidemill_sql::{Plan, PlanOptions, SqlError, UserFunctions, Value, plan_with};
+use tidemill_engine::aggregate::CountDistinct;
+use tidemill_sql::{FunctionError, Plan, PlanOptions, RowAggregate, SqlError, UserFunctions, Value, plan_with};
 
 fn functions() -> UserFunctions {
     UserFunctions::new()
@@ -38,6 +39,47 @@ fn functions() -> UserFunctions {
                 _ => Ok(Vec::new()),
             },
         )
+        .row_aggregate(
+            "weigh",
+            &[DataType::Float64, DataType::Int64],
+            &DataType::Float64,
+            Weigh,
+        )
+        .aggregate_function("kinds", &[DataType::Utf8], &DataType::Int64, || {
+            Arc::new(CountDistinct::try_new(&DataType::Utf8).unwrap())
+        })
+}
+
+/// The mean of values by weight.
+struct Weigh;
+
+impl RowAggregate for Weigh {
+    type State = (f64, i64);
+
+    fn accumulate(&self, (sum, weight): &mut (f64, i64), values: &[Value]) -> Result<(), FunctionError> {
+        match values {
+            [Value::Double(_), Value::Integer(times)] if *times < 0 => Err("a weight is below zero".into()),
+            [Value::Double(value), Value::Integer(times)] => {
+                *sum += value * *times as f64;
+                *weight += times;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn merge(&self, (sum, weight): &mut (f64, i64), other: (f64, i64)) -> Result<(), FunctionError> {
+        *sum += other.0;
+        *weight += other.1;
+        Ok(())
+    }
+
+    fn result(&self, (sum, weight): &(f64, i64)) -> Result<Value, FunctionError> {
+        Ok(match weight {
+            0 => Value::Null,
+            weight => Value::Double(sum / *weight as f64),
+        })
+    }
 }
 
 fn planned(text: &str) -> Result<Plan, SqlError> {
@@ -136,4 +178,73 @@ fn functions_that_are_not_registered_or_fit_badly_are_refused() {
         panic!("no answer")
     };
     assert!(text.contains("greet\nletters\ntwice"), "{text}");
+}
+
+const AGGREGATES: &str =
+    "CREATE FUNCTION mean AS 'weigh' LANGUAGE RUST; CREATE FUNCTION Kinds AS 'kinds' LANGUAGE RUST;
+    CREATE TABLE means (k BIGINT, m DOUBLE, n BIGINT) WITH ('connector' = 'test');\n";
+
+fn means(select: &str) -> Result<Vec<String>, String> {
+    let planned = planned(&format!("{AGGREGATES}INSERT INTO means {select}")).map_err(|error| error.to_string())?;
+    let Plan::Job(job) = planned else { panic!("no job") };
+    let sinks = run(&job.graph, &BTreeMap::from([("bids", bids())])).map_err(|error| error.to_string())?;
+    Ok(sinks["means"].clone())
+}
+
+#[test]
+fn aggregate_functions_are_called_in_windows_and_groups() {
+    // The price is cast to the declared type.
+    let tumble = "TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '5' SECOND))";
+    let found = means(&format!(
+        "SELECT COUNT(*), mean(rate, ABS(price)), KINDS(channel) FROM {tumble} GROUP BY window_start, window_end"
+    ));
+    assert_eq!(found.unwrap(), ["3|0.3333333333333333|2", "2|2.0|1", "1|0.0|1"]);
+}
+
+#[test]
+fn aggregate_functions_take_a_filter_and_stand_in_having() {
+    let found = means(
+        "SELECT auction, mean(price, 2) FILTER (WHERE channel = 'web'), kinds(channel) FROM bids GROUP BY auction
+         HAVING mean(price, 1) > 0",
+    );
+    assert_eq!(found.unwrap(), ["1|200.0|2", "2|50.0|1"]);
+    let error = means("SELECT auction, mean(price, auction - 3), 1 FROM bids GROUP BY auction").unwrap_err();
+    assert!(
+        error.contains("the function weigh failed: a weight is below zero"),
+        "{error}"
+    );
+}
+
+#[test]
+fn aggregate_functions_that_fit_badly_are_refused() {
+    let changing = "(SELECT auction, COUNT(*) AS n FROM bids GROUP BY auction)";
+    for (select, words) in [
+        (
+            "SELECT 1, mean(price), 1 FROM bids".to_owned(),
+            "takes 2 arguments, not 1",
+        ),
+        (
+            "SELECT 1, mean(channel, 1), 1 FROM bids".to_owned(),
+            "must be DOUBLE, not STRING",
+        ),
+        (
+            "SELECT 1, mean(DISTINCT rate, 1), 1 FROM bids".to_owned(),
+            "mean(DISTINCT ...) is not supported",
+        ),
+        (
+            format!("SELECT 1, mean(n, 1), 1 FROM {changing}"),
+            "over a result that changes",
+        ),
+        (
+            "SELECT auction, rate, 1 FROM bids WHERE mean(rate, 1) > 0".to_owned(),
+            "cannot stand here",
+        ),
+    ] {
+        let error = means(&select).unwrap_err();
+        assert!(error.contains(words), "{select}: {error}");
+    }
+    let error = planned("CREATE FUNCTION listagg AS 'weigh' LANGUAGE RUST;")
+        .err()
+        .unwrap();
+    assert!(error.message.contains("there is already a function listagg"), "{error}");
 }

@@ -373,6 +373,7 @@ golden!(
     totals_and_subtotals,
     baskets_unnested,
     rates_of_the_time,
+    trips_in_order,
 );
 
 #[test]

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `groups` | `key.<i>.<column>`, `__rows` (i64, how many rows the group has; 1 where they are not counted), `__written_ms` (i64, when it was last touched; 0 where nothing is forgotten), `<aggregate>.<i>` for each state column |
 //! | `set.<aggregate>` | `__group` (u32, a row of `groups`), `value`, and `count.<aggregate>` (i64) for each call over the set: sets of `COUNT(DISTINCT ...)`, named by the first of their calls |
-//! | `multiset.<aggregate>` | `__group` (u32, a row of `groups`), `value`, `count` (i64): `MIN` and `MAX` over what changes |
+//! | `multiset.<aggregate>` | `__group` (u32, a row of `groups`), `value`, `count` (i64): `MIN` and `MAX` over what changes, and other functions that hold values; without `count` where each row counts once |
 //!
 //! All sections of a worker carry the same key-group range, by which a restore matches them. Groups are written in the order
 //! they came. A section is there also when it has no rows.
@@ -126,18 +126,21 @@ pub(super) fn capture(operator: &GroupAggregateOperator) -> Result<Vec<StateSect
                     columns.extend(states.map(|(index, state)| (state_name(call, index), state)));
                     continue;
                 };
-                let [values, counts] = <[ArrayRef; 2]>::try_from(states)
-                    .map_err(|_| Error::Internal(format!("the values of {} have counts", call.name)))?;
+                if states.is_empty() || states.len() > 2 {
+                    return Err(Error::Internal(format!(
+                        "the values of {} have counts or none",
+                        call.name
+                    )));
+                }
                 let owners = UInt32Array::from_iter_values(owners.into_iter().map(|owner| first + owner));
                 if !multisets.iter().any(|(known, _)| *known == place) {
                     multisets.push((place, Section::new(multiset_name(call))));
                 }
                 if let Some((_, section)) = multisets.iter_mut().find(|(known, _)| *known == place) {
-                    section.write(vec![
-                        (OWNER.to_owned(), Arc::new(owners)),
-                        (VALUE.to_owned(), values),
-                        (COUNT.to_owned(), counts),
-                    ])?;
+                    let mut columns: Vec<(String, ArrayRef)> = vec![(OWNER.to_owned(), Arc::new(owners))];
+                    let names = [VALUE, COUNT].map(str::to_owned);
+                    columns.extend(names.into_iter().zip(states));
+                    section.write(columns)?;
                 }
             }
         }
@@ -270,9 +273,13 @@ fn restore_members(calls: &[AggregateCall], slot: &mut Slot, batch: &RecordBatch
             let rows = groups.iter().zip(0u32..).filter(|(group, _)| **group != NO_ROW);
             let (here, rows): (Vec<u32>, Vec<u32>) = rows.map(|(group, row)| (*group, row)).unzip();
             let rows = UInt32Array::from(rows);
+            let mut columns = vec![take(values, &rows, None)?];
+            if let Some(counts) = batch.column_by_name(COUNT) {
+                columns.push(take(counts, &rows, None)?);
+            }
             let state = EncodedState {
                 owners: Some((0..here.len() as u32).collect()),
-                columns: vec![take(values, &rows, None)?, take(named(batch, COUNT)?, &rows, None)?],
+                columns,
             };
             accumulator.decode(&state, &here)
         }

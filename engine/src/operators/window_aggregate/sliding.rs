@@ -3,10 +3,10 @@
 //! When a window fires, the panes that are new in it are merged in and those that it has left behind are taken out: a pane
 //! is merged a fixed number of times, not once per window. How a pane is taken out depends on the function:
 //!
-//! - Counts, exact sums and sets are subtracted.
-//! - The rest (`min`, `max`, sums of floats) is kept in two stacks. Panes come in at the back, whose merged state is
+//! - Counts, exact sums and sets are subtracted, and lists lose what came first.
+//! - The rest (`min`, `max`, first and last values, sums of floats) is kept in two stacks. Panes come in at the back, whose merged state is
 //!   `back`. When a pane is to go and there is none in front, all panes move to the front: going from the newest to the
-//!   oldest, each gets the merged state of itself and everything newer. What the window holds of a key is then the state
+//!   oldest, each gets the merged state of itself and everything newer, in this order. What the window holds of a key is then the state
 //!   at the key's oldest pane in front, merged with the back; taking out the oldest pane moves its keys on to the pane
 //!   where they come next.
 //!
@@ -184,41 +184,43 @@ impl Sliding {
 
     /// Moves all panes to the front.
     fn flip(&mut self, aggregates: &[AggregateCall], open: &BTreeMap<Window, WindowState>) -> Result<()> {
-        let stacked = |function: usize| matches!(self.functions[function], Merged::Back(_));
-        let mut newer: Vec<Option<Box<dyn Accumulator>>> = Vec::new();
-        for (function, call) in aggregates.iter().enumerate() {
-            newer.push(stacked(function).then(|| {
-                let mut accumulator = call.function.accumulator();
-                accumulator.resize(self.groups.len());
-                accumulator
-            }));
-        }
         let count = self.panes.len() as u64;
         for (index, (pane, groups)) in self.panes.iter().enumerate().rev() {
             let state = pane_state(open, *pane)?;
-            let mut suffixes = Vec::with_capacity(aggregates.len());
-            for (function, newer) in newer.iter_mut().enumerate() {
-                suffixes.push(match newer {
-                    Some(newer) => {
-                        newer.decode(&state.encode_all(function)?, groups)?;
-                        let mut suffix = aggregates[function].function.accumulator();
-                        suffix.resize(groups.len());
-                        let own: Vec<u32> = (0..groups.len() as u32).collect();
-                        suffix.decode(&newer.encode(groups)?, &own)?;
-                        Some(suffix)
-                    }
-                    None => None,
-                });
-            }
             let place = |own: usize| Place {
                 pane: self.front_first + index as u64,
                 group: own as u32,
             };
-            let next = groups
+            let next: Vec<Place> = groups
                 .iter()
                 .enumerate()
                 .map(|(own, &group)| std::mem::replace(&mut self.front_of[group as usize], place(own)))
                 .collect();
+            // The groups of each newer pane that go on from here, with their own numbers.
+            let mut newer: Vec<(Vec<u32>, Vec<u32>)> = vec![Default::default(); self.front.len()];
+            for (own, next) in next.iter().enumerate().filter(|(_, next)| **next != NOWHERE) {
+                let (theirs, ours) = &mut newer[(next.pane - self.front_first) as usize - index - 1];
+                theirs.push(next.group);
+                ours.push(own as u32);
+            }
+            let own: Vec<u32> = (0..groups.len() as u32).collect();
+            let mut suffixes = Vec::with_capacity(aggregates.len());
+            for (function, call) in aggregates.iter().enumerate() {
+                if let Merged::Retracted(_) = self.functions[function] {
+                    suffixes.push(None);
+                    continue;
+                }
+                // The older state first: functions may need the order.
+                let mut suffix = call.function.accumulator();
+                suffix.resize(groups.len());
+                suffix.decode(&state.encode_all(function)?, &own)?;
+                for (front, (theirs, ours)) in self.front.iter().zip(&newer) {
+                    if let Some(of_front) = front.suffixes[function].as_ref().filter(|_| !ours.is_empty()) {
+                        suffix.decode(&of_front.encode(theirs)?, ours)?;
+                    }
+                }
+                suffixes.push(Some(suffix));
+            }
             self.front.push_front(Front { suffixes, next });
         }
         debug_assert_eq!(self.front.len() as u64, count);

@@ -112,26 +112,25 @@ pub(super) fn capture<'a>(
         ];
         columns.extend(decoder.decode(chunk.keys.iter().copied())?);
         for (function, (call, set)) in aggregates.iter().zip(&mut sets).enumerate() {
-            let encoded = chunk.accumulators[function].encode(&chunk.groups)?;
-            match encoded.owners {
-                None => columns.extend(encoded.columns),
-                Some(owners) => {
-                    let [value] = encoded.columns.as_slice() else {
-                        return Err(Error::Internal(format!("the set of {} has one column", call.name)));
-                    };
-                    let set_schema = Arc::new(Schema::new(vec![
-                        Field::new("__group", DataType::UInt32, false),
-                        Field::new("value", value.data_type().clone(), true),
-                    ]));
-                    let owners = UInt32Array::from_iter_values(owners.into_iter().map(|owner| first_row + owner));
-                    let batch =
-                        RecordBatch::try_new(Arc::clone(&set_schema), vec![Arc::new(owners), Arc::clone(value)])?;
-                    if set.is_none() {
-                        *set = Some(StreamWriter::try_new(Vec::new(), &set_schema)?);
-                    }
-                    if let Some(writer) = set {
-                        writer.write(&batch)?;
-                    }
+            for encoded in chunk.accumulators[function].encode_pieces(&chunk.groups)? {
+                let Some(owners) = encoded.owners else {
+                    columns.extend(encoded.columns);
+                    continue;
+                };
+                let [value] = encoded.columns.as_slice() else {
+                    return Err(Error::Internal(format!("the set of {} has one column", call.name)));
+                };
+                let set_schema = Arc::new(Schema::new(vec![
+                    Field::new("__group", DataType::UInt32, false),
+                    Field::new("value", value.data_type().clone(), true),
+                ]));
+                let owners = UInt32Array::from_iter_values(owners.into_iter().map(|owner| first_row + owner));
+                let batch = RecordBatch::try_new(Arc::clone(&set_schema), vec![Arc::new(owners), Arc::clone(value)])?;
+                if set.is_none() {
+                    *set = Some(StreamWriter::try_new(Vec::new(), &set_schema)?);
+                }
+                if let Some(writer) = set {
+                    writer.write(&batch)?;
                 }
             }
         }

@@ -265,7 +265,12 @@ impl Lowering<'_> {
                         null_treatment: *null_treatment,
                     },
                 });
-                return Ok(OverCall::Aggregate(self.call(&call, names, input, columns, at)?));
+                let call = self.call(&call, names, input, columns, at)?;
+                if call.kind.is_list() {
+                    let message = format!("{} with OVER is not supported yet", call.kind.name().to_uppercase());
+                    return Err(SqlError::at(at, message).hint("use it with GROUP BY, or LAG and LAST_VALUE with OVER"));
+                }
+                return Ok(OverCall::Aggregate(call));
             }
             WindowFunctionDefinition::WindowUDF(_) => kind_of(function),
         };

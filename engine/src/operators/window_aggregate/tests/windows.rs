@@ -358,3 +358,87 @@ fn state_does_not_grow_with_keys_that_have_gone() {
         assert!(late <= early.map(|size| size * 3 / 2).as_ref(), "{window:?}: {sizes:?}");
     }
 }
+
+#[test]
+fn panes_of_a_window_follow_one_another_in_the_order_of_time() {
+    use crate::aggregate::{ArrayAgg, FirstValue, LastValue};
+    let functions: [Arc<dyn AggregateFunction>; 3] = [
+        Arc::new(FirstValue::try_new(&DataType::Int32).unwrap()),
+        Arc::new(LastValue::try_new(&DataType::Int32).unwrap()),
+        Arc::new(ArrayAgg::try_new(&DataType::Int32).unwrap()),
+    ];
+    let calls = functions
+        .into_iter()
+        .enumerate()
+        .map(|(index, function)| AggregateCall {
+            function,
+            arguments: vec![2],
+            filter: None,
+            name: format!("f{index}"),
+        });
+    let spec = WindowAggregate {
+        window: WindowAssigner::Hop {
+            time: 1,
+            size_ms: 30,
+            slide_ms: 10,
+            offset_ms: 0,
+        },
+        aggregates: calls.collect(),
+        ..spec(false)
+    };
+    assert!(!has_partial_stage(&spec), "rows of several workers have no order");
+    // Rows of a pane come out of order; key b is not in every pane, and one of its panes has no value.
+    let rows: Vec<Row> = (0..60)
+        .map(|row| {
+            let (key, time) = (
+                ["a", "b"][usize::from(row % 7 == 3)],
+                i64::from(row / 5) * 10 + i64::from(9 - row % 5),
+            );
+            (Some(key), time, (row % 11 != 0).then_some(row))
+        })
+        .collect();
+    let mut operator = operator(Stage::Whole, &spec, 0, 1);
+    let (mut found, mut before) = (Vec::new(), Watermark::NONE);
+    for (tick, rows) in rows.chunks(4).enumerate() {
+        let tick = tick as u64;
+        let batch = batch(rows);
+        let watermark = Watermark(rows[0].1 / 10 * 10 - 10);
+        let mut out = Output::with_budget(100);
+        let _ = operator
+            .on_batch(0, &batch, &open_tick(tick, before), &mut out)
+            .unwrap();
+        found.extend(close(&mut operator, tick, watermark));
+        before = watermark;
+        if tick % 4 == 3 {
+            let sections = operator.capture().unwrap();
+            operator = self::operator_of(&spec);
+            operator.restore(&sections).unwrap();
+        }
+    }
+    found.extend(close(&mut operator, 99, Watermark::END));
+    let mut windows = 0;
+    for batch in found {
+        let (starts, ends) = (millis_of(&batch, 1), millis_of(&batch, 2));
+        let keys = batch.column(0).as_string::<i32>();
+        for row in 0..batch.num_rows() {
+            let is_in = |known: &&Row| known.0 == Some(keys.value(row)) && (starts[row]..ends[row]).contains(&known.1);
+            let of_window: Vec<Option<i32>> = rows.iter().filter(is_in).map(|row| row.2).collect();
+            let mut values = of_window.iter().flatten();
+            let value = |column: usize| {
+                let column = batch.column(column).as_primitive::<Int32Type>();
+                column.is_valid(row).then(|| column.value(row))
+            };
+            let first = values.next().copied();
+            assert_eq!(value(3), first);
+            assert_eq!(value(4), values.next_back().copied().or(first));
+            let list = batch.column(5).as_list::<i32>().value(row);
+            assert_eq!(list.as_primitive::<Int32Type>(), &Int32Array::from(of_window));
+            windows += 1;
+        }
+    }
+    assert!(windows > 20, "{windows} windows");
+}
+
+fn operator_of(spec: &WindowAggregate) -> WindowAggregateOperator {
+    operator(Stage::Whole, spec, 0, 1)
+}

@@ -271,7 +271,9 @@ impl DiskFile for SimFile {
         let mut state = self.disk.state();
         state.spend()?;
         let growth = (offset as usize + bytes.len()).saturating_sub(state.files[self.file].len());
+        // A full disk still takes what needs no more room, also when others have filled it beyond a limit set later.
         if let Some(capacity) = state.capacity
+            && growth > 0
             && state.bytes() + growth > capacity
         {
             state.refused += 1;
@@ -301,6 +303,17 @@ impl DiskFile for SimFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn full_disk_takes_what_needs_no_more_room() {
+        let disk = SimDisk::new();
+        let file = disk.create("a").unwrap();
+        file.write_at(b"0000", 0).unwrap();
+        disk.set_capacity(Some(2));
+        file.write_at(b"one", 0).unwrap();
+        assert!(file.write_at(b"two", 2).is_err());
+        assert_eq!((disk.contents("a").unwrap(), disk.refused()), (b"one0".to_vec(), 1));
+    }
 
     #[test]
     fn power_cut_loses_what_was_not_synced() {

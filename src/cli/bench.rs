@@ -54,9 +54,10 @@ pub(super) struct NexmarkArguments {
     #[arg(long, value_name = "N", default_value = "1", value_parser = parse_parallelism)]
     parallelism: usize,
     /// Events per second of event time [default: 10000000, or that of --events-per-second].
-    #[arg(long, value_name = "N", conflicts_with = "events_per_second", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     event_rate: Option<u64>,
-    /// Events per second of the wall clock: measures how long results of windows take. Event time runs as fast.
+    /// Events per second of the wall clock: measures how long results of windows take. Event time runs as fast,
+    /// or, with --event-rate, faster or slower.
     #[arg(long, value_name = "N", conflicts_with = "generator_only", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     events_per_second: Option<u64>,
     /// What the events are made from: the same seed, the same events.

@@ -385,19 +385,13 @@ impl Operator for TemporalJoinOperator {
     }
 
     fn capture_sections(&mut self) -> Result<Vec<CapturedSection>> {
-        let size: usize = self.sides.iter().map(|side| side.kept.size()).sum();
-        self.context.metrics.state_bytes.set(size as u64);
-        let sides = ["left", "right"].iter().zip(&self.sides);
-        let sections = sides.flat_map(|(name, side)| side.kept.store.capture(name, self.context.key_groups));
-        Ok(sections.collect())
+        let [left, right] = &self.sides;
+        Ok(KeptRows::capture_sides([&left.kept, &right.kept], &self.context))
     }
 
     fn restore(&mut self, sections: &[StateSection]) -> Result<()> {
-        for (name, side) in ["left", "right"].iter().zip(&mut self.sides) {
-            side.kept.store.restore(sections, name, self.context.key_groups)?;
-            side.kept.restored();
-        }
-        Ok(())
+        let [left, right] = &mut self.sides;
+        KeptRows::restore_sides([&mut left.kept, &mut right.kept], sections, &self.context)
     }
 }
 

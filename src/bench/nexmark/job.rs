@@ -19,7 +19,8 @@ pub(super) async fn run(query: &'static Query, options: &NexmarkOptions, scratch
     let directory = scratch.path().to_owned();
     write_side_input(&directory)?;
     let environment = ConnectorEnvironment::new().with_data_directory(&directory);
-    let watch = options.events_per_second.map(|rate| Watch::new(options.events, rate));
+    let pace = options.events_per_second;
+    let watch = pace.map(|pace| Watch::new(options.events, pace, options.event_rate));
     let planning = {
         let (options, directory) = (options.clone(), directory.clone());
         let watch = watch.clone();

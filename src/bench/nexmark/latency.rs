@@ -1,8 +1,8 @@
 //! How long after the watermark has passed a window's end its result is at the sink.
 //!
-//! Events come at a rate of the wall clock, and their event time runs as fast. So it is known when the event is due whose
-//! time moves the watermark past a window's end: event n is due n / rate seconds after the source was opened, whether or not
-//! it was read in time. A result is there when its tick is closed at the sink, for a sink that shows its output per tick.
+//! Events come at a rate of the wall clock, and their event time at a rate of its own. So it is known when the event is due
+//! whose time moves the watermark past a window's end: event n is due n / rate seconds after the source was opened, whether
+//! or not it was read in time. A result is there when its tick is closed at the sink, for a sink that shows its output per tick.
 //! What lies between counts: waiting for the tick to open, reading, aggregating, firing, and the way to the sink. The
 //! event of another split that the watermark waits for, too, comes up to 50 events a split later.
 
@@ -39,16 +39,20 @@ pub(crate) struct ResultLatency {
 /// Watches the source being opened and the results coming.
 pub(super) struct Watch {
     events: u64,
+    /// Of the wall clock.
     events_per_second: u64,
+    /// Per second of event time.
+    event_rate: u64,
     opened: OnceLock<Instant>,
     latencies: Mutex<Latencies>,
 }
 
 impl Watch {
-    pub(super) fn new(events: u64, events_per_second: u64) -> Arc<Self> {
+    pub(super) fn new(events: u64, events_per_second: u64, event_rate: u64) -> Arc<Self> {
         Arc::new(Self {
             events,
             events_per_second,
+            event_rate,
             opened: OnceLock::new(),
             latencies: Mutex::default(),
         })
@@ -66,7 +70,7 @@ impl Watch {
 
     /// Returns when the watermark passes the end of a window; `None` when only the end of the input ends it.
     fn passes(&self, end_ms: i64) -> Option<Instant> {
-        let event = event_that_passes(end_ms, self.events_per_second)?;
+        let event = event_that_passes(end_ms, self.event_rate)?;
         if event > self.events {
             return None;
         }
@@ -76,9 +80,9 @@ impl Watch {
 }
 
 /// Returns the first event whose time moves the watermark past a window's end.
-fn event_that_passes(end_ms: i64, events_per_second: u64) -> Option<u64> {
+fn event_that_passes(end_ms: i64, event_rate: u64) -> Option<u64> {
     let time_ms = u128::try_from(end_ms - 1 + WATERMARK_DELAY_MS - NEXMARK_BASE_MS).ok()?;
-    u64::try_from((time_ms * u128::from(events_per_second)).div_ceil(1_000)).ok()
+    u64::try_from((time_ms * u128::from(event_rate)).div_ceil(1_000)).ok()
 }
 
 /// The connectors of the program, watched.
@@ -212,12 +216,21 @@ mod tests {
 
     #[test]
     fn windows_that_only_the_end_ends_are_not_measured() {
-        let watch = Watch::new(14_000, 1_000);
+        let watch = Watch::new(14_000, 1_000, 1_000);
         assert_eq!(watch.passes(NEXMARK_BASE_MS + 10_000), None, "nothing was opened");
         let opened = *watch.opened.get_or_init(Instant::now);
         let passed = watch.passes(NEXMARK_BASE_MS + 10_000);
         assert_eq!(passed, Some(opened + Duration::from_millis(13_999)));
         assert_eq!(watch.passes(NEXMARK_BASE_MS + 20_000), None);
         assert!(watch.measured().is_none());
+    }
+
+    #[test]
+    fn event_time_may_run_faster_than_the_wall_clock() {
+        let watch = Watch::new(14_000, 10_000, 1_000);
+        let opened = *watch.opened.get_or_init(Instant::now);
+        // The same event as at a tenth of the pace, due ten times as soon.
+        let passed = watch.passes(NEXMARK_BASE_MS + 10_000);
+        assert_eq!(passed, Some(opened + Duration::from_micros(1_399_900)));
     }
 }

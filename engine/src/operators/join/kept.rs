@@ -4,8 +4,12 @@
 //! one of their window, is searched through instead.
 
 use crate::error::Result;
+use crate::operator::{CapturedSection, OperatorContext, StateSection};
 use crate::rows::{CHUNK_ROWS, ProbeFrom, RowIndex, RowKeys, RowRef, RowStore};
 use arrow::array::RecordBatch;
+
+/// What the state of the sides, left and right, is stored under.
+const SIDE_NAMES: [&str; 2] = ["left", "right"];
 
 /// So often is a row searched through, on average, before it is indexed after all: by then searching has cost about as much
 /// as indexing does, so that together they cost at most twice what was best.
@@ -54,18 +58,35 @@ impl KeptRows {
         self.store.size() + self.index.size()
     }
 
+    /// Captures both sides of a join, and tells the size of them.
+    pub(in crate::operators) fn capture_sides(sides: [&Self; 2], context: &OperatorContext) -> Vec<CapturedSection> {
+        let size: usize = sides.iter().map(|side| side.size()).sum();
+        context.metrics.state_bytes.set(size as u64);
+        let sides = SIDE_NAMES.iter().zip(sides);
+        let sections = sides.flat_map(|(name, side)| side.store.capture(name, context.key_groups));
+        sections.collect()
+    }
+
+    /// Takes both sides of a join from what was captured.
+    pub(in crate::operators) fn restore_sides(
+        sides: [&mut Self; 2],
+        sections: &[StateSection],
+        context: &OperatorContext,
+    ) -> Result<()> {
+        for (name, side) in SIDE_NAMES.iter().zip(sides) {
+            side.store.restore(sections, name, context.key_groups)?;
+            side.indexed_to = RowRef::FIRST;
+            side.unindexed = side.store.len();
+        }
+        Ok(())
+    }
+
     pub(in crate::operators) fn append(&mut self, rows: &RecordBatch, keys: RowKeys<'_>) -> Result<RowRef> {
         if self.unindexed == 0 {
             self.indexed_to = self.store.end();
         }
         self.unindexed += rows.num_rows();
         self.store.append(rows, keys)
-    }
-
-    /// Says that rows were put into the store by a restore.
-    pub(in crate::operators) fn restored(&mut self) {
-        self.indexed_to = RowRef::FIRST;
-        self.unindexed = self.store.len();
     }
 
     fn index_all(&mut self) {

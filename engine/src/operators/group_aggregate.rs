@@ -17,24 +17,29 @@
 
 mod distinct;
 mod groups;
+mod members;
 mod partial;
 mod slots;
 mod snapshot;
 mod ttl;
+mod values;
 
 use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
 use crate::graph::{GroupAggregate, weight_of};
 use crate::key::{EncodedKeys, KeyDecoder, encode_keys};
-use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
+use crate::operator::{
+    CapturedSection, OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose,
+};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, make_comparator};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{SortOptions, concat, interleave, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
 use groups::Groups;
+use members::members_type;
 use partial::PartialGroupsOperator;
-use slots::{Rows, Slots};
+use slots::{Layout, Rows, Slots, layout};
 use std::sync::Arc;
 use ttl::Ttl;
 
@@ -43,6 +48,12 @@ const BATCH_GROUPS: usize = 4096;
 
 /// Fewer things than this that are left behind are not worth numbering the groups anew.
 const GARBAGE_MIN: usize = 1024;
+
+/// A stage before the exchange counts what a tick of at least so many rows gains.
+const ROWS_WORTH_A_LOOK: usize = 8192;
+
+/// Where it gains little, rows go as they come for this many ticks before the next look.
+const TICKS_UNTIL_NEXT_LOOK: u32 = 32;
 
 /// The place of a group that had no row before the tick.
 const NO_ROW: u32 = u32::MAX;
@@ -58,13 +69,15 @@ pub(crate) enum Stage {
     Final,
 }
 
-/// Says whether an aggregation can be done in two stages: every function's state is made of columns that merge.
+/// Says whether an aggregation can be done in two stages: every function's state is made of columns that merge, or it counts
+/// different values, which go once per tick.
 pub(crate) fn has_partial_stage(spec: &GroupAggregate, input: &Schema) -> bool {
     let changes = weight_of(input).is_some();
     let merges = |call: &AggregateCall| {
-        !call.function.state_types().is_empty()
-            && !call.function.needs_order()
-            && (!changes || call.function.has_signed_state())
+        call.function.distinct_values().is_some()
+            || (!call.function.state_types().is_empty()
+                && !call.function.needs_order()
+                && (!changes || call.function.has_signed_state()))
     };
     spec.aggregates.iter().all(merges)
 }
@@ -88,14 +101,26 @@ pub(crate) fn group_aggregate(
     }
 }
 
-/// Returns the schema of what goes from `Partial` to `Final`: keys, how many rows more there are, the states, and the key's
-/// hash as the last column.
+/// Returns the schema of what goes from `Partial` to `Final`: keys, how many rows more there are, the states by slot (of sets: the
+/// members that come), and the key's hash as the last column.
 pub(crate) fn partial_schema(spec: &GroupAggregate, input: &Schema) -> SchemaRef {
     let mut fields: Vec<Field> = spec.keys.iter().map(|&key| input.field(key).clone()).collect();
     fields.push(Field::new("__rows", DataType::Int64, false));
-    for call in &spec.aggregates {
-        for (index, state) in call.function.state_types().into_iter().enumerate() {
-            fields.push(Field::new(format!("{}.{index}", call.name), state, true));
+    for slot in layout(&spec.aggregates) {
+        match slot {
+            Layout::Single(call) => {
+                let call = &spec.aggregates[call];
+                let states = call.function.state_types().into_iter().enumerate();
+                fields.extend(states.map(|(index, state)| Field::new(format!("{}.{index}", call.name), state, true)));
+            }
+            Layout::Distinct { calls, values } => {
+                let name = format!("members.{}", spec.aggregates[calls[0]].name);
+                fields.push(Field::new(
+                    name,
+                    members_type(&values, weight_of(input).is_some()),
+                    true,
+                ));
+            }
         }
     }
     fields.push(Field::new("__key_hash", DataType::UInt64, false));
@@ -382,6 +407,11 @@ impl Operator for GroupAggregateOperator {
     }
 
     fn capture(&mut self) -> Result<Vec<StateSection>> {
+        let sections = self.capture_sections()?;
+        sections.into_iter().map(CapturedSection::encode).collect()
+    }
+
+    fn capture_sections(&mut self) -> Result<Vec<CapturedSection>> {
         let size = self.groups.size() + self.slots.size() + self.ttl.as_ref().map_or(0, Ttl::size);
         self.context.metrics.state_bytes.set(size as u64);
         snapshot::capture(self)

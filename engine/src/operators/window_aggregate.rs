@@ -72,14 +72,14 @@ pub(crate) enum Stage {
     Final,
 }
 
-/// Says whether an aggregation can be done in two stages: every function's state is made of columns, whatever order
+/// Says whether an aggregation can be done in two stages: every function's state goes over the exchange as columns, whatever order
 /// the rows come in, and a row's window is known without the others.
 pub(crate) fn has_partial_stage(spec: &WindowAggregate) -> bool {
     !matches!(spec.window, WindowAssigner::Session { .. })
         && spec
             .aggregates
             .iter()
-            .all(|call| !call.function.state_types().is_empty() && !call.function.needs_order())
+            .all(|call| !call.function.partial_types().is_empty() && !call.function.needs_order())
 }
 
 /// Makes the operator of an aggregation. `input` is the schema of the rows, also for `Final`; `output` that of the results.
@@ -114,7 +114,7 @@ pub(crate) fn partial_schema(spec: &WindowAggregate, input: &Schema) -> SchemaRe
     fields.push(Field::new("__window_start", DataType::Int64, false));
     fields.push(Field::new("__window_end", DataType::Int64, false));
     for call in &spec.aggregates {
-        for (index, state) in call.function.state_types().into_iter().enumerate() {
+        for (index, state) in call.function.partial_types().into_iter().enumerate() {
             fields.push(Field::new(format!("{}.{index}", call.name), state, true));
         }
     }

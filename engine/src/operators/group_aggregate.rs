@@ -3,7 +3,7 @@
 //! ```text
 //!  one worker:     rows ─▶ Whole ─▶ changes
 //!  several:        rows ─▶ partial ─▶ states of the tick ─ exchange by key hash ─▶ Final ─▶ changes
-//!                  rows ─ exchange by key ─▶ Whole ─▶ changes                (sets, and extremes of what changes)
+//!                  rows ─ exchange by key ─▶ Whole ─▶ changes                (extremes of what changes, functions of the order)
 //! ```
 //! The input is append-only or a changelog. When the tick closes, every group that it touched gives its old row and its
 //! new one. The old one is not kept: it is read from the accumulators when the tick first touches the group, for whole
@@ -13,7 +13,8 @@
 //! groups that live, all are numbered anew.
 //!
 //! File map: `groups` numbers the groups and knows which live, `ttl` which are forgotten, `slots` holds what is aggregated,
-//! `distinct` the sets of `COUNT(DISTINCT ...)`, `partial` is the stage before the exchange, `snapshot` the durable form.
+//! `distinct` the sets of `COUNT(DISTINCT ...)`, `partial` is the stage before the exchange, `members` what it sends to the sets,
+//! `values` numbers what is counted, `snapshot` is the durable form.
 
 mod distinct;
 mod groups;
@@ -27,7 +28,7 @@ mod values;
 use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
 use crate::graph::{GroupAggregate, weight_of};
-use crate::key::{EncodedKeys, KeyDecoder, encode_keys};
+use crate::key::{EncodedKeys, KeyDecoder, encode_keys, is_constant};
 use crate::operator::{
     CapturedSection, OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose,
 };
@@ -341,7 +342,7 @@ impl Operator for GroupAggregateOperator {
             self.expire(tick.wall_time_ms);
         }
         let columns: Vec<ArrayRef> = self.keys.iter().map(|&key| Arc::clone(batch.column(key))).collect();
-        encode_keys(&columns, batch.num_rows(), &mut self.scratch.keys)?;
+        encode_row_keys(&columns, batch.num_rows(), &mut self.scratch.keys)?;
         let mut groups = std::mem::take(&mut self.scratch.groups);
         let hashes = (self.stage == Stage::Final).then(|| {
             batch
@@ -356,6 +357,10 @@ impl Operator for GroupAggregateOperator {
             ttl.resize(self.groups.len());
         }
         self.touch(&groups)?;
+        if let Some(&first) = groups.first() {
+            // One key was encoded for all rows.
+            groups.resize(batch.num_rows(), first);
+        }
         let weights = |column: usize| batch.column(column).as_primitive::<Int64Type>().values().as_ref();
         match self.stage {
             Stage::Final => {
@@ -368,7 +373,7 @@ impl Operator for GroupAggregateOperator {
                 if let Some(weights) = weights {
                     self.groups.add_rows(&groups, weights);
                 }
-                self.slots.update(&Rows { batch, weights }, &groups)?;
+                self.slots.update(&Rows::new(batch, weights), &groups)?;
             }
         }
         self.scratch.groups = groups;
@@ -420,6 +425,15 @@ impl Operator for GroupAggregateOperator {
     fn restore(&mut self, sections: &[StateSection]) -> Result<()> {
         snapshot::restore(self, sections)
     }
+}
+
+/// Encodes the keys of rows; only the first when it is that of all.
+fn encode_row_keys(columns: &[ArrayRef], rows: usize, keys: &mut EncodedKeys) -> Result<()> {
+    if rows > 1 && is_constant(columns) {
+        let first: Vec<ArrayRef> = columns.iter().map(|column| column.slice(0, 1)).collect();
+        return encode_keys(&first, 1, keys);
+    }
+    encode_keys(columns, rows, keys)
 }
 
 /// Says which rows of two columns are equal; nulls are.

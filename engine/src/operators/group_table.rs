@@ -72,6 +72,20 @@ impl GroupKeys {
         }
     }
 
+    /// Forgets all keys, and keeps the memory.
+    fn clear(&mut self) {
+        match self {
+            GroupKeys::Fixed { bytes, count, .. } => {
+                bytes.clear();
+                *count = 0;
+            }
+            GroupKeys::Variable { bytes, ends } => {
+                bytes.clear();
+                ends.clear();
+            }
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
             GroupKeys::Fixed { count, .. } => *count,
@@ -139,6 +153,12 @@ impl GroupTable {
         }
     }
 
+    /// Forgets all groups, and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.table.clear();
+        self.keys.clear();
+    }
+
     /// Returns the bytes of a group's key.
     pub(super) fn key(&self, group: u32) -> &[u8] {
         self.keys.get(group)
@@ -189,6 +209,19 @@ mod tests {
         table.remove(0);
         assert_eq!(table.group(key_hash(b"b"), b"b"), 1);
         assert_eq!(table.group(key_hash(b"a"), b"a"), 2);
+    }
+
+    #[test]
+    fn table_that_was_cleared_numbers_anew() {
+        let mut table = GroupTable::default();
+        for keys in [[&b"a"[..], b"b"], [b"ccc", b"a"], [b"a", b"dd"]] {
+            table.clear();
+            for (key, number) in keys.into_iter().zip(0..) {
+                assert_eq!(table.group(key_hash(key), key), number);
+                assert_eq!(table.key(number), key);
+            }
+            assert_eq!(table.len(), 2);
+        }
     }
 
     #[test]

@@ -10,9 +10,9 @@ pub(super) use stored::FrozenSets;
 
 use super::NO_ROW;
 use super::members::Listed;
-use super::values::{Values, passed_filters};
+use super::values::Values;
 use crate::error::Result;
-use arrow::array::{ArrayRef, BooleanArray, Int64Array};
+use arrow::array::{ArrayRef, Int64Array};
 use arrow::datatypes::DataType;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -41,8 +41,22 @@ struct Counted {
     place: u32,
 }
 
+/// How many members are looked for before the table, a power of two.
+const RECENT: usize = 2048;
+
+/// No group has this number.
+const NO_MEMBER: Member = Member {
+    value: 0,
+    group: u32::MAX,
+    filters: 0,
+};
+
 enum Members {
-    Added(HashTable<Member>),
+    Added {
+        table: HashTable<Member>,
+        /// Members as they are in the table, by their hash: values often come again soon, and these lie in the processor's cache.
+        recent: Box<[Member]>,
+    },
     Changing {
         table: HashTable<Counted>,
         /// How often each is there for each filter.
@@ -78,7 +92,10 @@ impl DistinctSets {
                 times: Vec::new(),
                 free: Vec::new(),
             },
-            false => Members::Added(HashTable::new()),
+            false => Members::Added {
+                table: HashTable::new(),
+                recent: vec![NO_MEMBER; RECENT].into(),
+            },
         };
         Self {
             filters,
@@ -94,20 +111,19 @@ impl DistinctSets {
         self.entries.resize(groups, 0);
     }
 
-    /// Adds rows, or takes them back by their weights. A filter that is `None` lets every row pass.
+    /// Adds rows, or takes them back by their weights; `passed` are the filters that each row passes.
     pub(super) fn update(
         &mut self,
         argument: &ArrayRef,
-        filters: &[Option<&BooleanArray>],
+        passed: &[u16],
         groups: &[u32],
         weights: Option<&[i64]>,
     ) -> Result<()> {
-        let passed = passed_filters(argument, filters);
         let counts = |row: usize| passed[row] != 0 && weights.is_none_or(|weights| weights[row] != 0);
         let values = self.values.numbers(argument, counts)?;
         match weights {
             None => {
-                for ((&group, &passed), &value) in groups.iter().zip(&passed).zip(&values) {
+                for ((&group, &passed), &value) in groups.iter().zip(passed).zip(&values) {
                     if passed != 0 {
                         self.add(group, value, passed);
                     }
@@ -162,27 +178,32 @@ impl DistinctSets {
     }
 
     fn add(&mut self, group: u32, value: i64, passed: u16) {
-        let Members::Added(table) = &mut self.members else {
+        let Members::Added { table, recent } = &mut self.members else {
             let change: Vec<i64> = (0..self.filters).map(|bit| i64::from(passed >> bit & 1)).collect();
             return self.change(group, value, &change);
         };
         let same = |member: &Member| member.value == value && member.group == group;
-        let entry = table.entry(hash_of(group, value), same, |member| {
-            hash_of(member.group, member.value)
-        });
+        let hash = hash_of(group, value);
+        let recent = &mut recent[hash as usize >> 20 & (RECENT - 1)];
+        if same(recent) && passed & !recent.filters == 0 {
+            return;
+        }
+        let entry = table.entry(hash, same, |member| hash_of(member.group, member.value));
         let new = match entry {
             Entry::Occupied(mut entry) => {
                 let member = entry.get_mut();
                 let new = passed & !member.filters;
                 member.filters |= passed;
+                *recent = *member;
                 new
             }
             Entry::Vacant(entry) => {
-                entry.insert(Member {
+                *recent = Member {
                     value,
                     group,
                     filters: passed,
-                });
+                };
+                entry.insert(*recent);
                 self.entries[group as usize] += 1;
                 passed
             }
@@ -246,7 +267,7 @@ impl DistinctSets {
 
     pub(super) fn len(&self) -> usize {
         match &self.members {
-            Members::Added(table) => table.len(),
+            Members::Added { table, .. } => table.len(),
             Members::Changing { table, .. } => table.len(),
         }
     }
@@ -254,7 +275,7 @@ impl DistinctSets {
     /// Calls `visit` with every member and how often it is there for each filter.
     fn visit(&self, mut visit: impl FnMut(u32, i64, &[i64])) {
         match &self.members {
-            Members::Added(table) => {
+            Members::Added { table, .. } => {
                 let mut counts = vec![0; self.filters];
                 for member in table {
                     for (bit, count) in counts.iter_mut().enumerate() {
@@ -274,7 +295,7 @@ impl DistinctSets {
 
     fn insert(&mut self, group: u32, value: i64, counts: &[i64]) {
         match &self.members {
-            Members::Added(_) => {
+            Members::Added { .. } => {
                 let bits = counts.iter().enumerate().filter(|(_, count)| **count > 0);
                 let passed = bits.fold(0u16, |passed, (bit, _)| passed | 1 << bit);
                 self.add(group, value, passed);
@@ -303,7 +324,7 @@ impl DistinctSets {
 
     pub(super) fn size(&self) -> usize {
         let members = match &self.members {
-            Members::Added(table) => table.capacity() * (size_of::<Member>() + 1),
+            Members::Added { table, .. } => (table.capacity() + RECENT) * (size_of::<Member>() + 1),
             Members::Changing { table, times, free } => {
                 table.capacity() * (size_of::<Counted>() + 1) + times.capacity() * 8 + free.capacity() * 4
             }
@@ -329,18 +350,16 @@ mod tests {
         sets.resize(1);
         let groups = [0; 1000];
         // Those that no filter lets pass, and those that count nothing.
-        let none = BooleanArray::from(vec![false; 1000]);
-        sets.update(&texts(0, 1000), &[Some(&none)], &groups, Some(&[1; 1000]))
-            .unwrap();
-        sets.update(&texts(0, 1000), &[None], &groups, Some(&[0; 1000]))
-            .unwrap();
+        let (none, all) = ([0; 1000], [1; 1000]);
+        sets.update(&texts(0, 1000), &none, &groups, Some(&[1; 1000])).unwrap();
+        sets.update(&texts(0, 1000), &all, &groups, Some(&[0; 1000])).unwrap();
         assert_eq!(sets.values.len(), 0);
         // Those that were taken back.
         for round in 0..40 {
-            sets.update(&texts(round * 1000, 1000), &[None], &groups, Some(&[1; 1000]))
+            sets.update(&texts(round * 1000, 1000), &all, &groups, Some(&[1; 1000]))
                 .unwrap();
             let gone = [-1; 990];
-            sets.update(&texts(round * 1000, 990), &[None], &groups[..990], Some(&gone))
+            sets.update(&texts(round * 1000, 990), &all[..990], &groups[..990], Some(&gone))
                 .unwrap();
         }
         assert_eq!(sets.counts(&[0], 0).as_primitive::<Int64Type>().value(0), 400);

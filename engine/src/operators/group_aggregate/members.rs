@@ -3,12 +3,10 @@
 //! A value that comes again and again within a tick goes to its set once, with all filters it passed. Over what changes it goes
 //! once per combination of filters, with its rows added up. Where values hardly repeat, they go as they come for some ticks.
 
-use super::values::{Values, passed_filters};
+use super::values::Values;
 use super::{ROWS_WORTH_A_LOOK, TICKS_UNTIL_NEXT_LOOK};
 use crate::error::{Error, Result};
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, StructArray, UInt16Array, UInt32Array,
-};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray, StructArray, UInt16Array, UInt32Array};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Field, Fields, Int64Type, UInt16Type};
@@ -139,27 +137,22 @@ impl TickMembers {
         }
     }
 
-    /// Adds rows, or takes them back by their weights.
+    /// Adds rows, or takes them back by their weights; `passed` are the filters that each row passes.
     pub(super) fn update(
         &mut self,
         argument: &ArrayRef,
-        filters: &[Option<&BooleanArray>],
+        passed: &[u16],
         groups: &[u32],
         weights: Option<&[i64]>,
     ) -> Result<()> {
-        let mut passed = passed_filters(argument, filters);
-        if let Some(weights) = weights {
-            let rows = passed.iter_mut().zip(weights);
-            rows.filter(|(_, weight)| **weight == 0)
-                .for_each(|(passed, _)| *passed = 0);
-        }
         self.rows_of_tick += groups.len();
         if self.ticks_without > 0 {
-            return self.append(argument, &passed, groups, weights);
+            return self.append(argument, passed, groups, weights);
         }
-        let values = self.values.numbers(argument, |row| passed[row] != 0)?;
+        let counts = |row: usize| passed[row] != 0 && weights.is_none_or(|weights| weights[row] != 0);
+        let values = self.values.numbers(argument, counts)?;
         for (row, (&group, &value)) in groups.iter().zip(&values).enumerate() {
-            if passed[row] != 0 {
+            if counts(row) {
                 self.add(Member {
                     value,
                     rows: weights.map_or(1, |weights| weights[row]),

@@ -4,11 +4,11 @@
 
 use super::members::TickMembers;
 use super::slots::{Layout, Rows, layout};
-use super::{ROWS_WORTH_A_LOOK, TICKS_UNTIL_NEXT_LOOK, has_partial_stage, partial_schema};
+use super::{ROWS_WORTH_A_LOOK, TICKS_UNTIL_NEXT_LOOK, encode_row_keys, has_partial_stage, partial_schema};
 use crate::aggregate::{Accumulator, AggregateCall};
 use crate::error::{Error, Result};
 use crate::graph::{GroupAggregate, weight_of};
-use crate::key::{EncodedKeys, KeyDecoder, encode_keys, hash_columns, key_hash};
+use crate::key::{EncodedKeys, KeyDecoder, hash_columns, key_hash};
 use crate::operator::{OpenTick, Operator, Output, Progress, StateSection, TickClose};
 use crate::operators::group_table::GroupTable;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
@@ -30,7 +30,7 @@ enum TickSlot {
     Members {
         /// The calls, in the order of the filters.
         calls: Vec<usize>,
-        members: TickMembers,
+        members: Box<TickMembers>,
     },
 }
 
@@ -90,8 +90,8 @@ impl PartialGroupsOperator {
                     rows.add_to(accumulator.as_mut(), &calls[*call], groups)?;
                 }
                 TickSlot::Members { calls: of_set, members } => {
-                    let filters = rows.filters(calls, of_set)?;
-                    members.update(rows.value(&calls[of_set[0]])?, &filters, groups, rows.weights)?;
+                    let (argument, passed) = rows.passed(calls, of_set)?;
+                    members.update(argument, &passed, groups, rows.weights)?;
                 }
             }
         }
@@ -134,7 +134,7 @@ fn slots(calls: &[AggregateCall], changes: bool, members: fn(&DataType, bool) ->
         }),
         Layout::Distinct { calls, values } => Ok(TickSlot::Members {
             calls,
-            members: members(&values, changes),
+            members: Box::new(members(&values, changes)),
         }),
     };
     layout(calls).into_iter().map(slot).collect()
@@ -145,10 +145,7 @@ impl Operator for PartialGroupsOperator {
         let count = batch.num_rows();
         let columns: Vec<ArrayRef> = self.keys.iter().map(|&key| Arc::clone(batch.column(key))).collect();
         let weights = |column: usize| batch.column(column).as_primitive::<Int64Type>().values().as_ref();
-        let rows = Rows {
-            batch,
-            weights: self.weight.map(weights),
-        };
+        let rows = Rows::new(batch, self.weight.map(weights));
         let (keys, hashes, groups) = &mut self.scratch;
         groups.clear();
         if self.ticks_without > 0 {
@@ -168,15 +165,16 @@ impl Operator for PartialGroupsOperator {
             out.emit(states);
             return Ok(Progress::Done);
         }
-        encode_keys(&columns, count, keys)?;
+        encode_row_keys(&columns, count, keys)?;
         let mut last: (&[u8], u32) = (&[], 0);
-        for row in 0..count {
+        for row in 0..keys.len() {
             let key = keys.key(row);
             if row == 0 || key != last.0 {
                 last = (key, self.table.group(key_hash(key), key));
             }
             groups.push(last.1);
         }
+        groups.resize(count, last.1);
         self.rows_of_tick += count;
         let count = self.table.len();
         Self::add(&self.calls, &mut self.slots, &rows, groups, &mut self.rows, count)?;
@@ -203,7 +201,7 @@ impl Operator for PartialGroupsOperator {
             self.ticks_without = TICKS_UNTIL_NEXT_LOOK;
         }
         if self.table.len() > 0 {
-            self.table = GroupTable::default();
+            self.table.clear();
             self.rows.clear();
             for slot in &mut self.slots {
                 match slot {

@@ -2,19 +2,32 @@
 
 use super::distinct::{DistinctSets, FILTERS_MAX};
 use super::members::Listed;
+use super::values::passed_filters;
 use crate::aggregate::{Accumulator, AggregateCall};
 use crate::error::{Error, Result};
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::DataType;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 /// Rows to aggregate.
 pub(super) struct Rows<'a> {
     pub(super) batch: &'a RecordBatch,
     /// How often each row counts; `None` for rows that are only added.
     pub(super) weights: Option<&'a [i64]>,
+    /// Some filters, and for each row those that it passes: sets over several arguments often have the same.
+    filtered: RefCell<(Vec<Option<usize>>, Rc<Vec<u16>>)>,
 }
 
 impl<'a> Rows<'a> {
+    pub(super) fn new(batch: &'a RecordBatch, weights: Option<&'a [i64]>) -> Self {
+        Self {
+            batch,
+            weights,
+            filtered: RefCell::default(),
+        }
+    }
+
     fn arguments(&self, call: &AggregateCall) -> Vec<ArrayRef> {
         let arguments = call.arguments.iter();
         arguments
@@ -36,17 +49,26 @@ impl<'a> Rows<'a> {
         filter.map(Some).ok_or_else(wrong)
     }
 
-    /// Returns the filters of some calls.
-    pub(super) fn filters(&self, calls: &[AggregateCall], of: &[usize]) -> Result<Vec<Option<&'a BooleanArray>>> {
-        of.iter().map(|&call| self.filter(&calls[call])).collect()
-    }
-
-    /// Returns the only argument of a call.
-    pub(super) fn value(&self, call: &AggregateCall) -> Result<&'a ArrayRef> {
-        match call.arguments[..] {
-            [argument] => Ok(self.batch.column(argument)),
-            _ => Err(Error::Internal("count distinct has one argument".into())),
+    /// Returns the argument that some calls have in common, and for each row which of their filters it passes, a bit each:
+    /// none for a null.
+    pub(super) fn passed(&self, calls: &[AggregateCall], of: &[usize]) -> Result<(&'a ArrayRef, Rc<Vec<u16>>)> {
+        let argument = match calls[of[0]].arguments[..] {
+            [argument] => self.batch.column(argument),
+            _ => return Err(Error::Internal("count distinct has one argument".into())),
+        };
+        let wanted = of.iter().map(|&call| calls[call].filter);
+        let mut filtered = self.filtered.borrow_mut();
+        if !filtered.0.iter().copied().eq(wanted.clone()) {
+            let filters = of.iter().map(|&call| self.filter(&calls[call]));
+            let passed = passed_filters(&filters.collect::<Result<Vec<_>>>()?, self.batch.num_rows());
+            *filtered = (wanted.collect(), Rc::new(passed));
         }
+        let mut passed = Rc::clone(&filtered.1);
+        if let Some(nulls) = argument.logical_nulls() {
+            let rows = Rc::make_mut(&mut passed).iter_mut().zip(nulls.iter());
+            rows.filter(|(_, valid)| !valid).for_each(|(passed, _)| *passed = 0);
+        }
+        Ok((argument, passed))
     }
 
     /// Adds the rows to a function's state.
@@ -153,9 +175,8 @@ impl Slots {
             match slot {
                 Slot::Single { call, accumulator } => rows.add_to(accumulator.as_mut(), &self.calls[*call], groups)?,
                 Slot::Distinct { calls, sets } => {
-                    let filters = rows.filters(&self.calls, calls)?;
-                    let argument = rows.value(&self.calls[calls[0]])?;
-                    sets.update(argument, &filters, groups, rows.weights)?;
+                    let (argument, passed) = rows.passed(&self.calls, calls)?;
+                    sets.update(argument, &passed, groups, rows.weights)?;
                 }
             }
         }

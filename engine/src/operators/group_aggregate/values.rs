@@ -79,9 +79,7 @@ impl Values {
 
     /// Forgets all values.
     pub(super) fn clear(&mut self) {
-        if self.known.len() > 0 {
-            self.known = GroupTable::default();
-        }
+        self.known.clear();
     }
 
     pub(super) fn size(&self) -> usize {
@@ -107,11 +105,11 @@ fn array(data_type: &DataType, known: &GroupKeys, numbers: Vec<i64>) -> Result<A
         .ok_or_else(|| Error::Internal("a value has one column".into()))
 }
 
-/// Returns for each row the filters that it passes, a bit each; none for a null. A filter that is `None` lets every row pass.
-pub(super) fn passed_filters(argument: &ArrayRef, filters: &[Option<&BooleanArray>]) -> Vec<u16> {
+/// Returns for each row the filters that it passes, a bit each. A filter that is `None` lets every row pass.
+pub(super) fn passed_filters(filters: &[Option<&BooleanArray>], rows: usize) -> Vec<u16> {
     let always = filters.iter().enumerate().filter(|(_, filter)| filter.is_none());
     let always = always.fold(0u16, |bits, (bit, _)| bits | 1 << bit);
-    let mut passed = vec![always; argument.len()];
+    let mut passed = vec![always; rows];
     for (bit, filter) in filters.iter().enumerate() {
         let Some(filter) = filter else { continue };
         let rows = match filter.nulls() {
@@ -119,10 +117,6 @@ pub(super) fn passed_filters(argument: &ArrayRef, filters: &[Option<&BooleanArra
             None => filter.values().clone(),
         };
         rows.set_indices().for_each(|row| passed[row] |= 1 << bit);
-    }
-    if let Some(nulls) = argument.logical_nulls() {
-        let rows = passed.iter_mut().zip(nulls.iter());
-        rows.filter(|(_, valid)| !valid).for_each(|(passed, _)| *passed = 0);
     }
     passed
 }

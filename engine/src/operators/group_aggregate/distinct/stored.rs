@@ -52,7 +52,7 @@ impl DistinctSets {
         let counts = (0..self.len().max(1)).step_by(PART_MEMBERS);
         let counts = counts.map(|first| (self.len() - first).min(PART_MEMBERS));
         match &self.members {
-            Members::Added(table) => {
+            Members::Added { table, .. } => {
                 let mut all = table.iter().copied();
                 let parts = counts.map(|count| {
                     let mut members = Vec::with_capacity(count);

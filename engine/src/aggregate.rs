@@ -53,8 +53,15 @@ pub trait AggregateFunction: Send + Sync + fmt::Debug {
 
     /// Returns the types of the state's columns; [`Accumulator::state`] gives them and [`Accumulator::merge`] takes
     /// them. They are stored in checkpoints, so they are durable. Empty when the state is not made of one value per
-    /// group and column (a set); such a function is not aggregated before the exchange.
+    /// group and column (a set).
     fn state_types(&self) -> Vec<DataType>;
+
+    /// Returns the types of the columns in which states go from a stage before the exchange to the one behind it:
+    /// [`Accumulator::partial`] gives them and [`Accumulator::merge`] takes them. Those of the state, unless told otherwise;
+    /// empty when there is no stage before the exchange.
+    fn partial_types(&self) -> Vec<DataType> {
+        self.state_types()
+    }
 
     /// Makes an accumulator without groups.
     fn accumulator(&self) -> Box<dyn Accumulator>;
@@ -120,7 +127,7 @@ pub trait Accumulator {
         ))
     }
 
-    /// Adds states, as [`Accumulator::state`] gives them, one per row.
+    /// Adds states, as [`Accumulator::state`] or [`Accumulator::partial`] gives them, one per row.
     ///
     /// # Errors
     /// On overflow and on states of another function.
@@ -131,6 +138,15 @@ pub trait Accumulator {
     /// # Errors
     /// When the state has no columns: use [`Accumulator::encode`].
     fn state(&self, groups: &[u32]) -> Result<Vec<ArrayRef>>;
+
+    /// Reads the states of some groups for the stage behind the exchange, without consuming them: one array per column of
+    /// [`AggregateFunction::partial_types`], one row per group.
+    ///
+    /// # Errors
+    /// As [`Accumulator::state`].
+    fn partial(&self, groups: &[u32]) -> Result<Vec<ArrayRef>> {
+        self.state(groups)
+    }
 
     /// Reads the results of some groups, without consuming them.
     ///

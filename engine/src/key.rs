@@ -13,10 +13,12 @@
 //! | float | `01`, then its bits in little-endian bytes; every NaN as the one quiet NaN, -0.0 as 0.0 |
 //! | string, binary (all array types) | `01`, then its length as u32 little-endian, then its bytes |
 
+mod constant;
 mod encode;
 mod equal;
 mod hash;
 
+pub(crate) use constant::is_constant;
 pub use encode::{EncodedKeys, KeyDecoder, encode_keys, supports_key_type};
 pub(crate) use equal::equal_keys;
 pub use hash::{hash_columns, key_hash};

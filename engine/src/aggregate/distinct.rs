@@ -3,8 +3,10 @@
 use super::{Accumulator, AggregateFunction, EncodedState, passes};
 use crate::error::{Error, Result};
 use crate::key::{EncodedKeys, KeyDecoder, encode_keys, key_hash, supports_key_type};
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array};
-use arrow::datatypes::DataType;
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListArray, UInt32Array};
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, FieldRef};
 use hashbrown::HashTable;
 use std::sync::Arc;
 
@@ -41,6 +43,10 @@ impl AggregateFunction for CountDistinct {
         Vec::new()
     }
 
+    fn partial_types(&self) -> Vec<DataType> {
+        vec![DataType::List(member(&self.0))]
+    }
+
     fn distinct_values(&self) -> Option<&DataType> {
         Some(&self.0)
     }
@@ -58,6 +64,11 @@ impl AggregateFunction for CountDistinct {
             scratch: EncodedKeys::default(),
         })
     }
+}
+
+/// The values of a set as a list.
+fn member(values: &DataType) -> FieldRef {
+    Arc::new(Field::new("value", values.clone(), true))
 }
 
 /// All sets in one hash table of (group, value), so that a million small sets cost no million allocations.
@@ -189,12 +200,52 @@ impl Accumulator for Sets {
         Ok(())
     }
 
-    fn merge(&mut self, _state: &[ArrayRef], _groups: &[u32]) -> Result<()> {
-        Err(Error::Internal("sets are not merged as columns".into()))
+    fn merge(&mut self, state: &[ArrayRef], groups: &[u32]) -> Result<()> {
+        let [lists] = state else {
+            return Err(Error::Internal("sets go over the exchange as one column".into()));
+        };
+        let wrong = || Error::Internal(format!("{} is no list of a set's values", lists.data_type()));
+        let lists = lists.as_list_opt::<i32>().ok_or_else(wrong)?;
+        let mut keys = std::mem::take(&mut self.scratch);
+        encode_keys(std::slice::from_ref(lists.values()), lists.values().len(), &mut keys)?;
+        for (&group, bounds) in groups.iter().zip(lists.value_offsets().windows(2)) {
+            for row in bounds[0]..bounds[1] {
+                self.insert(group, keys.key(row as usize), 0);
+            }
+        }
+        self.scratch = keys;
+        Ok(())
     }
 
     fn state(&self, _groups: &[u32]) -> Result<Vec<ArrayRef>> {
         Err(Error::Internal("a set is not a column".into()))
+    }
+
+    fn partial(&self, groups: &[u32]) -> Result<Vec<ArrayRef>> {
+        let EncodedState { owners, columns } = self.encode(groups)?;
+        let owners = owners.unwrap_or_default();
+        let mut bounds = vec![0i32; groups.len() + 1];
+        for &owner in &owners {
+            bounds[owner as usize + 1] += 1;
+        }
+        for group in 0..groups.len() {
+            bounds[group + 1] += bounds[group];
+        }
+        let mut next = bounds.clone();
+        let mut order = vec![0u32; owners.len()];
+        for (&owner, place) in owners.iter().zip(0..) {
+            let next = &mut next[owner as usize];
+            order[*next as usize] = place;
+            *next += 1;
+        }
+        let values = take(&columns[0], &UInt32Array::from(order), None)?;
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(bounds));
+        Ok(vec![Arc::new(ListArray::try_new(
+            member(&self.data_type),
+            offsets,
+            values,
+            None,
+        )?)])
     }
 
     fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
@@ -260,7 +311,7 @@ impl Accumulator for Sets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{AsArray, StringArray};
+    use arrow::array::StringArray;
     use arrow::datatypes::Int64Type;
 
     #[test]

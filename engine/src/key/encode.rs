@@ -7,7 +7,7 @@ use arrow::array::{
     LargeStringBuilder, PrimitiveArray, StringBuilder, StringViewBuilder, downcast_primitive,
 };
 use arrow::array::{AsArray, new_null_array};
-use arrow::buffer::{MutableBuffer, ScalarBuffer};
+use arrow::buffer::{MutableBuffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, ToByteSlice};
 use std::sync::Arc;
 
@@ -103,34 +103,37 @@ fn unsupported(data_type: &DataType) -> Error {
 }
 
 fn add_lengths(column: &ArrayRef, lengths: &mut [usize]) -> Result<()> {
-    fn variable(column: &dyn Array, lengths: &mut [usize], length: impl Fn(usize) -> usize) {
+    fn variable(nulls: Option<&NullBuffer>, lengths: &mut [usize], length: impl Fn(usize) -> usize) {
         for (row, total) in lengths.iter_mut().enumerate() {
-            *total += if column.is_valid(row) { 5 + length(row) } else { 1 };
+            *total += if is_valid(nulls, row) { 5 + length(row) } else { 1 };
         }
+    }
+    macro_rules! variable {
+        ($array:expr) => {{
+            let array = $array;
+            variable(array.nulls(), lengths, |row| array.value(row).len())
+        }};
     }
     match column.data_type() {
         DataType::Null => lengths.iter_mut().for_each(|total| *total += 1),
         DataType::Boolean => fixed_lengths(column, 1, lengths),
-        DataType::Utf8 => variable(column, lengths, |row| {
-            column.as_string::<i32>().value_length(row) as usize
-        }),
-        DataType::LargeUtf8 => variable(column, lengths, |row| {
-            column.as_string::<i64>().value_length(row) as usize
-        }),
-        DataType::Utf8View => variable(column, lengths, |row| column.as_string_view().value(row).len()),
-        DataType::Binary => variable(column, lengths, |row| {
-            column.as_binary::<i32>().value_length(row) as usize
-        }),
-        DataType::LargeBinary => variable(column, lengths, |row| {
-            column.as_binary::<i64>().value_length(row) as usize
-        }),
-        DataType::BinaryView => variable(column, lengths, |row| column.as_binary_view().value(row).len()),
+        DataType::Utf8 => variable!(column.as_string::<i32>()),
+        DataType::LargeUtf8 => variable!(column.as_string::<i64>()),
+        DataType::Utf8View => variable!(column.as_string_view()),
+        DataType::Binary => variable!(column.as_binary::<i32>()),
+        DataType::LargeBinary => variable!(column.as_binary::<i64>()),
+        DataType::BinaryView => variable!(column.as_binary_view()),
         other => match other.primitive_width() {
             Some(width) => fixed_lengths(column, width, lengths),
             None => return Err(unsupported(other)),
         },
     }
     Ok(())
+}
+
+#[inline]
+fn is_valid(nulls: Option<&NullBuffer>, row: usize) -> bool {
+    nulls.is_none_or(|nulls| nulls.is_valid(row))
 }
 
 fn fixed_lengths(column: &ArrayRef, width: usize, lengths: &mut [usize]) {
@@ -145,23 +148,30 @@ fn fixed_lengths(column: &ArrayRef, width: usize, lengths: &mut [usize]) {
 
 fn write_column(column: &ArrayRef, bytes: &mut [u8], positions: &mut [usize]) -> Result<()> {
     fn variable<'a>(
-        column: &'a dyn Array,
+        nulls: Option<&NullBuffer>,
         bytes: &mut [u8],
         positions: &mut [usize],
         value: impl Fn(usize) -> &'a [u8],
     ) {
         for (row, position) in positions.iter_mut().enumerate() {
-            if column.is_valid(row) {
+            if is_valid(nulls, row) {
                 let value = value(row);
-                bytes[*position] = 1;
-                bytes[*position + 1..*position + 5].copy_from_slice(&(value.len() as u32).to_le_bytes());
-                bytes[*position + 5..*position + 5 + value.len()].copy_from_slice(value);
+                let target = &mut bytes[*position..*position + 5 + value.len()];
+                target[0] = 1;
+                target[1..5].copy_from_slice(&(value.len() as u32).to_le_bytes());
+                target[5..].copy_from_slice(value);
                 *position += 5 + value.len();
             } else {
                 bytes[*position] = 0;
                 *position += 1;
             }
         }
+    }
+    macro_rules! variable {
+        ($array:expr) => {{
+            let array = $array;
+            variable(array.nulls(), bytes, positions, |row| array.value(row).as_ref())
+        }};
     }
     macro_rules! primitive {
         ($t:ty) => {{
@@ -182,18 +192,12 @@ fn write_column(column: &ArrayRef, bytes: &mut [u8], positions: &mut [usize]) ->
                 }
             }
         }
-        DataType::Utf8 => variable(column, bytes, positions, |row| {
-            column.as_string::<i32>().value(row).as_bytes()
-        }),
-        DataType::LargeUtf8 => variable(column, bytes, positions, |row| {
-            column.as_string::<i64>().value(row).as_bytes()
-        }),
-        DataType::Utf8View => variable(column, bytes, positions, |row| {
-            column.as_string_view().value(row).as_bytes()
-        }),
-        DataType::Binary => variable(column, bytes, positions, |row| column.as_binary::<i32>().value(row)),
-        DataType::LargeBinary => variable(column, bytes, positions, |row| column.as_binary::<i64>().value(row)),
-        DataType::BinaryView => variable(column, bytes, positions, |row| column.as_binary_view().value(row)),
+        DataType::Utf8 => variable!(column.as_string::<i32>()),
+        DataType::LargeUtf8 => variable!(column.as_string::<i64>()),
+        DataType::Utf8View => variable!(column.as_string_view()),
+        DataType::Binary => variable!(column.as_binary::<i32>()),
+        DataType::LargeBinary => variable!(column.as_binary::<i64>()),
+        DataType::BinaryView => variable!(column.as_binary_view()),
         other => downcast_primitive! {
             other => (primitive),
             _ => return Err(unsupported(other)),

@@ -3,7 +3,7 @@
 //! ```text
 //!  one worker:     rows ─▶ Whole ─▶ changes
 //!  several:        rows ─▶ partial ─▶ states of the tick ─ exchange by key hash ─▶ Final ─▶ changes
-//!                  rows ─ exchange by key ─▶ Whole ─▶ changes                (sets, and extremes of what changes)
+//!                  rows ─ exchange by key ─▶ Whole ─▶ changes                (extremes of what changes, functions of the order)
 //! ```
 //! The input is append-only or a changelog. When the tick closes, every group that it touched gives its old row and its
 //! new one. The old one is not kept: it is read from the accumulators when the tick first touches the group, for whole
@@ -13,28 +13,34 @@
 //! groups that live, all are numbered anew.
 //!
 //! File map: `groups` numbers the groups and knows which live, `ttl` which are forgotten, `slots` holds what is aggregated,
-//! `distinct` the sets of `COUNT(DISTINCT ...)`, `partial` is the stage before the exchange, `snapshot` the durable form.
+//! `distinct` the sets of `COUNT(DISTINCT ...)`, `partial` is the stage before the exchange, `members` what it sends to the sets,
+//! `values` numbers what is counted, `snapshot` is the durable form.
 
 mod distinct;
 mod groups;
+mod members;
 mod partial;
 mod slots;
 mod snapshot;
 mod ttl;
+mod values;
 
 use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
 use crate::graph::{GroupAggregate, weight_of};
-use crate::key::{EncodedKeys, KeyDecoder, encode_keys};
-use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
+use crate::key::{EncodedKeys, KeyDecoder, encode_keys, is_constant};
+use crate::operator::{
+    CapturedSection, OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose,
+};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, make_comparator};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{SortOptions, concat, interleave, take};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt64Type};
 use groups::Groups;
+use members::members_type;
 use partial::PartialGroupsOperator;
-use slots::{Rows, Slots};
+use slots::{Layout, Rows, Slots, layout};
 use std::sync::Arc;
 use ttl::Ttl;
 
@@ -43,6 +49,12 @@ const BATCH_GROUPS: usize = 4096;
 
 /// Fewer things than this that are left behind are not worth numbering the groups anew.
 const GARBAGE_MIN: usize = 1024;
+
+/// A stage before the exchange counts what a tick of at least so many rows gains.
+const ROWS_WORTH_A_LOOK: usize = 8192;
+
+/// Where it gains little, rows go as they come for this many ticks before the next look.
+const TICKS_UNTIL_NEXT_LOOK: u32 = 32;
 
 /// The place of a group that had no row before the tick.
 const NO_ROW: u32 = u32::MAX;
@@ -58,13 +70,15 @@ pub(crate) enum Stage {
     Final,
 }
 
-/// Says whether an aggregation can be done in two stages: every function's state is made of columns that merge.
+/// Says whether an aggregation can be done in two stages: every function's state is made of columns that merge, or it counts
+/// different values, which go once per tick.
 pub(crate) fn has_partial_stage(spec: &GroupAggregate, input: &Schema) -> bool {
     let changes = weight_of(input).is_some();
     let merges = |call: &AggregateCall| {
-        !call.function.state_types().is_empty()
-            && !call.function.needs_order()
-            && (!changes || call.function.has_signed_state())
+        call.function.distinct_values().is_some()
+            || (!call.function.state_types().is_empty()
+                && !call.function.needs_order()
+                && (!changes || call.function.has_signed_state()))
     };
     spec.aggregates.iter().all(merges)
 }
@@ -88,14 +102,26 @@ pub(crate) fn group_aggregate(
     }
 }
 
-/// Returns the schema of what goes from `Partial` to `Final`: keys, how many rows more there are, the states, and the key's
-/// hash as the last column.
+/// Returns the schema of what goes from `Partial` to `Final`: keys, how many rows more there are, the states by slot (of sets: the
+/// members that come), and the key's hash as the last column.
 pub(crate) fn partial_schema(spec: &GroupAggregate, input: &Schema) -> SchemaRef {
     let mut fields: Vec<Field> = spec.keys.iter().map(|&key| input.field(key).clone()).collect();
     fields.push(Field::new("__rows", DataType::Int64, false));
-    for call in &spec.aggregates {
-        for (index, state) in call.function.state_types().into_iter().enumerate() {
-            fields.push(Field::new(format!("{}.{index}", call.name), state, true));
+    for slot in layout(&spec.aggregates) {
+        match slot {
+            Layout::Single(call) => {
+                let call = &spec.aggregates[call];
+                let states = call.function.state_types().into_iter().enumerate();
+                fields.extend(states.map(|(index, state)| Field::new(format!("{}.{index}", call.name), state, true)));
+            }
+            Layout::Distinct { calls, values } => {
+                let name = format!("members.{}", spec.aggregates[calls[0]].name);
+                fields.push(Field::new(
+                    name,
+                    members_type(&values, weight_of(input).is_some()),
+                    true,
+                ));
+            }
         }
     }
     fields.push(Field::new("__key_hash", DataType::UInt64, false));
@@ -316,7 +342,7 @@ impl Operator for GroupAggregateOperator {
             self.expire(tick.wall_time_ms);
         }
         let columns: Vec<ArrayRef> = self.keys.iter().map(|&key| Arc::clone(batch.column(key))).collect();
-        encode_keys(&columns, batch.num_rows(), &mut self.scratch.keys)?;
+        encode_row_keys(&columns, batch.num_rows(), &mut self.scratch.keys)?;
         let mut groups = std::mem::take(&mut self.scratch.groups);
         let hashes = (self.stage == Stage::Final).then(|| {
             batch
@@ -331,6 +357,10 @@ impl Operator for GroupAggregateOperator {
             ttl.resize(self.groups.len());
         }
         self.touch(&groups)?;
+        if let Some(&first) = groups.first() {
+            // One key was encoded for all rows.
+            groups.resize(batch.num_rows(), first);
+        }
         let weights = |column: usize| batch.column(column).as_primitive::<Int64Type>().values().as_ref();
         match self.stage {
             Stage::Final => {
@@ -343,7 +373,7 @@ impl Operator for GroupAggregateOperator {
                 if let Some(weights) = weights {
                     self.groups.add_rows(&groups, weights);
                 }
-                self.slots.update(&Rows { batch, weights }, &groups)?;
+                self.slots.update(&Rows::new(batch, weights), &groups)?;
             }
         }
         self.scratch.groups = groups;
@@ -382,6 +412,11 @@ impl Operator for GroupAggregateOperator {
     }
 
     fn capture(&mut self) -> Result<Vec<StateSection>> {
+        let sections = self.capture_sections()?;
+        sections.into_iter().map(CapturedSection::encode).collect()
+    }
+
+    fn capture_sections(&mut self) -> Result<Vec<CapturedSection>> {
         let size = self.groups.size() + self.slots.size() + self.ttl.as_ref().map_or(0, Ttl::size);
         self.context.metrics.state_bytes.set(size as u64);
         snapshot::capture(self)
@@ -390,6 +425,15 @@ impl Operator for GroupAggregateOperator {
     fn restore(&mut self, sections: &[StateSection]) -> Result<()> {
         snapshot::restore(self, sections)
     }
+}
+
+/// Encodes the keys of rows; only the first when it is that of all.
+fn encode_row_keys(columns: &[ArrayRef], rows: usize, keys: &mut EncodedKeys) -> Result<()> {
+    if rows > 1 && is_constant(columns) {
+        let first: Vec<ArrayRef> = columns.iter().map(|column| column.slice(0, 1)).collect();
+        return encode_keys(&first, 1, keys);
+    }
+    encode_keys(columns, rows, keys)
 }
 
 /// Says which rows of two columns are equal; nulls are.

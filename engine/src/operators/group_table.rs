@@ -8,11 +8,12 @@ use hashbrown::HashTable;
 pub(super) struct GroupTable {
     /// The hash stands in the table itself, so that most probes touch nothing else.
     table: HashTable<(u64, u32)>,
-    keys: Keys,
+    keys: GroupKeys,
 }
 
 /// The bytes of all keys; keys of one length need no offsets.
-enum Keys {
+#[derive(Clone)]
+pub(super) enum GroupKeys {
     Fixed {
         width: usize,
         bytes: Vec<u8>,
@@ -25,9 +26,9 @@ enum Keys {
     },
 }
 
-impl Default for Keys {
+impl Default for GroupKeys {
     fn default() -> Self {
-        Keys::Fixed {
+        GroupKeys::Fixed {
             width: 0,
             bytes: Vec::new(),
             count: 0,
@@ -35,13 +36,14 @@ impl Default for Keys {
     }
 }
 
-impl Keys {
+impl GroupKeys {
+    /// Returns the bytes of a group's key.
     #[inline]
-    fn get(&self, group: u32) -> &[u8] {
+    pub(super) fn get(&self, group: u32) -> &[u8] {
         let group = group as usize;
         match self {
-            Keys::Fixed { width, bytes, .. } => &bytes[group * width..(group + 1) * width],
-            Keys::Variable { bytes, ends } => {
+            GroupKeys::Fixed { width, bytes, .. } => &bytes[group * width..(group + 1) * width],
+            GroupKeys::Variable { bytes, ends } => {
                 let start = if group == 0 { 0 } else { ends[group - 1] };
                 &bytes[start..ends[group]]
             }
@@ -49,7 +51,7 @@ impl Keys {
     }
 
     fn push(&mut self, key: &[u8]) {
-        if let Keys::Fixed { width, bytes, count } = self {
+        if let GroupKeys::Fixed { width, bytes, count } = self {
             if *count == 0 {
                 *width = key.len();
             }
@@ -59,28 +61,42 @@ impl Keys {
                 return;
             }
             let ends = (1..=*count).map(|key| key * *width).collect();
-            *self = Keys::Variable {
+            *self = GroupKeys::Variable {
                 bytes: std::mem::take(bytes),
                 ends,
             };
         }
-        if let Keys::Variable { bytes, ends } = self {
+        if let GroupKeys::Variable { bytes, ends } = self {
             bytes.extend_from_slice(key);
             ends.push(bytes.len());
         }
     }
 
+    /// Forgets all keys, and keeps the memory.
+    fn clear(&mut self) {
+        match self {
+            GroupKeys::Fixed { bytes, count, .. } => {
+                bytes.clear();
+                *count = 0;
+            }
+            GroupKeys::Variable { bytes, ends } => {
+                bytes.clear();
+                ends.clear();
+            }
+        }
+    }
+
     fn len(&self) -> usize {
         match self {
-            Keys::Fixed { count, .. } => *count,
-            Keys::Variable { ends, .. } => ends.len(),
+            GroupKeys::Fixed { count, .. } => *count,
+            GroupKeys::Variable { ends, .. } => ends.len(),
         }
     }
 
     fn size(&self) -> usize {
         match self {
-            Keys::Fixed { bytes, .. } => bytes.capacity(),
-            Keys::Variable { bytes, ends } => bytes.capacity() + ends.capacity() * 8,
+            GroupKeys::Fixed { bytes, .. } => bytes.capacity(),
+            GroupKeys::Variable { bytes, ends } => bytes.capacity() + ends.capacity() * 8,
         }
     }
 }
@@ -137,9 +153,20 @@ impl GroupTable {
         }
     }
 
+    /// Forgets all groups, and keeps the memory.
+    pub(super) fn clear(&mut self) {
+        self.table.clear();
+        self.keys.clear();
+    }
+
     /// Returns the bytes of a group's key.
     pub(super) fn key(&self, group: u32) -> &[u8] {
         self.keys.get(group)
+    }
+
+    /// Returns the bytes of all keys, by group.
+    pub(super) fn keys(&self) -> &GroupKeys {
+        &self.keys
     }
 
     /// Returns about how many bytes the table takes.
@@ -182,6 +209,19 @@ mod tests {
         table.remove(0);
         assert_eq!(table.group(key_hash(b"b"), b"b"), 1);
         assert_eq!(table.group(key_hash(b"a"), b"a"), 2);
+    }
+
+    #[test]
+    fn table_that_was_cleared_numbers_anew() {
+        let mut table = GroupTable::default();
+        for keys in [[&b"a"[..], b"b"], [b"ccc", b"a"], [b"a", b"dd"]] {
+            table.clear();
+            for (key, number) in keys.into_iter().zip(0..) {
+                assert_eq!(table.group(key_hash(key), key), number);
+                assert_eq!(table.key(number), key);
+            }
+            assert_eq!(table.len(), 2);
+        }
     }
 
     #[test]

@@ -75,12 +75,13 @@ pub(crate) enum Stage {
     Final,
 }
 
-/// Says whether an aggregation can be done in two stages: every function's state is made of columns, whatever order
-/// the rows come in.
+/// Says whether an aggregation can be done in two stages: every function's state goes over the exchange as columns, whatever
+/// order the rows come in.
 pub(crate) fn has_partial_stage(spec: &WindowAggregate) -> bool {
     spec.aggregates
         .iter()
-        .all(|call| !call.function.state_types().is_empty() && !call.function.needs_order())
+        .all(|call| !call.function.partial_types().is_empty() && !call.function.needs_order())
+}
 }
 
 /// Makes the operator of an aggregation. `input` is the schema of the rows, also for `Final`; `output` that of the results.
@@ -118,7 +119,7 @@ pub(crate) fn partial_schema(spec: &WindowAggregate, input: &Schema) -> SchemaRe
         fields.push(Field::new("__rows", DataType::Int64, false));
     }
     for call in &spec.aggregates {
-        for (index, state) in call.function.state_types().into_iter().enumerate() {
+        for (index, state) in call.function.partial_types().into_iter().enumerate() {
             fields.push(Field::new(format!("{}.{index}", call.name), state, true));
         }
     }

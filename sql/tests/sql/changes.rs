@@ -54,7 +54,16 @@ fn aggregates_on_the_engine() {
            SUM(price), MIN(price), MAX(price), AVG(rate), COUNT(*) FILTER (WHERE channel = 'web')
          FROM bids GROUP BY auction, channel";
     assert_engine_agrees(&format!("{}INSERT INTO out {select}", tables(&sink("out", columns))));
-    // Without a set there is a stage before the exchange.
+    // All rows are a few groups, and several columns are counted.
+    let columns = "day STRING, n BIGINT, web BIGINT, users BIGINT, web_users BIGINT, big_users BIGINT, auctions BIGINT,
+      big_auctions BIGINT, channels BIGINT, long_channels BIGINT, last STRING";
+    let select = "SELECT TO_CHAR(ts, '%Y-%m-%d'), COUNT(*), COUNT(*) FILTER (WHERE channel = 'web'),
+           COUNT(DISTINCT bidder), COUNT(DISTINCT bidder) FILTER (WHERE channel = 'web'),
+           COUNT(DISTINCT bidder) FILTER (WHERE price > 200), COUNT(DISTINCT auction),
+           COUNT(DISTINCT auction) FILTER (WHERE price > 200), COUNT(DISTINCT channel),
+           COUNT(DISTINCT channel) FILTER (WHERE price > 200), MAX(channel)
+         FROM bids GROUP BY TO_CHAR(ts, '%Y-%m-%d')";
+    assert_engine_agrees(&format!("{}INSERT INTO out {select}", tables(&sink("out", columns))));
     let columns = "a BIGINT, n BIGINT, total INT, lo INT, hi INT, rate DOUBLE";
     let select = "SELECT auction, COUNT(*), SUM(price), MIN(price), MAX(price), AVG(rate) FROM bids GROUP BY auction
          HAVING MAX(price) - MIN(price) > 100";
@@ -80,11 +89,15 @@ fn aggregates_of_aggregates_take_back_what_changed() {
            COUNT(*) FILTER (WHERE n > 4) FROM counts WHERE n > 1 GROUP BY auction",
         tables(&sinks)
     ));
-    // Only sums: there is a stage before the exchange over changes, too.
-    let sinks = sink("out", "n BIGINT, bidders BIGINT, total BIGINT") + &sink("kinds", "n BIGINT");
+    // Only sums and different values: there is a stage before the exchange over changes, too.
+    let sinks = sink(
+        "out",
+        "n BIGINT, bidders BIGINT, total BIGINT, kinds BIGINT, high BIGINT, of BIGINT",
+    ) + &sink("kinds", "n BIGINT");
     assert_engine_agrees(&format!(
         "{}CREATE VIEW counts AS {counts};
-         INSERT INTO out SELECT n, COUNT(*), SUM(most) FROM counts GROUP BY n;
+         INSERT INTO out SELECT n, COUNT(*), SUM(most), COUNT(DISTINCT most),
+           COUNT(DISTINCT most) FILTER (WHERE most > 200), COUNT(DISTINCT bidder) FROM counts GROUP BY n;
          INSERT INTO kinds SELECT DISTINCT n FROM counts",
         tables(&sinks)
     ));

@@ -4,22 +4,22 @@
 //! Values that are whole numbers of 4 or 8 bytes stand in the table itself; of others it holds the number under which they
 //! are known. Over what changes, an entry leads to how often the value is there for each filter.
 
+mod stored;
+
+pub(super) use stored::FrozenSets;
+
 use super::NO_ROW;
-use crate::aggregate::integers::{from_i64, is_i64, to_i64};
-use crate::error::{Error, Result};
-use crate::key::{EncodedKeys, KeyDecoder, encode_keys, key_hash};
-use crate::operators::group_table::GroupTable;
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
-use arrow::datatypes::{DataType, Int64Type};
+use super::members::Listed;
+use super::values::Values;
+use crate::error::Result;
+use arrow::array::{ArrayRef, Int64Array};
+use arrow::datatypes::DataType;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use std::sync::Arc;
 
 /// The most filters of one table.
 pub(super) const FILTERS_MAX: usize = 16;
-
-/// Members per encoded piece: a piece's text must stay far below the 2 GiB that one array can hold.
-const PIECE_MEMBERS: usize = 1 << 16;
 
 /// Fewer values than this are not worth making everything anew.
 const VALUES_GONE_MIN: usize = 1024;
@@ -41,8 +41,22 @@ struct Counted {
     place: u32,
 }
 
+/// How many members are looked for before the table, a power of two.
+const RECENT: usize = 2048;
+
+/// No group has this number.
+const NO_MEMBER: Member = Member {
+    value: 0,
+    group: u32::MAX,
+    filters: 0,
+};
+
 enum Members {
-    Added(HashTable<Member>),
+    Added {
+        table: HashTable<Member>,
+        /// Members as they are in the table, by their hash: values often come again soon, and these lie in the processor's cache.
+        recent: Box<[Member]>,
+    },
     Changing {
         table: HashTable<Counted>,
         /// How often each is there for each filter.
@@ -54,25 +68,13 @@ enum Members {
 
 /// The sets of all groups for some filters over one argument.
 pub(super) struct DistinctSets {
-    data_type: DataType,
     filters: usize,
     members: Members,
-    /// Values that are no whole numbers, by number.
-    values: GroupTable,
+    values: Values,
     /// How many members each group has for each filter.
     counts: Vec<i64>,
     /// How many entries each group has.
     entries: Vec<u32>,
-    scratch: EncodedKeys,
-}
-
-/// Members as they are stored.
-pub(super) struct EncodedMembers {
-    /// For each the position of its group.
-    pub(super) owners: Vec<u32>,
-    pub(super) values: ArrayRef,
-    /// How often it is there for each filter.
-    pub(super) counts: Vec<ArrayRef>,
 }
 
 fn hash_of(group: u32, value: i64) -> u64 {
@@ -90,16 +92,17 @@ impl DistinctSets {
                 times: Vec::new(),
                 free: Vec::new(),
             },
-            false => Members::Added(HashTable::new()),
+            false => Members::Added {
+                table: HashTable::new(),
+                recent: vec![NO_MEMBER; RECENT].into(),
+            },
         };
         Self {
-            data_type: data_type.clone(),
             filters,
             members,
-            values: GroupTable::default(),
+            values: Values::new(data_type),
             counts: Vec::new(),
             entries: Vec::new(),
-            scratch: EncodedKeys::default(),
         }
     }
 
@@ -108,36 +111,19 @@ impl DistinctSets {
         self.entries.resize(groups, 0);
     }
 
-    /// Adds rows, or takes them back by their weights. A filter that is `None` lets every row pass.
+    /// Adds rows, or takes them back by their weights; `passed` are the filters that each row passes.
     pub(super) fn update(
         &mut self,
         argument: &ArrayRef,
-        filters: &[Option<&BooleanArray>],
+        passed: &[u16],
         groups: &[u32],
         weights: Option<&[i64]>,
     ) -> Result<()> {
-        let mut passed = vec![0u16; groups.len()];
-        for (bit, filter) in filters.iter().enumerate() {
-            match filter {
-                None => passed.iter_mut().for_each(|passed| *passed |= 1 << bit),
-                Some(filter) => {
-                    let rows = match filter.nulls() {
-                        Some(nulls) => filter.values() & nulls.inner(),
-                        None => filter.values().clone(),
-                    };
-                    rows.set_indices().for_each(|row| passed[row] |= 1 << bit);
-                }
-            }
-        }
-        if let Some(nulls) = argument.logical_nulls() {
-            let rows = passed.iter_mut().zip(nulls.iter());
-            rows.filter(|(_, valid)| !valid).for_each(|(passed, _)| *passed = 0);
-        }
         let counts = |row: usize| passed[row] != 0 && weights.is_none_or(|weights| weights[row] != 0);
-        let values = self.numbers(argument, counts)?;
+        let values = self.values.numbers(argument, counts)?;
         match weights {
             None => {
-                for ((&group, &passed), &value) in groups.iter().zip(&passed).zip(&values) {
+                for ((&group, &passed), &value) in groups.iter().zip(passed).zip(&values) {
                     if passed != 0 {
                         self.add(group, value, passed);
                     }
@@ -159,6 +145,29 @@ impl DistinctSets {
         Ok(())
     }
 
+    /// Adds what a stage before the exchange gave.
+    pub(super) fn merge(&mut self, listed: &Listed<'_>, groups: &[u32]) -> Result<()> {
+        let values = self.values.numbers(listed.values, |_| true)?;
+        let mut change = vec![0; self.filters];
+        for (row, &group) in groups.iter().enumerate() {
+            for place in listed.of_row(row) {
+                let (value, passed) = (values[place], listed.filters[place]);
+                let Some(rows) = listed.rows else {
+                    self.add(group, value, passed);
+                    continue;
+                };
+                for (bit, change) in change.iter_mut().enumerate() {
+                    *change = rows[place] * i64::from(passed >> bit & 1);
+                }
+                self.change(group, value, &change);
+            }
+        }
+        if listed.rows.is_some() {
+            self.forget_values();
+        }
+        Ok(())
+    }
+
     /// Makes everything anew when most values are in no set any more. Costs about as much as these did to come.
     fn forget_values(&mut self) {
         if self.values.len() > VALUES_GONE_MIN.max(self.len() * 2) {
@@ -168,46 +177,33 @@ impl DistinctSets {
         }
     }
 
-    /// Returns the number that stands for the value of each row that is wanted; anything for the others.
-    fn numbers(&mut self, values: &ArrayRef, is_wanted: impl Fn(usize) -> bool) -> Result<Vec<i64>> {
-        if let Some(numbers) = to_i64(values) {
-            return Ok(numbers);
-        }
-        encode_keys(std::slice::from_ref(values), values.len(), &mut self.scratch)?;
-        let rows = 0..values.len();
-        Ok(rows
-            .map(|row| {
-                if !is_wanted(row) {
-                    return 0;
-                }
-                let value = self.scratch.key(row);
-                i64::from(self.values.group(key_hash(value), value))
-            })
-            .collect())
-    }
-
     fn add(&mut self, group: u32, value: i64, passed: u16) {
-        let Members::Added(table) = &mut self.members else {
+        let Members::Added { table, recent } = &mut self.members else {
             let change: Vec<i64> = (0..self.filters).map(|bit| i64::from(passed >> bit & 1)).collect();
             return self.change(group, value, &change);
         };
         let same = |member: &Member| member.value == value && member.group == group;
-        let entry = table.entry(hash_of(group, value), same, |member| {
-            hash_of(member.group, member.value)
-        });
+        let hash = hash_of(group, value);
+        let recent = &mut recent[hash as usize >> 20 & (RECENT - 1)];
+        if same(recent) && passed & !recent.filters == 0 {
+            return;
+        }
+        let entry = table.entry(hash, same, |member| hash_of(member.group, member.value));
         let new = match entry {
             Entry::Occupied(mut entry) => {
                 let member = entry.get_mut();
                 let new = passed & !member.filters;
                 member.filters |= passed;
+                *recent = *member;
                 new
             }
             Entry::Vacant(entry) => {
-                entry.insert(Member {
+                *recent = Member {
                     value,
                     group,
                     filters: passed,
-                });
+                };
+                entry.insert(*recent);
                 self.entries[group as usize] += 1;
                 passed
             }
@@ -271,7 +267,7 @@ impl DistinctSets {
 
     pub(super) fn len(&self) -> usize {
         match &self.members {
-            Members::Added(table) => table.len(),
+            Members::Added { table, .. } => table.len(),
             Members::Changing { table, .. } => table.len(),
         }
     }
@@ -279,7 +275,7 @@ impl DistinctSets {
     /// Calls `visit` with every member and how often it is there for each filter.
     fn visit(&self, mut visit: impl FnMut(u32, i64, &[i64])) {
         match &self.members {
-            Members::Added(table) => {
+            Members::Added { table, .. } => {
                 let mut counts = vec![0; self.filters];
                 for member in table {
                     for (bit, count) in counts.iter_mut().enumerate() {
@@ -299,7 +295,7 @@ impl DistinctSets {
 
     fn insert(&mut self, group: u32, value: i64, counts: &[i64]) {
         match &self.members {
-            Members::Added(_) => {
+            Members::Added { .. } => {
                 let bits = counts.iter().enumerate().filter(|(_, count)| **count > 0);
                 let passed = bits.fold(0u16, |passed, (bit, _)| passed | 1 << bit);
                 self.add(group, value, passed);
@@ -311,109 +307,24 @@ impl DistinctSets {
     /// Returns the sets of the groups that have a place, under it.
     pub(super) fn kept(&self, places: &[u32], groups: usize) -> Self {
         let mut kept = Self::new(
-            &self.data_type,
+            self.values.data_type(),
             self.filters,
             matches!(self.members, Members::Changing { .. }),
         );
         kept.resize(groups);
-        let is_number = is_i64(&self.data_type);
         self.visit(|group, value, counts| {
             let place = places[group as usize];
             if place != NO_ROW {
-                let value = if is_number {
-                    value
-                } else {
-                    let bytes = self.values.key(value as u32);
-                    i64::from(kept.values.group(key_hash(bytes), bytes))
-                };
+                let value = kept.values.number_of(&self.values, value);
                 kept.insert(place, value, counts);
             }
         });
         kept
     }
 
-    /// Encodes the sets of the groups that have a place.
-    pub(super) fn encode(&self, places: &[u32]) -> Result<Vec<EncodedMembers>> {
-        let mut pieces = Vec::new();
-        let (mut owners, mut values, mut counts) = (Vec::new(), Vec::new(), vec![Vec::new(); self.filters]);
-        let mut result = Ok(());
-        self.visit(|group, value, times| {
-            let place = places[group as usize];
-            if place == NO_ROW || result.is_err() {
-                return;
-            }
-            owners.push(place);
-            values.push(value);
-            counts
-                .iter_mut()
-                .zip(times)
-                .for_each(|(counts, times)| counts.push(*times));
-            if owners.len() == PIECE_MEMBERS {
-                match self.piece(&mut owners, &mut values, &mut counts) {
-                    Ok(piece) => pieces.push(piece),
-                    Err(error) => result = Err(error),
-                }
-            }
-        });
-        result?;
-        // There is a piece even of nothing, so that its absence is an error.
-        if !owners.is_empty() || pieces.is_empty() {
-            pieces.push(self.piece(&mut owners, &mut values, &mut counts)?);
-        }
-        Ok(pieces)
-    }
-
-    fn piece(&self, owners: &mut Vec<u32>, values: &mut Vec<i64>, counts: &mut [Vec<i64>]) -> Result<EncodedMembers> {
-        let numbers = std::mem::take(values);
-        let values = if is_i64(&self.data_type) {
-            from_i64(numbers, &self.data_type)?
-        } else {
-            let decoder = KeyDecoder::new(vec![self.data_type.clone()]);
-            let mut columns = decoder.decode(numbers.iter().map(|&number| self.values.key(number as u32)))?;
-            columns
-                .pop()
-                .ok_or_else(|| Error::Internal("a value has one column".into()))?
-        };
-        let counts = counts.iter_mut().map(std::mem::take);
-        Ok(EncodedMembers {
-            owners: std::mem::take(owners),
-            values,
-            counts: counts
-                .map(|counts| Arc::new(Int64Array::from(counts)) as ArrayRef)
-                .collect(),
-        })
-    }
-
-    /// Adds members as [`DistinctSets::encode`] gave them; `groups` are those of the rows, [`NO_ROW`] for those of others.
-    pub(super) fn decode(&mut self, values: &ArrayRef, counts: &[ArrayRef], groups: &[u32]) -> Result<()> {
-        let wrong = || Error::Checkpoint("the counts of a set's members are no numbers".into());
-        let numbers = self.numbers(values, |row| groups[row] != NO_ROW)?;
-        let counts: Vec<&[i64]> = counts
-            .iter()
-            .map(|counts| {
-                Ok(counts
-                    .as_primitive_opt::<Int64Type>()
-                    .ok_or_else(wrong)?
-                    .values()
-                    .as_ref())
-            })
-            .collect::<Result<_>>()?;
-        let mut of_row = vec![0; self.filters];
-        for (row, (&group, &value)) in groups.iter().zip(&numbers).enumerate() {
-            if group != NO_ROW {
-                of_row
-                    .iter_mut()
-                    .zip(&counts)
-                    .for_each(|(count, counts)| *count = counts[row]);
-                self.insert(group, value, &of_row);
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn size(&self) -> usize {
         let members = match &self.members {
-            Members::Added(table) => table.capacity() * (size_of::<Member>() + 1),
+            Members::Added { table, .. } => (table.capacity() + RECENT) * (size_of::<Member>() + 1),
             Members::Changing { table, times, free } => {
                 table.capacity() * (size_of::<Counted>() + 1) + times.capacity() * 8 + free.capacity() * 4
             }
@@ -425,7 +336,8 @@ impl DistinctSets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::StringArray;
+    use arrow::array::{AsArray, StringArray};
+    use arrow::datatypes::Int64Type;
 
     fn texts(from: i64, count: i64) -> ArrayRef {
         let texts = (from..from + count).map(|number| format!("the text {number}"));
@@ -438,24 +350,29 @@ mod tests {
         sets.resize(1);
         let groups = [0; 1000];
         // Those that no filter lets pass, and those that count nothing.
-        let none = BooleanArray::from(vec![false; 1000]);
-        sets.update(&texts(0, 1000), &[Some(&none)], &groups, Some(&[1; 1000]))
-            .unwrap();
-        sets.update(&texts(0, 1000), &[None], &groups, Some(&[0; 1000]))
-            .unwrap();
+        let (none, all) = ([0; 1000], [1; 1000]);
+        sets.update(&texts(0, 1000), &none, &groups, Some(&[1; 1000])).unwrap();
+        sets.update(&texts(0, 1000), &all, &groups, Some(&[0; 1000])).unwrap();
         assert_eq!(sets.values.len(), 0);
         // Those that were taken back.
         for round in 0..40 {
-            sets.update(&texts(round * 1000, 1000), &[None], &groups, Some(&[1; 1000]))
+            sets.update(&texts(round * 1000, 1000), &all, &groups, Some(&[1; 1000]))
                 .unwrap();
             let gone = [-1; 990];
-            sets.update(&texts(round * 1000, 990), &[None], &groups[..990], Some(&gone))
+            sets.update(&texts(round * 1000, 990), &all[..990], &groups[..990], Some(&gone))
                 .unwrap();
         }
         assert_eq!(sets.counts(&[0], 0).as_primitive::<Int64Type>().value(0), 400);
         assert!(sets.values.len() < 4000, "{} values", sets.values.len());
-        let pieces = sets.encode(&[0]).unwrap();
-        let mut found: Vec<&str> = pieces[0].values.as_string::<i32>().iter().flatten().collect();
+        let mut pieces = Vec::new();
+        for part in sets.freeze() {
+            let keep = |piece: stored::EncodedMembers| {
+                pieces.push(piece.values);
+                Ok(())
+            };
+            part.encode(&[0], keep).unwrap();
+        }
+        let mut found: Vec<&str> = pieces[0].as_string::<i32>().iter().flatten().collect();
         found.sort_unstable();
         let all: Vec<ArrayRef> = (0..40).map(|round| texts(round * 1000 + 990, 10)).collect();
         let mut expected: Vec<&str> = all
@@ -470,5 +387,16 @@ mod tests {
         let counts: ArrayRef = Arc::new(Int64Array::from(vec![1; 3]));
         restored.decode(&texts(0, 3), &[counts], &[NO_ROW, 0, NO_ROW]).unwrap();
         assert_eq!(restored.values.len(), 1);
+    }
+    #[test]
+    fn counts_of_rows_that_are_only_added_are_read_as_filters() {
+        let mut sets = DistinctSets::new(&DataType::Int64, 2, false);
+        sets.resize(1);
+        let values: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        let counts = |counts: [i64; 3]| Arc::new(Int64Array::from(counts.to_vec())) as ArrayRef;
+        sets.decode(&values, &[counts([1, 1, 1]), counts([0, 1, 0])], &[0, 0, 0])
+            .unwrap();
+        let count = |filter| sets.counts(&[0], filter).as_primitive::<Int64Type>().value(0);
+        assert_eq!((count(0), count(1)), (3, 1));
     }
 }

@@ -1,7 +1,7 @@
 //! The numbers of groups, and which of them have a result.
 
 use crate::key::{EncodedKeys, key_hash};
-use crate::operators::group_table::GroupTable;
+use crate::operators::group_table::{GroupKeys, GroupTable};
 
 /// All groups, by number.
 pub(super) struct Groups {
@@ -156,6 +156,11 @@ impl Groups {
 
     pub(super) fn key(&self, group: u32) -> &[u8] {
         self.table.key(group)
+    }
+
+    /// Returns the bytes of all keys.
+    pub(super) fn keys(&self) -> &GroupKeys {
+        self.table.keys()
     }
 
     pub(super) fn size(&self) -> usize {

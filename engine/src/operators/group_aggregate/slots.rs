@@ -1,18 +1,33 @@
 //! What is aggregated for the groups: a slot per function, and one for all sets over the same values.
 
 use super::distinct::{DistinctSets, FILTERS_MAX};
+use super::members::Listed;
+use super::values::passed_filters;
 use crate::aggregate::{Accumulator, AggregateCall};
 use crate::error::{Error, Result};
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch};
+use arrow::datatypes::DataType;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 /// Rows to aggregate.
 pub(super) struct Rows<'a> {
     pub(super) batch: &'a RecordBatch,
     /// How often each row counts; `None` for rows that are only added.
     pub(super) weights: Option<&'a [i64]>,
+    /// Some filters, and for each row those that it passes: sets over several arguments often have the same.
+    filtered: RefCell<(Vec<Option<usize>>, Rc<Vec<u16>>)>,
 }
 
 impl<'a> Rows<'a> {
+    pub(super) fn new(batch: &'a RecordBatch, weights: Option<&'a [i64]>) -> Self {
+        Self {
+            batch,
+            weights,
+            filtered: RefCell::default(),
+        }
+    }
+
     fn arguments(&self, call: &AggregateCall) -> Vec<ArrayRef> {
         let arguments = call.arguments.iter();
         arguments
@@ -34,6 +49,28 @@ impl<'a> Rows<'a> {
         filter.map(Some).ok_or_else(wrong)
     }
 
+    /// Returns the argument that some calls have in common, and for each row which of their filters it passes, a bit each:
+    /// none for a null.
+    pub(super) fn passed(&self, calls: &[AggregateCall], of: &[usize]) -> Result<(&'a ArrayRef, Rc<Vec<u16>>)> {
+        let argument = match calls[of[0]].arguments[..] {
+            [argument] => self.batch.column(argument),
+            _ => return Err(Error::Internal("count distinct has one argument".into())),
+        };
+        let wanted = of.iter().map(|&call| calls[call].filter);
+        let mut filtered = self.filtered.borrow_mut();
+        if !filtered.0.iter().copied().eq(wanted.clone()) {
+            let filters = of.iter().map(|&call| self.filter(&calls[call]));
+            let passed = passed_filters(&filters.collect::<Result<Vec<_>>>()?, self.batch.num_rows());
+            *filtered = (wanted.collect(), Rc::new(passed));
+        }
+        let mut passed = Rc::clone(&filtered.1);
+        if let Some(nulls) = argument.logical_nulls() {
+            let rows = Rc::make_mut(&mut passed).iter_mut().zip(nulls.iter());
+            rows.filter(|(_, valid)| !valid).for_each(|(passed, _)| *passed = 0);
+        }
+        Ok((argument, passed))
+    }
+
     /// Adds the rows to a function's state.
     pub(super) fn add_to(&self, accumulator: &mut dyn Accumulator, call: &AggregateCall, groups: &[u32]) -> Result<()> {
         let (arguments, filter) = (self.arguments(call), self.filter(call)?);
@@ -42,6 +79,44 @@ impl<'a> Rows<'a> {
             Some(weights) => accumulator.update_changes(&arguments, groups, filter, weights),
         }
     }
+}
+
+/// Which calls are aggregated together.
+pub(super) enum Layout {
+    Single(usize),
+    Distinct {
+        /// The calls, in the order of the filters.
+        calls: Vec<usize>,
+        /// The type of their argument.
+        values: DataType,
+    },
+}
+
+/// Finds out which calls are aggregated together: those that count different values of one argument.
+pub(super) fn layout(calls: &[AggregateCall]) -> Vec<Layout> {
+    let mut slots: Vec<Layout> = Vec::new();
+    for (index, call) in calls.iter().enumerate() {
+        let Some(values) = call.function.distinct_values() else {
+            slots.push(Layout::Single(index));
+            continue;
+        };
+        let shared = slots.iter_mut().find_map(|slot| match slot {
+            Layout::Distinct { calls: known, .. }
+                if calls[known[0]].arguments == call.arguments && known.len() < FILTERS_MAX =>
+            {
+                Some(known)
+            }
+            _ => None,
+        });
+        match shared {
+            Some(known) => known.push(index),
+            None => slots.push(Layout::Distinct {
+                calls: vec![index],
+                values: values.clone(),
+            }),
+        }
+    }
+    slots
 }
 
 /// The state of one function, or of the sets over one argument.
@@ -67,37 +142,17 @@ pub(super) struct Slots {
 impl Slots {
     /// Makes the state of calls, without groups; with `changes` for rows that are taken back, too.
     pub(super) fn new(calls: &[AggregateCall], changes: bool) -> Result<Self> {
-        let mut slots: Vec<Slot> = Vec::new();
-        for (index, call) in calls.iter().enumerate() {
-            if call.function.distinct_values().is_none() {
-                let accumulator = new_accumulator(call, changes)?;
-                slots.push(Slot::Single {
-                    call: index,
-                    accumulator,
-                });
-                continue;
-            }
-            let shared = slots.iter_mut().find_map(|slot| match slot {
-                Slot::Distinct { calls: known, .. }
-                    if calls[known[0]].arguments == call.arguments && known.len() < FILTERS_MAX =>
-                {
-                    Some(known)
-                }
-                _ => None,
-            });
-            match shared {
-                Some(known) => known.push(index),
-                None => slots.push(Slot::Distinct {
-                    calls: vec![index],
-                    sets: sets_of(call, 0, changes)?,
-                }),
-            }
-        }
-        for slot in &mut slots {
-            if let Slot::Distinct { calls: known, sets } = slot {
-                *sets = sets_of(&calls[known[0]], known.len(), changes)?;
-            }
-        }
+        let slot = |layout| match layout {
+            Layout::Single(call) => Ok(Slot::Single {
+                call,
+                accumulator: new_accumulator(&calls[call], changes)?,
+            }),
+            Layout::Distinct { calls, values } => Ok(Slot::Distinct {
+                sets: Box::new(DistinctSets::new(&values, calls.len(), changes)),
+                calls,
+            }),
+        };
+        let slots = layout(calls).into_iter().map(slot).collect::<Result<Vec<_>>>()?;
         Ok(Self {
             calls: calls.to_vec(),
             slots,
@@ -120,12 +175,8 @@ impl Slots {
             match slot {
                 Slot::Single { call, accumulator } => rows.add_to(accumulator.as_mut(), &self.calls[*call], groups)?,
                 Slot::Distinct { calls, sets } => {
-                    let filters = calls.iter().map(|&call| rows.filter(&self.calls[call]));
-                    let filters = filters.collect::<Result<Vec<_>>>()?;
-                    let [argument] = &rows.arguments(&self.calls[calls[0]])[..] else {
-                        return Err(Error::Internal("count distinct has one argument".into()));
-                    };
-                    sets.update(argument, &filters, groups, rows.weights)?;
+                    let (argument, passed) = rows.passed(&self.calls, calls)?;
+                    sets.update(argument, &passed, groups, rows.weights)?;
                 }
             }
         }
@@ -136,12 +187,17 @@ impl Slots {
     pub(super) fn merge(&mut self, states: &[ArrayRef], groups: &[u32]) -> Result<()> {
         let mut next = 0;
         for slot in &mut self.slots {
-            let Slot::Single { call, accumulator } = slot else {
-                return Err(Error::Internal("sets are not merged as columns".into()));
-            };
-            let count = self.calls[*call].function.state_types().len();
-            accumulator.merge(&states[next..next + count], groups)?;
-            next += count;
+            match slot {
+                Slot::Single { call, accumulator } => {
+                    let count = self.calls[*call].function.state_types().len();
+                    accumulator.merge(&states[next..next + count], groups)?;
+                    next += count;
+                }
+                Slot::Distinct { sets, .. } => {
+                    sets.merge(&Listed::try_new(&states[next])?, groups)?;
+                    next += 1;
+                }
+            }
         }
         Ok(())
     }
@@ -225,10 +281,4 @@ fn new_accumulator(call: &AggregateCall, changes: bool) -> Result<Box<dyn Accumu
         true => call.function.changing_accumulator(),
         false => Ok(call.function.accumulator()),
     }
-}
-
-fn sets_of(call: &AggregateCall, filters: usize, changes: bool) -> Result<Box<DistinctSets>> {
-    let values = call.function.distinct_values();
-    let values = values.ok_or_else(|| Error::Internal(format!("{} counts no different values", call.name)))?;
-    Ok(Box::new(DistinctSets::new(values, filters, changes)))
 }

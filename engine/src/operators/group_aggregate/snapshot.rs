@@ -3,21 +3,24 @@
 //! | section | columns, one row per group or member |
 //! |---|---|
 //! | `groups` | `key.<i>.<column>`, `__rows` (i64, how many rows the group has; 1 where they are not counted), `__written_ms` (i64, when it was last touched; 0 where nothing is forgotten), `<aggregate>.<i>` for each state column |
-//! | `set.<aggregate>` | `__group` (u32, a row of `groups`), `value`, and `count.<aggregate>` (i64) for each call over the set: sets of `COUNT(DISTINCT ...)`, named by the first of their calls |
+//! | `set.<aggregate>` | `__group` (u32, a row of `groups`), `value`, and for each call over the set `passed.<aggregate>` (boolean, whether its filter let the value pass), or over what changes `count.<aggregate>` (i64): sets of `COUNT(DISTINCT ...)`, named by the first of their calls |
 //! | `multiset.<aggregate>` | `__group` (u32, a row of `groups`), `value`, `count` (i64): `MIN` and `MAX` over what changes, and other functions that hold values; without `count` where each row counts once |
 //!
+//! What is captured while the stream stands still is columns and copies; they are encoded later.
+//!
 //! All sections of a worker carry the same key-group range, by which a restore matches them. Groups are written in the order
-//! they came. A section is there also when it has no rows.
+//! they came. A section is there also when it has no rows, and sets may have several of one name.
 
+use super::distinct::FrozenSets;
 use super::slots::Slot;
 use super::{GroupAggregateOperator, NO_ROW, Slots, not_restorable};
 use crate::aggregate::{AggregateCall, EncodedState};
 use crate::error::{Error, Result};
-use crate::key::{EncodedKeys, encode_keys, key_hash};
-use crate::operator::StateSection;
+use crate::key::{EncodedKeys, KeyDecoder, encode_keys, key_hash};
+use crate::operator::{CapturedSection, StateSection};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take;
-use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, UInt32Type};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt32Type};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
@@ -32,6 +35,7 @@ const WRITTEN: &str = "__written_ms";
 const OWNER: &str = "__group";
 const VALUE: &str = "value";
 const COUNT: &str = "count";
+const PASSED: &str = "passed";
 
 fn key_name(index: usize, field: &Field) -> String {
     format!("key.{index}.{}", field.name())
@@ -49,18 +53,17 @@ fn multiset_name(call: &AggregateCall) -> String {
     format!("multiset.{}", call.name)
 }
 
+/// A section's columns, by name.
+type Columns = Vec<(String, ArrayRef)>;
+
 /// A section being written; its schema is that of the first batch.
+#[derive(Default)]
 struct Section {
-    name: String,
     writer: Option<StreamWriter<Vec<u8>>>,
 }
 
 impl Section {
-    fn new(name: String) -> Self {
-        Self { name, writer: None }
-    }
-
-    fn write(&mut self, columns: Vec<(String, ArrayRef)>) -> Result<()> {
+    fn write(&mut self, columns: Columns) -> Result<()> {
         let fields = columns.iter();
         let fields = fields.map(|(name, column)| Field::new(name, column.data_type().clone(), true));
         let schema: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
@@ -75,25 +78,20 @@ impl Section {
         }
     }
 
-    fn finish(self, operator: &GroupAggregateOperator) -> Result<StateSection> {
-        let bytes = match self.writer {
-            Some(writer) => writer.into_inner()?,
-            None => Vec::new(),
-        };
-        Ok(StateSection {
-            name: self.name,
-            key_groups: Some(operator.context.key_groups),
-            bytes: Bytes::from(bytes),
+    fn finish(self) -> Result<Bytes> {
+        Ok(match self.writer {
+            Some(writer) => Bytes::from(writer.into_inner()?),
+            None => Bytes::new(),
         })
     }
 }
 
-/// Encodes all groups that live.
-pub(super) fn capture(operator: &GroupAggregateOperator) -> Result<Vec<StateSection>> {
+/// Captures all groups that live.
+pub(super) fn capture(operator: &GroupAggregateOperator) -> Result<Vec<CapturedSection>> {
     let GroupAggregateOperator { groups, slots, ttl, .. } = operator;
     let live = groups.live();
-    let mut sections = vec![Section::new(GROUPS.to_owned())];
-    let mut multisets: Vec<(usize, Section)> = Vec::new();
+    let mut of_groups: Vec<(Vec<u32>, Columns)> = Vec::new();
+    let mut multisets: Vec<(usize, Vec<Columns>)> = Vec::new();
     let pieces = match live.is_empty() {
         true => vec![&live[..]],
         false => live.chunks(CHUNK_GROUPS).collect(),
@@ -103,14 +101,11 @@ pub(super) fn capture(operator: &GroupAggregateOperator) -> Result<Vec<StateSect
         let numbers = |number: &dyn Fn(u32) -> i64| -> ArrayRef {
             Arc::new(Int64Array::from_iter_values(part.iter().map(|&group| number(group))))
         };
-        let keys = operator.decoder.decode(part.iter().map(|&group| groups.key(group)))?;
-        let keys = operator.key_fields.iter().zip(keys).enumerate();
-        let mut columns: Vec<_> = keys
-            .map(|(index, (field, key))| (key_name(index, field), key))
-            .collect();
-        columns.push((ROWS.to_owned(), numbers(&|group| groups.rows(group))));
         let written = |group| ttl.as_ref().map_or(0, |ttl| ttl.written_ms(group));
-        columns.push((WRITTEN.to_owned(), numbers(&written)));
+        let mut columns = vec![
+            (ROWS.to_owned(), numbers(&|group| groups.rows(group))),
+            (WRITTEN.to_owned(), numbers(&written)),
+        ];
         for (place, slot) in slots.slots.iter().enumerate() {
             let Slot::Single { call, accumulator } = slot else {
                 continue;
@@ -134,42 +129,93 @@ pub(super) fn capture(operator: &GroupAggregateOperator) -> Result<Vec<StateSect
                 }
                 let owners = UInt32Array::from_iter_values(owners.into_iter().map(|owner| first + owner));
                 if !multisets.iter().any(|(known, _)| *known == place) {
-                    multisets.push((place, Section::new(multiset_name(call))));
+                    multisets.push((place, Vec::new()));
                 }
-                if let Some((_, section)) = multisets.iter_mut().find(|(known, _)| *known == place) {
-                    let mut columns: Vec<(String, ArrayRef)> = vec![(OWNER.to_owned(), Arc::new(owners))];
+                if let Some((_, pieces)) = multisets.iter_mut().find(|(known, _)| *known == place) {
+                    let mut columns: Columns = vec![(OWNER.to_owned(), Arc::new(owners))];
                     let names = [VALUE, COUNT].map(str::to_owned);
                     columns.extend(names.into_iter().zip(states));
-                    section.write(columns)?;
+                    pieces.push(columns);
                 }
             }
         }
-        sections[0].write(columns)?;
+        of_groups.push((part.to_vec(), columns));
     }
+    let later = |name: String, encode: Box<dyn FnOnce() -> Result<Bytes> + Send>| {
+        CapturedSection::later(name, Some(operator.context.key_groups), encode)
+    };
+    let mut sections = vec![later(GROUPS.to_owned(), encode_groups(operator, of_groups))];
     let mut places = vec![NO_ROW; groups.len()];
     for (place, &group) in live.iter().enumerate() {
         places[group as usize] = place as u32;
     }
+    let places = Arc::new(places);
     for slot in &slots.slots {
         let Slot::Distinct { calls, sets } = slot else { continue };
-        let mut section = Section::new(set_name(&slots.calls[calls[0]]));
-        for members in sets.encode(&places)? {
-            let mut columns: Vec<(String, ArrayRef)> = vec![
-                (OWNER.to_owned(), Arc::new(UInt32Array::from(members.owners))),
-                (VALUE.to_owned(), members.values),
-            ];
-            let counts = calls.iter().zip(members.counts);
-            columns.extend(counts.map(|(&call, counts)| (count_name(&slots.calls[call]), counts)));
-            section.write(columns)?;
+        let of_set = calls.iter().map(|&call| slots.calls[call].name.clone());
+        let of_set: Arc<Vec<String>> = Arc::new(of_set.collect());
+        for part in sets.freeze() {
+            let (places, of_set) = (Arc::clone(&places), Arc::clone(&of_set));
+            let encode = move || encode_sets(&part, &places, &of_set);
+            sections.push(later(set_name(&slots.calls[calls[0]]), Box::new(encode)));
         }
-        sections.push(section);
     }
-    sections.extend(multisets.into_iter().map(|(_, section)| section));
-    sections.into_iter().map(|section| section.finish(operator)).collect()
+    for (place, pieces) in multisets {
+        if let Slot::Single { call, .. } = &slots.slots[place] {
+            let encode = move || {
+                let mut section = Section::default();
+                pieces.into_iter().try_for_each(|columns| section.write(columns))?;
+                section.finish()
+            };
+            sections.push(later(multiset_name(&slots.calls[*call]), Box::new(encode)));
+        }
+    }
+    Ok(sections)
 }
 
-fn count_name(call: &AggregateCall) -> String {
-    format!("{COUNT}.{}", call.name)
+/// Returns what encodes groups: their numbers, and their columns but for the keys.
+fn encode_groups(
+    operator: &GroupAggregateOperator,
+    pieces: Vec<(Vec<u32>, Columns)>,
+) -> Box<dyn FnOnce() -> Result<Bytes> + Send> {
+    let (keys, fields) = (operator.groups.keys().clone(), operator.key_fields.clone());
+    Box::new(move || {
+        let decoder = KeyDecoder::new(fields.iter().map(|field| field.data_type().clone()).collect());
+        let mut section = Section::default();
+        for (groups, others) in pieces {
+            let of_groups = decoder.decode(groups.iter().map(|&group| keys.get(group)))?;
+            let of_groups = fields.iter().zip(of_groups).enumerate();
+            let columns = of_groups.map(|(index, (field, key))| (key_name(index, field), key));
+            section.write(columns.chain(others).collect())?;
+        }
+        section.finish()
+    })
+}
+
+fn encode_sets(sets: &FrozenSets, places: &[u32], calls: &[String]) -> Result<Bytes> {
+    let mut section = Section::default();
+    sets.encode(places, |members| {
+        let mut columns: Columns = vec![
+            (OWNER.to_owned(), Arc::new(UInt32Array::from(members.owners))),
+            (VALUE.to_owned(), members.values),
+        ];
+        let passed = calls.iter().zip(members.passed);
+        columns.extend(passed.map(|(call, passed)| match passed.data_type() {
+            DataType::Boolean => (format!("{PASSED}.{call}"), passed),
+            _ => (format!("{COUNT}.{call}"), passed),
+        }));
+        section.write(columns)
+    })?;
+    section.finish()
+}
+
+/// Returns what is stored of a call's filter.
+fn passed_of(batch: &RecordBatch, call: &AggregateCall) -> Result<ArrayRef> {
+    let passed = batch.column_by_name(&format!("{PASSED}.{}", call.name));
+    match passed {
+        Some(passed) => Ok(Arc::clone(passed)),
+        None => named(batch, &format!("{COUNT}.{}", call.name)).cloned(),
+    }
 }
 
 /// Adds the groups of the sections that belong to this worker.
@@ -190,9 +236,14 @@ pub(super) fn restore(operator: &mut GroupAggregateOperator, sections: &[StateSe
                 Slot::Distinct { calls: of_set, .. } => set_name(&calls[of_set[0]]),
             };
             let same = |other: &&StateSection| other.name == name && other.key_groups == section.key_groups;
-            let found = sections.iter().find(same).ok_or_else(|| not_restorable(&name))?;
-            for batch in StreamReader::try_new(found.bytes.as_ref(), None)? {
-                restore_members(calls, &mut slots[place], &batch?, &placed)?;
+            let mut found = sections.iter().filter(same).peekable();
+            if found.peek().is_none() {
+                return Err(not_restorable(&name));
+            }
+            for section in found {
+                for batch in StreamReader::try_new(section.bytes.as_ref(), None)? {
+                    restore_members(calls, &mut slots[place], &batch?, &placed)?;
+                }
             }
         }
     }
@@ -264,10 +315,8 @@ fn restore_members(calls: &[AggregateCall], slot: &mut Slot, batch: &RecordBatch
     let values = named(batch, VALUE)?;
     match slot {
         Slot::Distinct { calls: of_set, sets } => {
-            let counts = of_set
-                .iter()
-                .map(|&call| named(batch, &count_name(&calls[call])).cloned());
-            sets.decode(values, &counts.collect::<Result<Vec<_>>>()?, &groups)
+            let passed = of_set.iter().map(|&call| passed_of(batch, &calls[call]));
+            sets.decode(values, &passed.collect::<Result<Vec<_>>>()?, &groups)
         }
         Slot::Single { accumulator, .. } => {
             let rows = groups.iter().zip(0u32..).filter(|(group, _)| **group != NO_ROW);

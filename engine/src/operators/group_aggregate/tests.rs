@@ -28,10 +28,12 @@ fn input_schema(changes: bool) -> SchemaRef {
 /// Which aggregates are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
-    /// All, in one stage.
+    /// All; over what changes in one stage.
     All,
-    /// Those that have a stage before the exchange.
+    /// Those that have a stage before the exchange, without sets.
     Merging,
+    /// Those and sets, in two stages.
+    Sets,
     /// None: `SELECT DISTINCT`.
     Nothing,
 }
@@ -53,14 +55,15 @@ fn spec(asked: Asked, changes: bool, ttl_ms: Option<i64>) -> GroupAggregate {
         call("sum", Arc::new(Sum::try_new(int).unwrap()), Some(1), None),
         call("avg", Arc::new(Avg::try_new(int).unwrap()), Some(1), None),
     ];
-    if asked == Asked::All || !changes {
+    if asked == Asked::All || (asked == Asked::Merging && !changes) {
         aggregates.push(call("min", least, Some(1), None));
         aggregates.push(call("max", greatest, Some(2), None));
     }
-    if asked == Asked::All {
+    if matches!(asked, Asked::All | Asked::Sets) {
         aggregates.push(call("kinds", distinct(int), Some(1), None));
         aggregates.push(call("kinds_f", distinct(int), Some(1), Some(3)));
         aggregates.push(call("texts", distinct(text), Some(2), None));
+        aggregates.push(call("texts_f", distinct(text), Some(2), Some(3)));
     }
     if asked == Asked::Nothing {
         aggregates.clear();
@@ -89,6 +92,11 @@ fn expected(rows: &[Row], spec: &GroupAggregate) -> String {
         "kinds" => numbers.iter().collect::<BTreeSet<_>>().len().to_string(),
         "kinds_f" => passed().collect::<BTreeSet<_>>().len().to_string(),
         "texts" => texts().collect::<BTreeSet<_>>().len().to_string(),
+        "texts_f" => {
+            let passed = rows.iter().filter(|row| row.3 == Some(true));
+            let texts = passed.filter_map(|row| row.2.as_ref());
+            texts.collect::<BTreeSet<_>>().len().to_string()
+        }
         other => unreachable!("{other}"),
     });
     results.collect::<Vec<_>>().join("|")
@@ -130,6 +138,8 @@ struct Workers {
     partial: Vec<Box<dyn Operator>>,
     whole: Vec<GroupAggregateOperator>,
     tick: u64,
+    /// Rows per call of `on_close`.
+    budget: usize,
 }
 
 impl Workers {
@@ -162,6 +172,7 @@ impl Workers {
             partial: partial.collect(),
             whole: whole.collect(),
             tick: 0,
+            budget: 3,
         }
     }
 
@@ -170,7 +181,7 @@ impl Workers {
         captured.collect()
     }
 
-    fn close(operator: &mut dyn Operator, tick: u64, wall_time_ms: i64) -> Vec<RecordBatch> {
+    fn close(operator: &mut dyn Operator, tick: u64, wall_time_ms: i64, budget: usize) -> Vec<RecordBatch> {
         let close = TickClose {
             tick: Tick(tick),
             wall_time_ms,
@@ -179,7 +190,7 @@ impl Workers {
         };
         let mut batches = Vec::new();
         loop {
-            let mut out = Output::with_budget(3);
+            let mut out = Output::with_budget(budget);
             let progress = operator.on_close(&close, &mut out).unwrap();
             batches.extend(out.take());
             if progress == Progress::Done {
@@ -231,14 +242,14 @@ impl Workers {
                 states.extend(out.take());
             }
             for operator in &mut self.partial {
-                states.extend(Self::close(operator.as_mut(), self.tick, wall_time_ms));
+                states.extend(Self::close(operator.as_mut(), self.tick, wall_time_ms, self.budget));
             }
             rows = states;
         }
         self.exchange(&rows, &open);
         let mut emitted = Vec::new();
         for operator in &mut self.whole {
-            for batch in Self::close(operator, self.tick, wall_time_ms) {
+            for batch in Self::close(operator, self.tick, wall_time_ms, self.budget) {
                 let options = FormatOptions::new().with_null("NULL");
                 let text = |column: usize, row: usize| {
                     let formatter = ArrayFormatter::try_new(batch.column(column).as_ref(), &options).unwrap();
@@ -313,7 +324,7 @@ proptest! {
 
     #[test]
     fn changes_come_to_what_the_rows_come_to(
-        asked in prop::sample::select(vec![Asked::All, Asked::Merging, Asked::Nothing]),
+        asked in prop::sample::select(vec![Asked::All, Asked::Merging, Asked::Sets, Asked::Nothing]),
         changes in any::<bool>(),
         ticks in prop::collection::vec(any_tick(), 1..12),
         first in 1..4usize,
@@ -405,9 +416,9 @@ fn group_to_which_nothing_comes_is_forgotten_and_begins_anew() {
         .collect();
     result.sort_unstable();
     let expected = [
-        ("new", "2|2|3|1|1|t2|2|2|2", -1),
-        ("new", "3|3|6|2|1|t3|3|3|3", 1),
-        ("old", "1|1|3|3|3|t3|1|1|1", 1),
+        ("new", "2|2|3|1|1|t2|2|2|2|2", -1),
+        ("new", "3|3|6|2|1|t3|3|3|3|3", 1),
+        ("old", "1|1|3|3|3|t3|1|1|1|1", 1),
     ];
     assert_eq!(result, expected);
 }
@@ -467,4 +478,89 @@ fn values_of_a_group_are_written_in_pieces() {
     let found = workers.tick(&[vec![taken(row("x", 99_999))]], 0);
     let weights: Vec<_> = found.iter().map(|(_, max, weight)| (max.as_str(), *weight)).collect();
     assert_eq!(weights, [("t99999", -1), ("t99998", 1)]);
+}
+
+#[test]
+fn values_and_keys_that_hardly_repeat_go_as_they_come() {
+    for (changes, one_key) in [(false, true), (true, true), (false, false), (true, false)] {
+        let spec = spec(Asked::Sets, changes, None);
+        let mut workers = Workers::new(&spec, changes, 2, &[]);
+        workers.budget = 5_000;
+        let (mut rows, mut result): (Vec<Row>, BTreeMap<_, _>) = Default::default();
+        for tick in 0..5 {
+            // After the first tick of new values comes one of the same, which must not count again.
+            let first = 20_000 * i64::from(tick / 2);
+            let come = (first..first + 20_000).map(|a| {
+                let key = if one_key { "x".to_owned() } else { format!("k{a}") };
+                let passes = [Some(true), Some(false), None][(a % 3) as usize];
+                let text = (a % 5 != 0).then(|| format!("t{}", a / 2));
+                (Some(key), (a % 7 != 0).then_some(a), text, passes)
+            });
+            let mut of_tick: Vec<(Row, i64)> = come.map(|row| (row, 1)).collect();
+            rows.extend(of_tick.iter().map(|(row, _)| row.clone()));
+            if changes && tick > 0 {
+                of_tick.extend(rows.drain(..5_000).map(|row| (row, -1)));
+            }
+            let (left, right) = of_tick.split_at(of_tick.len() / 2);
+            apply(&mut result, workers.tick(&[left.to_vec(), right.to_vec()], 0));
+            assert_eq!(
+                result,
+                reference(&rows, &spec),
+                "tick {tick}, changes {changes}, one key {one_key}"
+            );
+        }
+    }
+}
+
+#[test]
+fn value_that_repeats_goes_over_the_exchange_once_per_tick() {
+    let spec = spec(Asked::Sets, false, None);
+    let schema = input_schema(false);
+    let mut partial = PartialGroupsOperator::new(&spec, &schema).unwrap();
+    let rows: Vec<_> = (0..1_000).map(|number| row("x", number % 10)).collect();
+    let open = OpenTick {
+        tick: Tick(1),
+        wall_time_ms: 0,
+        watermarks: vec![Watermark::NONE],
+    };
+    for tick in 1..3 {
+        let mut out = Output::with_budget(100);
+        let _ = partial.on_batch(0, &batch(&rows, false), &open, &mut out).unwrap();
+        let batches = Workers::close(&mut partial, tick, 0, 3);
+        let [states] = &batches[..] else {
+            panic!("{} batches", batches.len());
+        };
+        let members = states.column_by_name("members.kinds").unwrap();
+        assert_eq!((states.num_rows(), members.as_list::<i32>().value(0).len()), (1, 10));
+    }
+}
+
+#[test]
+fn sets_are_stored_in_parts_and_restored_from_them() {
+    for changes in [false, true] {
+        let mut spec = only("kinds", changes, None);
+        spec.aggregates.extend(only("kinds_f", changes, None).aggregates);
+        let mut workers = Workers::new(&spec, changes, 1, &[]);
+        let rows: Vec<_> = (0..300_000)
+            .map(|a| row(["x", "y"][usize::from(a % 3 == 0)], a))
+            .collect();
+        workers.tick(&[rows], 0);
+        let sections = workers.capture();
+        let parts = sections.iter().filter(|section| section.name == "set.kinds");
+        assert_eq!(parts.count(), 2);
+        let mut workers = Workers::new(&spec, changes, 2, &sections);
+        let mut found = workers.tick(&[vec![row("x", 1), row("x", -1), row("y", -2)]], 0);
+        found.sort();
+        let expected = [
+            ("x", "200000|200000", -1),
+            ("x", "200001|200001", 1),
+            ("y", "100000|100000", -1),
+            ("y", "100001|100001", 1),
+        ];
+        let found: Vec<_> = found
+            .iter()
+            .map(|(key, row, weight)| (key.as_str(), row.as_str(), *weight))
+            .collect();
+        assert_eq!(found, expected);
+    }
 }

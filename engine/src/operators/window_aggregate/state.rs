@@ -30,7 +30,7 @@ pub(super) fn states_of_rows(aggregates: &[AggregateCall], batch: &RecordBatch) 
             .map(|&index| Arc::clone(batch.column(index)))
             .collect();
         accumulator.update(&arguments, &rows, filter_column(batch, call)?)?;
-        columns.extend(accumulator.state(&rows)?);
+        columns.extend(accumulator.partial(&rows)?);
     }
     Ok(columns)
 }
@@ -96,7 +96,7 @@ impl WindowState {
                     accumulator.update(&arguments, groups, filter_column(batch, call)?)?;
                 }
                 Input::States { .. } => {
-                    let states = call.function.state_types().len();
+                    let states = call.function.partial_types().len();
                     accumulator.merge(&batch.columns()[next..next + states], groups)?;
                     next += states;
                 }
@@ -122,7 +122,7 @@ impl WindowState {
     pub(super) fn states(&self, groups: &[u32]) -> Result<Vec<ArrayRef>> {
         let mut columns = Vec::new();
         for accumulator in &self.accumulators {
-            columns.extend(accumulator.state(groups)?);
+            columns.extend(accumulator.partial(groups)?);
         }
         Ok(columns)
     }

@@ -254,17 +254,13 @@ proptest! {
 
         let mut fired = Vec::new();
         for worker in 0..3 {
-            let stage = if with_set { Stage::Whole } else { Stage::Final };
-            let mut last = operator(stage, &spec, worker, 3);
+            let mut last = operator(Stage::Final, &spec, worker, 3);
             last.restore(&sections).unwrap();
-            // What the exchange would bring to this worker: from the partial aggregations of two senders, or as rows.
+            // What the exchange would bring to this worker, from the partial aggregations of two senders.
             for part in rows[cut..].chunks(rows.len().div_ceil(2).max(1)) {
-                let batches = if with_set { vec![batch(part)] } else {
-                    let mut partial = operator(Stage::Partial, &spec, 0, 1);
-                    let _ = partial.on_batch(0, &batch(part), &open_tick(2, Watermark::NONE), &mut out).unwrap();
-                    close(&mut partial, 2, Watermark::NONE)
-                };
-                for batch in batches {
+                let mut partial = operator(Stage::Partial, &spec, 0, 1);
+                let _ = partial.on_batch(0, &batch(part), &open_tick(2, Watermark::NONE), &mut out).unwrap();
+                for batch in close(&mut partial, 2, Watermark::NONE) {
                     let (mut keys, mut hashes) = (EncodedKeys::default(), Vec::new());
                     hash_columns(&[Arc::clone(batch.column(0))], batch.num_rows(), &mut keys, &mut hashes).unwrap();
                     let mine = BooleanArray::from_iter(hashes.iter().map(|&h| Some(last.context.key_groups.contains_hash(h))));

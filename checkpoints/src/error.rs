@@ -50,9 +50,9 @@ pub enum Error {
         reason: String,
     },
     /// The URL of the snapshot store cannot be opened.
-    #[error("checkpoint store URL {url:?} cannot be used: {reason}")]
+    #[error("the store {url:?} cannot be used: {reason}")]
     InvalidUrl {
-        /// The URL as given, without a password.
+        /// The URL as given, without what may be secret in it.
         url: String,
         /// What is wrong with it.
         reason: String,

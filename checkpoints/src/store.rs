@@ -6,7 +6,7 @@
 //! | file | |
 //! |---|---|
 //! | `store.rs` | the operations |
-//! | `store/open.rs` | URLs |
+//! | `store/open.rs`, `store/open/` | URLs |
 //! | `store/retry.rs` | which failures are worth another try |
 //! | `store/listing.rs` | checkpoints and savepoints for display, and removal of a whole job |
 //! | `store/local.rs` | what is particular to the local disk |
@@ -19,6 +19,7 @@ mod open;
 mod retry;
 
 pub use listing::Listed;
+pub use open::OpenOptions;
 
 use crate::limits::{CONCURRENCY, CREATE_TRIES_MAX};
 use crate::{Error, Result};
@@ -60,6 +61,11 @@ impl SnapshotStore {
     /// Returns the object store behind it, for whoever keeps other objects beside snapshots and opens it by URL.
     pub fn objects(&self) -> Arc<dyn ObjectStore> {
         Arc::clone(&self.objects)
+    }
+
+    /// Returns the directory that the objects lie in, when it is a local one.
+    pub fn directory(&self) -> Option<&std::path::Path> {
+        self.directory.as_deref()
     }
 
     /// Uses a store made by the caller, for example one with faults. A failed request is tried again without waiting.

@@ -1,6 +1,7 @@
 //! What the protocol needs of an object store, run against each kind that can be run here.
 
 use crate::SnapshotStore;
+use crate::doubles::{Cloud, Double, Fault};
 use crate::store::Creation;
 use std::sync::Arc;
 
@@ -88,6 +89,39 @@ async fn memory_conforms() {
 async fn a_directory_conforms() {
     let temp = tempfile::tempdir().unwrap();
     conforms(SnapshotStore::open(&format!("file://{}", temp.path().display())).unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cloud_conforms() {
+    for cloud in Cloud::ALL {
+        for prefix in ["", "a b/c"] {
+            let double = Double::start(cloud);
+            conforms(double.store(prefix)).await;
+            let names: Vec<String> = double.objects().into_keys().collect();
+            assert!(names.iter().all(|name| name.starts_with(prefix)), "{names:?}");
+            assert!(double.odd().is_empty(), "{cloud:?}: {:?}", double.odd());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cloud_that_fails_is_asked_again_and_what_became_of_a_write_is_found_out() {
+    for cloud in Cloud::ALL {
+        let double = Double::start(cloud);
+        let store = double.store("");
+        double.fail_next("PUT", "lost", Fault::AppliedThenUnavailable);
+        let mine = || "mine".into();
+        assert_eq!(store.create("lost", mine()).await.unwrap(), Creation::Exists(mine()));
+        double.fail_next("PUT", "busy", Fault::Unavailable);
+        assert_eq!(store.create("busy", mine()).await.unwrap(), Creation::Created);
+        double.fail_next("GET", "busy", Fault::Unavailable);
+        assert_eq!(store.get("busy").await.unwrap(), Some(mine()));
+        double.fail_next("GET", "busy", Fault::Forbidden);
+        let error = store.get("busy").await.unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::User, "{error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+        assert!(double.odd().is_empty(), "{cloud:?}: {:?}", double.odd());
+    }
 }
 
 #[tokio::test]

@@ -78,6 +78,7 @@ struct Contents {
     next: u64,
     faults: VecDeque<(Method, String, Fault)>,
     is_away: bool,
+    ignores_conditions: bool,
     odd: Vec<String>,
 }
 
@@ -214,6 +215,11 @@ impl Double {
         self.contents().is_away = is_away;
     }
 
+    /// Makes it one of those servers that do not know the condition of a PUT and replace what is there.
+    pub fn ignore_conditions(&self) {
+        self.contents().ignores_conditions = true;
+    }
+
     fn contents(&self) -> MutexGuard<'_, Contents> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -314,6 +320,11 @@ impl Contents {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// Whether an object stands in the way of one that is to be created.
+    fn has(&self, name: &str) -> bool {
+        self.objects.contains_key(name) && !self.ignores_conditions
     }
 
     fn put(&mut self, name: &str, bytes: Bytes) {

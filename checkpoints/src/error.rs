@@ -57,6 +57,15 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A server does not know create-if-absent.
+    #[error(
+        "the store created {object} a second time: it does not know create-if-absent (If-None-Match of S3), so two processes could \
+         own a job and overwrite each other's checkpoints; use a store, or a newer version of it, that does"
+    )]
+    CreatesTwice {
+        /// The object, which is a claim of this process.
+        object: String,
+    },
     /// The object store failed and may work later.
     #[error("object store could not {operation} {object}: {source}; it was tried {tries} times")]
     Store {
@@ -280,6 +289,7 @@ impl Error {
             Error::InvalidName { .. }
             | Error::InvalidSetting { .. }
             | Error::InvalidUrl { .. }
+            | Error::CreatesTwice { .. }
             | Error::Refused { .. }
             | Error::UnsupportedVersion { .. }
             | Error::NothingToRestore { .. }

@@ -40,6 +40,8 @@ pub struct SnapshotStore {
     retry: Retry,
     /// The directory, when it is a local one.
     directory: Option<PathBuf>,
+    /// Whether it is a server of which we only hope that it creates an object once.
+    is_cloud: bool,
 }
 
 /// What became of a create-if-absent.
@@ -74,6 +76,7 @@ impl SnapshotStore {
             objects,
             retry: Retry::immediate(),
             directory: None,
+            is_cloud: false,
         }
     }
 
@@ -144,6 +147,20 @@ impl SnapshotStore {
         Err(Error::CreateConflict {
             object: name.to_owned(),
         })
+    }
+
+    /// Creates an object again that was just created, with the same bytes: a server that does not know the condition says that it
+    /// was created, and would let two coordinators own a job. Asked of clouds alone.
+    ///
+    /// # Errors
+    /// [`Error::CreatesTwice`] when it is such a server.
+    pub(crate) async fn check_creates_once(&self, name: &str, bytes: Bytes) -> Result<()> {
+        if self.is_cloud && self.create(name, bytes).await? == Creation::Created {
+            return Err(Error::CreatesTwice {
+                object: name.to_owned(),
+            });
+        }
+        Ok(())
     }
 
     /// Begins an object that comes in parts. It is there when the upload is completed, and replaces one of its name: only for

@@ -31,7 +31,7 @@ pub(super) fn answer(contents: &mut Contents, asked: &mut Asked) -> Option<Answe
             if asked.header("if-none-match")? != "*" {
                 return None;
             }
-            if contents.objects.contains_key(&name) {
+            if contents.has(&name) {
                 return Some(status(StatusCode::PRECONDITION_FAILED));
             }
             contents.put(&name, asked.body.clone());

@@ -33,7 +33,7 @@ pub(super) fn answer(contents: &mut Contents, asked: &mut Asked) -> Option<Answe
             if asked.header("x-ms-blob-type")? != "BlockBlob" || asked.header("if-none-match")? != "*" {
                 return None;
             }
-            if contents.objects.contains_key(&name) {
+            if contents.has(&name) {
                 return Some(status(StatusCode::CONFLICT));
             }
             contents.uploads.remove(&name);

@@ -25,7 +25,7 @@ pub(super) fn answer(contents: &mut Contents, asked: &mut Asked) -> Option<Answe
             if asked.header("x-goog-if-generation-match")? != "0" {
                 return None;
             }
-            if contents.objects.contains_key(&name) {
+            if contents.has(&name) {
                 return Some(status(StatusCode::PRECONDITION_FAILED));
             }
             contents.put(&name, asked.body.clone());

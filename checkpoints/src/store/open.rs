@@ -131,6 +131,7 @@ impl SnapshotStore {
                 objects: opened.objects,
                 retry: Retry::with_backoff(REMOTE_TRIES),
                 directory: None,
+                is_cloud: true,
             })
         };
         match scheme {
@@ -254,6 +255,7 @@ fn open_directory(text: &str, url: &Url) -> Result<SnapshotStore, String> {
         objects: Arc::new(objects),
         retry: Retry::with_backoff(STORE_TRIES),
         directory: Some(directory),
+        is_cloud: false,
     })
 }
 
@@ -277,6 +279,7 @@ fn open_memory(url: &Url) -> Result<SnapshotStore, String> {
         objects,
         retry: Retry::immediate(),
         directory: None,
+        is_cloud: false,
     })
 }
 

@@ -2,39 +2,43 @@
 //!
 //! A directory's objects are written beside their names, as `NAME#1`, and then linked. A process that is killed leaves
 //! such files behind, which no listing shows; they go with the deletion of the object that the log says was never
-//! finished, or when it is written again, as the store's mark is.
+//! finished, or when it is written again, as the store's mark is. A cloud shows an object when all of it has arrived.
 
 use bytes::Bytes;
-use object_store::path::Path;
+use object_store::path::Path as Name;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutMode, PutOptions};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
-use tidemill_checkpoints::SnapshotStore;
+use tidemill_checkpoints::{OpenOptions, SnapshotStore};
 use tidemill_shards::{ObjectTier, TierError};
 use tokio::runtime::{Builder, Runtime};
-use url::Url;
 
-/// How long one request may take.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(300);
+/// How long the upload of a segment may take: one of 1 GiB, the largest, over a line of 30 Mbit/s.
+const UPLOAD_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// How long another request may take, with all its tries; somebody waits for it.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Opens the tier at a URL, in the words of the option that names it.
 ///
 /// # Errors
 /// Says what is wrong with the URL.
 pub(crate) fn open(url: &str) -> Result<Arc<dyn ObjectTier>, String> {
-    let refused = |error: String| format!("--store-tier-url {url}: {error}");
-    if url.starts_with("memory:") {
-        return Err(refused("records in memory end with the process".to_owned()));
+    // The error names the URL, without what may be secret in it.
+    let refused = |error: String| format!("--store-tier-url: {error}");
+    if url.trim_start().to_ascii_lowercase().starts_with("memory:") {
+        return Err(refused(format!("{url}: records in memory end with the process")));
     }
-    let objects = SnapshotStore::open(url).map_err(|error| refused(error.to_string()))?;
-    let mut tier = StoredObjects::new(objects.objects()).map_err(|error| refused(error.to_string()))?;
-    tier.directory = Url::parse(url)
-        .ok()
-        .filter(|url| url.scheme() == "file")
-        .and_then(|url| url.to_file_path().ok());
+    let options = OpenOptions {
+        request_time_max: UPLOAD_TIME_MAX,
+        ..OpenOptions::from_process()
+    };
+    let store = SnapshotStore::open_with(url, options).map_err(|error| refused(error.to_string()))?;
+    let mut tier = StoredObjects::new(store.objects()).map_err(|error| refused(error.to_string()))?;
+    tier.directory = store.directory().map(Path::to_owned);
     Ok(Arc::new(tier))
 }
 
@@ -68,6 +72,7 @@ impl StoredObjects {
     /// Runs a request on the own threads and waits for it.
     fn run<T: Send + 'static>(
         &self,
+        time_max: Duration,
         request: impl Future<Output = object_store::Result<T>> + Send + 'static,
     ) -> Result<T, TierError> {
         let gone = || TierError::Unavailable("the store is being closed".to_owned());
@@ -75,7 +80,7 @@ impl StoredObjects {
         let (done, outcome) = mpsc::sync_channel(1);
         runtime.spawn(async move {
             // Whoever waits for it may have gone.
-            let _ = done.send(tokio::time::timeout(REQUEST_TIME_MAX, request).await);
+            let _ = done.send(tokio::time::timeout(time_max, request).await);
         });
         match outcome.recv().map_err(|_| gone())? {
             Ok(Ok(value)) => Ok(value),
@@ -110,13 +115,14 @@ impl StoredObjects {
 impl ObjectTier for StoredObjects {
     fn create(&self, name: &str, bytes: Bytes) -> Result<(), TierError> {
         self.remove_half_written(name)?;
-        let (objects, path) = (Arc::clone(&self.objects), Path::from(name));
-        self.run(async move {
+        let (objects, path) = (Arc::clone(&self.objects), Name::from(name));
+        self.run(UPLOAD_TIME_MAX, async move {
             let options = PutOptions {
                 mode: PutMode::Create,
                 ..PutOptions::default()
             };
             match objects.put_opts(&path, bytes.into(), options).await {
+                // An answer that was lost, and the mark of the store. What is there is read back before it counts.
                 Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
                 Err(error) => Err(error),
             }
@@ -124,8 +130,8 @@ impl ObjectTier for StoredObjects {
     }
 
     fn read(&self, name: &str, range: Range<u64>) -> Result<Bytes, TierError> {
-        let (objects, path) = (Arc::clone(&self.objects), Path::from(name));
-        self.run(async move {
+        let (objects, path) = (Arc::clone(&self.objects), Name::from(name));
+        self.run(REQUEST_TIME_MAX, async move {
             match objects.get_range(&path, range.clone()).await {
                 Err(object_store::Error::NotFound { path, source }) => {
                     Err(object_store::Error::NotFound { path, source })
@@ -141,8 +147,8 @@ impl ObjectTier for StoredObjects {
     }
 
     fn delete(&self, name: &str) -> Result<(), TierError> {
-        let (objects, path) = (Arc::clone(&self.objects), Path::from(name));
-        self.run(async move {
+        let (objects, path) = (Arc::clone(&self.objects), Name::from(name));
+        self.run(REQUEST_TIME_MAX, async move {
             match objects.delete(&path).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
                 Err(error) => Err(error),
@@ -168,6 +174,7 @@ impl Drop for StoredObjects {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use url::Url;
 
     #[test]
     fn objects_are_created_once_read_in_ranges_and_deleted() {
@@ -214,7 +221,12 @@ mod tests {
         std::fs::remove_dir_all(directory.path().join("s")).unwrap();
         assert_eq!(tier.read("s/a", 0..5), Err(TierError::NotFound));
         let refused = open("memory://x").err().unwrap();
-        assert!(refused.contains("--store-tier-url memory://x"), "{refused}");
+        assert!(refused.contains("--store-tier-url: memory://x"), "{refused}");
+        let refused = open("s3://me:hush@bucket").err().unwrap();
+        assert!(
+            refused.contains("--store-tier-url: ") && !refused.contains("hush"),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Server {
             .clone()
             .unwrap_or_else(|| directory.checkpoint_url());
         let snapshots = SnapshotStore::open(&checkpoint_url)
-            .map_err(|error| ServerError::Option(format!("--checkpoint-url {checkpoint_url}: {error}")))?;
+            .map_err(|error| ServerError::Option(format!("--checkpoint-url: {error}")))?;
         let registry = Registry::open(directory.jobs())?;
         let store = open_store(&directory, &options).await?;
         for damage in store.damage() {

@@ -68,7 +68,7 @@ pub(crate) fn effective(job: &StartJob, said: &Said) -> Result<Effective, Reject
 pub(crate) fn job_config(job: &StartJob, effective: &Effective, planned: &Planned) -> Result<JobConfig, Error> {
     let permanent = |message: String| Error::Checkpoint(message).permanent();
     let store = SnapshotStore::open(&job.checkpoint_url)
-        .map_err(|error| Error::Checkpoint(format!("checkpoints cannot be kept in {}: {error}", job.checkpoint_url)))?;
+        .map_err(|error| Error::Checkpoint(format!("checkpoints cannot be kept: {error}")))?;
     let mut checkpoints = CheckpointOptions::new(store);
     checkpoints.interval = effective.checkpoint_interval_ms.map(Duration::from_millis);
     checkpoints.retained = job.checkpoints_retained;

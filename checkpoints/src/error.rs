@@ -50,12 +50,21 @@ pub enum Error {
         reason: String,
     },
     /// The URL of the snapshot store cannot be opened.
-    #[error("checkpoint store URL {url:?} cannot be used: {reason}")]
+    #[error("the store {url:?} cannot be used: {reason}")]
     InvalidUrl {
-        /// The URL as given, without a password.
+        /// The URL as given, without what may be secret in it.
         url: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A server does not know create-if-absent.
+    #[error(
+        "the store created {object} a second time: it does not know create-if-absent (If-None-Match of S3), so two processes could \
+         own a job and overwrite each other's checkpoints; use a store, or a newer version of it, that does"
+    )]
+    CreatesTwice {
+        /// The object, which is a claim of this process.
+        object: String,
     },
     /// The object store failed and may work later.
     #[error("object store could not {operation} {object}: {source}; it was tried {tries} times")]
@@ -280,6 +289,7 @@ impl Error {
             Error::InvalidName { .. }
             | Error::InvalidSetting { .. }
             | Error::InvalidUrl { .. }
+            | Error::CreatesTwice { .. }
             | Error::Refused { .. }
             | Error::UnsupportedVersion { .. }
             | Error::NothingToRestore { .. }

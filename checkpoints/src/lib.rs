@@ -1,6 +1,6 @@
 //! The snapshot protocol and format: pure decisions inside, an object store at the edge.
 //!
-//! A job's state outlives its processes as *checkpoints* in an object store: a directory, S3, or memory for tests. This crate knows
+//! A job's state outlives its processes as *checkpoints* in an object store: a directory, a cloud's, or memory for tests. This crate knows
 //! how a checkpoint comes to exist exactly once, who may publish its output, and what a restarted process has to do first. It knows
 //! nothing of timely, Arrow or SQL: state and committables are bytes with names.
 //!
@@ -105,12 +105,15 @@
 //! | `store.rs`, `store/` | the object store: URLs, retries, listing |
 //! | `codec.rs` | typed values between our own processes |
 //! | `failpoints.rs` | faults by name, for tests |
+//! | `doubles.rs`, `doubles/` | servers like those of the clouds, for tests (feature `doubles`) |
 //! | `ids.rs`, `limits.rs`, `error.rs` | newtypes, limits, errors |
 
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests set their stage with files"))]
 
 pub mod codec;
 mod coordinator;
+#[cfg(any(test, feature = "doubles"))]
+pub mod doubles;
 mod envelope;
 mod error;
 pub mod failpoints;
@@ -135,5 +138,5 @@ pub use ids::{
 };
 pub use manifest::{Committable, Manifest, Parent, SectionRef, Snapshot, SnapshotKind, SplitPosition, StateRef};
 pub use state::{Section, StateObject, StateReader, StateWriter};
-pub use store::{Listed, SnapshotStore};
+pub use store::{Listed, OpenOptions, SnapshotStore};
 pub use upload::{Attempt, StateUpload, Uploader};

@@ -53,3 +53,6 @@ pub const RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// How long the client of a remote store retries one request.
 pub const REMOTE_RETRY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long one request to a remote store may take, unless the opener or a variable says otherwise: what the client has by default.
+pub const REMOTE_REQUEST_TIME_MAX: Duration = Duration::from_secs(30);

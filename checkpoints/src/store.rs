@@ -6,7 +6,7 @@
 //! | file | |
 //! |---|---|
 //! | `store.rs` | the operations |
-//! | `store/open.rs` | URLs |
+//! | `store/open.rs`, `store/open/` | URLs |
 //! | `store/retry.rs` | which failures are worth another try |
 //! | `store/listing.rs` | checkpoints and savepoints for display, and removal of a whole job |
 //! | `store/local.rs` | what is particular to the local disk |
@@ -19,6 +19,7 @@ mod open;
 mod retry;
 
 pub use listing::Listed;
+pub use open::OpenOptions;
 
 use crate::limits::{CONCURRENCY, CREATE_TRIES_MAX};
 use crate::{Error, Result};
@@ -39,6 +40,8 @@ pub struct SnapshotStore {
     retry: Retry,
     /// The directory, when it is a local one.
     directory: Option<PathBuf>,
+    /// Whether it is a server of which we only hope that it creates an object once.
+    is_cloud: bool,
 }
 
 /// What became of a create-if-absent.
@@ -62,12 +65,18 @@ impl SnapshotStore {
         Arc::clone(&self.objects)
     }
 
+    /// Returns the directory that the objects lie in, when it is a local one.
+    pub fn directory(&self) -> Option<&std::path::Path> {
+        self.directory.as_deref()
+    }
+
     /// Uses a store made by the caller, for example one with faults. A failed request is tried again without waiting.
     pub fn from_object_store(objects: Arc<dyn ObjectStore>) -> Self {
         Self {
             objects,
             retry: Retry::immediate(),
             directory: None,
+            is_cloud: false,
         }
     }
 
@@ -138,6 +147,20 @@ impl SnapshotStore {
         Err(Error::CreateConflict {
             object: name.to_owned(),
         })
+    }
+
+    /// Creates an object again that was just created, with the same bytes: a server that does not know the condition says that it
+    /// was created, and would let two coordinators own a job. Asked of clouds alone.
+    ///
+    /// # Errors
+    /// [`Error::CreatesTwice`] when it is such a server.
+    pub(crate) async fn check_creates_once(&self, name: &str, bytes: Bytes) -> Result<()> {
+        if self.is_cloud && self.create(name, bytes).await? == Creation::Created {
+            return Err(Error::CreatesTwice {
+                object: name.to_owned(),
+            });
+        }
+        Ok(())
     }
 
     /// Begins an object that comes in parts. It is there when the upload is completed, and replaces one of its name: only for

@@ -98,7 +98,8 @@ impl Uploader {
     }
 }
 
-/// A worker's state on its way to the store. One that is dropped before its end is never referred to.
+/// A worker's state on its way to the store. One that is dropped before its end is never referred to, and the store is told to
+/// forget what it has of it.
 pub struct StateUpload {
     uploader: Uploader,
     checkpoint: CheckpointId,
@@ -160,6 +161,7 @@ impl StateUpload {
             Some(parts) => {
                 let completed = parts.complete().await;
                 completed.map_err(|source| failed("upload", &self.object, source))?;
+                self.parts = None;
             }
             None => {
                 let waiting: Vec<Bytes> = self.waiting.drain(..).collect();
@@ -171,9 +173,9 @@ impl StateUpload {
             }
         }
         self.uploader.failpoints.reach(CKPT_STATE_PUT_AFTER).await?;
-        let StateObject { sections, crc32c, .. } = self.writer.finish();
+        let StateObject { sections, crc32c, .. } = std::mem::take(&mut self.writer).finish();
         Ok(StateRef {
-            object: self.object,
+            object: std::mem::take(&mut self.object),
             length,
             crc32c,
             sections,
@@ -182,10 +184,8 @@ impl StateUpload {
 
     /// Gives the upload up, and lets the store forget what it has of it.
     pub async fn abort(mut self) {
-        if let Some(parts) = &mut self.parts
-            && let Err(error) = parts.abort().await
-        {
-            tracing::debug!(object = self.object, %error, "an upload could not be given up");
+        if let Some(parts) = self.parts.take() {
+            give_up(parts, std::mem::take(&mut self.object)).await;
         }
     }
 
@@ -227,6 +227,23 @@ impl StateUpload {
     }
 }
 
+impl Drop for StateUpload {
+    /// The attempt has failed, or takes too long. What a killed process leaves is the business of the bucket's lifecycle rules.
+    fn drop(&mut self) {
+        if let Some(parts) = self.parts.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(give_up(parts, std::mem::take(&mut self.object)));
+        }
+    }
+}
+
+async fn give_up(mut parts: Box<dyn MultipartUpload>, object: String) {
+    if let Err(error) = parts.abort().await {
+        tracing::debug!(object, %error, "an upload could not be given up");
+    }
+}
+
 /// A part cannot be sent twice by us: the store's client has tried as often as it may.
 fn failed(operation: &'static str, object: &str, source: object_store::Error) -> Error {
     Error::Store {
@@ -241,6 +258,8 @@ fn failed(operation: &'static str, object: &str, source: object_store::Error) ->
 mod tests {
     use super::*;
     use crate::KeyGroup;
+    use crate::doubles::{Cloud, Double, Fault};
+    use std::time::Duration;
 
     fn uploader(store: SnapshotStore) -> Uploader {
         Uploader::new(store, JobUid::new("job").unwrap(), Failpoints::default())
@@ -300,6 +319,50 @@ mod tests {
             let error = upload(&uploader, &sections[..count - 1]).await.unwrap_err();
             assert!(error.to_string().contains("exists with other content"), "{error}");
             assert!(whole.is(&store.get(&found.object).await.unwrap().unwrap()));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_cloud_takes_large_state_in_parts_and_forgets_what_is_given_up() {
+        let sections = sections(3, 12_000_000);
+        for cloud in Cloud::ALL {
+            let double = Double::start(cloud);
+            let store = double.store("a");
+            let uploader = uploader(store.clone());
+            let found = upload(&uploader, &sections).await.unwrap();
+            let stored = store.get(&found.object).await.unwrap().unwrap();
+            assert_eq!(stored.len() as u64, found.length);
+            assert_eq!(crc32c::crc32c(&stored), found.crc32c);
+            assert_eq!(double.uploads(), 0);
+            store.delete(vec![found.object]).await.unwrap();
+
+            // Given up by a call, by being dropped, and because its end fails.
+            let half = async || {
+                let mut upload = uploader.begin_state(&attempt(), 0).await.unwrap();
+                for section in &sections {
+                    upload
+                        .append(&"op".into(), "rows", None, section.clone())
+                        .await
+                        .unwrap();
+                }
+                upload
+            };
+            half().await.abort().await;
+            drop(half().await);
+            let last = if cloud == Cloud::Azure { "PUT" } else { "POST" };
+            let upload = half().await;
+            double.fail_next(
+                last,
+                if cloud == Cloud::Azure { "blocklist" } else { "uploadId" },
+                Fault::Forbidden,
+            );
+            upload.finish().await.unwrap_err();
+            // Azure has no such request: it drops blocks by itself.
+            while cloud != Cloud::Azure && double.uploads() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(double.objects().is_empty());
+            assert!(double.odd().is_empty(), "{:?}", double.odd());
         }
     }
 

@@ -30,7 +30,8 @@ pub(super) struct RunArguments {
     /// Time between checkpoints, like 10s; none for only the final one [default: as the text says, or 10s].
     #[arg(long, value_name = "TIME", value_parser = parse_interval)]
     checkpoint_interval: Option<IntervalWish>,
-    /// Where checkpoints are kept: file:///DIR or s3://BUCKET/PREFIX [default: the data directory].
+    /// Where checkpoints are kept: file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX [default:
+    /// the data directory].
     #[arg(long, value_name = "URL")]
     checkpoint_url: Option<String>,
     /// Start from savepoint/NAME, checkpoint/NUMBER, or either of JOB/..., not from the newest checkpoint; or from

@@ -40,7 +40,8 @@ pub(super) struct ServerArguments {
     /// How long clients are told that a stream or consumer is CREATING, UPDATING or DELETING [default: not at all].
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     lifecycle_delay: Option<Duration>,
-    /// Where checkpoints are kept: file:///DIR or s3://BUCKET/PREFIX [default: the data directory].
+    /// Where checkpoints are kept: file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX [default:
+    /// the data directory].
     #[arg(long, value_name = "URL")]
     checkpoint_url: Option<String>,
     /// Checkpoints kept per job.

@@ -20,7 +20,8 @@ pub(super) struct StoreArguments {
     /// What happens when the log has reached --store-max-bytes and nothing has expired.
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = StoreWhenFull::Refuse)]
     store_when_full: StoreWhenFull,
-    /// Where sealed log segments move: file:///DIR or s3://BUCKET/PREFIX [default: they stay on the local disk].
+    /// Where sealed log segments move: file:///DIR, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX
+    /// [default: they stay on the local disk].
     #[arg(long, value_name = "URL")]
     store_tier_url: Option<String>,
     /// With --store-tier-url: how long records stay on the local disk at least, unless --store-max-bytes is near.

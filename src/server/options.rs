@@ -89,7 +89,7 @@ impl ServerOptions {
         {
             return refuse(format!(
                 "--checkpoint-url {url} is the memory of one process, and each job of a server has a process of its own; \
-                 write file:///DIR or s3://BUCKET/PREFIX, or leave the option out to keep checkpoints in the data directory"
+                 write file:///DIR or a cloud's URL such as s3://BUCKET/PREFIX, or leave the option out to keep checkpoints in the data directory"
             ));
         }
         if self.store.lifecycle_delay_ms > LIFECYCLE_DELAY_MS_MAX {
@@ -135,7 +135,7 @@ mod tests {
     fn a_store_that_jobs_cannot_share_is_refused_with_what_to_use() {
         for url in ["memory://x", "MEMORY://x"] {
             let error = check(|o| o.checkpoint_url = Some(url.into())).unwrap_err();
-            assert!(error.contains("file:///DIR or s3://BUCKET/PREFIX"), "{error}");
+            assert!(error.contains("file:///DIR or a cloud's URL"), "{error}");
         }
         check(|o| o.checkpoint_url = Some("s3://memory/x".into())).unwrap();
     }

@@ -112,8 +112,12 @@ async fn claim_job(store: &SnapshotStore, options: &StartOptions) -> Result<(Gen
         let record = claim::next_record(last, newest, seen.highest, (job, *nonce, *started_ms), restore);
 
         object = names::generation(job, record.generation);
-        match store.create(&object, record.write(&object)?).await? {
-            Creation::Created => return Ok((record, seen.highest)),
+        let bytes = record.write(&object)?;
+        match store.create(&object, bytes.clone()).await? {
+            Creation::Created => {
+                store.check_creates_once(&object, bytes).await?;
+                return Ok((record, seen.highest));
+            }
             Creation::Exists(bytes) => {
                 let found = GenerationRecord::read(&object, &bytes)?;
                 if found.nonce == *nonce {

@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tidemill_checkpoints::doubles::{Cloud, Double};
 use tidemill_tests::{Kinesis, PATIENCE, Server, binary, eventually};
 use url::Url;
 
 /// A server whose segments are small and move at once.
 struct World {
     directory: tempfile::TempDir,
+    /// Where they move, when it is no directory.
+    cloud: Option<Double>,
     more: Vec<String>,
 }
 
@@ -24,7 +27,26 @@ impl World {
         std::fs::create_dir(directory.path().join("objects")).unwrap();
         Self {
             directory,
+            cloud: None,
             more: more.iter().map(|&text| text.to_owned()).collect(),
+        }
+    }
+
+    fn in_cloud(cloud: Cloud, more: &[&str]) -> Self {
+        Self {
+            cloud: Some(Double::start(cloud)),
+            ..Self::new(more)
+        }
+    }
+
+    fn cloud(&self) -> &Double {
+        self.cloud.as_ref().unwrap()
+    }
+
+    fn tier_url(&self) -> String {
+        match &self.cloud {
+            Some(cloud) => cloud.url("tier"),
+            None => Url::from_file_path(self.objects()).unwrap().to_string(),
         }
     }
 
@@ -37,12 +59,14 @@ impl World {
     }
 
     fn start(&self) -> Server {
-        let url = Url::from_file_path(self.objects()).unwrap().to_string();
+        let url = self.tier_url();
         let mut arguments = vec!["--store-tier-url", &url];
         arguments.extend(["--store-segment-bytes", "128KiB", "--store-check-interval", "50ms"]);
         arguments.extend(["--store-local-retention", "1ms"]);
         arguments.extend(self.more.iter().map(String::as_str));
-        Server::start_with(&self.data(), &arguments)
+        let environment = self.cloud.as_ref().map(Double::environment).unwrap_or_default();
+        let environment: Vec<_> = environment.iter().map(|(name, value)| (&**name, &**value)).collect();
+        Server::start_in(&self.data(), &arguments, &environment)
     }
 
     /// What the server has logged.
@@ -57,9 +81,18 @@ impl World {
         names.filter(|name| name.ends_with(".log")).count()
     }
 
-    /// All files of the object store but the store's mark.
+    /// All objects but the store's mark.
     fn object_files(&self) -> BTreeSet<PathBuf> {
-        files(&self.objects())
+        let found = match &self.cloud {
+            Some(cloud) => cloud
+                .objects()
+                .into_keys()
+                .filter(|name| name.starts_with("tier/"))
+                .map(PathBuf::from)
+                .collect(),
+            None => files(&self.objects()),
+        };
+        found
             .into_iter()
             .filter(|file| file.file_name().is_some_and(|name| name != "store"))
             .collect()
@@ -196,6 +229,60 @@ async fn records_that_moved_are_read_back_over_http_by_a_job_and_by_tail() {
     assert_eq!(sorted(printed), expected);
 }
 
+/// Segments and checkpoints in one bucket, with the server killed in between and the cloud away for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_and_checkpoints_in_a_cloud_outlive_the_server_and_a_cloud_that_is_away() {
+    for cloud in Cloud::ALL {
+        let mut world = World::in_cloud(cloud, &[]);
+        let checkpoints = world.cloud().url("checkpoints");
+        world.more = vec!["--checkpoint-url".to_owned(), checkpoints];
+        let mut server = world.start();
+        let kinesis = server.kinesis();
+        kinesis.create_stream("clicks", 2).await;
+        kinesis.create_stream("counts", 1).await;
+        let mut all = clicks(0..300);
+        put(&kinesis, &all).await;
+        let job = json!({"name": "counts", "sql": COUNTS, "checkpoint_interval_ms": 100});
+        let submitted = server.post("/v1/jobs", &job).await;
+        assert_eq!(submitted.status, 201, "{:?}", submitted.body);
+        assert!(world.settled(&server).await >= 5);
+        let decided = || {
+            world
+                .cloud()
+                .objects()
+                .into_keys()
+                .any(|name| name.contains("/checkpoint/"))
+        };
+        eventually("a checkpoint in the cloud", || async { decided().then_some(()) }).await;
+
+        server.kill();
+        // Before the next one reads anything, for what was read is kept for a while.
+        world.cloud().set_away(true);
+        server = world.start();
+        let kinesis = server.kinesis();
+        assert_eq!(get(&kinesis, oldest("clicks")).await.0, 500);
+        let more = clicks(300..600);
+        put(&kinesis, &more).await;
+        all.extend(more);
+        world.cloud().set_away(false);
+        world.settled(&server).await;
+        let expected = sorted(all.into_iter().map(|(_, record)| record));
+        assert_eq!(sorted(kinesis.read_all("clicks").await), expected);
+        // Each window once, although the server was killed and the job could not keep checkpoints.
+        let rows = eventually("the counts of all windows but the open ones", || async {
+            let rows = kinesis.read_all("counts").await;
+            (rows.len() >= 2 * 598).then_some(rows)
+        })
+        .await;
+        let windows: BTreeSet<String> = rows.iter().map(Value::to_string).collect();
+        assert_eq!(windows.len(), rows.len(), "{cloud:?}");
+        assert!(rows.iter().all(|row| row["clicks"] == 1), "{rows:?}");
+        assert!(server.terminate().success());
+        assert_eq!(world.cloud().uploads(), 0);
+        assert!(world.cloud().odd().is_empty(), "{cloud:?}: {:?}", world.cloud().odd());
+    }
+}
+
 #[tokio::test]
 async fn a_job_that_runs_alone_reads_what_a_server_has_moved() {
     let world = World::new(&[]);
@@ -215,7 +302,7 @@ async fn a_job_that_runs_alone_reads_what_a_server_has_moved() {
     );
     let text = world.directory.path().join("job.sql");
     std::fs::write(&text, sql).unwrap();
-    let url = Url::from_file_path(world.objects()).unwrap().to_string();
+    let url = world.tier_url();
     let mut job = Command::new(binary());
     job.args([
         "run",
@@ -281,9 +368,21 @@ async fn numbers(kinesis: &Kinesis, stream: &str) -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sigkill_while_segments_move_and_are_read_loses_nothing_and_leaves_nothing() {
-    let world = World::new(&[]);
+    sigkill_while_segments_move(&World::new(&[]), 8).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigkill_while_segments_move_to_a_cloud_loses_nothing_and_leaves_nothing() {
+    for cloud in Cloud::ALL {
+        let world = World::in_cloud(cloud, &[]);
+        sigkill_while_segments_move(&world, 4).await;
+        assert!(world.cloud().odd().is_empty(), "{:?}", world.cloud().odd());
+    }
+}
+
+async fn sigkill_while_segments_move(world: &World, rounds: u64) {
     let mut acknowledged = Vec::new();
-    for round in 0..8u64 {
+    for round in 0..rounds {
         let mut server = world.start();
         if round == 0 {
             server.kinesis().create_stream("s", 1).await;

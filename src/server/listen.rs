@@ -1,8 +1,9 @@
 //! The port: HTTP/1.1 and HTTP/2, plain or under TLS, at most so many connections, none of which may dawdle.
 //!
 //! ```text
-//!   accept ─┬─ plain ── first bytes are HTTP/2's preface? ──┬─ HTTP/2 ── closed when idle for a minute
-//!           └─ TLS ──── ALPN says h2? ──────────────────────┴─ HTTP/1.1 ── closed without a header for a minute
+//!   accept ─┬─ plain ──────────┬─ first bytes are HTTP/2's preface? ─┬─ HTTP/2 ── closed when idle for a minute
+//!           └─ TLS ─┬─ no ALPN ┘                                     │
+//!                   └─ ALPN says h2? ────────────────────────────────┴─ HTTP/1.1 ── closed without a header for a minute
 //! ```
 //! Every connection is a task of one set: when the server stops, each is told to finish what it answers, and what has not
 //! finished in time is cut off, so that nothing outlives the listener.
@@ -20,18 +21,22 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use protocol::Protocol;
+use protocol::{Detected, Protocol};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream as TlsStreamOf;
+
+type TlsStream = TlsStreamOf<TcpStream>;
 
 /// How long a connection may be without a complete request header, also between two requests; a TLS handshake, and an
 /// HTTP/2 connection on which nothing is asked, have as long.
@@ -170,17 +175,25 @@ impl Connection {
             Ok::<_, std::io::Error>(match tls {
                 Some(acceptor) => {
                     let stream = acceptor.accept(stream).await?;
-                    let protocol = Protocol::of_alpn(stream.get_ref().1.alpn_protocol());
-                    Opened::Tls(protocol, Box::new(stream))
+                    match Protocol::of_alpn(stream.get_ref().1.alpn_protocol()) {
+                        Some(protocol) => Opened::Tls(protocol, Box::new(stream)),
+                        None => {
+                            let (read, write) = tokio::io::split(stream);
+                            let (protocol, stream) = protocol::detect(read, write).await?;
+                            Opened::TlsDetected(protocol, Box::new(stream))
+                        }
+                    }
                 }
                 None => {
-                    let (protocol, stream) = protocol::detect(stream).await?;
+                    let (read, write) = stream.into_split();
+                    let (protocol, stream) = protocol::detect(read, write).await?;
                     Opened::Plain(protocol, stream)
                 }
             })
         });
         let error = match opened.await {
             Ok(Ok(Opened::Tls(protocol, stream))) => self.serve(protocol, stream).await.err(),
+            Ok(Ok(Opened::TlsDetected(protocol, stream))) => self.serve(protocol, stream).await.err(),
             Ok(Ok(Opened::Plain(protocol, stream))) => self.serve(protocol, stream).await.err(),
             Ok(Err(error)) => Some(error.into()),
             Err(_) => Some("nothing was asked in time".into()),
@@ -244,8 +257,9 @@ impl Connection {
 
 /// A connection whose protocol is known.
 enum Opened {
-    Tls(Protocol, Box<tokio_rustls::server::TlsStream<TcpStream>>),
-    Plain(Protocol, protocol::Detected),
+    Tls(Protocol, Box<TlsStream>),
+    TlsDetected(Protocol, Box<Detected<ReadHalf<TlsStream>, WriteHalf<TlsStream>>>),
+    Plain(Protocol, Detected<OwnedReadHalf, OwnedWriteHalf>),
 }
 
 /// Counts a request until it is answered, or its client has gone away.
@@ -268,18 +282,28 @@ impl Drop for InProgress {
 mod tests {
     use super::*;
     use axum::routing::get;
+    use rustls::crypto::ring::default_provider;
+    use rustls::pki_types::pem::PemObject as _;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore};
+    use std::path::{Path, PathBuf};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::client::TlsStream as TlsStreamOfClient;
+
+    /// The type of a frame of HTTP/2.
+    const SETTINGS: u8 = 4;
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
     /// A server with few connections and little patience.
-    async fn serve(connections_max: usize) -> (Listener, SocketAddr) {
+    async fn serve(connections_max: usize, tls: Option<TlsAcceptor>) -> (Listener, SocketAddr) {
         let socket = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = socket.local_addr().unwrap();
         let routes = Router::new().route("/", get(|| async { "here" }));
         let (stop, stopped) = oneshot::channel();
         let patience = Duration::from_secs(3);
-        let task = tokio::spawn(accept(socket, routes, connections_max, None, patience, stopped));
+        let task = tokio::spawn(accept(socket, routes, connections_max, tls, patience, stopped));
         (Listener { stop, task }, address)
     }
 
@@ -298,7 +322,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_that_dawdle_are_closed_and_make_room_for_others() {
-        let (listener, address) = serve(3).await;
+        let (listener, address) = serve(3, None).await;
         let silent = connect(address, b"").await;
         let half_a_header = connect(address, b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").await;
         let half_a_preface = connect(address, b"PRI * HTTP/2.0\r\n").await;
@@ -317,7 +341,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_header_has_a_limit() {
-        let (listener, address) = serve(8).await;
+        let (listener, address) = serve(8, None).await;
         let mut request = REQUEST[..REQUEST.len() - 2].to_vec();
         request.extend_from_slice(b"X-Large: ");
         request.resize(2 * HEADER_BYTES_MAX, b'x');
@@ -329,6 +353,60 @@ mod tests {
         assert!(read.is_err() || status == *b"HTTP/1.1 431", "{status:?}");
         let answered = answer(connect(address, REQUEST).await).await;
         assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
+        listener.stop().await;
+    }
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/tests/e2e/tls")
+            .join(name)
+    }
+
+    /// Connects under TLS with these protocols to choose from; also answers which one was agreed on.
+    async fn connect_tls(address: SocketAddr, alpn: &[&str]) -> (TlsStreamOfClient<TcpStream>, Option<Vec<u8>>) {
+        let mut trusted = RootCertStore::empty();
+        trusted
+            .add(CertificateDer::from_pem_file(fixture("ca.pem")).unwrap())
+            .unwrap();
+        let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(trusted)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = connector.connect(name, stream).await.unwrap();
+        let agreed = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+        (stream, agreed)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_agrees_on_no_protocol_under_tls_may_speak_either() {
+        let files = tls::TlsFiles {
+            certificate: fixture("server.pem"),
+            key: fixture("server.key"),
+        };
+        let (listener, address) = serve(8, Some(files.acceptor().unwrap())).await;
+        for (alpn, agreed) in [(&[][..], None), (&["http/1.1"][..], Some(b"http/1.1".to_vec()))] {
+            let (mut stream, found) = connect_tls(address, alpn).await;
+            assert_eq!(found, agreed);
+            stream.write_all(REQUEST).await.unwrap();
+            let mut answer = String::new();
+            // It may be cut off without a word of TLS.
+            let _ = stream.read_to_string(&mut answer).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+        for (alpn, agreed) in [(&[][..], None), (&["h2"][..], Some(b"h2".to_vec()))] {
+            let (mut stream, found) = connect_tls(address, alpn).await;
+            assert_eq!(found, agreed);
+            // The preface and empty settings; the server's settings come first, then that it has read ours.
+            stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+            stream.write_all(&[0, 0, 0, SETTINGS, 0, 0, 0, 0, 0]).await.unwrap();
+            let mut frame = [0; 9];
+            stream.read_exact(&mut frame).await.unwrap();
+            assert_eq!(frame[3], SETTINGS, "{frame:?}");
+        }
         listener.stop().await;
     }
 }

@@ -1,4 +1,5 @@
-//! The tests that speak to a real server with boto3, in a virtual environment with pinned versions.
+//! The tests that speak to a real server with boto3, the `aws` CLI and aws-kinesis-agg, in a virtual environment with pinned
+//! versions.
 //!
 //! The environment lies in the target directory and is made anew when the requirements change.
 

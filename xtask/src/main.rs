@@ -27,14 +27,14 @@ Usage: cargo xtask COMMAND [ARGUMENTS]
 
 Commands:
   test           everything that must pass: formatting, lints, documentation, all tests, boto3 tests
-  boto3          only the boto3 tests; ARGUMENTS go to pytest
+  boto3          only the tests with boto3, the aws CLI and aws-kinesis-agg; ARGUMENTS go to pytest
   power-cut [--cycles N]
                  the shard store under power cuts on ext4 in a loop device, 40 unless N is given; needs root, and says
                  `skipped` and why where that is not possible
   bench          the benchmarks; ARGUMENTS go to `cargo bench`, for example a filter
   help, --help   this text
 
-The target directory is CARGO_TARGET_DIR, or `target`. The boto3 tests need Python 3.9 or newer with its venv module, as `python3`, or
+The target directory is CARGO_TARGET_DIR, or `target`. The boto3 tests need Python 3.10 or newer with its venv module, as `python3`, or
 the program that PYTHON names.";
 
 fn main() -> ExitCode {

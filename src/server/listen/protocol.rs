@@ -1,9 +1,7 @@
 //! Which HTTP a client speaks.
 
 use std::io::Cursor;
-use tokio::io::{AsyncRead, AsyncReadExt, Chain, Join};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Chain, Join};
 
 /// What every HTTP/2 client says first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -15,17 +13,13 @@ pub(super) enum Protocol {
     Http2,
 }
 
-/// A connection that gives its first bytes once more.
-pub(super) type Detected = Join<Chain<Cursor<Vec<u8>>, OwnedReadHalf>, OwnedWriteHalf>;
+/// The halves of a connection, which gives its first bytes once more.
+pub(super) type Detected<R, W> = Join<Chain<Cursor<Vec<u8>>, R>, W>;
 
 impl Protocol {
-    /// What was agreed on under TLS.
-    pub(super) fn of_alpn(protocol: Option<&[u8]>) -> Self {
-        if protocol == Some(b"h2") {
-            Self::Http2
-        } else {
-            Self::Http1
-        }
+    /// What was agreed on under TLS, if anything was: the AWS SDK for Java, and so its KCL, begins HTTP/2 without asking.
+    pub(super) fn of_alpn(protocol: Option<&[u8]>) -> Option<Self> {
+        protocol.map(|protocol| if protocol == b"h2" { Self::Http2 } else { Self::Http1 })
     }
 }
 
@@ -33,8 +27,10 @@ impl Protocol {
 ///
 /// # Errors
 /// When it breaks.
-pub(super) async fn detect(stream: TcpStream) -> std::io::Result<(Protocol, Detected)> {
-    let (mut read, write) = stream.into_split();
+pub(super) async fn detect<R: AsyncRead + Unpin, W: AsyncWrite>(
+    mut read: R,
+    write: W,
+) -> std::io::Result<(Protocol, Detected<R, W>)> {
     let (protocol, first) = look(&mut read).await?;
     Ok((protocol, tokio::io::join(Cursor::new(first).chain(read), write)))
 }

@@ -200,7 +200,7 @@ impl Sessions {
     fn merge(&mut self, aggregates: &[AggregateCall], columns: &[ArrayRef], sessions: &[u32]) -> Result<()> {
         let mut rest = columns;
         for (call, accumulator) in aggregates.iter().zip(&mut self.accumulators) {
-            let (states, others) = rest.split_at(call.function.state_types().len());
+            let (states, others) = rest.split_at(call.function.partial_types().len());
             accumulator.merge(states, sessions)?;
             rest = others;
         }

@@ -101,7 +101,7 @@ impl PartialSessionsOperator {
         };
         let mut states = Vec::new();
         for accumulator in self.sessions.accumulators() {
-            states.extend(accumulator.state(sessions)?);
+            states.extend(accumulator.partial(sessions)?);
         }
         let hashes = UInt64Array::from_iter_values(sessions.iter().map(|session| key_hash(key(session))));
         self.batch(self.decoder.decode(sessions.iter().map(key))?, parts, states, hashes)

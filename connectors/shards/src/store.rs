@@ -52,6 +52,8 @@ use crate::view::View;
 
 /// Bytes of the queue that one permit of its semaphore stands for.
 const PERMIT_BYTES: usize = 1 << 10;
+/// Permits that a command takes at least, so that there are no more than [`limits::QUEUE_COMMANDS_MAX`].
+const COMMAND_PERMITS_MIN: usize = limits::QUEUE_BYTES_MAX / limits::QUEUE_COMMANDS_MAX / PERMIT_BYTES;
 
 /// A durable store of streams of shards. Clones share it; the last one to go waits for the writer to finish.
 ///
@@ -96,7 +98,7 @@ struct Inner {
     /// Bounds the bytes that wait for the writer.
     room: Arc<Semaphore>,
     /// `None` once the store is being dropped.
-    queue: Option<mpsc::Sender<Queued>>,
+    queue: Option<mpsc::UnboundedSender<Queued>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Looks for what has expired, every now and then; ends first.
     keeper: Option<retention::Keeper>,
@@ -192,8 +194,10 @@ impl ShardStore {
         let (writer, view) = Writer::open(environment.clone(), writer_options, recovered)?;
         let secret = writer.secret();
         let now_ms = environment.clock.now_ms();
-        let (queue, commands) = mpsc::channel(limits::QUEUE_COMMANDS_MAX);
-        let thread = writer.spawn(commands)?;
+        // Bounded by its room, in bytes and in commands.
+        let (queue, commands) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(limits::QUEUE_BYTES_MAX / PERMIT_BYTES));
+        let thread = writer.spawn(commands, Arc::clone(&room))?;
         let tiering = Arc::new(Mutex::default());
         let work = |tier: &Arc<dyn ObjectTier>| retention::TierWork {
             environment: environment.clone(),
@@ -227,7 +231,7 @@ impl ShardStore {
             damage,
             throughput: Mutex::new(Throughput::new(now_ms)),
             turns: AtomicU64::new(0),
-            room: Arc::new(Semaphore::new(limits::QUEUE_BYTES_MAX / PERMIT_BYTES)),
+            room,
             queue: Some(queue),
             thread: Mutex::new(Some(thread)),
             keeper,
@@ -299,22 +303,24 @@ impl ShardStore {
         let Some(queue) = &self.0.queue else {
             return Err(StoreError::Closed);
         };
-        let permits = (bytes / PERMIT_BYTES + 1).min(limits::QUEUE_BYTES_MAX / PERMIT_BYTES) as u32;
-        let permit = self
-            .0
-            .room
-            .clone()
-            .acquire_many_owned(permits)
-            .await
-            .map_err(|_| self.gone())?;
-        queue
-            .send(Queued {
-                command,
-                bytes,
-                permit: Some(permit),
-            })
-            .await
-            .map_err(|_| self.gone())
+        let permits =
+            (bytes / PERMIT_BYTES + 1).clamp(COMMAND_PERMITS_MIN, limits::QUEUE_BYTES_MAX / PERMIT_BYTES) as u32;
+        let room = match self.0.room.try_acquire_many(permits) {
+            Ok(room) => room,
+            // Apart, because hardly any request waits: it keeps the futures of all others small.
+            Err(_) => Box::pin(self.0.room.acquire_many(permits))
+                .await
+                .map_err(|_| self.gone())?,
+        };
+        let queued = Queued {
+            command,
+            bytes,
+            permits,
+        };
+        queue.send(queued).map_err(|_| self.gone())?;
+        // The writer gives it back.
+        room.forget();
+        Ok(())
     }
 
     async fn answer<T>(&self, answer: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {

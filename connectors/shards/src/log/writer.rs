@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use hashbrown::{HashMap, HashSet};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::draft::{Draft, header};
 use super::entry;
@@ -126,7 +126,7 @@ pub(crate) enum Command {
     },
     Publish(Box<PublishCommand>),
     Create {
-        request: CreateStream,
+        request: Box<CreateStream>,
         reply: Reply<StreamMeta>,
     },
     Update {
@@ -153,7 +153,7 @@ pub(crate) enum Command {
         stream: StreamName,
         /// Not one that took its name.
         id: Uuid,
-        change: ConsumerChange,
+        change: Box<ConsumerChange>,
         reply: Reply<ConsumerMeta>,
     },
     /// Lets go of what has expired.
@@ -169,7 +169,7 @@ pub(crate) enum Command {
         reply: Reply<Planned>,
     },
     TierDone {
-        uploaded: Uploaded,
+        uploaded: Box<Uploaded>,
         reply: Reply<()>,
     },
     TierDeleted {
@@ -193,8 +193,20 @@ pub(crate) struct Queued {
     pub(crate) command: Command,
     /// Bytes that it will take in the log, at most.
     pub(crate) bytes: usize,
-    /// Given back when the command is answered.
-    pub(crate) permit: Option<OwnedSemaphorePermit>,
+    /// Permits of the queue's room, given back when the command is answered.
+    pub(crate) permits: u32,
+}
+
+// There are hundreds of thousands a second, and each is moved several times.
+const _: () = assert!(size_of::<Queued>() <= 96);
+
+/// The room of the queue. Nobody waits for it any more when the writer has ended, however that was.
+struct Room(Arc<Semaphore>);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 impl Command {
@@ -364,24 +376,31 @@ impl Writer {
     }
 
     /// Starts the thread. It ends when all senders are gone and the queue is empty.
-    pub(crate) fn spawn(self, queue: mpsc::Receiver<Queued>) -> Result<JoinHandle<()>, StoreError> {
+    pub(crate) fn spawn(
+        self,
+        queue: mpsc::UnboundedReceiver<Queued>,
+        room: Arc<Semaphore>,
+    ) -> Result<JoinHandle<()>, StoreError> {
+        let room = Room(room);
         std::thread::Builder::new()
             .name("shards-writer".to_owned())
-            .spawn(move || self.run(queue))
+            .spawn(move || self.run(queue, &room))
             .map_err(|error| StoreError::io("start", "the log's writer thread", &error))
     }
 
-    fn run(mut self, mut queue: mpsc::Receiver<Queued>) {
+    fn run(mut self, mut queue: mpsc::UnboundedReceiver<Queued>, room: &Room) {
         let mut batch = Vec::new();
         while let Some(first) = queue.blocking_recv() {
-            let mut bytes = first.bytes;
+            let (mut bytes, mut permits) = (first.bytes, first.permits as usize);
             batch.push(first);
             while bytes < limits::BATCH_BYTES_MAX && batch.len() < limits::BATCH_COMMANDS_MAX {
                 let Ok(next) = queue.try_recv() else { break };
                 bytes += next.bytes;
+                permits += next.permits as usize;
                 batch.push(next);
             }
             self.batch(&mut batch, bytes);
+            room.0.add_permits(permits);
         }
     }
 
@@ -410,7 +429,7 @@ impl Writer {
                 streams,
                 reply,
             } => drop(reply.send(self.tier_plan(segment, &streams))),
-            Command::TierDone { uploaded, reply } => drop(reply.send(self.tier_done(uploaded))),
+            Command::TierDone { uploaded, reply } => drop(reply.send(self.tier_done(*uploaded))),
             Command::TierDeleted { objects, reply } => drop(reply.send(self.tier_deleted(objects))),
             _ => {}
         }
@@ -454,10 +473,8 @@ impl Writer {
             batch.drain(..).for_each(|queued| queued.command.refuse(error.clone()));
             return;
         }
-        let mut permits = Vec::with_capacity(batch.len());
-        let mut appends = Vec::new();
+        let mut appends = Vec::with_capacity(batch.len());
         for queued in batch.drain(..) {
-            permits.push(queued.permit);
             match queued.command {
                 Command::Append(append) => self.admit(&mut appends, append),
                 other => {
@@ -618,7 +635,7 @@ impl Writer {
                 self.answers.push(Answer::Publish(reply, outcome));
             }
             Command::Create { request, reply } => {
-                let created = self.create(request);
+                let created = self.create(*request);
                 self.answers.push(Answer::Create(reply, created.map(Box::new)));
             }
             Command::Update {
@@ -640,7 +657,7 @@ impl Writer {
                 change,
                 reply,
             } => {
-                let consumer = self.change_consumer(&stream, id, change);
+                let consumer = self.change_consumer(&stream, id, *change);
                 self.answers.push(Answer::Consumer(reply, consumer.map(Box::new)));
             }
             Command::Commit { enabled, reply } => {
@@ -899,11 +916,12 @@ impl Writer {
         let Some(active) = &mut self.active else {
             return Err(StoreError::Closed);
         };
-        let Segment { header, file, .. } = &active.segment;
+        let Segment { header, file, capacity } = &active.segment;
         let (number, uuid, offset) = (header.number, header.uuid, active.offset);
         active.previous = self.draft.seal(uuid, offset, active.previous);
+        let end = offset + self.draft.len() as u64;
         if let Err(error) = file
-            .write_at(self.draft.bytes(), offset)
+            .write_at(self.draft.padded(offset, *capacity), offset)
             .and_then(|()| file.sync_data())
         {
             let failure = StoreError::Poisoned {
@@ -919,8 +937,7 @@ impl Writer {
             self.view.fail(failure.clone());
             return Err(failure);
         }
-        active.offset += self.draft.len() as u64;
-        let end = active.offset;
+        active.offset = end;
         for effect in &mut self.effects {
             if let Effect::Records(shard, entry) = effect {
                 if entry.kind == EntryKind::Records {

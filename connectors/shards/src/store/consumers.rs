@@ -92,7 +92,7 @@ impl ShardStore {
         self.ask(bytes, |reply| Command::Consumer {
             stream,
             id,
-            change,
+            change: Box::new(change),
             reply,
         })
         .await

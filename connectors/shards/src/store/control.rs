@@ -33,6 +33,7 @@ impl ShardStore {
             .unwrap_or(limits::ON_DEMAND_SHARDS)
             .min(limits::SHARDS_MAX * 8);
         let bytes = sweep_bytes() + frame_len(2_048 + SHARD_BYTES * shards as usize + tags);
+        let request = Box::new(request);
         self.ask(bytes, |reply| Command::Create { request, reply }).await
     }
 

@@ -42,6 +42,40 @@ impl ShardStore {
         is_limited: bool,
     ) -> Result<Vec<PutResult>, StoreError> {
         let view = self.writable_stream(stream)?;
+        // Apart, because a record by itself is what there are most of: its future is small.
+        match <[PutEntry; 1]>::try_from(entries) {
+            Ok([entry]) => Ok(vec![self.put_one(&view, entry, is_limited).await?]),
+            Err(entries) => Box::pin(self.put_many(&view, entries, is_limited)).await,
+        }
+    }
+
+    /// Stores one record. The outer error is for the whole request.
+    async fn put_one(&self, view: &StreamView, entry: PutEntry, is_limited: bool) -> Result<PutResult, StoreError> {
+        if let Err(error) = check_entry(&entry, &view.meta) {
+            return Ok(Err(error));
+        }
+        let shard = self.route(view, &entry);
+        if is_limited && let Err(error) = self.admit_record(view, shard, entry.partition_key.len() + entry.data.len()) {
+            return Ok(Err(error));
+        }
+        let bytes = frame_len(encoded_len(&entry));
+        let appended = self.ask(bytes, |reply| {
+            Command::Append(Append {
+                records: vec![Routed { shard, entry }],
+                numbered: None,
+                reply,
+            })
+        });
+        let stored = appended.await?.each.pop();
+        Ok(stored.map_or(Err(StoreError::Closed), |assigned| self.receipt(view, assigned)))
+    }
+
+    async fn put_many(
+        &self,
+        view: &StreamView,
+        entries: Vec<PutEntry>,
+        is_limited: bool,
+    ) -> Result<Vec<PutResult>, StoreError> {
         let mut results: Vec<Option<PutResult>> = Vec::with_capacity(entries.len());
         let mut chunks: Vec<Chunk> = Vec::new();
         for entry in entries {
@@ -49,9 +83,9 @@ impl ShardStore {
                 results.push(Some(Err(error)));
                 continue;
             }
-            let shard = self.route(&view, &entry);
+            let shard = self.route(view, &entry);
             if is_limited
-                && let Err(error) = self.admit_record(&view, shard, entry.partition_key.len() + entry.data.len())
+                && let Err(error) = self.admit_record(view, shard, entry.partition_key.len() + entry.data.len())
             {
                 results.push(Some(Err(error)));
                 continue;
@@ -92,7 +126,7 @@ impl ShardStore {
                 refused.unwrap_or_else(|| {
                     stored
                         .next()
-                        .map_or(Err(StoreError::Closed), |assigned| self.receipt(&view, assigned))
+                        .map_or(Err(StoreError::Closed), |assigned| self.receipt(view, assigned))
                 })
             })
             .collect())

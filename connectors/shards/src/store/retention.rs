@@ -109,7 +109,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) fn start(
-        queue: mpsc::WeakSender<Queued>,
+        queue: mpsc::WeakUnboundedSender<Queued>,
         interval_ms: u64,
         view: Arc<View>,
         tier: Option<TierWork>,

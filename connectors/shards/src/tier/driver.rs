@@ -38,7 +38,7 @@ pub(crate) struct Candidates {
 pub(crate) type Planned = Vec<ObjectKey>;
 
 /// Talks to the writer, from a thread that may block.
-pub(crate) struct Port(pub(crate) mpsc::Sender<Queued>);
+pub(crate) struct Port(pub(crate) mpsc::UnboundedSender<Queued>);
 
 impl Port {
     pub(crate) fn ask<T>(
@@ -49,9 +49,9 @@ impl Port {
         let queued = Queued {
             command: command(reply),
             bytes: 0,
-            permit: None,
+            permits: 0,
         };
-        self.0.blocking_send(queued).map_err(|_| StoreError::Closed)?;
+        self.0.send(queued).map_err(|_| StoreError::Closed)?;
         answer.blocking_recv().unwrap_or(Err(StoreError::Closed))
     }
 }
@@ -241,7 +241,10 @@ impl Round<'_> {
         entries
             .write_as(&*self.environment.disk, &name)
             .map_err(|error| StoreError::io("write", &name, &error))?;
-        self.port.ask(|reply| Command::TierDone { uploaded, reply })?;
+        self.port.ask(|reply| Command::TierDone {
+            uploaded: Box::new(uploaded),
+            reply,
+        })?;
         Ok(())
     }
 

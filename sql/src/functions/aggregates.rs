@@ -3,6 +3,7 @@
 //! The types come from the engine's own constructors, so that plan and execution cannot disagree.
 
 use super::UserAggregate;
+use super::foreign::{self, ForeignAggregate};
 use arrow::datatypes::DataType;
 use datafusion_common::{DataFusionError, Result, ScalarValue};
 use datafusion_expr::expr::{AggregateFunction as Call, NullTreatment};
@@ -11,8 +12,8 @@ use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, Raw
 use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature, Volatility};
 use std::sync::Arc;
 use tidemill_engine::aggregate::{
-    AggregateFunction, ArrayAgg, Avg, AvgDistinct, Count, CountDistinct, FirstValue, LastValue, ListAgg, Max, Min,
-    Spread, Sum, SumDistinct, Variance,
+    AggregateFunction, ArrayAgg, Avg, AvgDistinct, Collect, Count, CountDistinct, FirstValue, JsonArrayAgg,
+    JsonObjectAgg, LastValue, ListAgg, Max, Min, Spread, Sum, SumDistinct, Variance,
 };
 
 /// An aggregate of the engine.
@@ -38,6 +39,14 @@ pub(crate) enum AggregateKind {
     ListAgg(String),
     /// `ARRAY_AGG`.
     ArrayAgg,
+    /// `COLLECT`: a multiset.
+    Collect,
+    /// `JSON_ARRAYAGG`, of the elements' JSON.
+    JsonArrayAgg,
+    /// `JSON_OBJECTAGG`, of the entries' JSON.
+    JsonObjectAgg,
+    /// One of DataFusion's.
+    Foreign(ForeignAggregate),
     /// One of the program's own, with the name that the text gives it.
     User(String, Arc<UserAggregate>),
 }
@@ -59,6 +68,10 @@ impl AggregateKind {
             Self::LastValue => "last_value",
             Self::ListAgg(_) => "listagg",
             Self::ArrayAgg => "array_agg",
+            Self::Collect => "collect",
+            Self::JsonArrayAgg => "json_arrayagg",
+            Self::JsonObjectAgg => "json_objectagg",
+            Self::Foreign(function) => function.name(),
             Self::User(name, _) => name,
         }
     }
@@ -67,23 +80,35 @@ impl AggregateKind {
     pub(crate) fn word(&self) -> String {
         match self {
             Self::ListAgg(separator) => format!("listagg {separator:?}"),
+            Self::Foreign(function) => function.word(),
             Self::User(_, function) => function.word(),
             other => other.name().to_owned(),
         }
     }
 
-    /// Returns the declared type of an argument, for functions of the program's own: the planner has checked that what is
-    /// there can be cast to it, and casts only the arguments of scalar functions.
-    pub(crate) fn declared(&self, index: usize) -> Option<&DataType> {
+    /// Returns the types that arguments of these types are cast to, where a function has types of its own: the planner has
+    /// checked that what is there can be cast, and casts only the arguments of scalar functions.
+    ///
+    /// # Errors
+    /// When the function does not take the arguments.
+    pub(crate) fn declared(&self, found: &[DataType]) -> Result<Vec<DataType>, String> {
         match self {
-            Self::User(_, function) => function.arguments().get(index),
-            _ => None,
+            Self::User(_, function) => Ok(function.arguments().to_vec()),
+            Self::Foreign(function) => {
+                let mut types = function.coerced(found, &function.literal_types())?;
+                types.truncate(found.len());
+                Ok(types)
+            }
+            _ => Ok(found.to_vec()),
         }
     }
 
     /// Says whether the result holds all values of a group.
     pub(crate) fn is_list(&self) -> bool {
-        matches!(self, Self::ListAgg(_) | Self::ArrayAgg)
+        matches!(
+            self,
+            Self::ListAgg(_) | Self::ArrayAgg | Self::Collect | Self::JsonArrayAgg | Self::JsonObjectAgg
+        )
     }
 
     /// Returns the function of a call, and those of its arguments that are columns.
@@ -98,6 +123,10 @@ impl AggregateKind {
                 }
                 _ => Err("the separator of LISTAGG is a text literal".to_owned()),
             },
+            (Self::Foreign(function), _) => {
+                let (function, columns) = function.of(arguments)?;
+                Ok((Self::Foreign(function), columns))
+            }
             _ => Ok((self.clone(), arguments)),
         }
     }
@@ -123,6 +152,12 @@ impl AggregateKind {
                 false => function.function(arguments),
             };
         }
+        if let Self::Foreign(function) = self {
+            return match distinct {
+                true => Err(not_distinct(self.name())),
+                false => function.function(arguments),
+            };
+        }
         let Some(argument) = arguments.first() else {
             return match (self, distinct) {
                 (Self::Count, false) => Ok(Arc::new(Count::new())),
@@ -144,15 +179,17 @@ impl AggregateKind {
             (Self::LastValue, false) => LastValue::try_new(argument).map(|made| Arc::new(made) as _),
             (Self::ListAgg(separator), false) => ListAgg::try_new(argument, separator).map(|made| Arc::new(made) as _),
             (Self::ArrayAgg, false) => ArrayAgg::try_new(argument).map(|made| Arc::new(made) as _),
-            (_, true) | (Self::User(..), _) => {
-                let name = self.name();
-                return Err(format!(
-                    "{name}(DISTINCT ...) is not supported yet; COUNT, SUM, AVG, MIN and MAX take DISTINCT"
-                ));
-            }
+            (Self::Collect, distinct) => Collect::try_new(argument, distinct).map(|made| Arc::new(made) as _),
+            (Self::JsonArrayAgg, false) => JsonArrayAgg::try_new(argument).map(|made| Arc::new(made) as _),
+            (Self::JsonObjectAgg, false) => JsonObjectAgg::try_new(argument).map(|made| Arc::new(made) as _),
+            (_, true) | (Self::User(..) | Self::Foreign(_), _) => return Err(not_distinct(self.name())),
         };
         made.map_err(describe)
     }
+}
+
+fn not_distinct(name: &str) -> String {
+    format!("{name}(DISTINCT ...) is not supported yet; COUNT, SUM, AVG, MIN, MAX and COLLECT take DISTINCT")
 }
 
 /// An aggregate for DataFusion's planner.
@@ -178,8 +215,12 @@ pub(crate) fn functions() -> Vec<Arc<AggregateUDF>> {
         Kind::LastValue,
         Kind::ListAgg(",".to_owned()),
         Kind::ArrayAgg,
+        Kind::Collect,
+        Kind::JsonArrayAgg,
+        Kind::JsonObjectAgg,
     ];
     let kinds = plain.into_iter().chain(variances.map(Kind::Variance)).chain(ordered);
+    let kinds = kinds.chain(foreign::all().into_iter().map(Kind::Foreign));
     kinds.map(function).collect()
 }
 
@@ -202,6 +243,9 @@ impl AggregateUDFImpl for Aggregate {
         if let AggregateKind::User(_, function) = &self.kind {
             return Ok(function.returns().clone());
         }
+        if let AggregateKind::Foreign(function) = &self.kind {
+            return function.return_type(arguments).map_err(DataFusionError::Plan);
+        }
         match self.kind.function(arguments, false) {
             Ok(function) => Ok(function.return_type()),
             Err(message) => Err(DataFusionError::Plan(message)),
@@ -211,6 +255,10 @@ impl AggregateUDFImpl for Aggregate {
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
         match (arguments, &self.kind) {
             (_, AggregateKind::User(_, function)) => function.coerced(arguments),
+            (_, AggregateKind::Foreign(function)) => {
+                let coerced = function.coerced(arguments, &[]);
+                coerced.map_err(DataFusionError::Plan)
+            }
             ([_], _) => Ok(arguments.to_vec()),
             ([_, _], AggregateKind::ListAgg(_)) => Ok(arguments.to_vec()),
             (_, AggregateKind::ListAgg(_)) => Err(DataFusionError::Plan(

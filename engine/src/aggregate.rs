@@ -27,7 +27,7 @@ mod values;
 mod variance;
 
 pub use avg::Avg;
-pub use collect::{Collect, JsonObjectAgg};
+pub use collect::{Collect, JsonObjectAgg, Percentile};
 pub use count::Count;
 pub use distinct::CountDistinct;
 pub use distinct_numbers::{AvgDistinct, SumDistinct};

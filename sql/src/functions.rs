@@ -203,7 +203,8 @@ const NAMES: &[(&str, &str)] = &[
 const AGGREGATE_NAMES: &[(&str, &str)] = &[
     ("any_value", "first_value"),
     ("covar", "covar_samp"),
-    ("quantile_cont", "percentile_cont"),
+    ("percentile_cont", "percentile"),
+    ("quantile_cont", "percentile"),
     ("stddev", "stddev_samp"),
     ("string_agg", "listagg"),
     ("var", "var_samp"),

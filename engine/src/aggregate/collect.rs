@@ -1,13 +1,13 @@
-//! `collect(x)`: how often each value of a group is there; and `json_objectagg`, whose entries are held likewise.
+//! `collect(x)`: how often each value of a group is there; and what is made of such counts, `json_objectagg` and percentiles.
 
 use super::values::Values;
 use super::{Accumulator, AggregateFunction, EncodedState, passes};
 use crate::error::{Error, Result};
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, MapArray, StringBuilder, StructArray,
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, Int64Array, MapArray, StringBuilder, StructArray,
 };
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, Fields, Int64Type};
+use arrow::datatypes::{DataType, Field, Fields, Float64Type, Int64Type};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
@@ -63,6 +63,53 @@ impl JsonObjectAgg {
                 "json_objectagg puts texts together, and its argument is {other}"
             ))),
         }
+    }
+}
+
+/// Finds the number below which a share of a group's numbers lies, between the two nearest of them; the share of 0.5 is the
+/// median. Nulls are left out; null when a group has no numbers.
+#[derive(Clone, Debug)]
+pub struct Percentile(f64);
+
+impl Percentile {
+    /// Makes the function for arguments of a type.
+    ///
+    /// # Errors
+    /// When the type is not a double, or the share is not from 0 to 1.
+    pub fn try_new(argument: &DataType, share: f64) -> Result<Self> {
+        if *argument != DataType::Float64 {
+            return Err(Error::Graph(format!(
+                "a percentile is of doubles, and its argument is {argument}"
+            )));
+        }
+        match (0.0..=1.0).contains(&share) {
+            true => Ok(Self(share)),
+            false => Err(Error::Graph(format!(
+                "a percentile is of a share from 0 to 1, not of {share}"
+            ))),
+        }
+    }
+}
+
+impl AggregateFunction for Percentile {
+    fn name(&self) -> &str {
+        "percentile"
+    }
+
+    fn return_type(&self) -> DataType {
+        DataType::Float64
+    }
+
+    fn state_types(&self) -> Vec<DataType> {
+        Vec::new()
+    }
+
+    fn accumulator(&self) -> Box<dyn Accumulator> {
+        Box::new(Counts::new(DataType::Float64, Gives::Percentile(self.0)))
+    }
+
+    fn changing_accumulator(&self) -> Result<Box<dyn Accumulator>> {
+        Ok(self.accumulator())
     }
 }
 
@@ -126,11 +173,13 @@ fn entries_field(key: &DataType) -> Field {
 }
 
 /// What is made of the values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Gives {
     Multiset,
     Set,
     JsonObject,
+    /// The number at a share of all.
+    Percentile(f64),
 }
 
 impl Gives {
@@ -138,6 +187,7 @@ impl Gives {
         match self {
             Self::Multiset | Self::Set => "COLLECT",
             Self::JsonObject => "JSON_OBJECTAGG",
+            Self::Percentile(_) => "MEDIAN or PERCENTILE",
         }
     }
 }
@@ -250,6 +300,39 @@ impl Counts {
         Ok(Arc::new(MapArray::try_new(field, offsets, entries, None, false)?))
     }
 
+    fn percentiles(&self, groups: &[u32], share: f64) -> Result<ArrayRef> {
+        // Of each group with numbers: how far the percentile is between two of them, which stand behind one another.
+        let (mut nearest, mut between) = (Vec::new(), Vec::with_capacity(groups.len()));
+        for &group in groups {
+            let present = || self.held[group as usize].present();
+            let numbers: i64 = present().map(|(_, count)| count).sum();
+            let last = (numbers - 1) as f64;
+            between.push((numbers > 0).then_some((last * share).fract()));
+            let mut before = 0;
+            let mut wanted = [(last * share).floor() as i64, (last * share).ceil() as i64]
+                .into_iter()
+                .peekable();
+            for (value, count) in present() {
+                before += count;
+                while wanted.next_if(|place| *place < before).is_some() {
+                    nearest.push(Some(value));
+                }
+            }
+        }
+        let nearest = Values::new(&self.data_type)?.decode(nearest.into_iter())?;
+        let mut nearest = nearest.as_primitive::<Float64Type>().values().chunks_exact(2);
+        let percentile = between.into_iter().map(|between| {
+            let (between, pair) = (between?, nearest.next()?);
+            let [low, high] = [pair[0], pair[1]];
+            Some(if between == 0.0 {
+                low
+            } else {
+                low + (high - low) * between
+            })
+        });
+        Ok(Arc::new(Float64Array::from_iter(percentile)))
+    }
+
     fn objects(&self, groups: &[u32]) -> Result<ArrayRef> {
         let mut builder = StringBuilder::new();
         let mut text = String::new();
@@ -342,6 +425,7 @@ impl Accumulator for Counts {
     fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
         match self.gives {
             Gives::JsonObject => self.objects(groups),
+            Gives::Percentile(share) => self.percentiles(groups, share),
             Gives::Multiset | Gives::Set => self.maps(groups),
         }
     }
@@ -500,10 +584,47 @@ mod tests {
         assert!(error.contains(r#"the key "a" more than once"#), "{error}");
     }
 
+    proptest! {
+        /// Numbers that come and go, against those that are left in order.
+        #[test]
+        fn percentiles_are_between_the_nearest_numbers(
+            rows in prop::collection::vec((0u32..2, -4i32..4, any::<bool>()), 0..40),
+            share in 0.0f64..=1.0,
+        ) {
+            let mut held = Percentile::try_new(&DataType::Float64, share).unwrap().changing_accumulator().unwrap();
+            held.resize(2);
+            let mut left: [Vec<f64>; 2] = Default::default();
+            for (group, number, stays) in rows {
+                let number = f64::from(number) / 2.0;
+                let column: ArrayRef = Arc::new(Float64Array::from(vec![Some(number), None]));
+                held.update_changes(std::slice::from_ref(&column), &[group; 2], None, &[1, 1]).unwrap();
+                match stays {
+                    true => left[group as usize].push(number),
+                    false => held.update_changes(&[column], &[group; 2], None, &[-1, -1]).unwrap(),
+                }
+            }
+            let found = held.evaluate(&[1, 0]).unwrap();
+            for (row, numbers) in left.iter_mut().rev().enumerate() {
+                numbers.sort_by(f64::total_cmp);
+                let found = found.as_primitive::<Float64Type>();
+                if numbers.is_empty() {
+                    prop_assert!(found.is_null(row));
+                    continue;
+                }
+                let place = share * (numbers.len() - 1) as f64;
+                let (low, high) = (numbers[place.floor() as usize], numbers[place.ceil() as usize]);
+                let expected = low + (high - low) * place.fract();
+                prop_assert!((found.value(row) - expected).abs() < 1e-9, "{} is not {expected}", found.value(row));
+            }
+        }
+    }
+
     #[test]
     fn values_without_an_order_are_refused() {
         let list = DataType::List(Arc::new(Field::new_list_field(DataType::Int64, true)));
         assert!(Collect::try_new(&list, false).is_err());
         assert!(JsonObjectAgg::try_new(&DataType::Int64).is_err());
+        assert!(Percentile::try_new(&DataType::Int64, 0.5).is_err());
+        assert!(Percentile::try_new(&DataType::Float64, 1.01).is_err());
     }
 }

@@ -13,8 +13,26 @@ use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signatu
 use std::sync::Arc;
 use tidemill_engine::aggregate::{
     AggregateFunction, ArrayAgg, Avg, AvgDistinct, Collect, Count, CountDistinct, FirstValue, JsonArrayAgg,
-    JsonObjectAgg, LastValue, ListAgg, Max, Min, Spread, Sum, SumDistinct, Variance,
+    JsonObjectAgg, LastValue, ListAgg, Max, Min, Percentile, Spread, Sum, SumDistinct, Variance,
 };
+
+/// The share of numbers that lie below a percentile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Share {
+    /// A half, which is not written.
+    Median,
+    /// What is written, as the bits of a double.
+    Of(u64),
+}
+
+impl Share {
+    fn value(self) -> f64 {
+        match self {
+            Self::Median => 0.5,
+            Self::Of(bits) => f64::from_bits(bits),
+        }
+    }
+}
 
 /// An aggregate of the engine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -41,6 +59,8 @@ pub(crate) enum AggregateKind {
     ArrayAgg,
     /// `COLLECT`: a multiset.
     Collect,
+    /// `MEDIAN`, `PERCENTILE`.
+    Percentile(Share),
     /// `JSON_ARRAYAGG`, of the elements' JSON.
     JsonArrayAgg,
     /// `JSON_OBJECTAGG`, of the entries' JSON.
@@ -69,6 +89,8 @@ impl AggregateKind {
             Self::ListAgg(_) => "listagg",
             Self::ArrayAgg => "array_agg",
             Self::Collect => "collect",
+            Self::Percentile(Share::Median) => "median",
+            Self::Percentile(_) => "percentile",
             Self::JsonArrayAgg => "json_arrayagg",
             Self::JsonObjectAgg => "json_objectagg",
             Self::Foreign(function) => function.name(),
@@ -80,6 +102,7 @@ impl AggregateKind {
     pub(crate) fn word(&self) -> String {
         match self {
             Self::ListAgg(separator) => format!("listagg {separator:?}"),
+            Self::Percentile(share) => format!("percentile {:?}", share.value()),
             Self::Foreign(function) => function.word(),
             Self::User(_, function) => function.word(),
             other => other.name().to_owned(),
@@ -94,6 +117,10 @@ impl AggregateKind {
     pub(crate) fn declared(&self, found: &[DataType]) -> Result<Vec<DataType>, String> {
         match self {
             Self::User(_, function) => Ok(function.arguments().to_vec()),
+            Self::Percentile(_) => match found {
+                [number] if number.is_numeric() => Ok(vec![DataType::Float64]),
+                _ => Err(format!("{} is of numbers", self.name())),
+            },
             Self::Foreign(function) => {
                 let mut types = function.coerced(found, &function.literal_types())?;
                 types.truncate(found.len());
@@ -123,6 +150,11 @@ impl AggregateKind {
                 }
                 _ => Err("the separator of LISTAGG is a text literal".to_owned()),
             },
+            (Self::Percentile(Share::Of(_)), [_, share]) => {
+                let share = literal_number(share).filter(|share| (0.0..=1.0).contains(share));
+                let share = share.ok_or("argument 2 of PERCENTILE is a literal number from 0 to 1")?;
+                Ok((Self::Percentile(Share::Of(share.to_bits())), &arguments[..1]))
+            }
             (Self::Foreign(function), _) => {
                 let (function, columns) = function.of(arguments)?;
                 Ok((Self::Foreign(function), columns))
@@ -180,11 +212,23 @@ impl AggregateKind {
             (Self::ListAgg(separator), false) => ListAgg::try_new(argument, separator).map(|made| Arc::new(made) as _),
             (Self::ArrayAgg, false) => ArrayAgg::try_new(argument).map(|made| Arc::new(made) as _),
             (Self::Collect, distinct) => Collect::try_new(argument, distinct).map(|made| Arc::new(made) as _),
+            (Self::Percentile(share), false) => {
+                Percentile::try_new(argument, share.value()).map(|made| Arc::new(made) as _)
+            }
             (Self::JsonArrayAgg, false) => JsonArrayAgg::try_new(argument).map(|made| Arc::new(made) as _),
             (Self::JsonObjectAgg, false) => JsonObjectAgg::try_new(argument).map(|made| Arc::new(made) as _),
             (_, true) | (Self::User(..) | Self::Foreign(_), _) => return Err(not_distinct(self.name())),
         };
         made.map_err(describe)
+    }
+}
+
+/// Returns the number that an expression is, if it is a literal.
+fn literal_number(expr: &Expr) -> Option<f64> {
+    let Expr::Literal(value, _) = expr else { return None };
+    match value.cast_to(&DataType::Float64) {
+        Ok(ScalarValue::Float64(number)) if value.data_type().is_numeric() => number,
+        _ => None,
     }
 }
 
@@ -218,6 +262,8 @@ pub(crate) fn functions() -> Vec<Arc<AggregateUDF>> {
         Kind::Collect,
         Kind::JsonArrayAgg,
         Kind::JsonObjectAgg,
+        Kind::Percentile(Share::Median),
+        Kind::Percentile(Share::Of(0)),
     ];
     let kinds = plain.into_iter().chain(variances.map(Kind::Variance)).chain(ordered);
     let kinds = kinds.chain(foreign::all().into_iter().map(Kind::Foreign));
@@ -246,6 +292,9 @@ impl AggregateUDFImpl for Aggregate {
         if let AggregateKind::Foreign(function) = &self.kind {
             return function.return_type(arguments).map_err(DataFusionError::Plan);
         }
+        if let AggregateKind::Percentile(_) = &self.kind {
+            return Ok(DataType::Float64);
+        }
         match self.kind.function(arguments, false) {
             Ok(function) => Ok(function.return_type()),
             Err(message) => Err(DataFusionError::Plan(message)),
@@ -259,6 +308,10 @@ impl AggregateUDFImpl for Aggregate {
                 let coerced = function.coerced(arguments, &[]);
                 coerced.map_err(DataFusionError::Plan)
             }
+            ([_, _], AggregateKind::Percentile(Share::Of(_))) => Ok(arguments.to_vec()),
+            (_, AggregateKind::Percentile(Share::Of(_))) => Err(DataFusionError::Plan(
+                "PERCENTILE takes a number and a share from 0 to 1".to_owned(),
+            )),
             ([_], _) => Ok(arguments.to_vec()),
             ([_, _], AggregateKind::ListAgg(_)) => Ok(arguments.to_vec()),
             (_, AggregateKind::ListAgg(_)) => Err(DataFusionError::Plan(

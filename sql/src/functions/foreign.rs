@@ -1,7 +1,8 @@
 //! DataFusion's aggregate functions, computed by its own accumulators: one per group.
 //!
 //! The engine's accumulators hold all groups in arrays and are faster; this is for functions that the engine does not have.
-//! None of them takes rows back, so they are refused over results that change.
+//! None of them takes rows back, so they are refused over results that change. All of them can be read without losing what they
+//! hold; DataFusion's `median` and `percentile_cont` cannot, and are the engine's.
 //!
 //! Their states are those of DataFusion's accumulators, and stand in checkpoints: a DataFusion whose states are others needs
 //! another [`STATES`], so that no state of the old ones is read.
@@ -52,7 +53,6 @@ pub(super) fn all() -> Vec<ForeignAggregate> {
         ..one(name, function, columns)
     };
     let distinct = functions::approx_distinct::approx_distinct_udaf;
-    let percentile = functions::percentile_cont::percentile_cont_udaf;
     let approximate = functions::approx_percentile_cont::approx_percentile_cont_udaf();
     let weighted = functions::approx_percentile_cont_with_weight::approx_percentile_cont_with_weight_udaf();
     vec![
@@ -69,9 +69,6 @@ pub(super) fn all() -> Vec<ForeignAggregate> {
         one("corr", functions::correlation::corr_udaf(), 2),
         one("covar_pop", functions::covariance::covar_pop_udaf(), 2),
         one("covar_samp", functions::covariance::covar_samp_udaf(), 2),
-        of_doubles("median", functions::median::median_udaf(), 1),
-        of_doubles("percentile", percentile(), 1),
-        of_doubles("percentile_cont", percentile(), 1),
         one("regr_avgx", functions::regr::regr_avgx_udaf(), 2),
         one("regr_avgy", functions::regr::regr_avgy_udaf(), 2),
         one("regr_count", functions::regr::regr_count_udaf(), 2),
@@ -83,9 +80,6 @@ pub(super) fn all() -> Vec<ForeignAggregate> {
         one("regr_syy", functions::regr::regr_syy_udaf(), 2),
     ]
 }
-
-/// Functions that give their values away when their state is read.
-const CONSUMED: &[&str] = &["median", "percentile", "percentile_cont"];
 
 impl ForeignAggregate {
     pub(crate) fn name(&self) -> &'static str {
@@ -343,12 +337,7 @@ impl Groups {
         let Some(accumulator) = &mut held[group as usize] else {
             return self.shared.accumulator()?.state();
         };
-        let state = accumulator.state()?;
-        if CONSUMED.contains(&self.shared.aggregate.name) {
-            let given = state.iter().map(ScalarValue::to_array).collect::<Result<Vec<_>, _>>()?;
-            accumulator.merge_batch(&given)?;
-        }
-        Ok(state)
+        accumulator.state()
     }
 }
 
@@ -554,12 +543,12 @@ mod tests {
             named("bit_and").coerced(&text, &[]).unwrap_err(),
             "BIT_AND does not take (STRING)"
         );
-        let mut percentile = named("percentile");
+        let mut percentile = named("approx_percentile_cont");
         percentile.literals = vec![ScalarValue::Float64(Some(1.5))];
         let refusal = percentile.function(&[DataType::Float64]).unwrap_err();
         assert!(refusal.contains("between 0.0 and 1.0"), "{refusal}");
         let column = [datafusion_expr::col("x"), datafusion_expr::col("y")];
-        let refusal = named("percentile").of(&column).unwrap_err();
-        assert_eq!(refusal, "argument 2 of PERCENTILE is a literal number");
+        let refusal = named("approx_percentile_cont").of(&column).unwrap_err();
+        assert_eq!(refusal, "argument 2 of APPROX_PERCENTILE_CONT is a literal number");
     }
 }

@@ -84,11 +84,13 @@ const AGGREGATES: &[(&str, Stands)] = &[
     ("grouping", Ours),
     ("last_value", Ours),
     ("max", Ours),
+    ("median", Ours),
     ("min", Ours),
     (
         "nth_value",
         Refused("it needs an order inside the call; ARRAY_AGG(x)[n] is that of arrival"),
     ),
+    ("percentile_cont", Ours),
     ("stddev", Ours),
     ("stddev_pop", Ours),
     ("string_agg", Ours),

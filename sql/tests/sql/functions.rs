@@ -584,7 +584,12 @@ fn wrong_arguments_are_the_writers_mistake() {
         ("MAP['a']", "keys and values"),
         ("COLLECT(ARRAY[1])", "collect cannot hold values"),
         ("BIT_AND(channel)", "BIT_AND does not take (STRING)"),
-        ("PERCENTILE(price, 2)", "between 0.0 and 1.0"),
+        (
+            "PERCENTILE(price, 2)",
+            "argument 2 of PERCENTILE is a literal number from 0 to 1",
+        ),
+        ("PERCENTILE(price)", "PERCENTILE takes a number and a share"),
+        ("MEDIAN(channel)", "median is of numbers"),
         (
             "PERCENTILE(price, rate)",
             "argument 2 of PERCENTILE is a literal number",

@@ -8,10 +8,11 @@
 //! `min` and `max` then hold all values, so that the next one is known when the greatest goes.
 //!
 //! File map: `count`, `sum`, `min_max`, `avg`, `variance` and `distinct` hold one function each, `distinct_numbers` sums and
-//! averages of different numbers, `edge` first and last values, `list` all values in order; `numbers` is what sums share,
+//! averages of different numbers, `collect` how often each value is there, `edge` first and last values, `list` all values in order; `numbers` is what sums share,
 //! `multiset` is `min` and `max` over what changes, `integers` reads columns as whole numbers, `values` as bytes.
 
 mod avg;
+mod collect;
 mod count;
 mod distinct;
 mod distinct_numbers;
@@ -26,11 +27,12 @@ mod values;
 mod variance;
 
 pub use avg::Avg;
+pub use collect::{Collect, JsonObjectAgg, Percentile};
 pub use count::Count;
 pub use distinct::CountDistinct;
 pub use distinct_numbers::{AvgDistinct, SumDistinct};
 pub use edge::{FirstValue, LastValue};
-pub use list::{ArrayAgg, ListAgg};
+pub use list::{ArrayAgg, JsonArrayAgg, ListAgg};
 pub use min_max::{Max, Min};
 pub use sum::Sum;
 pub use variance::{Spread, Variance};

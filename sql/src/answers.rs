@@ -28,7 +28,9 @@ pub(crate) fn answer(show: &Show, catalog: &Catalog, functions: &Functions) -> R
         Shown::Functions => {
             let mut names: Vec<String> = functions.scalar_names();
             names.extend(functions.aggregate_names());
+            names.extend(functions.over_names());
             names.sort_unstable();
+            names.dedup();
             Ok(list("function name", names))
         }
         Shown::UserFunctions => Ok(list("function name", functions.user_names())),

@@ -2,7 +2,7 @@
 //!
 //! Flink's names are case-sensitive, quoted with back-ticks, and may hold `$`. Text stands in single quotes only.
 
-use crate::syntax;
+use crate::{json_syntax, syntax};
 use sqlparser::ast::{Array, Expr, Ident, UnaryOperator};
 use sqlparser::dialect::Dialect;
 use sqlparser::keywords::Keyword;
@@ -67,6 +67,9 @@ impl Dialect for TidemillDialect {
     }
 
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
+        if let Some(call) = json_syntax::parse(parser) {
+            return Some(call);
+        }
         let table = parser.peek_token_ref();
         let Token::Word(word) = &table.token else { return None };
         let span = table.span;

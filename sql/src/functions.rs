@@ -4,8 +4,8 @@
 //! from Flink's function of the same name, is not callable until somebody has decided about it. Those that read the
 //! clock or draw numbers, and all aggregates, are ours.
 //!
-//! File map: `aggregates` are names and types of the engine's aggregates, `ambient` the functions that read more than
-//! their arguments, `user` those of a program's own, `native` the table of our own scalar functions, whose families are `collections`, `encoding`, `json`,
+//! File map: `aggregates` are names and types of the engine's aggregates, `foreign` the aggregates that are
+//! DataFusion's, `ambient` the functions that read more than their arguments, `user` those of a program's own, `native` the table of our own scalar functions, whose families are `collections`, `encoding`, `json`,
 //! `numbers`, `text` and `time`; `bounded` keeps text functions from growing without limit, `checks` guards what sinks write,
 //! `grouping` says which columns a row is grouped by, `late` is the condition of late rows, `over` are the functions that need
 //! `OVER`, `to_char` makes text once for rows that have the same,
@@ -19,6 +19,7 @@ pub(crate) mod checks;
 mod collections;
 pub(crate) mod elements;
 mod encoding;
+mod foreign;
 pub(crate) mod grouping;
 mod json;
 pub(crate) mod late;
@@ -26,6 +27,8 @@ mod native;
 mod numbers;
 pub(crate) mod over;
 pub(crate) mod regexp_extract;
+#[cfg(test)]
+mod registry;
 pub(crate) mod row_field;
 mod text;
 mod time;
@@ -68,6 +71,7 @@ const SCALARS: &[&str] = &[
     "regexp_count",
     "regexp_instr",
     "regexp_like",
+    "regexp_match",
     "regexp_replace",
     "repeat",
     "replace",
@@ -124,6 +128,8 @@ const SCALARS: &[&str] = &[
     "date_trunc",
     "make_date",
     "to_char",
+    "to_local_time",
+    "to_unixtime",
     // conditions
     "coalesce",
     "greatest",
@@ -132,31 +138,57 @@ const SCALARS: &[&str] = &[
     "nvl",
     "nvl2",
     // arrays and maps
+    "array_add",
+    "array_any_value",
     "array_append",
+    "array_avg",
+    "array_compact",
     "array_concat",
+    "array_dims",
+    "array_distance",
     "array_distinct",
     "array_except",
     "array_has",
     "array_has_all",
     "array_has_any",
     "array_intersect",
+    "array_length",
     "array_max",
     "array_min",
+    "array_ndims",
+    "array_normalize",
+    "array_pop_back",
+    "array_pop_front",
     "array_position",
+    "array_positions",
     "array_prepend",
+    "array_product",
     "array_remove_all",
+    "array_remove_n",
     "array_repeat",
+    "array_replace",
+    "array_replace_all",
+    "array_replace_n",
     "array_reverse",
+    "array_scale",
     "array_slice",
     "array_sort",
+    "array_subtract",
+    "array_sum",
     "array_to_string",
     "array_union",
+    "arrays_zip",
+    "cosine_distance",
+    "empty",
     "flatten",
+    "inner_product",
     "make_array",
     "map",
     "map_entries",
+    "map_extract",
     "map_keys",
     "map_values",
+    "string_to_array",
 ];
 
 /// Flink's names of DataFusion's functions.
@@ -167,6 +199,20 @@ const NAMES: &[(&str, &str)] = &[
     ("map_from_arrays", "map"),
 ];
 
+/// Other names of aggregates: Flink's, and DataFusion's for the engine's.
+const AGGREGATE_NAMES: &[(&str, &str)] = &[
+    ("any_value", "first_value"),
+    ("covar", "covar_samp"),
+    ("percentile_cont", "percentile"),
+    ("quantile_cont", "percentile"),
+    ("stddev", "stddev_samp"),
+    ("string_agg", "listagg"),
+    ("var", "var_samp"),
+    ("var_population", "var_pop"),
+    ("var_sample", "var_samp"),
+    ("variance", "var_samp"),
+];
+
 /// Functions of ours that syntax is written with, and no call.
 const HIDDEN: &[&str] = &[
     "ceil_to",
@@ -174,6 +220,9 @@ const HIDDEN: &[&str] = &[
     "encode_text",
     "floor_to",
     "item",
+    "json_checked",
+    "json_element",
+    "json_entry",
     "make_array",
     "to_timestamp_by",
     "unix_timestamp_of",
@@ -185,18 +234,11 @@ const ALIASES_REFUSED: &[&str] = &["date_format", "today", "row", "array_remove"
 /// Flink's functions that are still to come, with what to use meanwhile.
 const NOT_YET: &[(&str, &str)] = &[
     (
-        "json_object",
-        "write it with || and JSON_STRING(x), or write a table with 'format' = 'json'",
-    ),
-    (
         "current_watermark",
         "late rows are dropped and counted where windows are made",
     ),
     ("printf", "use CONCAT and LPAD"),
     ("map_union", "join the entries in the producer"),
-    ("percentile", "aggregate with AVG, MIN, MAX or STDDEV_POP"),
-    ("approx_count_distinct", "use COUNT(DISTINCT x)"),
-    ("collect", "use ARRAY_AGG, whose result is an ARRAY"),
     (
         "cumulate",
         "write TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '10' SECOND, INTERVAL '1' MINUTE)) in FROM",
@@ -296,9 +338,9 @@ impl Functions {
             .into_iter()
             .map(|f| (f.name().to_owned(), f))
             .collect();
-        for (name, known) in [("stddev", "stddev_samp"), ("variance", "var_samp")] {
-            if let Some(function) = aggregates.get(known).cloned() {
-                aggregates.insert(name.to_owned(), function);
+        for (name, known) in AGGREGATE_NAMES {
+            if let Some(function) = aggregates.get(*known).cloned() {
+                aggregates.insert((*name).to_owned(), function);
             }
         }
         let planners: Vec<Arc<dyn ExprPlanner>> = vec![

@@ -16,7 +16,7 @@
 //! - operators' uids are hashes of our own words, taken before anything is optimised.
 //!
 //! File map: [`plan`](plan()) runs the steps; `guard`, `script`, `dialect`, `statement` and `whitelist` read text;
-//! `hints` finds what stands in comments; `answers` writes what `SHOW` and `DESCRIBE` say;
+//! `hints` finds what stands in comments; `json_syntax` reads the clauses inside calls of JSON functions; `answers` writes what `SHOW` and `DESCRIBE` say;
 //! `catalog`, `types`, `functions`, `calendar`, `naming`, `rewrite`, `syntax`, `group_window` `unnest` and `window_function` give it meaning; `rel` is our plan and makes the
 //! job graph; `expr` evaluates; `insert` and `settings` are statements.
 
@@ -34,6 +34,7 @@ mod grouping_sets;
 mod guard;
 mod hints;
 mod insert;
+mod json_syntax;
 mod naming;
 mod plan;
 mod rel;

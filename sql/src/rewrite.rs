@@ -14,10 +14,11 @@
 //! | `MOD(a, b)`, `TRUNCATE(x, n)`, `CEILING(x)`, `E()`, `RAND_INTEGER(n)` | `%`, `trunc`, `ceil`, a literal, `random` |
 //! | `ENCODE(x, 'UTF-8')`, `DECODE` | functions of ours; `'hex'` and `'base64'` are DataFusion's |
 //! | `ARRAY_POSITION` | 0 instead of null where there is none |
+//! | numbers have a sign | those of `ARRAY_LENGTH`, `ARRAY_POSITIONS`, ... are cast |
 
 use crate::error::{Result, SqlError};
 use crate::functions::Functions;
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_common::{DataFusionError, ScalarValue};
 use datafusion_expr::expr::{Case, ScalarFunction};
@@ -270,6 +271,12 @@ fn rewrite_one(expr: Expr) -> Result<Transformed<Expr>> {
             "log" if args.len() == 1 => Transformed::yes(named("ln")?.call(args)),
             name @ ("encode" | "decode") if is_charset(args.get(1)) => {
                 Transformed::yes(named(&format!("{name}_text"))?.call(args))
+            }
+            // Theirs are without a sign.
+            "array_length" | "array_ndims" => Transformed::yes(cast(func.call(args), DataType::Int64)),
+            "array_positions" | "array_dims" => {
+                let numbers = DataType::List(Arc::new(Field::new_list_field(DataType::Int64, true)));
+                Transformed::yes(cast(func.call(args), numbers))
             }
             "array_position" if args.len() == 2 => {
                 let any_null = args.iter().cloned().map(is_null).reduce(Expr::or);

@@ -144,10 +144,11 @@ pub(crate) fn from_parser(error: sqlparser::parser::ParserError) -> SqlError {
     }
 }
 
-/// Makes the first letter small, as our messages begin.
+/// Makes the first letter small, as our messages begin; names in capitals stay.
 fn lower_first(text: &str) -> String {
     let mut characters = text.chars();
     match characters.next() {
+        Some(_) if characters.as_str().starts_with(char::is_uppercase) => text.to_owned(),
         Some(first) => first.to_lowercase().chain(characters).collect(),
         None => String::new(),
     }

@@ -4,12 +4,11 @@
 //! |---|---|
 //! | `FLOOR(x TO HOUR)`, `CEIL(x TO HOUR)` | `floor_to(x, 'HOUR')`, `ceil_to(x, 'HOUR')` |
 //! | `TIMESTAMPADD(HOUR, n, x)`, `TIMESTAMPDIFF(HOUR, x, y)` | the unit as text |
-//! | `JSON_VALUE(x, path RETURNING type)` | `CAST(JSON_VALUE(x, path) AS type)` |
+//! | JSON functions with clauses | see [`crate::json_syntax`] |
 
 use sqlparser::ast::{
-    AccessExpr, CastKind, CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Value,
-    VisitMut, VisitorMut,
+    AccessExpr, CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Value, VisitMut, VisitorMut,
 };
 use sqlparser::tokenizer::Span;
 use std::ops::ControlFlow;
@@ -77,6 +76,10 @@ impl VisitorMut for Rewrite {
                 }
             }
             Expr::Function(function) => {
+                if let Some(call) = crate::json_syntax::rewritten(function) {
+                    *expr = call;
+                    return ControlFlow::Continue(());
+                }
                 let name = function.name.to_string().to_ascii_lowercase();
                 let FunctionArguments::List(list) = &mut function.args else {
                     return ControlFlow::Continue(());
@@ -87,20 +90,6 @@ impl VisitorMut for Rewrite {
                             && let Expr::Identifier(word) = unit
                         {
                             *unit = text(word.value.clone());
-                        }
-                    }
-                    "json_value" => {
-                        if let [FunctionArgumentClause::JsonReturningClause(returning)] = list.clauses.as_slice() {
-                            let data_type = returning.data_type.clone();
-                            list.clauses.clear();
-                            let inner = Expr::Function(function.clone());
-                            *expr = Expr::Cast {
-                                kind: CastKind::TryCast,
-                                expr: Box::new(inner),
-                                data_type,
-                                array: false,
-                                format: None,
-                            };
                         }
                     }
                     _ => {}

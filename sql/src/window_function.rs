@@ -210,6 +210,10 @@ impl WindowFunction {
         let at = start_of(name.span());
         let upper = name.to_string().replace('`', "").to_ascii_uppercase();
         let Some(signature) = SIGNATURES.iter().find(|signature| signature.name == upper) else {
+            if upper == "UNNEST" {
+                return Err(SqlError::at(at, "UNNEST without a table before it is not supported")
+                    .hint("write FROM t CROSS JOIN UNNEST(t.list) AS e (x): the array is one of the table's"));
+            }
             return Err(SqlError::at(at, format!("unknown table function {upper}")).hint(HINT));
         };
         let found = signature.arguments(args, at)?;

@@ -27,7 +27,7 @@ const EVENT_RATE_DEFAULT: u64 = 10_000_000;
     after_help = "Use a release build on a machine where nothing else runs. Figures count the generator, too.
 
 Examples:
-  tidemill bench nexmark --list                                 which queries there are
+  tidemill bench nexmark --list                                 what the queries ask
   tidemill bench nexmark --query q0 --events 20000000 --parallelism 2
   tidemill bench nexmark --query q7-part --event-rate 100000 --json
   tidemill bench nexmark --generator-only                       the generator's share
@@ -38,7 +38,7 @@ pub(super) struct NexmarkArguments {
     /// The query, such as q0.
     #[arg(long, value_name = "NAME", required_unless_present_any = ["list", "generator_only"], conflicts_with_all = ["list", "generator_only"])]
     query: Option<String>,
-    /// List the queries, those that do not run yet with the reason.
+    /// List the queries and what they ask; one that the planner refuses says why.
     #[arg(long, conflicts_with = "generator_only")]
     list: bool,
     /// Make every column of every event, and do nothing with them.
@@ -161,7 +161,7 @@ fn nexmark(arguments: NexmarkArguments) -> ExitCode {
         } else {
             let line = |listed: &nexmark::Listed| match &listed.reason {
                 None => format!("{:<9} {}", listed.query, listed.asks),
-                Some(reason) => format!("{:<9} {} NOT YET: {reason}", listed.query, listed.asks),
+                Some(reason) => format!("{:<9} {} REFUSED: {reason}", listed.query, listed.asks),
             };
             listed.iter().map(line).collect::<Vec<_>>().join("\n")
         })

@@ -1,4 +1,4 @@
-//! `listagg(x, sep)` and `array_agg(x)`: all values of a group, in the order they come.
+//! `listagg(x, sep)`, `json_arrayagg(x)` and `array_agg(x)`: all values of a group, in the order they come.
 
 use super::values::Values;
 use super::{Accumulator, AggregateFunction, EncodedState, passes};
@@ -41,6 +41,25 @@ impl ListAgg {
     }
 }
 
+/// Joins the texts of a group, each a value of JSON, into an array of JSON; an empty one when it has none. Nulls are left out.
+#[derive(Clone, Debug)]
+pub struct JsonArrayAgg;
+
+impl JsonArrayAgg {
+    /// Makes the function for arguments of a type.
+    ///
+    /// # Errors
+    /// When the type is not text.
+    pub fn try_new(argument: &DataType) -> Result<Self> {
+        match argument {
+            DataType::Utf8 => Ok(Self),
+            other => Err(Error::Graph(format!(
+                "json_arrayagg joins texts, and its argument is {other}"
+            ))),
+        }
+    }
+}
+
 /// Collects the values of a group into an array, nulls too; null when it has no rows.
 #[derive(Clone, Debug)]
 pub struct ArrayAgg(DataType);
@@ -72,7 +91,29 @@ impl AggregateFunction for ListAgg {
     }
 
     fn accumulator(&self) -> Box<dyn Accumulator> {
-        Box::new(Lists::new(DataType::Utf8, Some(self.separator.clone())))
+        Box::new(Lists::new(DataType::Utf8, Gives::Text(self.separator.clone())))
+    }
+
+    fn needs_order(&self) -> bool {
+        true
+    }
+}
+
+impl AggregateFunction for JsonArrayAgg {
+    fn name(&self) -> &str {
+        "json_arrayagg"
+    }
+
+    fn return_type(&self) -> DataType {
+        DataType::Utf8
+    }
+
+    fn state_types(&self) -> Vec<DataType> {
+        Vec::new()
+    }
+
+    fn accumulator(&self) -> Box<dyn Accumulator> {
+        Box::new(Lists::new(DataType::Utf8, Gives::Json))
     }
 
     fn needs_order(&self) -> bool {
@@ -94,7 +135,7 @@ impl AggregateFunction for ArrayAgg {
     }
 
     fn accumulator(&self) -> Box<dyn Accumulator> {
-        Box::new(Lists::new(self.0.clone(), None))
+        Box::new(Lists::new(self.0.clone(), Gives::Array))
     }
 
     fn needs_order(&self) -> bool {
@@ -102,11 +143,32 @@ impl AggregateFunction for ArrayAgg {
     }
 }
 
+/// What is made of the values.
+#[derive(Clone, Debug)]
+enum Gives {
+    /// One text, with this between the values.
+    Text(String),
+    /// The text of an array of JSON.
+    Json,
+    /// An array, which holds nulls, too.
+    Array,
+}
+
+impl Gives {
+    /// Returns what stands between texts; none for arrays.
+    fn separator(&self) -> Option<&str> {
+        match self {
+            Self::Text(separator) => Some(separator),
+            Self::Json => Some(","),
+            Self::Array => None,
+        }
+    }
+}
+
 /// The values of each group.
 struct Lists {
     data_type: DataType,
-    /// What stands between texts; `None` for arrays, which hold nulls, too.
-    separator: Option<String>,
+    gives: Gives,
     held: Vec<List>,
     members: usize,
     bytes: usize,
@@ -119,10 +181,10 @@ struct List {
 }
 
 impl Lists {
-    fn new(data_type: DataType, separator: Option<String>) -> Self {
+    fn new(data_type: DataType, gives: Gives) -> Self {
         Self {
             data_type,
-            separator,
+            gives,
             held: Vec::new(),
             members: 0,
             bytes: 0,
@@ -130,22 +192,23 @@ impl Lists {
     }
 
     fn name(&self) -> &'static str {
-        match self.separator {
-            Some(_) => "LISTAGG",
-            None => "ARRAY_AGG",
+        match self.gives {
+            Gives::Text(_) => "LISTAGG",
+            Gives::Json => "JSON_ARRAYAGG",
+            Gives::Array => "ARRAY_AGG",
         }
     }
 
     /// How many bytes a value counts for: with its separator, or its place in the array.
     fn cost(&self, value: Option<&[u8]>) -> usize {
-        value.map_or(0, <[u8]>::len) + self.separator.as_ref().map_or(1, String::len)
+        value.map_or(0, <[u8]>::len) + self.gives.separator().map_or(1, str::len)
     }
 
     fn push(&mut self, group: u32, value: Option<&[u8]>) -> Result<()> {
         let (cost, name) = (self.cost(value), self.name());
         let list = &mut self.held[group as usize];
         // The last text has no separator behind it.
-        let beyond = self.separator.as_ref().map_or(0, String::len);
+        let beyond = self.gives.separator().map_or(0, str::len);
         if list.bytes + cost > GROUP_BYTES_MAX + beyond {
             return Err(Error::operator(format!(
                 "the values of one {name} take more than 16 MiB; aggregate over shorter windows, or fewer rows with FILTER"
@@ -195,7 +258,7 @@ impl Accumulator for Lists {
         let [argument] = arguments else {
             return Err(Error::Internal("listagg and array_agg have one column".into()));
         };
-        let takes_nulls = self.separator.is_none();
+        let takes_nulls = self.gives.separator().is_none();
         Values::new(&self.data_type)?.encode(argument, |row, value| {
             if (value.is_some() || takes_nulls) && passes(filter, row) {
                 self.push(groups[row], value)?;
@@ -214,7 +277,7 @@ impl Accumulator for Lists {
 
     fn evaluate(&self, groups: &[u32]) -> Result<ArrayRef> {
         let lists = groups.iter().map(|&group| &self.held[group as usize]);
-        let Some(separator) = &self.separator else {
+        let Some(separator) = self.gives.separator() else {
             let valid: Vec<bool> = lists.clone().map(|list| !list.values.is_empty()).collect();
             let offsets = OffsetBuffer::from_lengths(lists.clone().map(|list| list.values.len()));
             let values = lists.flat_map(|list| list.values.iter().map(Option::as_deref));
@@ -226,13 +289,15 @@ impl Accumulator for Lists {
         let bytes: usize = lists.clone().map(|list| list.bytes).sum();
         if bytes > BATCH_BYTES_MAX {
             return Err(Error::operator(
-                "the texts of LISTAGG of one batch of groups take more than 1 GiB; aggregate over shorter windows",
+                "the texts of LISTAGG or JSON_ARRAYAGG of one batch of groups take more than 1 GiB; aggregate over shorter windows",
             ));
         }
         let mut builder = StringBuilder::with_capacity(groups.len(), bytes);
         let mut text = String::new();
+        let is_json = matches!(self.gives, Gives::Json);
         for list in lists {
             text.clear();
+            text.extend(is_json.then_some('['));
             for (place, value) in list.values.iter().enumerate() {
                 if place > 0 {
                     text.push_str(separator);
@@ -240,7 +305,8 @@ impl Accumulator for Lists {
                 let value = std::str::from_utf8(value.as_deref().unwrap_or_default());
                 text.push_str(value.map_err(|_| Error::Internal("a held text is none".into()))?);
             }
-            builder.append_option((!list.values.is_empty()).then_some(text.as_str()));
+            text.extend(is_json.then_some(']'));
+            builder.append_option((is_json || !list.values.is_empty()).then_some(text.as_str()));
         }
         Ok(Arc::new(builder.finish()))
     }

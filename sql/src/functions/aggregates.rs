@@ -3,6 +3,7 @@
 //! The types come from the engine's own constructors, so that plan and execution cannot disagree.
 
 use super::UserAggregate;
+use super::foreign::{self, ForeignAggregate};
 use arrow::datatypes::DataType;
 use datafusion_common::{DataFusionError, Result, ScalarValue};
 use datafusion_expr::expr::{AggregateFunction as Call, NullTreatment};
@@ -11,9 +12,27 @@ use datafusion_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, Raw
 use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Expr, Signature, Volatility};
 use std::sync::Arc;
 use tidemill_engine::aggregate::{
-    AggregateFunction, ArrayAgg, Avg, AvgDistinct, Count, CountDistinct, FirstValue, LastValue, ListAgg, Max, Min,
-    Spread, Sum, SumDistinct, Variance,
+    AggregateFunction, ArrayAgg, Avg, AvgDistinct, Collect, Count, CountDistinct, FirstValue, JsonArrayAgg,
+    JsonObjectAgg, LastValue, ListAgg, Max, Min, Percentile, Spread, Sum, SumDistinct, Variance,
 };
+
+/// The share of numbers that lie below a percentile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Share {
+    /// A half, which is not written.
+    Median,
+    /// What is written, as the bits of a double.
+    Of(u64),
+}
+
+impl Share {
+    fn value(self) -> f64 {
+        match self {
+            Self::Median => 0.5,
+            Self::Of(bits) => f64::from_bits(bits),
+        }
+    }
+}
 
 /// An aggregate of the engine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +57,16 @@ pub(crate) enum AggregateKind {
     ListAgg(String),
     /// `ARRAY_AGG`.
     ArrayAgg,
+    /// `COLLECT`: a multiset.
+    Collect,
+    /// `MEDIAN`, `PERCENTILE`.
+    Percentile(Share),
+    /// `JSON_ARRAYAGG`, of the elements' JSON.
+    JsonArrayAgg,
+    /// `JSON_OBJECTAGG`, of the entries' JSON.
+    JsonObjectAgg,
+    /// One of DataFusion's.
+    Foreign(ForeignAggregate),
     /// One of the program's own, with the name that the text gives it.
     User(String, Arc<UserAggregate>),
 }
@@ -59,6 +88,12 @@ impl AggregateKind {
             Self::LastValue => "last_value",
             Self::ListAgg(_) => "listagg",
             Self::ArrayAgg => "array_agg",
+            Self::Collect => "collect",
+            Self::Percentile(Share::Median) => "median",
+            Self::Percentile(_) => "percentile",
+            Self::JsonArrayAgg => "json_arrayagg",
+            Self::JsonObjectAgg => "json_objectagg",
+            Self::Foreign(function) => function.name(),
             Self::User(name, _) => name,
         }
     }
@@ -67,23 +102,40 @@ impl AggregateKind {
     pub(crate) fn word(&self) -> String {
         match self {
             Self::ListAgg(separator) => format!("listagg {separator:?}"),
+            Self::Percentile(share) => format!("percentile {:?}", share.value()),
+            Self::Foreign(function) => function.word(),
             Self::User(_, function) => function.word(),
             other => other.name().to_owned(),
         }
     }
 
-    /// Returns the declared type of an argument, for functions of the program's own: the planner has checked that what is
-    /// there can be cast to it, and casts only the arguments of scalar functions.
-    pub(crate) fn declared(&self, index: usize) -> Option<&DataType> {
+    /// Returns the types that arguments of these types are cast to, where a function has types of its own: the planner has
+    /// checked that what is there can be cast, and casts only the arguments of scalar functions.
+    ///
+    /// # Errors
+    /// When the function does not take the arguments.
+    pub(crate) fn declared(&self, found: &[DataType]) -> Result<Vec<DataType>, String> {
         match self {
-            Self::User(_, function) => function.arguments().get(index),
-            _ => None,
+            Self::User(_, function) => Ok(function.arguments().to_vec()),
+            Self::Percentile(_) => match found {
+                [number] if number.is_numeric() => Ok(vec![DataType::Float64]),
+                _ => Err(format!("{} is of numbers", self.name())),
+            },
+            Self::Foreign(function) => {
+                let mut types = function.coerced(found, &function.literal_types())?;
+                types.truncate(found.len());
+                Ok(types)
+            }
+            _ => Ok(found.to_vec()),
         }
     }
 
     /// Says whether the result holds all values of a group.
     pub(crate) fn is_list(&self) -> bool {
-        matches!(self, Self::ListAgg(_) | Self::ArrayAgg)
+        matches!(
+            self,
+            Self::ListAgg(_) | Self::ArrayAgg | Self::Collect | Self::JsonArrayAgg | Self::JsonObjectAgg
+        )
     }
 
     /// Returns the function of a call, and those of its arguments that are columns.
@@ -98,6 +150,15 @@ impl AggregateKind {
                 }
                 _ => Err("the separator of LISTAGG is a text literal".to_owned()),
             },
+            (Self::Percentile(Share::Of(_)), [_, share]) => {
+                let share = literal_number(share).filter(|share| (0.0..=1.0).contains(share));
+                let share = share.ok_or("argument 2 of PERCENTILE is a literal number from 0 to 1")?;
+                Ok((Self::Percentile(Share::Of(share.to_bits())), &arguments[..1]))
+            }
+            (Self::Foreign(function), _) => {
+                let (function, columns) = function.of(arguments)?;
+                Ok((Self::Foreign(function), columns))
+            }
             _ => Ok((self.clone(), arguments)),
         }
     }
@@ -123,6 +184,12 @@ impl AggregateKind {
                 false => function.function(arguments),
             };
         }
+        if let Self::Foreign(function) = self {
+            return match distinct {
+                true => Err(not_distinct(self.name())),
+                false => function.function(arguments),
+            };
+        }
         let Some(argument) = arguments.first() else {
             return match (self, distinct) {
                 (Self::Count, false) => Ok(Arc::new(Count::new())),
@@ -144,15 +211,29 @@ impl AggregateKind {
             (Self::LastValue, false) => LastValue::try_new(argument).map(|made| Arc::new(made) as _),
             (Self::ListAgg(separator), false) => ListAgg::try_new(argument, separator).map(|made| Arc::new(made) as _),
             (Self::ArrayAgg, false) => ArrayAgg::try_new(argument).map(|made| Arc::new(made) as _),
-            (_, true) | (Self::User(..), _) => {
-                let name = self.name();
-                return Err(format!(
-                    "{name}(DISTINCT ...) is not supported yet; COUNT, SUM, AVG, MIN and MAX take DISTINCT"
-                ));
+            (Self::Collect, distinct) => Collect::try_new(argument, distinct).map(|made| Arc::new(made) as _),
+            (Self::Percentile(share), false) => {
+                Percentile::try_new(argument, share.value()).map(|made| Arc::new(made) as _)
             }
+            (Self::JsonArrayAgg, false) => JsonArrayAgg::try_new(argument).map(|made| Arc::new(made) as _),
+            (Self::JsonObjectAgg, false) => JsonObjectAgg::try_new(argument).map(|made| Arc::new(made) as _),
+            (_, true) | (Self::User(..) | Self::Foreign(_), _) => return Err(not_distinct(self.name())),
         };
         made.map_err(describe)
     }
+}
+
+/// Returns the number that an expression is, if it is a literal.
+fn literal_number(expr: &Expr) -> Option<f64> {
+    let Expr::Literal(value, _) = expr else { return None };
+    match value.cast_to(&DataType::Float64) {
+        Ok(ScalarValue::Float64(number)) if value.data_type().is_numeric() => number,
+        _ => None,
+    }
+}
+
+fn not_distinct(name: &str) -> String {
+    format!("{name}(DISTINCT ...) is not supported yet; COUNT, SUM, AVG, MIN, MAX and COLLECT take DISTINCT")
 }
 
 /// An aggregate for DataFusion's planner.
@@ -178,8 +259,14 @@ pub(crate) fn functions() -> Vec<Arc<AggregateUDF>> {
         Kind::LastValue,
         Kind::ListAgg(",".to_owned()),
         Kind::ArrayAgg,
+        Kind::Collect,
+        Kind::JsonArrayAgg,
+        Kind::JsonObjectAgg,
+        Kind::Percentile(Share::Median),
+        Kind::Percentile(Share::Of(0)),
     ];
     let kinds = plain.into_iter().chain(variances.map(Kind::Variance)).chain(ordered);
+    let kinds = kinds.chain(foreign::all().into_iter().map(Kind::Foreign));
     kinds.map(function).collect()
 }
 
@@ -202,6 +289,12 @@ impl AggregateUDFImpl for Aggregate {
         if let AggregateKind::User(_, function) = &self.kind {
             return Ok(function.returns().clone());
         }
+        if let AggregateKind::Foreign(function) = &self.kind {
+            return function.return_type(arguments).map_err(DataFusionError::Plan);
+        }
+        if let AggregateKind::Percentile(_) = &self.kind {
+            return Ok(DataType::Float64);
+        }
         match self.kind.function(arguments, false) {
             Ok(function) => Ok(function.return_type()),
             Err(message) => Err(DataFusionError::Plan(message)),
@@ -211,6 +304,14 @@ impl AggregateUDFImpl for Aggregate {
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
         match (arguments, &self.kind) {
             (_, AggregateKind::User(_, function)) => function.coerced(arguments),
+            (_, AggregateKind::Foreign(function)) => {
+                let coerced = function.coerced(arguments, &[]);
+                coerced.map_err(DataFusionError::Plan)
+            }
+            ([_, _], AggregateKind::Percentile(Share::Of(_))) => Ok(arguments.to_vec()),
+            (_, AggregateKind::Percentile(Share::Of(_))) => Err(DataFusionError::Plan(
+                "PERCENTILE takes a number and a share from 0 to 1".to_owned(),
+            )),
             ([_], _) => Ok(arguments.to_vec()),
             ([_, _], AggregateKind::ListAgg(_)) => Ok(arguments.to_vec()),
             (_, AggregateKind::ListAgg(_)) => Err(DataFusionError::Plan(

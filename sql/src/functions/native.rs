@@ -49,6 +49,10 @@ pub(super) enum Gives {
     TextMap,
     /// The type of the argument at a place.
     Same(usize),
+    /// The type of the argument at a place, a single value; text where there is none.
+    Single(usize),
+    /// The type of the argument at a place, text or an array of text; text where there is none.
+    TextOrTexts(usize),
     /// The type of the elements or values of the first argument.
     Element,
 }
@@ -66,6 +70,9 @@ pub(super) struct Native {
 
 /// As many arguments as are listed, and any number of the last one.
 pub(super) const REPEATED: usize = usize::MAX;
+
+/// The same, and the last one may be missing.
+pub(super) const REPEATED_OR_NONE: usize = usize::MAX - 1;
 
 /// Returns all functions of ours.
 pub(super) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -130,6 +137,7 @@ impl ScalarUDFImpl for NativeFunction {
         let name = self.native.name.to_uppercase();
         let (least, most) = match *needed {
             REPEATED => (takes.len(), usize::MAX),
+            REPEATED_OR_NONE => (takes.len() - 1, usize::MAX),
             needed => (needed, takes.len()),
         };
         if !(least..=most).contains(&arguments.len()) {
@@ -192,6 +200,21 @@ impl ScalarUDFImpl for NativeFunction {
             Gives::Texts => texts(),
             Gives::TextMap => crate::types::map_of(DataType::Utf8, DataType::Utf8),
             Gives::Same(index) => arguments.get(index).cloned().unwrap_or(DataType::Null),
+            Gives::Single(index) | Gives::TextOrTexts(index) => {
+                let name = self.native.name.to_uppercase();
+                match (self.native.gives, arguments.get(index)) {
+                    (_, None) => DataType::Utf8,
+                    (Gives::Single(_), Some(found)) if found.is_nested() => {
+                        return plan_err!("{name} gives a single value, not {}", sql_name(found));
+                    }
+                    (Gives::Single(_), Some(found)) => found.clone(),
+                    (_, Some(found)) => match found {
+                        DataType::Utf8 => DataType::Utf8,
+                        DataType::List(item) if *item.data_type() == DataType::Utf8 => found.clone(),
+                        _ => return plan_err!("{name} gives STRING or ARRAY<STRING>, not {}", sql_name(found)),
+                    },
+                }
+            }
             Gives::Element => match arguments.first() {
                 Some(DataType::List(item)) => item.data_type().clone(),
                 Some(DataType::Map(entries, _)) => match entries.data_type() {
@@ -243,6 +266,11 @@ pub(super) struct Each<'a, A> {
 }
 
 impl Args<'_> {
+    /// Returns the function's name.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Returns how many arguments there are.
     pub(super) fn len(&self) -> usize {
         self.values.len()

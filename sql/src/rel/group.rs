@@ -2,6 +2,7 @@
 
 use super::{AggregateCall, Identity, Names, Rel, RelColumn, RelId, RelKind, Rels, Role};
 use crate::error::{Result, SqlError};
+use crate::functions::aggregates::AggregateKind;
 
 impl Rels {
     /// Adds an aggregation per key over everything that has come. Its columns: keys, aggregates.
@@ -31,9 +32,13 @@ impl Rels {
             let function = call.function(&|index| &source.columns[index].data_type)?;
             // Sets are of the operator's own.
             if source.changes && function.distinct_values().is_none() {
-                let hint = match function.needs_order() {
-                    true => "aggregate rows that stay: those of the table, or of a window",
-                    false => "cast the argument",
+                let hint = match call.kind {
+                    AggregateKind::Min | AggregateKind::Max => "cast the argument",
+                    AggregateKind::Variance(_) => {
+                        "aggregate rows that stay: those of the table, or of a window; or make it of COUNT(x), SUM(x) and \
+                         SUM(x * x), which can take rows back"
+                    }
+                    _ => "aggregate rows that stay: those of the table, or of a window",
                 };
                 let made = function.changing_accumulator();
                 made.map_err(|error| SqlError::new(error.to_string()).hint(hint))?;

@@ -21,6 +21,7 @@ use crate::catalog::{Catalog, of_late_rows};
 use crate::error::{Position, Result, SqlError};
 use crate::functions::aggregates::{Aggregate as AggregateFunction, AggregateKind, star};
 use crate::functions::ambient::draws_numbers;
+use crate::functions::elements::row_elements;
 use crate::functions::grouping::as_grouping;
 use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
 use crate::script::Script;
@@ -64,6 +65,11 @@ impl Lowering<'_> {
             LogicalPlan::Projection(projection) => {
                 let input = self.lower(&projection.input)?;
                 let outputs = self.outputs(&projection.expr, projection.input.schema(), input, plan.schema())?;
+                let elements = outputs.iter().find_map(|(_, output)| row_elements(&output.expr));
+                if elements.is_some() && self.rels.get(input).changes {
+                    let at = self.script.find_word(self.at, &["UNNEST", "LATERAL"]);
+                    return Err(elements_of_changes(at));
+                }
                 Ok(self.rels.calc(input, None, outputs))
             }
             LogicalPlan::Join(join) => self.join(join, Vec::new()),
@@ -600,16 +606,15 @@ impl Lowering<'_> {
         let mut arguments = Vec::new();
         let is_star = kind == AggregateKind::Count && !*distinct && args == [star()];
         if !is_star {
-            let mut prepared = Vec::new();
-            for (index, argument) in args.iter().enumerate() {
-                let mut found = prepare(argument, names, rel).map_err(|error| error.or_at(place))?;
-                if let Some(wanted) = kind.declared(index).filter(|wanted| **wanted != found.data_type) {
-                    let widened = datafusion_expr::cast(argument.clone(), wanted.clone());
-                    found = prepare(&widened, names, rel).map_err(|error| error.or_at(place))?;
-                }
-                prepared.push(found);
-            }
+            let prepare = |argument: &Expr| prepare(argument, names, rel).map_err(|error| error.or_at(place));
+            let mut prepared = args.iter().map(prepare).collect::<Result<Vec<_>>>()?;
             let types: Vec<_> = prepared.iter().map(|prepared| prepared.data_type.clone()).collect();
+            let types = kind.declared(&types).map_err(|message| SqlError::at(place, message))?;
+            for ((found, argument), wanted) in prepared.iter_mut().zip(args).zip(&types) {
+                if *wanted != found.data_type {
+                    *found = prepare(&datafusion_expr::cast(argument.clone(), wanted.clone()))?;
+                }
+            }
             kind.function(&types, *distinct)
                 .map_err(|message| SqlError::at(place, message).hint("cast the argument"))?;
             for prepared in prepared {
@@ -630,6 +635,15 @@ impl Lowering<'_> {
             filter,
         })
     }
+}
+
+/// Refuses joins with the elements of rows that are taken back.
+pub(super) fn elements_of_changes(at: Option<Position>) -> SqlError {
+    SqlError::at(
+        at,
+        "UNNEST and LATERAL TABLE over a result that changes are not supported yet",
+    )
+    .hint("join with the elements first, and aggregate what comes of it")
 }
 
 /// Says whether all columns of an expression are there.

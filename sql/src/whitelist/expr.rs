@@ -5,12 +5,12 @@ use super::over;
 use super::query::check_wildcard;
 use crate::error::{Position, Result, SqlError};
 use crate::functions::Known;
+use crate::json_syntax;
 use crate::script::start_of;
 use crate::types;
 use sqlparser::ast::{
     AccessExpr, BinaryOperator, CaseWhen, CeilFloorKind, DateTimeField, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Interval, Subscript, TypedString, UnaryOperator,
-    Value, ValueWithSpan,
+    FunctionArgumentList, FunctionArguments, Interval, Subscript, TypedString, UnaryOperator, Value, ValueWithSpan,
 };
 
 /// The most parts of a name: a table, a column, and as many fields as rows may lie deep in rows.
@@ -210,7 +210,10 @@ pub(super) fn check(list: &Whitelist<'_>, expr: &Expr, place: Place) -> Result<(
                 "put it into FROM, or compare with a list of values",
             )
         }
-        Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => not_yet("more than one grouping", "use UNION ALL"),
+        Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => refuse(
+            "GROUPING SETS, ROLLUP or CUBE here",
+            "write it in GROUP BY, beside other keys",
+        ),
         Expr::Array(array) => array.elem.iter().try_for_each(|expr| check(list, expr, place)),
         Expr::Tuple(_) | Expr::Struct { .. } | Expr::Map(_) | Expr::Dictionary(_) => {
             not_yet("a nested value", "use one column for each of its fields")
@@ -356,6 +359,14 @@ fn check_function(list: &Whitelist<'_>, function: &Function, place: Place) -> Re
     };
     let written = part.as_ident().map(|ident| ident.value.clone()).unwrap_or_default();
     let lower = written.to_lowercase();
+    if lower == json_syntax::JSON {
+        let hint = "it stands for a value there; elsewhere text that is JSON is text";
+        return Err(SqlError::at(
+            at,
+            "JSON(text) stands only inside JSON_OBJECT, JSON_ARRAY, JSON_OBJECTAGG and JSON_ARRAYAGG",
+        )
+        .hint(hint));
+    }
     let known = list.functions.find(&lower);
     if let Some(over) = over {
         if place != Place::Aggregate {
@@ -364,6 +375,11 @@ fn check_function(list: &Whitelist<'_>, function: &Function, place: Place) -> Re
         }
         if matches!(known, Known::Scalar) {
             let message = format!("the scalar function {lower} takes no OVER");
+            return Err(SqlError::at(at, message).hint("remove OVER"));
+        }
+        if lower.starts_with("grouping") {
+            let message =
+                format!("{written} ... OVER is not supported: it says which columns GROUP BY groups a row by");
             return Err(SqlError::at(at, message).hint("remove OVER"));
         }
         over::check(list, over, at)?;
@@ -430,14 +446,15 @@ fn check_function(list: &Whitelist<'_>, function: &Function, place: Place) -> Re
             if duplicate_treatment.is_some() && !is_aggregate {
                 return Err(list.unknown(at, &["DISTINCT", "ALL"], "DISTINCT in a scalar function", "remove it"));
             }
-            let returning = match clauses.as_slice() {
-                [FunctionArgumentClause::JsonReturningClause(returning)] if lower == "json_value" => {
-                    check_cast_type(list, &returning.data_type, at)?;
-                    true
+            // An aggregate's arguments are rows again.
+            let place = if is_aggregate { Place::Row } else { place };
+            if let Some(inside) = json_syntax::inside(function) {
+                if let Some(returning) = inside.returning {
+                    check_cast_type(list, returning, at)?;
                 }
-                _ => false,
-            };
-            if !clauses.is_empty() && !returning {
+                return inside.exprs.into_iter().try_for_each(|expr| check(list, expr, place));
+            }
+            if !clauses.is_empty() {
                 let words = &[
                     "IGNORE",
                     "RESPECT",
@@ -454,8 +471,7 @@ fn check_function(list: &Whitelist<'_>, function: &Function, place: Place) -> Re
             for arg in args {
                 match arg {
                     FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)) => {
-                        // An aggregate's arguments are rows again.
-                        check(list, arg, if is_aggregate { Place::Row } else { place })?;
+                        check(list, arg, place)?;
                     }
                     FunctionArg::Unnamed(FunctionArgExpr::Wildcard) if lower == "count" => {}
                     FunctionArg::Unnamed(FunctionArgExpr::WildcardWithOptions(options)) if lower == "count" => {

@@ -113,7 +113,7 @@ fn check_body(list: &Whitelist<'_>, body: &SetExpr, at: Option<Position>) -> Res
                 }
                 (SetOperator::Intersect | SetOperator::Except | SetOperator::Minus, _) => {
                     let words = &["INTERSECT", "EXCEPT", "MINUS"];
-                    return Err(list.not_yet(between, words, &format!("{op}"), "only UNION ALL combines streams"));
+                    return Err(list.not_yet(between, words, &format!("{op}"), "UNION and UNION ALL combine streams"));
                 }
             }
             check_body(list, left, at)?;
@@ -181,7 +181,12 @@ fn check_select(list: &Whitelist<'_>, select: &Select) -> Result<()> {
         return Err(list.unknown(at, &["INTO"], "SELECT INTO", "write INSERT INTO table SELECT ..."));
     }
     if !lateral_views.is_empty() {
-        return Err(list.not_yet(at, &["LATERAL"], "LATERAL VIEW", "flatten the value in the producer"));
+        return Err(list.not_yet(
+            at,
+            &["LATERAL"],
+            "LATERAL VIEW",
+            "write CROSS JOIN UNNEST(t.list) AS e (x)",
+        ));
     }
     if prewhere.is_some() {
         return Err(list.unknown(at, &["PREWHERE"], "PREWHERE", "use WHERE"));
@@ -267,7 +272,7 @@ fn check_group_by(list: &Whitelist<'_>, group_by: &GroupByExpr, at: Option<Posit
     };
     if !modifiers.is_empty() {
         let words = &["WITH"];
-        return Err(list.not_yet(at, words, "GROUP BY ... WITH", "name the columns of one grouping"));
+        return Err(list.not_yet(at, words, "GROUP BY ... WITH", "write ROLLUP (a, b) or CUBE (a, b)"));
     }
     for expr in exprs {
         match expr {

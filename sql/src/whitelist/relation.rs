@@ -106,7 +106,8 @@ pub(super) fn check_factor(list: &Whitelist<'_>, factor: &TableFactor, at: Optio
             Err(list.not_yet(here, words, "a table function", window_function::HINT))
         }
         TableFactor::UNNEST { .. } => {
-            Err(list.not_yet(here, &["UNNEST"], "UNNEST", "flatten the value in the producer"))
+            let hint = "write FROM t CROSS JOIN UNNEST(t.list) AS e (x): the array is of a table before it";
+            Err(list.unknown(here, &["UNNEST"], "UNNEST without a table before it", hint))
         }
         TableFactor::MatchRecognize { .. } => {
             let hint = "aggregate in windows instead";

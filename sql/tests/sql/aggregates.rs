@@ -300,3 +300,140 @@ fn functions_of_the_order_over_results_that_change_are_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn json_and_multisets_of_groups() {
+    let rows = query(
+        "c STRING, elements STRING, all_elements STRING, rows_of STRING, entries STRING",
+        "SELECT channel, JSON_ARRAYAGG(price), JSON_ARRAYAGG(price NULL ON NULL),
+           JSON_ARRAYAGG(JSON_OBJECT(KEY 'a' VALUE auction)) FILTER (WHERE auction > 1),
+           JSON_OBJECTAGG(KEY CONCAT(CAST(bidder AS STRING), '-', CAST(price AS STRING)) VALUE fee)
+         FROM bids WHERE channel IS NOT NULL AND price IS NOT NULL GROUP BY channel",
+    );
+    let expected = [
+        r#"App|[-7]|[-7]|[{"a":3}]|{"13--7":0.00}"#,
+        r#"app|[200]|[200]|[]|{"11-200":2.25}"#,
+        r#"web|[100,50,300]|[100,50,300]|[{"a":2}]|{"10-100":1.50,"10-300":9.99,"10-50":0.10}"#,
+    ];
+    assert_eq!(rows, expected);
+    let rows = query(
+        "n STRING, absent STRING, nothing STRING",
+        "SELECT JSON_ARRAYAGG(price NULL ON NULL), JSON_OBJECTAGG('p' VALUE CAST(NULL AS INT) ABSENT ON NULL),
+           JSON_ARRAYAGG(price) FILTER (WHERE price > 1000) FROM bids",
+    );
+    assert_eq!(rows, ["[100,200,50,null,300,-7]|{}|[]"]);
+    let rows = query(
+        "c MAP<STRING, INT>, d MAP<STRING, INT>, p MAP<INT, INT>, n INT, web INT, keys STRING, nothing INT",
+        "SELECT COLLECT(channel), COLLECT(DISTINCT channel), COLLECT(price) FILTER (WHERE price < 100),
+           CARDINALITY(COLLECT(channel)), COLLECT(channel)['web'], ARRAY_JOIN(MAP_KEYS(COLLECT(channel)), ','),
+           CARDINALITY(COLLECT(channel) FILTER (WHERE price > 1000)) FROM bids",
+    );
+    let counts = counts_of_channels();
+    assert_eq!(
+        rows,
+        [format!("{}|{}|{{-7: 1, 50: 1}}|{}", counts.0, counts.1, counts.2)]
+    );
+}
+
+/// The channels of all bids, as the map of counts, as a set, and what else is asked of them.
+fn counts_of_channels() -> (String, String, String) {
+    let mut counts: std::collections::BTreeMap<String, i32> = std::collections::BTreeMap::new();
+    for channel in query("c STRING", "SELECT channel FROM bids WHERE channel IS NOT NULL") {
+        *counts.entry(channel).or_default() += 1;
+    }
+    let entries = |count: &dyn Fn(i32) -> i32| {
+        let entries: Vec<String> = counts.iter().map(|(c, n)| format!("{c}: {}", count(*n))).collect();
+        format!("{{{}}}", entries.join(", "))
+    };
+    let names: Vec<&str> = counts.keys().map(String::as_str).collect();
+    let rest = format!("{}|{}|{}|0", counts.len(), counts["web"], names.join(","));
+    (entries(&|n| n), entries(&|_| 1), rest)
+}
+
+#[test]
+fn multisets_and_json_on_the_engine() {
+    let columns = "a BIGINT, c MAP<STRING, INT>, d MAP<INT, INT>, n INT";
+    let select = "SELECT auction, COLLECT(channel), COLLECT(DISTINCT price) FILTER (WHERE price < 100),
+           CARDINALITY(COLLECT(bidder))";
+    for windows in [
+        "TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '5' SECOND))",
+        "TABLE(HOP(TABLE bids, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '6' SECOND))",
+        "TABLE(CUMULATE(TABLE bids, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '6' SECOND))",
+        "TABLE(SESSION(TABLE bids PARTITION BY auction, DESCRIPTOR(ts), INTERVAL '1' SECOND))",
+    ] {
+        assert_engine_agrees(&format!(
+            "{}INSERT INTO out {select} FROM {windows} GROUP BY window_start, window_end, auction",
+            tables(&sink("out", columns))
+        ));
+    }
+    assert_engine_agrees(&format!(
+        "{}INSERT INTO out {select} FROM bids GROUP BY auction",
+        tables(&sink("out", columns))
+    ));
+    // Over what changes: every count takes the one before it back.
+    assert_engine_agrees(&format!(
+        "{}INSERT INTO out SELECT auction,
+           JSON_OBJECTAGG(KEY CAST(bidder AS STRING) VALUE n), COLLECT(n), CARDINALITY(COLLECT(n) FILTER (WHERE n > 3)),
+           MEDIAN(n), PERCENTILE(n, 0.9)
+         FROM (SELECT auction, bidder, COUNT(*) AS n FROM bids GROUP BY auction, bidder) GROUP BY auction",
+        tables(&sink(
+            "out",
+            "a BIGINT, o STRING, c MAP<BIGINT, INT>, n INT, m DOUBLE, p DOUBLE"
+        ))
+    ));
+}
+
+#[test]
+fn aggregates_of_datafusion() {
+    let rows = query(
+        "ba INT, bo INT, bx INT, al BOOLEAN, an BOOLEAN, med DOUBLE, p DOUBLE, q DOUBLE, n BIGINT, m BIGINT",
+        "SELECT BIT_AND(price), BIT_OR(price), BIT_XOR(price), BOOL_AND(price > 0), BOOL_OR(price > 250), MEDIAN(price),
+           PERCENTILE(price, 0.25), PERCENTILE_CONT(price, 1), APPROX_COUNT_DISTINCT(bidder), REGR_COUNT(price, rate)
+         FROM bids WHERE price > 0",
+    );
+    let prices = [100, 200, 50, 300];
+    let bits = (
+        prices.iter().fold(-1, |bits, price| bits & price),
+        prices.iter().fold(0, |bits, price| bits | price),
+        prices.iter().fold(0, |bits, price| bits ^ price),
+    );
+    let expected = format!("{}|{}|{}|true|true|150.0|87.5|300.0|2|3", bits.0, bits.1, bits.2);
+    assert_eq!(rows, [expected]);
+    let rows = query(
+        "c DOUBLE, cp DOUBLE, cs DOUBLE, slope DOUBLE, b DOUBLE, r2 DOUBLE, ax DOUBLE, none DOUBLE, half DOUBLE",
+        "SELECT ROUND(CORR(price, 2 * price), 9), COVAR_POP(price, auction), COVAR_SAMP(price, auction), REGR_SLOPE(3 * price + 1, price),
+           REGR_INTERCEPT(3 * price + 1, price), REGR_R2(3 * price + 1, price), REGR_AVGX(auction, price),
+           MEDIAN(price) FILTER (WHERE price > 1000), APPROX_MEDIAN(auction)
+         FROM bids WHERE auction = 1 AND price > 0",
+    );
+    assert_eq!(rows, ["1.0|0.0|0.0|3.0|1.0|1.0|200.0|NULL|1.0"]);
+}
+
+#[test]
+fn aggregates_of_datafusion_on_the_engine() {
+    let columns = "a BIGINT, ba INT, bo INT, bx INT, al BOOLEAN, an BOOLEAN, med DOUBLE, p DOUBLE, n BIGINT, c DOUBLE,
+         cp DOUBLE, s DOUBLE, m BIGINT";
+    let select = "SELECT auction, BIT_AND(price), BIT_OR(price), BIT_XOR(price) FILTER (WHERE price > 100), BOOL_AND(price > 100),
+           BOOL_OR(channel = 'web'), MEDIAN(price), PERCENTILE(price, 0.9), APPROX_COUNT_DISTINCT(bidder),
+           ROUND(CORR(price, bidder), 6), ROUND(COVAR_POP(price, rate), 6), ROUND(REGR_SYY(price, rate), 6),
+           REGR_COUNT(price, rate)";
+    for windows in [
+        "TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '5' SECOND))",
+        "TABLE(HOP(TABLE bids, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '6' SECOND))",
+        "TABLE(SESSION(TABLE bids PARTITION BY auction, DESCRIPTOR(ts), INTERVAL '1' SECOND))",
+    ] {
+        assert_engine_agrees(&format!(
+            "{}INSERT INTO out {select} FROM {windows} GROUP BY window_start, window_end, auction",
+            tables(&sink("out", columns))
+        ));
+    }
+    assert_engine_agrees(&format!(
+        "{}INSERT INTO out {select} FROM bids GROUP BY auction",
+        tables(&sink("out", columns))
+    ));
+    assert_engine_agrees(&format!(
+        "{}INSERT INTO out SELECT bidder, MEDIAN(price) OVER w, BIT_OR(price) OVER w, BOOL_AND(price > 10) OVER w
+         FROM bids WINDOW w AS (PARTITION BY bidder ORDER BY ts ROWS BETWEEN 3 PRECEDING AND CURRENT ROW)",
+        tables(&sink("out", "b BIGINT, m DOUBLE, o INT, a BOOLEAN"))
+    ));
+}

@@ -153,6 +153,27 @@ fn what_needs_rows_that_stay_refuses_a_result_that_changes() {
         "{BIDS}CREATE TABLE t (__weight BIGINT) WITH ('connector' = 'test')"
     ));
     assert!(error.message.contains("no column can be named __weight"), "{error}");
+    let counts = "(SELECT auction, COUNT(*) AS n FROM bids GROUP BY auction)";
+    for (call, hint) in [
+        (
+            "CAST(STDDEV_POP(n) AS BIGINT)",
+            "make it of COUNT(x), SUM(x) and SUM(x * x)",
+        ),
+        ("BIT_AND(n)", "aggregate rows that stay"),
+        ("LAST_VALUE(n)", "aggregate rows that stay"),
+    ] {
+        let error = refused(&format!("{BIDS}{out}INSERT INTO out (a) SELECT {call} FROM {counts}"));
+        assert!(
+            error
+                .message
+                .contains("over a result that changes is not supported yet"),
+            "{error}"
+        );
+        assert!(
+            error.position.is_some() && error.hint.as_ref().is_some_and(|known| known.contains(hint)),
+            "{error}"
+        );
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Every function, by its value: a table of expressions and what they give.
 
-use super::support::{BIDS, query, refused};
+use super::support::{BIDS, explain, failed, query, refused};
 
 /// Asserts the values of expressions, all in one query over the second bid (1, 11, 200, 'app', 2.25, 0.25, 00:00:01).
 fn assert_values(cases: &[(&str, &str, &str)]) {
@@ -302,6 +302,182 @@ fn json_functions() {
 }
 
 #[test]
+fn clauses_of_json_functions() {
+    assert_values(&[
+        ("STRING", "JSON_OBJECT()", "{}"),
+        (
+            "STRING",
+            "JSON_OBJECT(KEY 'k' VALUE channel, 'a' VALUE price, KEY 'n' VALUE CAST(NULL AS INT))",
+            r#"{"a":200,"k":"app","n":null}"#,
+        ),
+        (
+            "STRING",
+            "JSON_OBJECT('k' VALUE CAST(NULL AS INT) ABSENT ON NULL)",
+            "{}",
+        ),
+        (
+            "STRING",
+            "JSON_OBJECT('o' VALUE JSON_OBJECT('x' VALUE rate), 'l' VALUE (JSON_ARRAY(1, 'b')), 't' VALUE '[1]')",
+            r#"{"l":[1,"b"],"o":{"x":0.25},"t":"[1]"}"#,
+        ),
+        (
+            "STRING",
+            "JSON_OBJECT('r' VALUE JSON(' {\"b\": 1} '), 'e' VALUE JSON(''))",
+            r#"{"e":null,"r":{"b": 1}}"#,
+        ),
+        (
+            "STRING",
+            "JSON_OBJECT('l' VALUE ARRAY[1, 2], 'm' VALUE MAP['z', 1.5, 'a', 2.5], 'd' VALUE fee)",
+            r#"{"d":2.25,"l":[1,2],"m":{"a":2.5,"z":1.5}}"#,
+        ),
+        ("STRING", "JSON_ARRAY()", "[]"),
+        ("STRING", "JSON_ARRAY(1, CAST(NULL AS INT), channel)", r#"[1,"app"]"#),
+        ("STRING", "JSON_ARRAY(1, CAST(NULL AS INT) NULL ON NULL)", "[1,null]"),
+        (
+            "STRING",
+            "JSON_ARRAY(JSON_ARRAY(1), JSON_STRING('a'))",
+            r#"[[1],"\"a\""]"#,
+        ),
+        ("STRING", "JSON_STRING(ARRAY['a'])", r#"["a"]"#),
+        ("STRING", "JSON_STRING(ENCODE('a', 'UTF-8'))", r#""YQ==""#),
+        // What Flink's documentation gives as examples.
+        ("STRING", "JSON_VALUE('{\"a\": true}', '$.a')", "true"),
+        (
+            "BOOLEAN",
+            "JSON_VALUE('{\"a\": true}', '$.a' RETURNING BOOLEAN)",
+            "true",
+        ),
+        (
+            "BOOLEAN",
+            "JSON_VALUE('{\"a\": true}', 'lax $.b' RETURNING BOOLEAN DEFAULT FALSE ON EMPTY)",
+            "false",
+        ),
+        (
+            "BOOLEAN",
+            "JSON_VALUE('{\"a\": true}', 'strict $.b' RETURNING BOOLEAN DEFAULT FALSE ON ERROR)",
+            "false",
+        ),
+        (
+            "DOUBLE",
+            "JSON_VALUE('{\"a.b\": [0.998,0.996]}', '$.[\"a.b\"][0]' RETURNING DOUBLE)",
+            "0.998",
+        ),
+        ("STRING", "JSON_VALUE('{}', 'strict $.b' DEFAULT 'e' ON EMPTY)", "NULL"),
+        (
+            "STRING",
+            "JSON_VALUE('{\"a\": [1]}', '$.a' DEFAULT channel ON EMPTY)",
+            "app",
+        ),
+        (
+            "STRING",
+            "JSON_VALUE('no', '$' DEFAULT 'e' ON EMPTY DEFAULT 'x' ON ERROR)",
+            "x",
+        ),
+        (
+            "INT",
+            "JSON_VALUE('{\"a\": \"x\"}', '$.a' RETURNING INT DEFAULT -1 ON ERROR)",
+            "-1",
+        ),
+        ("INT", "JSON_VALUE('{\"a\": \"x\"}', '$.a' RETURNING INT)", "NULL"),
+        (
+            "INT",
+            "JSON_VALUE(CAST(NULL AS STRING), '$.a' RETURNING INT DEFAULT 1 ON ERROR)",
+            "NULL",
+        ),
+        (
+            "BOOLEAN",
+            "JSON_EXISTS('{\"a\": true}', 'strict $.b' TRUE ON ERROR)",
+            "true",
+        ),
+        (
+            "BOOLEAN",
+            "JSON_EXISTS('{\"a\": true}', 'strict $.b' FALSE ON ERROR)",
+            "false",
+        ),
+        ("BOOLEAN", "JSON_EXISTS('no', '$.b' UNKNOWN ON ERROR)", "NULL"),
+        ("STRING", "JSON_QUERY('[1, 2]', '$')", "[1,2]"),
+        ("STRING", "JSON_QUERY(CAST(NULL AS STRING), '$')", "NULL"),
+        (
+            "STRING",
+            "JSON_QUERY('{\"a\":[{\"c\":\"c1\"},{\"c\":\"c2\"}]}', 'lax $.a[*].c')",
+            r#"["c1","c2"]"#,
+        ),
+        ("STRING", "JSON_QUERY('{}', '$' WITH CONDITIONAL ARRAY WRAPPER)", "[{}]"),
+        ("STRING", "JSON_QUERY('[1, 2]', '$' WITH CONDITIONAL WRAPPER)", "[1,2]"),
+        (
+            "STRING",
+            "JSON_QUERY('[1, 2]', '$' WITH UNCONDITIONAL ARRAY WRAPPER)",
+            "[[1,2]]",
+        ),
+        ("STRING", "JSON_QUERY('1', '$')", "NULL"),
+        ("STRING", "JSON_QUERY('1', '$' WITH CONDITIONAL ARRAY WRAPPER)", "[1]"),
+        (
+            "STRING",
+            "JSON_QUERY('{}', 'lax $.invalid' EMPTY OBJECT ON EMPTY)",
+            "{}",
+        ),
+        (
+            "STRING",
+            "JSON_QUERY('{}', 'strict $.invalid' EMPTY ARRAY ON ERROR)",
+            "[]",
+        ),
+        (
+            "STRING",
+            "JSON_QUERY('{}', '$' RETURNING ARRAY<STRING> NULL ON ERROR)[1]",
+            "NULL",
+        ),
+        (
+            "STRING",
+            "ARRAY_JOIN(JSON_QUERY('{\"l\": [\"a\", 2, {}]}', '$.l' RETURNING ARRAY<STRING>), '-')",
+            "a-2-{}",
+        ),
+    ]);
+}
+
+#[test]
+fn errors_that_json_functions_are_asked_for_fail_the_job() {
+    for (expr, words) in [
+        ("JSON_VALUE('{}', '$.a' ERROR ON EMPTY)", "there is nothing at the path"),
+        ("JSON_VALUE('no', '$.a' ERROR ON ERROR)", "JSON_VALUE of the path '$.a'"),
+        (
+            "JSON_VALUE('[\"x\"]', '$[0]' RETURNING INT ERROR ON ERROR)",
+            "not of the type behind RETURNING",
+        ),
+        (
+            "JSON_QUERY('1', 'strict $' ERROR ON ERROR)",
+            "neither an object nor an array",
+        ),
+        ("JSON_EXISTS('no', '$' ERROR ON ERROR)", "the text is no JSON"),
+        ("JSON_OBJECT('a' VALUE JSON('no'))", "a text that is no JSON"),
+        (
+            "JSON_OBJECT(NULLIF(channel, 'app') VALUE 1)",
+            "a key of JSON_OBJECT is null",
+        ),
+        ("JSON_OBJECTAGG(KEY channel VALUE 1)", "a key of JSON_OBJECTAGG is null"),
+        ("JSON_OBJECTAGG('a' VALUE price)", "the key \"a\" more than once"),
+    ] {
+        let error = failed("v STRING", &format!("SELECT CAST({expr} AS STRING) AS v FROM bids"));
+        assert!(error.contains(words), "{expr}: {error}");
+    }
+}
+
+#[test]
+fn clauses_of_json_functions_are_written_out_as_they_were_read() {
+    let select = "SELECT JSON_OBJECT(KEY 'a' VALUE JSON_ARRAY(1 NULL ON NULL) ABSENT ON NULL) AS o, \
+         JSON_VALUE(channel, '$.a' RETURNING INT DEFAULT price + 1 ON EMPTY ERROR ON ERROR) AS v, \
+         JSON_QUERY(channel, '$.a' WITH CONDITIONAL ARRAY WRAPPER EMPTY OBJECT ON ERROR) AS q, \
+         JSON_EXISTS(channel, '$.a' UNKNOWN ON ERROR) AS e FROM bids";
+    let shown = |select: &str| {
+        let text = explain(&format!("{BIDS}CREATE VIEW v AS {select};\nSHOW CREATE VIEW v"));
+        let (_, query) = text.split_once(" AS SELECT").unwrap();
+        format!("SELECT{}", query.trim_end())
+    };
+    let once = shown(select);
+    assert!(once.contains("DEFAULT price + 1 ON EMPTY"), "{once}");
+    assert_eq!(shown(&once), once);
+}
+
+#[test]
 fn functions_of_arrays_and_maps() {
     assert_values(&[
         ("INT", "ARRAY[1, 2][2]", "2"),
@@ -339,6 +515,46 @@ fn functions_of_arrays_and_maps() {
         ("STRING", "STR_TO_MAP('a:1;a:3', ';', ':')['a']", "3"),
         ("INT", "CARDINALITY(MAP_ENTRIES(MAP['a', 1]))", "1"),
     ]);
+    let array = |expr: &str| format!("JSON_STRING({expr})");
+    for (expr, value) in [
+        ("ARRAY_ADD(ARRAY[1.5, 2.0], ARRAY[1.0, 1.0])", "[2.5,3.0]"),
+        ("ARRAY_COMPACT(ARRAY[1, CAST(NULL AS INT), 2])", "[1,2]"),
+        ("ARRAY_POP_BACK(ARRAY[1, 2])", "[1]"),
+        ("ARRAY_POP_FRONT(ARRAY[1, 2])", "[2]"),
+        ("ARRAY_POSITIONS(ARRAY[5, 6, 5], 5)", "[1,3]"),
+        ("ARRAY_DIMS(ARRAY[1, 2])", "[2]"),
+        ("ARRAY_REMOVE_N(ARRAY[1, 2, 1, 1], 1, 2)", "[2,1]"),
+        ("ARRAY_REPLACE(ARRAY[1, 2, 1], 1, 7)", "[7,2,1]"),
+        ("ARRAY_REPLACE_ALL(ARRAY[1, 2, 1], 1, 7)", "[7,2,7]"),
+        ("ARRAY_REPLACE_N(ARRAY[1, 1, 1], 1, 7, 2)", "[7,7,1]"),
+        ("ARRAY_SCALE(ARRAY[1.0, 2.0], 2.0)", "[2.0,4.0]"),
+        ("ARRAY_SUBTRACT(ARRAY[1.0], ARRAY[0.5])", "[0.5]"),
+        ("ARRAY_NORMALIZE(ARRAY[3.0, 4.0])", "[0.6,0.8]"),
+        ("MAP_EXTRACT(MAP['a', 1], 'a')", "[1]"),
+        ("STRING_TO_ARRAY('a,b', ',')", r#"["a","b"]"#),
+        ("REGEXP_MATCH('a12', '([a-z])([0-9]+)')", r#"["a","12"]"#),
+    ] {
+        assert_values(&[("STRING", &array(expr), value)]);
+    }
+    assert_values(&[
+        ("INT", "ARRAY_ANY_VALUE(ARRAY[CAST(NULL AS INT), 4])", "4"),
+        ("BIGINT", "ARRAY_LENGTH(ARRAY[1, 2])", "2"),
+        ("BIGINT", "ARRAY_NDIMS(ARRAY[1, 2])", "1"),
+        ("BOOLEAN", "EMPTY(ARRAY[1, 2])", "false"),
+        ("INT", "CARDINALITY(ARRAYS_ZIP(ARRAY[1, 2], ARRAY[3, 4]))", "2"),
+        ("DOUBLE", "CAST(ARRAY_SUM(ARRAY[1.0, 2.0]) AS DOUBLE)", "3.0"),
+        ("DOUBLE", "CAST(ARRAY_AVG(ARRAY[1.0, 2.0]) AS DOUBLE)", "1.5"),
+        ("DOUBLE", "CAST(ARRAY_PRODUCT(ARRAY[3.0, 2.0]) AS DOUBLE)", "6.0"),
+        ("DOUBLE", "ARRAY_DISTANCE(ARRAY[0.0, 0.0], ARRAY[3.0, 4.0])", "5.0"),
+        ("DOUBLE", "COSINE_DISTANCE(ARRAY[1.0, 0.0], ARRAY[0.0, 1.0])", "1.0"),
+        ("DOUBLE", "INNER_PRODUCT(ARRAY[1.0, 2.0], ARRAY[3.0, 4.0])", "11.0"),
+        ("BIGINT", "TO_UNIXTIME(ts)", "1767225601"),
+        (
+            "TIMESTAMP(9)",
+            "TO_LOCAL_TIME(TO_TIMESTAMP_LTZ(0, 0))",
+            "1970-01-01T00:00:00",
+        ),
+    ]);
 }
 
 #[test]
@@ -366,7 +582,53 @@ fn wrong_arguments_are_the_writers_mistake() {
         ("price[1]", "an index stands behind an ARRAY or a MAP"),
         ("ARRAY[]", "no type"),
         ("MAP['a']", "keys and values"),
-        ("COLLECT(channel)", "not supported yet"),
+        ("COLLECT(ARRAY[1])", "collect cannot hold values"),
+        ("BIT_AND(channel)", "BIT_AND does not take (STRING)"),
+        (
+            "PERCENTILE(price, 2)",
+            "argument 2 of PERCENTILE is a literal number from 0 to 1",
+        ),
+        ("PERCENTILE(price)", "PERCENTILE takes a number and a share"),
+        ("MEDIAN(channel)", "median is of numbers"),
+        (
+            "PERCENTILE(price, rate)",
+            "argument 2 of PERCENTILE is a literal number",
+        ),
+        ("CORR(price)", "CORR does not take (INT)"),
+        ("MEDIAN(DISTINCT price)", "median(DISTINCT ...) is not supported yet"),
+        ("JSON('{}')", "stands only inside JSON_OBJECT"),
+        ("JSON_OBJECT(KEY 'a')", "expected VALUE"),
+        ("JSON_OBJECT('a', 1)", "expected VALUE"),
+        (
+            "JSON_VALUE('{}', '$' EMPTY ARRAY ON EMPTY)",
+            "JSON_VALUE takes RETURNING",
+        ),
+        (
+            "JSON_VALUE('{}', '$' NULL ON EMPTY ERROR ON EMPTY)",
+            "ON EMPTY stands here twice",
+        ),
+        ("JSON_QUERY('{}', '$' DEFAULT 1 ON EMPTY)", "JSON_QUERY takes RETURNING"),
+        (
+            "JSON_QUERY('{}', '$' RETURNING INT)",
+            "JSON_QUERY gives STRING or ARRAY<STRING>, not INT",
+        ),
+        (
+            "JSON_VALUE('{}', '$' RETURNING ARRAY<STRING>)",
+            "JSON_VALUE gives a single value",
+        ),
+        ("JSON_EXISTS('{}', '$' NULL ON ERROR)", "JSON_EXISTS takes"),
+        (
+            "JSON_ARRAYAGG(price) OVER (ORDER BY ts)",
+            "JSON_ARRAYAGG with OVER is not supported",
+        ),
+        (
+            "GROUPING(price) OVER (ORDER BY ts)",
+            "GROUPING ... OVER is not supported",
+        ),
+        (
+            "COLLECT(price) OVER (ORDER BY ts)",
+            "COLLECT with OVER is not supported yet",
+        ),
         (
             "LISTAGG(channel, CAST(price AS STRING))",
             "separator of LISTAGG is a text literal",

@@ -107,7 +107,24 @@ fn queries_that_streams_cannot_answer_yet_are_refused_at_their_clause() {
         ),
         (
             "INSERT INTO out SELECT auction FROM ^UNNEST(ARRAY[1]) AS t (auction)",
-            "UNNEST",
+            "UNNEST without a table before it",
+        ),
+        (
+            "INSERT INTO out SELECT ^GROUPING(auction) OVER (ORDER BY ts) FROM bids",
+            "GROUPING ... OVER is not supported",
+        ),
+        (
+            "INSERT INTO out SELECT x FROM (SELECT COLLECT(auction) AS l FROM bids)\n  CROSS JOIN ^UNNEST(l) AS e (x, n)",
+            "UNNEST and LATERAL TABLE over a result that changes",
+        ),
+        (
+            "INSERT INTO out SELECT auction FROM (SELECT auction, ROW_NUMBER() OVER (PARTITION BY ^bidder ORDER BY price) AS n
+               FROM bids) WHERE n <= 100001",
+            "a top-N keeps at most 100000 rows of each key, and this one asks for 100001",
+        ),
+        (
+            "INSERT INTO out SELECT ^JSON(channel) FROM bids",
+            "JSON(text) stands only inside JSON_OBJECT",
         ),
         (
             "INSERT INTO out SELECT auction FROM bids ^TABLESAMPLE (5)",

@@ -267,6 +267,16 @@ fn hints_without_effect_are_told() {
 }
 
 #[test]
+fn functions_that_need_over_are_shown() {
+    let text = explain(&format!("{BIDS}SHOW FUNCTIONS LIKE '%a_k'; SHOW FUNCTIONS LIKE 'l%a%'"));
+    assert!(text.contains("dense_rank\nrank\n"), "{text}");
+    assert!(
+        text.contains("lag\n") && text.matches("last_value").count() == 1,
+        "{text}"
+    );
+}
+
+#[test]
 fn show_and_describe_answer() {
     let text = format!(
         "{BIDS}{OUT}CREATE VIEW v (x) AS SELECT price FROM bids;

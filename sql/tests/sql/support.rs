@@ -131,6 +131,14 @@ pub(crate) fn explain(sql: &str) -> String {
     }
 }
 
+/// Runs a query that must fail; gives the error.
+pub(crate) fn failed(columns: &str, select: &str) -> String {
+    match run_query(columns, select) {
+        Ok(rows) => panic!("did not fail: {select} gave {rows:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
 /// Plans what must be refused.
 pub(crate) fn refused(sql: &str) -> SqlError {
     match plan(sql) {
@@ -529,7 +537,11 @@ pub(crate) fn bids() -> RecordBatch {
 
 /// Runs a query over the bids with the columns of `out` as declared, and gives the rows of `out`.
 pub(crate) fn query(columns: &str, select: &str) -> Vec<String> {
+    run_query(columns, select).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn run_query(columns: &str, select: &str) -> Result<Vec<String>> {
     let sql = format!("{BIDS}CREATE TABLE out ({columns}) WITH ('connector' = 'test');\nINSERT INTO out {select};");
-    let sinks = run(&job(&sql).graph, &BTreeMap::from([("bids", bids())])).unwrap_or_else(|error| panic!("{error}"));
-    sinks["out"].clone()
+    let sinks = run(&job(&sql).graph, &BTreeMap::from([("bids", bids())]))?;
+    Ok(sinks["out"].clone())
 }

@@ -162,7 +162,7 @@ mod tests {
             if ["q11", "q15", "q16", "q17"].contains(&query.query) {
                 assert_eq!(query.changes, query.query != "q11", "{}", query.query);
             }
-            // A mistake in the text would be told differently. These two do not parse yet, or lack an event time.
+            // What the planner refuses is no mistake in the text, which would be told differently.
             let reason = query.reason.as_deref().unwrap_or_default();
             let is_told = ["not supported", "not the event time"]
                 .iter()

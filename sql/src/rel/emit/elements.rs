@@ -5,6 +5,7 @@ use crate::error::{Result, SqlError};
 use crate::functions::elements::{Part, part_of};
 use crate::rel::Rel;
 use crate::rel::identity::{Identity, write};
+use crate::rel::lower::elements_of_changes;
 use arrow::datatypes::Schema;
 use datafusion_common::Column;
 use datafusion_common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -26,8 +27,7 @@ impl Emitter<'_> {
         childless: Childless,
     ) -> Result<StreamId> {
         if input_rel.changes {
-            let message = "UNNEST and LATERAL TABLE over a result that changes are not supported yet";
-            return Err(SqlError::new(message).hint("join with the elements first, and aggregate what comes of it"));
+            return Err(elements_of_changes(None));
         }
         let names = input_rel.columns.iter().map(|column| Some(column.name.as_str()));
         let names = names.chain(std::iter::repeat(None));

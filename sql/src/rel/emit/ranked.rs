@@ -6,7 +6,7 @@ use crate::rel::rank::{Frame, Over, OverCall, Rank, RankOutput, Ties, operator_i
 use crate::rel::{Rel, RelKind};
 use arrow::compute::SortOptions;
 use tidemill_engine::graph::{
-    OverAggregate, OverFrame, OverFunction, StreamId, TimeDomain, TopN, TopNColumn, TopNOrder, TopNTies,
+    OverAggregate, OverFrame, OverFunction, StreamId, TOP_N_MAX, TimeDomain, TopN, TopNColumn, TopNOrder, TopNTies,
 };
 
 /// Refuses rows that are numbered and not filtered by the number.
@@ -31,6 +31,11 @@ impl Emitter<'_> {
         streams: &[Option<StreamId>],
     ) -> Result<StreamId> {
         let (first, last) = rank.range.ok_or_else(|| SqlError::internal("ranks without a bound"))?;
+        if last > TOP_N_MAX {
+            let message = format!("a top-N keeps at most {TOP_N_MAX} rows of each key, and this one asks for {last}");
+            let hint = format!("ask for ROW_NUMBER <= {TOP_N_MAX}, or partition by more columns");
+            return Err(SqlError::at(rank.at, message).hint(hint));
+        }
         let order = rank.order.iter().map(|order| TopNOrder {
             column: order.column,
             options: SortOptions::new(order.descending, order.nulls_first),

@@ -82,7 +82,6 @@ pub(crate) fn has_partial_stage(spec: &WindowAggregate) -> bool {
         .iter()
         .all(|call| !call.function.partial_types().is_empty() && !call.function.needs_order())
 }
-}
 
 /// Makes the operator of an aggregation. `input` is the schema of the rows, also for `Final`; `output` that of the results.
 ///

@@ -325,7 +325,7 @@ fn json_and_multisets_of_groups() {
     );
     assert_eq!(rows, ["[100,200,50,null,300,-7]|{}|[]"]);
     let rows = query(
-        "c MAP<STRING, INT>, d MAP<STRING, INT>, p MAP<INT, INT>, n INT, web INT, keys STRING, nothing INT",
+        "c MULTISET<STRING>, d MAP<STRING, INT>, p MULTISET<INT>, n INT, web INT, keys STRING, nothing INT",
         "SELECT COLLECT(channel), COLLECT(DISTINCT channel), COLLECT(price) FILTER (WHERE price < 100),
            CARDINALITY(COLLECT(channel)), COLLECT(channel)['web'], ARRAY_JOIN(MAP_KEYS(COLLECT(channel)), ','),
            CARDINALITY(COLLECT(channel) FILTER (WHERE price > 1000)) FROM bids",

@@ -169,6 +169,7 @@ const SCALARS: &[&str] = &[
     "array_replace",
     "array_replace_all",
     "array_replace_n",
+    "array_resize",
     "array_reverse",
     "array_scale",
     "array_slice",

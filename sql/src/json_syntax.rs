@@ -56,10 +56,7 @@ impl Form {
     }
 
     fn of_function(function: &Function) -> Option<Self> {
-        match function.name.0.as_slice() {
-            [part] => Self::of(&part.as_ident()?.value),
-            _ => None,
-        }
+        Self::of(name_of(function)?)
     }
 
     fn has_entries(self) -> bool {
@@ -72,6 +69,14 @@ impl Form {
 
     fn has_path(self) -> bool {
         matches!(self, Self::Value | Self::Query | Self::Exists)
+    }
+}
+
+/// Returns a function's name without back-ticks; none with a dot.
+fn name_of(function: &Function) -> Option<&str> {
+    match function.name.0.as_slice() {
+        [part] => Some(&part.as_ident()?.value),
+        _ => None,
     }
 }
 
@@ -455,7 +460,7 @@ fn json_text(value: &Expr) -> Option<&Expr> {
     let FunctionArguments::List(list) = &function.args else {
         return None;
     };
-    let is_json = function.name.to_string().eq_ignore_ascii_case(JSON);
+    let is_json = name_of(function).is_some_and(|name| name.eq_ignore_ascii_case(JSON));
     match entries(list)?.as_slice() {
         [(None, text)] if is_json => Some(text),
         _ => None,
@@ -479,7 +484,7 @@ pub(crate) fn rewritten(function: &Function) -> Option<Expr> {
     };
     let span = function.name.span();
     let entries = entries(list)?;
-    let name = function.name.to_string();
+    let name = name_of(function)?.to_ascii_lowercase();
     let mut arguments = Vec::new();
     if form.has_path() {
         let [(_, document), (_, path)] = entries.as_slice() else {

@@ -71,7 +71,7 @@ pub(crate) fn parse_type(parser: &mut Parser<'_>) -> Result<SqlType> {
     let name = word.value.to_ascii_uppercase();
     match name.as_str() {
         word if nested::begins(word) => return nested::parse(parser).map(|nested| nested.sql_type),
-        "MULTISET" | "STRUCT" | "STRUCTURED" => {
+        "STRUCT" | "STRUCTURED" => {
             return Err(SqlError::at(at, format!("the type {name} is not supported yet"))
                 .hint("declare the column as STRING, or as ROW<...> if it is an object of known fields"));
         }

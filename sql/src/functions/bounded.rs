@@ -1,4 +1,4 @@
-//! Text functions whose result can be far longer than their text: refused before they allocate.
+//! Functions whose result can be far longer than their arguments: refused before they allocate.
 //!
 //! `repeat('x', 1000000000)` is 26 bytes of SQL. DataFusion allows results up to 2 GiB.
 
@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// The longest text that such a function may make of one row, in bytes.
 const VALUE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// What an element of an array counts for, at least.
+const ELEMENT_BYTES: u64 = 8;
+
 /// The most bytes of text that such a function may make of one batch.
 const BATCH_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -21,6 +24,7 @@ pub(super) fn bound(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
     let growth = match function.name() {
         "repeat" => Growth::Times,
         "lpad" | "rpad" => Growth::Padded,
+        "array_repeat" | "array_resize" => Growth::Elements,
         "replace" | "regexp_replace" | "translate" | "overlay" => Growth::Replaced,
         _ => return function,
     };
@@ -34,6 +38,8 @@ enum Growth {
     Times,
     /// As long as the second argument says, in characters.
     Padded,
+    /// As many elements of an array as the second argument says.
+    Elements,
     /// The first argument, with the third in place of each of its characters and at both ends.
     Replaced,
 }
@@ -53,6 +59,7 @@ impl Bounded {
         let (first, second) = match self.growth {
             Growth::Times => (text(0)?, number(1)?),
             Growth::Padded => (vec![4], number(1)?),
+            Growth::Elements => (vec![ELEMENT_BYTES], number(1)?),
             Growth::Replaced => (text(0)?, text(2)?),
         };
         let rows = first.len().max(second.len());
@@ -66,20 +73,24 @@ impl Bounded {
         for row in 0..rows {
             let (a, b) = (at(&first, row), at(&second, row));
             let longest = match self.growth {
-                Growth::Times | Growth::Padded => a.saturating_mul(b),
+                Growth::Times | Growth::Padded | Growth::Elements => a.saturating_mul(b),
                 Growth::Replaced => a.saturating_add(a.saturating_add(1).saturating_mul(b)),
             };
             let name = self.function.name();
+            let what = match self.growth {
+                Growth::Elements => "an array",
+                _ => "a text",
+            };
             if longest > VALUE_BYTES_MAX {
                 return exec_err!(
-                    "{name} could make a text of {longest} bytes and the limit is {VALUE_BYTES_MAX}; shorten its arguments"
+                    "{name} could make {what} of {longest} bytes and the limit is {VALUE_BYTES_MAX}; shorten its arguments"
                 );
             }
             // What replacing makes is far below its bound, as a rule.
             batch = batch.saturating_add(if self.growth == Growth::Replaced { 0 } else { longest });
             if batch > BATCH_BYTES_MAX {
                 return exec_err!(
-                    "{name} would make more than {BATCH_BYTES_MAX} bytes of text of one batch; shorten its arguments"
+                    "{name} would make more than {BATCH_BYTES_MAX} bytes of one batch; shorten its arguments"
                 );
             }
         }

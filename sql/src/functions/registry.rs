@@ -30,7 +30,6 @@ const UNIONS: Stands = Refused("there is no type that is one of several");
 const SCALARS_ELSEWHERE: &[(&str, Stands)] = &[
     ("array_element", Syntax("list[n]")),
     ("array_remove", Ours),
-    ("array_resize", LENGTH),
     ("arrow_cast", ARROW),
     ("arrow_field", ARROW),
     ("arrow_metadata", ARROW),

@@ -1,4 +1,5 @@
-//! Types that hold others: `ROW<name type, ...>`, also written `ROW(name type, ...)`, `ARRAY<type>` and `MAP<key, value>`.
+//! Types that hold others: `ROW<name type, ...>`, also written `ROW(name type, ...)`, `ARRAY<type>`, `MAP<key, value>` and
+//! `MULTISET<type>`, which is a map from values to how often they are there.
 
 use super::{SqlType, array_of, map_of, parse_type};
 use crate::error::{Position, Result, SqlError};
@@ -34,7 +35,7 @@ pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Nested> {
 
 /// Says whether a type that holds others begins with a word.
 pub(super) fn begins(word: &str) -> bool {
-    ["ROW", "ARRAY", "MAP"]
+    ["ROW", "ARRAY", "MAP", "MULTISET"]
         .iter()
         .any(|known| word.eq_ignore_ascii_case(known))
 }
@@ -51,6 +52,7 @@ fn parse_nested(parser: &mut Parser<'_>, depth: usize) -> Result<Nested> {
     match first.token.to_string().to_ascii_uppercase().as_str() {
         "ARRAY" => parse_array(parser, depth, at),
         "MAP" => parse_map(parser, depth, at),
+        "MULTISET" => parse_multiset(parser, depth, at),
         _ => parse_row(parser, depth, at),
     }
 }
@@ -109,6 +111,23 @@ fn parse_map(parser: &mut Parser<'_>, depth: usize, at: Option<Position>) -> Res
     let ends_outer = parse_end(parser, ended, "MAP")?;
     Ok(Nested {
         sql_type: map_of(key, value).into(),
+        ends_outer,
+    })
+}
+
+fn parse_multiset(parser: &mut Parser<'_>, depth: usize, at: Option<Position>) -> Result<Nested> {
+    let hint = "write MULTISET<type>, or MAP<type, INT>, which is the same";
+    if !parser.consume_token(&Token::Lt) {
+        return Err(SqlError::at(at, "a MULTISET needs the type of its values").hint(hint));
+    }
+    let value_at = start_of(parser.peek_token_ref().span);
+    let (value, ended) = parse_inner(parser, depth, "a MULTISET")?;
+    if value.is_nested() {
+        return Err(SqlError::at(value_at, "the values of a MULTISET are single values").hint(hint));
+    }
+    let ends_outer = parse_end(parser, ended, "MULTISET")?;
+    Ok(Nested {
+        sql_type: map_of(value, DataType::Int32).into(),
         ends_outer,
     })
 }

@@ -1,7 +1,9 @@
 //! Windows and aggregates, by their results.
 
 use super::engine::{assert_engine_agrees, sink, tables};
+use super::live::World;
 use super::support::{BIDS, query, refused};
+use tidemill_engine::sink::DeliveryGuarantee;
 
 const TUMBLE: &str = "TABLE(TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '5' SECOND))";
 
@@ -323,7 +325,7 @@ fn json_and_multisets_of_groups() {
     );
     assert_eq!(rows, ["[100,200,50,null,300,-7]|{}|[]"]);
     let rows = query(
-        "c MAP<STRING, INT>, d MAP<STRING, INT>, p MAP<INT, INT>, n INT, web INT, keys STRING, nothing INT",
+        "c MULTISET<STRING>, d MAP<STRING, INT>, p MULTISET<INT>, n INT, web INT, keys STRING, nothing INT",
         "SELECT COLLECT(channel), COLLECT(DISTINCT channel), COLLECT(price) FILTER (WHERE price < 100),
            CARDINALITY(COLLECT(channel)), COLLECT(channel)['web'], ARRAY_JOIN(MAP_KEYS(COLLECT(channel)), ','),
            CARDINALITY(COLLECT(channel) FILTER (WHERE price > 1000)) FROM bids",
@@ -436,4 +438,71 @@ fn aggregates_of_datafusion_on_the_engine() {
          FROM bids WINDOW w AS (PARTITION BY bidder ORDER BY ts ROWS BETWEEN 3 PRECEDING AND CURRENT ROW)",
         tables(&sink("out", "b BIGINT, m DOUBLE, o INT, a BOOLEAN"))
     ));
+}
+
+/// What accumulators hold comes back from checkpoints, also at another parallelism.
+#[test]
+fn values_of_groups_survive_crashes() {
+    let sinks = [
+        (
+            "w",
+            "k STRING, c MAP<BIGINT, INT>, m DOUBLE, o STRING, b BIGINT, d BIGINT, p DOUBLE, l STRING",
+        ),
+        (
+            "s",
+            "k STRING, c MAP<BIGINT, INT>, m DOUBLE, o STRING, b BIGINT, d BIGINT, p DOUBLE, l STRING",
+        ),
+        ("v", "k STRING, n BIGINT, m DOUBLE, o BIGINT"),
+    ];
+    let sinks: String = sinks.iter().map(|(name, columns)| sink(name, columns)).collect();
+    let select = "SELECT k, COLLECT(n), MEDIAN(n), JSON_OBJECTAGG(KEY DATE_FORMAT(ts, 'ss') VALUE n), BIT_XOR(n),
+           APPROX_COUNT_DISTINCT(n), APPROX_PERCENTILE_CONT(n, 1.0), JSON_ARRAYAGG(n)";
+    let hop = "TABLE(HOP(TABLE clicks, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '10' SECOND))";
+    let session = "TABLE(SESSION(TABLE clicks PARTITION BY k, DESCRIPTOR(ts), INTERVAL '20' SECOND))";
+    let world = World::new(
+        DeliveryGuarantee::ExactlyOnce,
+        &format!(
+            "{sinks}INSERT INTO w {select} FROM {hop} GROUP BY window_start, window_end, k;
+             INSERT INTO s {select} FROM {session} GROUP BY window_start, window_end, k;
+             INSERT INTO v SELECT k, n, MEDIAN(n) OVER w, BIT_OR(n) OVER w FROM clicks
+               WINDOW w AS (PARTITION BY k ORDER BY ts ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW);"
+        ),
+    );
+    let job = world.start(1);
+    job.push(0, "a,1,00:00:01 a,2,00:00:02 b,5,00:00:03");
+    job.kill();
+    let job = world.start(3);
+    job.push(1, "a,1,00:00:04");
+    job.push(0, "a,7,00:00:06");
+    job.kill();
+    let job = world.start(2);
+    job.push(1, "a,2,00:00:12");
+    job.finish();
+    assert_eq!(
+        world.written("w"),
+        [
+            r#"a|{1: 2, 2: 1, 7: 1}|1.5|{"01":1,"02":2,"04":1,"06":7}|5|3|7.0|[1,2,1,7]"#,
+            r#"a|{1: 2, 2: 1}|1.0|{"01":1,"02":2,"04":1}|2|2|2.0|[1,2,1]"#,
+            r#"a|{2: 1, 7: 1}|4.5|{"06":7,"12":2}|5|2|7.0|[7,2]"#,
+            r#"a|{2: 1}|2.0|{"12":2}|2|1|2.0|[2]"#,
+            r#"b|{5: 1}|5.0|{"03":5}|5|1|5.0|[5]"#,
+            r#"b|{5: 1}|5.0|{"03":5}|5|1|5.0|[5]"#,
+        ]
+    );
+    assert_eq!(
+        world.written("s"),
+        [
+            r#"a|{1: 2, 2: 2, 7: 1}|2.0|{"01":1,"02":2,"04":1,"06":7,"12":2}|7|3|7.0|[1,2,1,7,2]"#,
+            r#"b|{5: 1}|5.0|{"03":5}|5|1|5.0|[5]"#,
+        ]
+    );
+    let over = [
+        "a|1|1.0|1",
+        "a|1|1.0|3",
+        "a|2|1.5|3",
+        "a|2|2.0|7",
+        "a|7|1.5|7",
+        "b|5|5.0|5",
+    ];
+    assert_eq!(world.written("v"), over);
 }

@@ -305,6 +305,7 @@ fn json_functions() {
 fn clauses_of_json_functions() {
     assert_values(&[
         ("STRING", "JSON_OBJECT()", "{}"),
+        ("STRING", "json_object('a' value `Json_Array`(1))", r#"{"a":[1]}"#),
         (
             "STRING",
             "JSON_OBJECT(KEY 'k' VALUE channel, 'a' VALUE price, KEY 'n' VALUE CAST(NULL AS INT))",
@@ -435,7 +436,7 @@ fn clauses_of_json_functions() {
 }
 
 #[test]
-fn errors_that_json_functions_are_asked_for_fail_the_job() {
+fn errors_of_values_fail_the_job() {
     for (expr, words) in [
         ("JSON_VALUE('{}', '$.a' ERROR ON EMPTY)", "there is nothing at the path"),
         ("JSON_VALUE('no', '$.a' ERROR ON ERROR)", "JSON_VALUE of the path '$.a'"),
@@ -448,6 +449,14 @@ fn errors_that_json_functions_are_asked_for_fail_the_job() {
             "neither an object nor an array",
         ),
         ("JSON_EXISTS('no', '$' ERROR ON ERROR)", "the text is no JSON"),
+        (
+            "ARRAY_REPEAT(price, 2000000000)",
+            "could make an array of 16000000000 bytes",
+        ),
+        (
+            "ARRAY_RESIZE(ARRAY[price], 2000000000)[1]",
+            "could make an array of 16000000000 bytes",
+        ),
         ("JSON_OBJECT('a' VALUE JSON('no'))", "a text that is no JSON"),
         (
             "JSON_OBJECT(NULLIF(channel, 'app') VALUE 1)",
@@ -456,7 +465,11 @@ fn errors_that_json_functions_are_asked_for_fail_the_job() {
         ("JSON_OBJECTAGG(KEY channel VALUE 1)", "a key of JSON_OBJECTAGG is null"),
         ("JSON_OBJECTAGG('a' VALUE price)", "the key \"a\" more than once"),
     ] {
-        let error = failed("v STRING", &format!("SELECT CAST({expr} AS STRING) AS v FROM bids"));
+        let expr = match expr.starts_with("ARRAY") {
+            true => format!("JSON_STRING({expr})"),
+            false => format!("CAST({expr} AS STRING)"),
+        };
+        let error = failed("v STRING", &format!("SELECT {expr} AS v FROM bids"));
         assert!(error.contains(words), "{expr}: {error}");
     }
 }
@@ -527,6 +540,8 @@ fn functions_of_arrays_and_maps() {
         ("ARRAY_REPLACE(ARRAY[1, 2, 1], 1, 7)", "[7,2,1]"),
         ("ARRAY_REPLACE_ALL(ARRAY[1, 2, 1], 1, 7)", "[7,2,7]"),
         ("ARRAY_REPLACE_N(ARRAY[1, 1, 1], 1, 7, 2)", "[7,7,1]"),
+        ("ARRAY_REPEAT(7, 2)", "[7,7]"),
+        ("ARRAY_RESIZE(ARRAY[1], 3, 0)", "[1,0,0]"),
         ("ARRAY_SCALE(ARRAY[1.0, 2.0], 2.0)", "[2.0,4.0]"),
         ("ARRAY_SUBTRACT(ARRAY[1.0], ARRAY[0.5])", "[0.5]"),
         ("ARRAY_NORMALIZE(ARRAY[3.0, 4.0])", "[0.6,0.8]"),

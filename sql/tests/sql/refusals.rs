@@ -320,8 +320,8 @@ fn statements_are_refused_where_they_are_wrong() {
 fn tables_are_refused_where_they_are_wrong() {
     assert_refused(&[
         (
-            "CREATE TABLE t (a ^MULTISET<INT>) WITH ('connector' = 'test')",
-            "MULTISET is not supported yet",
+            "CREATE TABLE t (a MULTISET<^ARRAY<INT>>) WITH ('connector' = 'test')",
+            "the values of a MULTISET are single values",
         ),
         (
             "CREATE TABLE t (a ^JSON) WITH ('connector' = 'test')",

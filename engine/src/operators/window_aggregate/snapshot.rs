@@ -3,7 +3,7 @@
 //! | section | columns, one row per group or member |
 //! |---|---|
 //! | `groups` | `__window_start`, `__window_end` (i64 ms), `key.<i>.<column>`, `<aggregate>.<i>` for each state column |
-//! | `set.<aggregate>` | `__group` (u32, a row of `groups`), `value`: for functions whose state is a set |
+//! | `set.<aggregate>` | `__group` (u32, a row of `groups`), `value`: for functions whose state is a set; where a value may be there more than once, `count` (i64) |
 //!
 //! The schema of `groups` has the metadata `fired_end_ms`: windows that end there or before have fired. Panes of windows that
 //! overlap stand in the place of windows.
@@ -30,6 +30,9 @@ pub(super) const CHUNK_GROUPS: usize = 1 << 16;
 
 /// The key of the schema's metadata; absent in states of before there were panes, which do not need it.
 const FIRED_END: &str = "fired_end_ms";
+
+/// The columns of a set behind the owner.
+const SET_COLUMNS: [&str; 2] = ["value", "count"];
 
 pub(super) fn key_name(index: usize, field: &Field) -> String {
     format!("key.{index}.{}", field.name())
@@ -117,15 +120,20 @@ pub(super) fn capture<'a>(
                     columns.extend(encoded.columns);
                     continue;
                 };
-                let [value] = encoded.columns.as_slice() else {
-                    return Err(Error::Internal(format!("the set of {} has one column", call.name)));
-                };
-                let set_schema = Arc::new(Schema::new(vec![
-                    Field::new("__group", DataType::UInt32, false),
-                    Field::new("value", value.data_type().clone(), true),
-                ]));
+                if encoded.columns.is_empty() || encoded.columns.len() > SET_COLUMNS.len() {
+                    return Err(Error::Internal(format!(
+                        "the values of {} have counts or none",
+                        call.name
+                    )));
+                }
+                let mut fields = vec![Field::new("__group", DataType::UInt32, false)];
+                let named = SET_COLUMNS.into_iter().zip(&encoded.columns);
+                fields.extend(named.map(|(name, column)| Field::new(name, column.data_type().clone(), true)));
+                let set_schema = Arc::new(Schema::new(fields));
                 let owners = UInt32Array::from_iter_values(owners.into_iter().map(|owner| first_row + owner));
-                let batch = RecordBatch::try_new(Arc::clone(&set_schema), vec![Arc::new(owners), Arc::clone(value)])?;
+                let mut columns: Vec<ArrayRef> = vec![Arc::new(owners)];
+                columns.extend(encoded.columns);
+                let batch = RecordBatch::try_new(Arc::clone(&set_schema), columns)?;
                 if set.is_none() {
                     *set = Some(StreamWriter::try_new(Vec::new(), &set_schema)?);
                 }
@@ -281,7 +289,8 @@ fn restore_set(
     let owners = named(batch, "__group")?
         .as_primitive_opt::<UInt32Type>()
         .ok_or_else(|| Error::Checkpoint("the window aggregation's set has a wrong owner column".into()))?;
-    let values = named(batch, "value")?;
+    let mut values = vec![named(batch, SET_COLUMNS[0])?];
+    values.extend(batch.column_by_name(SET_COLUMNS[1]));
     let mut by_window: BTreeMap<Window, (Vec<u32>, Vec<u32>)> = BTreeMap::new();
     for row in 0..owners.len() {
         match placed.get(owners.value(row) as usize) {
@@ -295,13 +304,15 @@ fn restore_set(
         }
     }
     for (window, (rows, groups)) in by_window {
-        let column = arrow::compute::take(values, &UInt32Array::from(rows), None)?;
+        let rows = UInt32Array::from(rows);
+        let columns = values.iter().map(|values| arrow::compute::take(values, &rows, None));
+        let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
         let owners = (0..groups.len() as u32).collect();
         if let Some(state) = open.accumulators(window) {
             state[function].decode(
                 &EncodedState {
                     owners: Some(owners),
-                    columns: vec![column],
+                    columns,
                 },
                 &groups,
             )?;

@@ -1,7 +1,7 @@
 //! Routing rows to the worker that owns their key group.
 
 use super::batch::Batch;
-use crate::key::{EncodedKeys, hash_columns, worker_of};
+use crate::key::{EncodedKeys, KeyGroupRange, hash_columns, key_group};
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::UInt64Type;
@@ -26,7 +26,8 @@ pub(super) enum Routing {
 /// Splits batches by the owner of each row's key group.
 pub(super) struct KeyDistributor {
     routing: Routing,
-    key_groups: u16,
+    /// The worker of each key group.
+    owners: Vec<u32>,
     keys: EncodedKeys,
     hashes: Vec<u64>,
     indices: Vec<Vec<u32>>,
@@ -45,7 +46,7 @@ impl KeyDistributor {
     pub(super) fn new(routing: Routing, key_groups: u16, workers: usize, on_error: Box<dyn Fn(crate::Error)>) -> Self {
         Self {
             routing,
-            key_groups,
+            owners: owners(key_groups, workers),
             keys: EncodedKeys::default(),
             hashes: Vec::new(),
             indices: vec![Vec::new(); workers],
@@ -66,10 +67,15 @@ impl KeyDistributor {
                 hash_columns(&columns, rows.num_rows(), &mut self.keys, &mut self.hashes)?;
             }
         }
-        let workers = self.indices.len();
-        self.indices.iter_mut().for_each(Vec::clear);
+        let expected = rows.num_rows() / self.indices.len() * 9 / 8;
+        for indices in &mut self.indices {
+            indices.clear();
+            indices.reserve(expected);
+        }
+        let key_groups = self.owners.len() as u16;
         for (row, &hash) in self.hashes.iter().enumerate() {
-            self.indices[worker_of(hash, self.key_groups, workers)].push(row as u32);
+            let owner = self.owners[usize::from(key_group(hash, key_groups))];
+            self.indices[owner as usize].push(row as u32);
         }
         for (indices, pending) in self.indices.iter_mut().zip(&mut self.pending) {
             if indices.is_empty() {
@@ -100,6 +106,15 @@ impl KeyDistributor {
     }
 }
 
+/// Returns the worker of each key group.
+fn owners(key_groups: u16, workers: usize) -> Vec<u32> {
+    let of_worker = |worker| {
+        let KeyGroupRange { start, end, .. } = KeyGroupRange::of_worker(worker, workers, key_groups);
+        std::iter::repeat_n(worker as u32, usize::from(end - start))
+    };
+    (0..workers).flat_map(of_worker).collect()
+}
+
 impl Distributor<Batch> for KeyDistributor {
     fn partition<T: Clone, P: Push<Message<T, Batch>>>(
         &mut self,
@@ -124,6 +139,24 @@ impl Distributor<Batch> for KeyDistributor {
     fn flush<T: Clone, P: Push<Message<T, Batch>>>(&mut self, stamp: &Stamp<T>, pushers: &mut [P]) {
         for (worker, pusher) in pushers.iter_mut().enumerate() {
             self.send(worker, stamp, pusher);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::worker_of;
+
+    #[test]
+    fn owner_of_a_key_group_is_the_worker_of_its_hashes() {
+        for (key_groups, workers) in [(1, 1), (1, 3), (7, 2), (256, 2), (256, 3), (1000, 9)] {
+            let owners = owners(key_groups, workers);
+            assert_eq!(owners.len(), usize::from(key_groups));
+            for hash in (0..1000).map(|n: u64| n.wrapping_mul(0x9E37_79B9_7F4A_7C15)) {
+                let owner = owners[usize::from(key_group(hash, key_groups))];
+                assert_eq!(owner as usize, worker_of(hash, key_groups, workers));
+            }
         }
     }
 }

@@ -7,18 +7,20 @@
 //! ```
 //! A partial aggregation holds nothing beyond its tick: it emits its states when the tick closes, and where keys hardly
 //! repeat within a tick it turns every row into a state at once instead of looking for groups. The other two hold
-//! one [`WindowState`] per open window and drop it as a whole when the watermark passes the window's end.
+//! one [`WindowState`] per open window and drop it as a whole when the watermark passes the window's end. Sessions are
+//! aggregated in the same stages: what goes through the exchange is the sessions that the rows of one worker and tick make.
 //!
 //! Windows that overlap are made of panes. Then a [`WindowState`] holds a pane, and firing a window merges its panes.
 //!
 //! File map: `rows` finds the window of each row, `panes` the panes of windows, `state` is the groups of one window or pane,
-//! `sliding` merges panes from window to window, `session` aggregates sessions, `updating` tells windows before and after their
+//! `sliding` merges panes from window to window, `session` aggregates sessions and `session_partial` those of a tick, `updating` tells windows before and after their
 //! end too and `told` keeps what it told, `snapshot` is the durable form, `keyed` that of accumulators without windows.
 
 mod keyed;
 mod panes;
 mod rows;
 mod session;
+mod session_partial;
 mod sliding;
 mod snapshot;
 mod state;
@@ -38,6 +40,7 @@ pub(crate) use panes::Panes;
 use rows::{WindowRows, Windows};
 pub(crate) use rows::{millis, timestamps_of};
 use session::SessionAggregateOperator;
+use session_partial::PartialSessionsOperator;
 use sliding::Sliding;
 use snapshot::Restored;
 use state::{Input, WindowState, states_of_rows};
@@ -73,19 +76,17 @@ pub(crate) enum Stage {
 }
 
 /// Says whether an aggregation can be done in two stages: every function's state is made of columns, whatever order
-/// the rows come in, and a row's window is known without the others.
+/// the rows come in.
 pub(crate) fn has_partial_stage(spec: &WindowAggregate) -> bool {
-    !matches!(spec.window, WindowAssigner::Session { .. })
-        && spec
-            .aggregates
-            .iter()
-            .all(|call| !call.function.state_types().is_empty() && !call.function.needs_order())
+    spec.aggregates
+        .iter()
+        .all(|call| !call.function.state_types().is_empty() && !call.function.needs_order())
 }
 
 /// Makes the operator of an aggregation. `input` is the schema of the rows, also for `Final`; `output` that of the results.
 ///
 /// # Errors
-/// When the stage is not one that the windows have.
+/// When what is asked for does not fit together.
 pub(crate) fn window_aggregate(
     stage: Stage,
     spec: &WindowAggregate,
@@ -94,10 +95,10 @@ pub(crate) fn window_aggregate(
     context: OperatorContext,
 ) -> Result<Box<dyn Operator>> {
     match (&spec.window, stage) {
-        (WindowAssigner::Session { .. }, Stage::Whole) => {
-            Ok(Box::new(SessionAggregateOperator::new(spec, input, output, context)?))
-        }
-        (WindowAssigner::Session { .. }, _) => Err(Error::Internal("sessions are aggregated in one stage".into())),
+        (WindowAssigner::Session { .. }, Stage::Partial) => Ok(Box::new(PartialSessionsOperator::new(spec, input)?)),
+        (WindowAssigner::Session { .. }, _) => Ok(Box::new(SessionAggregateOperator::new(
+            stage, spec, input, output, context,
+        )?)),
         (_, Stage::Whole | Stage::Final) if let Some(updates) = spec.updates => Ok(Box::new(
             UpdatingAggregateOperator::new(stage, spec, updates, input, output, context)?,
         )),
@@ -108,11 +109,14 @@ pub(crate) fn window_aggregate(
 }
 
 /// Returns the schema of the states that go from `Partial` to `Final`: keys, start and end of the window in
-/// milliseconds, the states, and the key's hash as the last column.
+/// milliseconds, of sessions how many rows they are, the states, and the key's hash as the last column.
 pub(crate) fn partial_schema(spec: &WindowAggregate, input: &Schema) -> SchemaRef {
     let mut fields: Vec<Field> = spec.keys.iter().map(|&key| input.field(key).clone()).collect();
     fields.push(Field::new("__window_start", DataType::Int64, false));
     fields.push(Field::new("__window_end", DataType::Int64, false));
+    if matches!(spec.window, WindowAssigner::Session { .. }) {
+        fields.push(Field::new("__rows", DataType::Int64, false));
+    }
     for call in &spec.aggregates {
         for (index, state) in call.function.state_types().into_iter().enumerate() {
             fields.push(Field::new(format!("{}.{index}", call.name), state, true));

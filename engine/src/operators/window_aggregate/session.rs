@@ -4,20 +4,23 @@
 //! together before a session is looked at, so what is emitted does not depend on the order within a tick: a session that
 //! is made of rows of this tick alone and had ended before the watermark is late, and its rows are dropped and counted.
 //!
+//! Of several workers each makes the sessions of its own rows of a tick first (see `session_partial`); those are added like
+//! rows, and what comes out is the same: sessions go into one another in any order.
+//!
 //! A session's state is a group of the accumulators; the open sessions of a key are a list. When more sessions have gone
 //! than are open, everything is made anew without them, the keys too.
 
 use super::rows::{millis, timestamps_of};
 use super::snapshot::{self, Chunk, Restored};
-use super::{BATCH_ROWS, Window, filter_column};
+use super::{BATCH_ROWS, Stage, Window, filter_column};
 use crate::aggregate::{Accumulator, AggregateCall};
 use crate::error::{Error, Result};
 use crate::graph::{TimeDomain, WindowAggregate, WindowAssigner};
 use crate::key::{EncodedKeys, KeyDecoder, encode_keys, key_hash};
 use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
 use crate::operators::group_table::GroupTable;
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, UInt64Type};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -28,8 +31,9 @@ const GONE_MIN: usize = 4096;
 /// The end of a list.
 const NONE: u32 = u32::MAX;
 
-/// The operator.
+/// The operator, of rows or of the sessions of a tick.
 pub(super) struct SessionAggregateOperator {
+    stage: Stage,
     domain: TimeDomain,
     time: usize,
     gap_ms: i64,
@@ -47,7 +51,7 @@ pub(super) struct SessionAggregateOperator {
 }
 
 /// All sessions, and the groups of the accumulators: the same numbers.
-struct Sessions {
+pub(super) struct Sessions {
     keys: GroupTable,
     /// The newest open session of each key; the others follow in the order of time.
     first_of: Vec<u32>,
@@ -59,11 +63,11 @@ struct Sessions {
 }
 
 #[derive(Clone, Copy)]
-struct Session {
+pub(super) struct Session {
     key: u32,
-    start_ms: i64,
-    end_ms: i64,
-    rows: u64,
+    pub(super) start_ms: i64,
+    pub(super) end_ms: i64,
+    pub(super) rows: u64,
     /// The open session of the key before this one in time; for one that was merged, the one it went into.
     next: u32,
     state: SessionState,
@@ -77,7 +81,7 @@ enum SessionState {
 }
 
 impl Sessions {
-    fn new(aggregates: &[AggregateCall]) -> Self {
+    pub(super) fn new(aggregates: &[AggregateCall]) -> Self {
         Self {
             keys: GroupTable::default(),
             first_of: Vec::new(),
@@ -118,9 +122,9 @@ impl Sessions {
         session
     }
 
-    /// Adds a row to the session of its key that it belongs to, a new one if there is none. Sessions that it connects go
-    /// into one; the others are put into `merged`.
-    fn add(&mut self, key: u32, window: Window, merged: &mut Vec<u32>) -> u32 {
+    /// Adds rows that make a session to the one of their key that it belongs to, a new one if there is none. Sessions that it
+    /// connects go into one; the others are put into `merged`.
+    fn add(&mut self, key: u32, window: Window, rows: u64, merged: &mut Vec<u32>) -> u32 {
         let mut found = NONE;
         let mut at = self.first_of[key as usize];
         while at != NONE {
@@ -135,7 +139,7 @@ impl Sessions {
                 known.start_ms = known.start_ms.min(session.start_ms).min(window.start_ms);
                 known.end_ms = known.end_ms.max(session.end_ms).max(window.end_ms);
                 if into == at {
-                    known.rows += 1;
+                    known.rows += rows;
                     found = at;
                 } else {
                     // It stands right behind the one that it goes into.
@@ -150,10 +154,70 @@ impl Sessions {
             at = session.next;
         }
         if found == NONE {
-            self.open(key, window, 1)
+            self.open(key, window, rows)
         } else {
             found
         }
+    }
+
+    /// Finds the session of each row, or of each session of a tick; there is room for the states of new ones.
+    pub(super) fn sessions_of(
+        &mut self,
+        keys: &EncodedKeys,
+        hash_of: impl Fn(usize) -> u64,
+        parts: impl Iterator<Item = (Window, u64)>,
+    ) -> Result<Vec<u32>> {
+        let (mut merged, mut groups) = (Vec::new(), Vec::with_capacity(keys.len()));
+        for (row, (window, rows)) in parts.enumerate() {
+            let key = self.key_of(hash_of(row), keys.key(row));
+            groups.push(self.add(key, window, rows, &mut merged));
+        }
+        let count = self.sessions.len();
+        for accumulator in &mut self.accumulators {
+            accumulator.resize(count);
+        }
+        if !merged.is_empty() {
+            groups = groups.iter().map(|&session| self.now(session)).collect();
+            let into: Vec<u32> = merged.iter().map(|&session| self.now(session)).collect();
+            for accumulator in &mut self.accumulators {
+                let states = accumulator.encode(&merged)?;
+                accumulator.decode(&states, &into)?;
+            }
+        }
+        Ok(groups)
+    }
+
+    /// Aggregates rows of these sessions.
+    pub(super) fn update(&mut self, aggregates: &[AggregateCall], batch: &RecordBatch, sessions: &[u32]) -> Result<()> {
+        for (call, accumulator) in aggregates.iter().zip(&mut self.accumulators) {
+            let arguments: Vec<ArrayRef> = call.arguments.iter().map(|&i| Arc::clone(batch.column(i))).collect();
+            accumulator.update(&arguments, sessions, filter_column(batch, call)?)?;
+        }
+        Ok(())
+    }
+
+    /// Merges states into these sessions; `columns` begin with them.
+    fn merge(&mut self, aggregates: &[AggregateCall], columns: &[ArrayRef], sessions: &[u32]) -> Result<()> {
+        let mut rest = columns;
+        for (call, accumulator) in aggregates.iter().zip(&mut self.accumulators) {
+            let (states, others) = rest.split_at(call.function.state_types().len());
+            accumulator.merge(states, sessions)?;
+            rest = others;
+        }
+        Ok(())
+    }
+
+    pub(super) fn session(&self, session: u32) -> Session {
+        self.sessions[session as usize]
+    }
+
+    /// Returns the bytes of a session's key.
+    pub(super) fn key(&self, session: u32) -> &[u8] {
+        self.keys.key(self.session(session).key)
+    }
+
+    pub(super) fn accumulators(&self) -> &[Box<dyn Accumulator>] {
+        &self.accumulators
     }
 
     /// Returns the session that a session has become.
@@ -204,7 +268,7 @@ impl Sessions {
     }
 
     /// Returns the numbers of the open sessions.
-    fn all_open(&self) -> Vec<u32> {
+    pub(super) fn all_open(&self) -> Vec<u32> {
         let open = |session: &u32| self.sessions[*session as usize].state == SessionState::Open;
         (0..self.sessions.len() as u32).filter(open).collect()
     }
@@ -247,8 +311,9 @@ impl Sessions {
 }
 
 impl SessionAggregateOperator {
-    /// Makes the operator; it needs rows by key.
+    /// Makes the operator; it needs rows, or sessions of a tick, by key.
     pub(super) fn new(
+        stage: Stage,
         spec: &WindowAggregate,
         input: &Schema,
         output: SchemaRef,
@@ -258,11 +323,16 @@ impl SessionAggregateOperator {
             return Err(Error::Internal("these windows are no sessions".into()));
         };
         let key_fields: Vec<Field> = spec.keys.iter().map(|&key| input.field(key).clone()).collect();
+        let keys = match stage {
+            Stage::Final => (0..spec.keys.len()).collect(),
+            _ => spec.keys.clone(),
+        };
         Ok(Self {
+            stage,
             domain: spec.time,
             time,
             gap_ms,
-            keys: spec.keys.clone(),
+            keys,
             aggregates: spec.aggregates.clone(),
             decoder: KeyDecoder::new(key_fields.iter().map(|field| field.data_type().clone()).collect()),
             key_fields,
@@ -275,10 +345,8 @@ impl SessionAggregateOperator {
     }
 
     fn batch_of(&self, sessions: &[u32]) -> Result<RecordBatch> {
-        let known = |session: &u32| self.sessions.sessions[*session as usize];
-        let keys = sessions
-            .iter()
-            .map(|session| self.sessions.keys.key(known(session).key));
+        let known = |session: &u32| self.sessions.session(*session);
+        let keys = sessions.iter().map(|&session| self.sessions.key(session));
         let mut columns = self.decoder.decode(keys)?;
         let starts = sessions.iter().map(|session| known(session).start_ms).collect();
         let ends = sessions.iter().map(|session| known(session).end_ms).collect();
@@ -295,36 +363,27 @@ impl SessionAggregateOperator {
 impl Operator for SessionAggregateOperator {
     fn on_batch(&mut self, _input: usize, batch: &RecordBatch, tick: &OpenTick, _out: &mut Output) -> Result<Progress> {
         self.fired_end_ms = self.fired_end_ms.max(self.domain.before(tick).last_window_end_ms());
-        let times = millis(batch.column(self.time))?;
         let columns: Vec<ArrayRef> = self.keys.iter().map(|&key| Arc::clone(batch.column(key))).collect();
         let mut keys = EncodedKeys::default();
         encode_keys(&columns, batch.num_rows(), &mut keys)?;
-        let sessions = &mut self.sessions;
-        let mut merged = Vec::new();
-        let mut groups = Vec::with_capacity(times.len());
-        for (row, &time) in times.iter().enumerate() {
-            let key = sessions.key_of(key_hash(keys.key(row)), keys.key(row));
-            let window = Window {
-                end_ms: time.saturating_add(self.gap_ms),
-                start_ms: time,
-            };
-            groups.push(sessions.add(key, window, &mut merged));
-        }
-        let count = sessions.sessions.len();
-        if !merged.is_empty() {
-            let now = |session: &u32| sessions.now(*session);
-            groups = groups.iter().map(now).collect();
-            let into: Vec<u32> = merged.iter().map(now).collect();
-            for accumulator in &mut sessions.accumulators {
-                accumulator.resize(count);
-                let states = accumulator.encode(&merged)?;
-                accumulator.decode(&states, &into)?;
-            }
-        }
-        for (call, accumulator) in self.aggregates.iter().zip(&mut sessions.accumulators) {
-            let arguments: Vec<ArrayRef> = call.arguments.iter().map(|&i| Arc::clone(batch.column(i))).collect();
-            accumulator.resize(count);
-            accumulator.update(&arguments, &groups, filter_column(batch, call)?)?;
+        if self.stage == Stage::Final {
+            let first = columns.len();
+            let numbers = |column: usize| batch.column(column).as_primitive::<Int64Type>().values();
+            let windows = numbers(first).iter().zip(numbers(first + 1));
+            let parts = windows.zip(numbers(first + 2)).map(|((&start_ms, &end_ms), &rows)| {
+                let window = Window { end_ms, start_ms };
+                (window, u64::try_from(rows).unwrap_or(0))
+            });
+            let hashes = batch.column(batch.num_columns() - 1).as_primitive::<UInt64Type>();
+            let sessions = self.sessions.sessions_of(&keys, |row| hashes.value(row), parts)?;
+            self.sessions
+                .merge(&self.aggregates, &batch.columns()[first + 3..], &sessions)?;
+        } else {
+            let times = millis(batch.column(self.time))?;
+            let parts = times.iter().map(|&time| (Window::of_row(time, self.gap_ms), 1));
+            let hash_of = |row| key_hash(keys.key(row));
+            let sessions = self.sessions.sessions_of(&keys, hash_of, parts)?;
+            self.sessions.update(&self.aggregates, batch, &sessions)?;
         }
         Ok(Progress::Done)
     }
@@ -337,7 +396,7 @@ impl Operator for SessionAggregateOperator {
                 let mut due = self.sessions.take_due(until_ms);
                 // What had ended before this tick came of rows of this tick alone.
                 due.retain(|&session| {
-                    let Session { end_ms, rows, .. } = self.sessions.sessions[session as usize];
+                    let Session { end_ms, rows, .. } = self.sessions.session(session);
                     let is_late = end_ms <= self.fired_end_ms;
                     if is_late {
                         self.context.metrics.rows_late.add(rows);
@@ -371,17 +430,13 @@ impl Operator for SessionAggregateOperator {
         let open = self.sessions.all_open();
         let sessions = &self.sessions;
         let chunks = open.chunks(snapshot::CHUNK_GROUPS).map(|groups| {
-            let known = |session: &u32| sessions.sessions[*session as usize];
-            let window = |session: &u32| Window {
-                end_ms: known(session).end_ms,
-                start_ms: known(session).start_ms,
+            let window = |session: &u32| {
+                let Session { start_ms, end_ms, .. } = sessions.session(*session);
+                Window { end_ms, start_ms }
             };
             Chunk {
                 windows: groups.iter().map(window).collect(),
-                keys: groups
-                    .iter()
-                    .map(|session| sessions.keys.key(known(session).key))
-                    .collect(),
+                keys: groups.iter().map(|&session| sessions.key(session)).collect(),
                 accumulators: &sessions.accumulators,
                 groups: groups.to_vec(),
             }
@@ -413,6 +468,16 @@ impl Operator for SessionAggregateOperator {
         let next = self.sessions.due.peek();
         next.map(|&Reverse((end_ms, _))| end_ms)
             .filter(|_| self.domain == TimeDomain::ProcessingTime)
+    }
+}
+
+impl Window {
+    /// Returns the session that a row makes.
+    pub(super) fn of_row(time_ms: i64, gap_ms: i64) -> Self {
+        Self {
+            end_ms: time_ms.saturating_add(gap_ms),
+            start_ms: time_ms,
+        }
     }
 }
 

@@ -308,6 +308,56 @@ proptest! {
     }
 }
 
+#[test]
+fn partial_stage_of_sessions_lets_rows_through_where_keys_hardly_repeat() {
+    let spec = spec_of(WindowAssigner::Session { time: 1, gap_ms: 5 }, false);
+    let metrics = Arc::default();
+    let make = |stage| {
+        window_aggregate(
+            stage,
+            &spec,
+            &input_schema(),
+            output_schema(&spec),
+            context(0, 1, &metrics),
+        )
+        .unwrap()
+    };
+    let (mut partial, mut last) = (make(Stage::Partial), make(Stage::Final));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(
+            (0..BATCH_ROWS).map(|row| format!("page-{row}")),
+        )),
+        Arc::new(TimestampMillisecondArray::from(vec![1; BATCH_ROWS])),
+        Arc::new(Int32Array::from(vec![7; BATCH_ROWS])),
+    ];
+    let rows = RecordBatch::try_new(input_schema(), columns).unwrap();
+    let mut out = Output::with_budget(usize::MAX);
+    for tick in 1..=3 {
+        let open = open_tick(tick, Watermark::NONE);
+        let _ = partial.on_batch(0, &rows, &open, &mut out).unwrap();
+        let at_once = out.take();
+        assert_eq!(
+            at_once.is_empty(),
+            tick == 1,
+            "after a look at the first tick the rows go through"
+        );
+        for batch in at_once
+            .into_iter()
+            .chain(close_any(partial.as_mut(), tick, Watermark::NONE, 0))
+        {
+            let _ = last.on_batch(0, &batch, &open, &mut out).unwrap();
+        }
+    }
+    let found = emitted(&close_any(last.as_mut(), 4, Watermark::END, 0), false);
+    assert_eq!(found.len(), BATCH_ROWS);
+    let same = ((3, Some(21), Some(7), Some(7), None), Some(7));
+    assert!(
+        found
+            .iter()
+            .all(|((_, start, end), result)| (*start, *end) == (1, 6) && *result == same)
+    );
+}
+
 /// Keys that come and go: what has gone is left behind, in the merged panes and in the sessions.
 #[test]
 fn state_does_not_grow_with_keys_that_have_gone() {

@@ -22,9 +22,9 @@ pub struct TickOptions {
     pub in_flight_max: usize,
     /// The least time between two ticks while there is a trickle of data; full ticks follow one another at once.
     pub interval_min: Duration,
-    /// Rows that a worker takes in per tick, over all its sources.
+    /// Rows that a worker takes in per tick, over all its sources; up to twice as many while others have not as many.
     pub rows_max: usize,
-    /// Bytes of input that a worker takes in per tick.
+    /// Bytes of input that a worker takes in per tick, or up to twice as many.
     pub bytes_max: usize,
     /// Rows that an operator emits per call.
     pub output_rows_max: usize,

@@ -6,7 +6,8 @@ use futures::future::BoxFuture;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tidemill_checkpoints::SnapshotStore;
 use tidemill_engine::aggregate::{AggregateCall, Count, Sum};
 use tidemill_engine::expr::{column, from_fn};
@@ -21,6 +22,7 @@ use tidemill_engine::operator::{
 use tidemill_engine::sink::{
     CommitterContext, DeliveryGuarantee, PreCommit, PreCommitId, Sink, SinkCommitter, SinkContext, SinkWriter,
 };
+use tidemill_engine::source::{ReadOutcome, Source, Split, SplitContext, SplitEnumerator, SplitReader};
 use tidemill_engine::testing::{MemorySink, MemorySource};
 use tidemill_engine::time::ManualTime;
 
@@ -67,7 +69,12 @@ fn graph(source: &MemorySource, windows: &MemorySink, rows: &MemorySink) -> JobG
 }
 
 /// source -> filter value >= 0 -> count and sum per key and window -> sink; and every row to a second sink.
-fn graph_with(window: WindowAssigner, source: &MemorySource, windows: &MemorySink, rows: &MemorySink) -> JobGraph {
+fn graph_with(
+    window: WindowAssigner,
+    source: &(impl Source + Clone + 'static),
+    windows: &MemorySink,
+    rows: &MemorySink,
+) -> JobGraph {
     let mut graph = JobGraph::new();
     let event_time = EventTime {
         column: 1,
@@ -306,6 +313,92 @@ proptest! {
         prop_assert_eq!(rows_of(&rows), sorted);
         prop_assert_eq!(windows_of(&windows), reference_with(&window, &all));
     }
+}
+
+/// Split 0 says how many rows were read from it; a read from any other split takes until these are so many.
+#[derive(Clone)]
+struct Uneven {
+    rows: MemorySource,
+    read: Arc<AtomicUsize>,
+    slow_until: usize,
+}
+
+struct UnevenReader {
+    of: Box<dyn SplitReader>,
+    source: Uneven,
+    is_fast: bool,
+}
+
+impl Source for Uneven {
+    fn enumerator(&self) -> tidemill_engine::Result<Box<dyn SplitEnumerator>> {
+        self.rows.enumerator()
+    }
+
+    fn open_split(&self, split: &Split, context: SplitContext) -> tidemill_engine::Result<Box<dyn SplitReader>> {
+        Ok(Box::new(UnevenReader {
+            is_fast: context.worker == 0,
+            of: self.rows.open_split(split, context)?,
+            source: self.clone(),
+        }))
+    }
+}
+
+impl SplitReader for UnevenReader {
+    fn read(&mut self, rows_max: usize, bytes_max: usize) -> tidemill_engine::Result<ReadOutcome> {
+        let Uneven { read, slow_until, .. } = &self.source;
+        if !self.is_fast {
+            let begun = Instant::now();
+            while read.load(Ordering::Relaxed) < *slow_until {
+                assert!(
+                    begun.elapsed() < Duration::from_secs(60),
+                    "the other worker waits for this one"
+                );
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // If it did not stop there, it would be far beyond by now.
+            std::thread::sleep(Duration::from_millis(20));
+            let first_tick = self.of.position() == "0";
+            assert!(
+                !first_tick || read.load(Ordering::Relaxed) == *slow_until,
+                "it takes in more than twice its budget"
+            );
+        }
+        let outcome = self.of.read(rows_max, bytes_max)?;
+        if let (true, ReadOutcome::Rows(rows)) = (self.is_fast, &outcome) {
+            read.fetch_add(rows.num_rows(), Ordering::Relaxed);
+        }
+        Ok(outcome)
+    }
+
+    fn position(&self) -> String {
+        self.of.position()
+    }
+
+    fn is_ready(&mut self) -> bool {
+        self.of.is_ready()
+    }
+}
+
+#[test]
+fn worker_takes_in_up_to_twice_its_budget_while_another_is_slow() {
+    let runtime = runtime();
+    let all: Vec<(i64, i64, i64)> = (0..400).map(|row| (row % 7, row, 1)).collect();
+    let splits = [all[..320].to_vec(), all[320..].to_vec()];
+    let uneven = Uneven {
+        rows: source(&splits, 5),
+        read: Arc::default(),
+        slow_until: 200,
+    };
+    let windows = MemorySink::new(DeliveryGuarantee::AtLeastOnce);
+    let rows = MemorySink::new(DeliveryGuarantee::AtLeastOnce);
+    let mut config = config(2, None);
+    config.ticks.rows_max = 100;
+    // No tick ends because of the time.
+    config.ticks.interval_min = Duration::from_secs(3600);
+    let job = start(graph_with(TUMBLE, &uneven, &windows, &rows), config, runtime.handle()).unwrap();
+    assert_eq!(runtime.block_on(job.wait()).unwrap(), JobEnd::Finished);
+    assert_eq!(rows_of(&rows).len(), 400);
+    assert_eq!(windows_of(&windows), reference(&all));
 }
 
 #[test]

@@ -473,6 +473,10 @@ impl Clock {
         }
         let Some(open) = self.open.take() else { return };
         self.last_full = open.full;
+        // Of several workers, whoever is full has more, and whoever has not settled is still reading: for them the next tick
+        // need not wait for the reports of all.
+        let has_more = open.full || open.settled < self.workers;
+        self.ready |= self.workers > 1 && open.hold.is_none() && !open.is_last && has_more;
         if let Some(attempt) = open.hold {
             let cut = self.tables.cut(open.tick, self.wall_time_ms);
             actions.push(Action::Captured {

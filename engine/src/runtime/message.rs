@@ -46,7 +46,7 @@ pub(crate) struct TickClosed {
 pub(crate) enum Report {
     /// A source has rows and no tick is open.
     Ready,
-    /// The worker takes in no more rows in this tick: its budget is used up (`full`), or nothing is left.
+    /// The worker has enough rows of this tick: its budget is used up (`full`), or nothing is left. It says so once.
     Settled { tick: u64, full: bool },
     /// What was taken in during the tick; `more` says that there are rows to take in now. `busy` are splits of tables
     /// with an idle timeout that have something to read which this tick did not get to.

@@ -3,6 +3,9 @@
 //! It takes its capabilities for tick t from `Open`, emits rows up to the worker's budget, says when it has settled, and
 //! on `Close` reports positions and watermarks and drops them. The output for reports always holds the capability of the
 //! next report, so that "I have rows" can be said while no tick is open.
+//!
+//! With several workers the answer to "I have enough" is on its way for a while, and waits for the slowest of them: until it
+//! comes, a worker takes in more, up to [`ROWS_WHILE_WAITING`] times its budget.
 
 use super::batch::Batch;
 use super::board::{Board, Hold};
@@ -35,6 +38,9 @@ const RATE_WAIT_MIN: Duration = Duration::from_micros(100);
 
 /// Reads before other operators get their turn.
 const READS_PER_TURN: usize = 2;
+
+/// How many times its budget a worker takes in at most, while others have not yet used up theirs.
+const ROWS_WHILE_WAITING: usize = 2;
 
 /// A table on one worker.
 pub(super) struct TableReader {
@@ -143,6 +149,7 @@ impl TableReader {
 /// What the sources of a worker need from it.
 pub(super) struct SourcesContext {
     pub(super) worker: usize,
+    pub(super) workers: usize,
     pub(super) rows_max: usize,
     pub(super) bytes_max: usize,
     pub(super) first_tick: u64,
@@ -157,6 +164,9 @@ struct OpenTick {
     outputs: Vec<Capability<u64>>,
     rows: usize,
     bytes: usize,
+    /// The clock knows that the budget is used up.
+    told_full: bool,
+    /// Takes in nothing more.
     settled: bool,
 }
 
@@ -301,6 +311,7 @@ impl Sources {
                     outputs: capabilities,
                     rows: 0,
                     bytes: 0,
+                    told_full: false,
                     settled,
                 });
             }
@@ -384,6 +395,10 @@ impl Sources {
         }
     }
 
+    fn settled(&self, tick: u64, full: bool, reports: &mut Reports) {
+        self.report(Report::Settled { tick, full }, reports);
+    }
+
     /// Reads what the budget allows, a few batches at a time.
     fn run(&mut self, outputs: &mut Outputs, reports: &mut Reports) {
         if let Some(tick) = self.context.board.take_captured() {
@@ -414,28 +429,29 @@ impl Sources {
 
     fn read(&mut self, open: &mut OpenTick, outputs: &mut Outputs, reports: &mut Reports) -> Result<()> {
         for _ in 0..READS_PER_TURN {
-            let rows_left = self.context.rows_max.saturating_sub(open.rows);
-            let bytes_left = self.context.bytes_max.saturating_sub(open.bytes);
+            let SourcesContext {
+                rows_max, bytes_max, ..
+            } = self.context;
+            if !open.told_full && (open.rows >= rows_max || open.bytes >= bytes_max) {
+                open.told_full = true;
+                self.settled(open.tick, true, reports);
+            }
+            let times = if self.context.workers > 1 {
+                ROWS_WHILE_WAITING
+            } else {
+                1
+            };
+            let rows_left = rows_max.saturating_mul(times).saturating_sub(open.rows);
+            let bytes_left = bytes_max.saturating_mul(times).saturating_sub(open.bytes);
             if rows_left == 0 || bytes_left == 0 {
                 open.settled = true;
-                self.report(
-                    Report::Settled {
-                        tick: open.tick,
-                        full: true,
-                    },
-                    reports,
-                );
                 return Ok(());
             }
             let Some((table, split)) = self.choose() else {
                 open.settled = true;
-                self.report(
-                    Report::Settled {
-                        tick: open.tick,
-                        full: false,
-                    },
-                    reports,
-                );
+                if !open.told_full {
+                    self.settled(open.tick, false, reports);
+                }
                 return Ok(());
             };
             let reader = &mut self.tables[table];

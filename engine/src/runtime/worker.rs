@@ -271,6 +271,7 @@ fn build(scope: Scope<'_, u64>, blueprint: &Blueprint) -> Result<Dataflow> {
     let (table_nodes, readers): (Vec<usize>, Vec<TableReader>) = tables.into_iter().unzip();
     let context = SourcesContext {
         worker,
+        workers: scope.peers(),
         rows_max: blueprint.config.ticks.rows_max,
         bytes_max: blueprint.config.ticks.bytes_max,
         first_tick: blueprint.start.tick,

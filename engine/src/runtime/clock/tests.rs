@@ -176,9 +176,12 @@ fn no_more_than_k_ticks_are_in_flight() {
 fn a_tick_goes_on_while_those_before_it_keep_the_workers_busy() {
     let mut clock = clock(2, table(None, None), None);
     clock.turn(MS(0), 0, Some(1), vec![Event::Report(Report::Ready)]);
-    clock.turn(MS(0), 0, Some(1), vec![settled(1, true), settled(1, true)]);
-    let actions = clock.turn(MS(0), 0, Some(1), vec![Event::Report(Report::Ready)]);
-    assert_eq!(opened(&actions), vec![2]);
+    let actions = clock.turn(MS(0), 0, Some(1), vec![settled(1, true), settled(1, true)]);
+    assert_eq!(
+        opened(&actions),
+        vec![2],
+        "of several workers' full tick no report is waited for"
+    );
     let close = |tick| Action::Send {
         tick,
         command: Command::Close { tick },
@@ -186,14 +189,28 @@ fn a_tick_goes_on_while_those_before_it_keep_the_workers_busy() {
     // The interval is over, and the first tick is not through.
     assert_eq!(clock.turn(MS(5), 5, Some(1), vec![settled(2, true)]), vec![]);
     assert_eq!(clock.sleep(MS(5), 5), None, "the probe wakes it, not the time");
-    assert_eq!(clock.turn(MS(6), 6, Some(2), vec![])[0], close(2));
+    let actions = clock.turn(MS(6), 6, Some(2), vec![]);
+    assert_eq!((&actions[0], opened(&actions)), (&close(2), vec![3]));
     // A full tick does not wait.
-    let actions = clock.turn(MS(6), 6, Some(2), vec![Event::Report(Report::Ready)]);
-    assert_eq!(opened(&actions), vec![3]);
     assert_eq!(
         clock.turn(MS(6), 6, Some(2), vec![settled(3, true), settled(3, true)])[0],
         close(3)
     );
+}
+
+#[test]
+fn next_tick_opens_before_the_reports_where_a_worker_still_reads() {
+    let mut clock = clock(2, table(None, None), None);
+    clock.turn(MS(0), 0, Some(1), vec![Event::Report(Report::Ready)]);
+    // The interval is over; one worker has nothing left, the other has not settled.
+    let actions = clock.turn(MS(2), 2, Some(1), vec![settled(1, false)]);
+    assert_eq!(opened(&actions), vec![2]);
+    // Both have nothing left: whether a third tick is worth it is for the reports to say.
+    let actions = clock.turn(MS(4), 4, Some(2), vec![settled(2, false), settled(2, false)]);
+    assert_eq!(opened(&actions), Vec::<u64>::new());
+    let nothing = |tick, worker| closed(tick, worker, vec![]);
+    let reports = vec![nothing(1, 0), nothing(1, 1), nothing(2, 0), nothing(2, 1)];
+    assert_eq!(opened(&clock.turn(MS(4), 4, Some(2), reports)), Vec::<u64>::new());
 }
 
 #[test]

@@ -11,9 +11,8 @@ use timely::dataflow::channels::Message;
 use timely::dataflow::channels::pushers::exchange::Distributor;
 use timely::progress::Stamp;
 
-/// Slices for one worker are put together, which copies them once more, until they have this many rows or the sender
-/// pauses. More than this cost their receiver little on their own.
-const COALESCED_ROWS: usize = 512;
+/// Slices for one worker are put together until they have this many rows, or the sender pauses.
+const COALESCED_ROWS: usize = 4096;
 
 /// Where the hash of a row's key is.
 #[derive(Clone, Debug)]

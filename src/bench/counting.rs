@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use tidemill_shards::env::{Disk, DiskFile};
 
 /// Group commits: one write and one sync each.
@@ -48,7 +48,6 @@ impl<D: Disk> CountingDisk<D> {
         Arc::new(CountingFile {
             file,
             is_index: name.contains(".index"),
-            is_being_prepared: AtomicBool::new(false),
             writes: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             commits: Arc::clone(&self.commits),
@@ -94,8 +93,6 @@ struct CountingFile {
     file: Arc<dyn DiskFile>,
     is_index: bool,
     /// Since the last sync.
-    is_being_prepared: AtomicBool,
-    /// Since the last sync.
     writes: AtomicU64,
     /// Since the last sync.
     bytes: AtomicU64,
@@ -108,17 +105,9 @@ impl DiskFile for CountingFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        // Frames end at a multiple of 8; zeros behind them only fill the page.
-        let frames = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
-        let frames = frames.next_multiple_of(8).min(bytes.len());
         self.writes.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(frames as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.file.write_at(bytes, offset)
-    }
-
-    fn write_zeros(&self, start: u64, end: u64) -> io::Result<()> {
-        self.is_being_prepared.store(true, Ordering::Relaxed);
-        self.file.write_zeros(start, end)
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -127,9 +116,8 @@ impl DiskFile for CountingFile {
             self.writes.swap(0, Ordering::Relaxed),
             self.bytes.swap(0, Ordering::Relaxed),
         );
-        // A segment is prepared with zeros before its first sync.
-        let was_prepared = self.is_being_prepared.swap(false, Ordering::Relaxed);
-        if writes == 1 && !was_prepared && !self.is_index {
+        // A segment is prepared with many writes before its sync.
+        if writes == 1 && !self.is_index {
             self.commits.count.fetch_add(1, Ordering::Relaxed);
             self.commits.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
@@ -152,15 +140,15 @@ mod tests {
         let disk = CountingDisk::new(RealDisk::open_exclusive(directory.path()).unwrap());
         let commits = disk.commits();
         let log = disk.create("1.log").unwrap();
-        log.write_at(&[1; 10], 0).unwrap();
-        log.write_zeros(10, 20).unwrap();
+        log.write_at(&[0; 10], 0).unwrap();
+        log.write_at(&[0; 10], 10).unwrap();
         log.sync_data().unwrap();
         assert_eq!(commits.count(), 0, "the segment is being prepared");
-        log.write_at(&[1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0], 0).unwrap();
+        log.write_at(&[1; 7], 0).unwrap();
         log.sync_data().unwrap();
         let index = disk.create("1.index").unwrap();
         index.write_at(&[1; 7], 0).unwrap();
         index.sync_data().unwrap();
-        assert_eq!((commits.count(), commits.bytes()), (1, 8));
+        assert_eq!((commits.count(), commits.bytes()), (1, 7));
     }
 }

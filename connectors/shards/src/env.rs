@@ -4,19 +4,17 @@
 //! |---|---|
 //! | `disk.rs` | [`Disk`] and [`DiskFile`]: the few file operations that the log needs |
 //! | `real.rs` | [`RealDisk`]: a directory, locked for one owner |
-//! | `zeros.rs` | zeros for its files, past the page cache |
 //! | `sim.rs` | [`SimDisk`]: files in memory that record every operation, for crash tests |
 
 mod disk;
 mod real;
 mod sim;
-mod zeros;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-pub use disk::{Disk, DiskFile, PAGE_BYTES};
+pub use disk::{Disk, DiskFile};
 pub use real::RealDisk;
 pub use sim::{Crash, SimDisk};
 

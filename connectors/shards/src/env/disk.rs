@@ -4,11 +4,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Unit in which a file is kept in memory: writing part of one that is not there reads it first.
-pub const PAGE_BYTES: u64 = 4 << 10;
-/// Zeros that are written with one call.
-pub(super) const ZEROS_BYTES: usize = 1 << 20;
-
 /// One directory of files. Names are formatted by the log (`log/names.rs`) and never come from a user.
 pub trait Disk: Send + Sync + 'static {
     /// Creates an empty file, readable by its owner only; an existing one of that name is emptied.
@@ -69,22 +64,6 @@ pub trait DiskFile: Send + Sync + 'static {
     /// # Errors
     /// As the file system says; part of the bytes may be written then.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-
-    /// Writes zeros from `start` to `end`, of a file that nobody else uses yet. They need not stay in memory: what is written
-    /// there next should come in whole pages ([`PAGE_BYTES`]).
-    ///
-    /// # Errors
-    /// As [`Self::write_at`].
-    fn write_zeros(&self, start: u64, end: u64) -> io::Result<()> {
-        let zeros = vec![0; ZEROS_BYTES.min(end.saturating_sub(start) as usize)];
-        let mut at = start;
-        while at < end {
-            let length = (end - at).min(zeros.len() as u64);
-            self.write_at(&zeros[..length as usize], at)?;
-            at += length;
-        }
-        Ok(())
-    }
 
     /// Makes the contents durable (`fdatasync`).
     ///

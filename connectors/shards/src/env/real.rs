@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{Disk, DiskFile, zeros};
+use super::{Disk, DiskFile};
 use crate::error::StoreError;
 
 const LOCK_FILE: &str = "store.lock";
@@ -149,10 +149,6 @@ impl DiskFile for RealFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
-    }
-
-    fn write_zeros(&self, start: u64, end: u64) -> io::Result<()> {
-        zeros::write(&self.0, start, end)
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -2,7 +2,6 @@
 
 use super::frame::{CONTROL_KEY, FrameHeader, FrameKind, HEADER_BYTES, SNAPSHOT_KEY};
 use super::recovery::previous_key;
-use crate::env::PAGE_BYTES;
 use crate::ids::{ShardKey, Uuid};
 use crate::limits::SNAPSHOT_CHUNK_BYTES;
 use crate::state::State;
@@ -83,12 +82,7 @@ impl Draft {
         previous
     }
 
-    /// The frames, for a place that they have to `offset`, and behind them zeros to the end of the page, up to `capacity`.
-    /// There were zeros there before; but a whole page can be written without reading it.
-    pub(crate) fn padded(&mut self, offset: u64, capacity: u64) -> &[u8] {
-        let end = offset + self.bytes.len() as u64;
-        let padded = end.next_multiple_of(PAGE_BYTES).min(capacity).max(end);
-        self.bytes.resize((padded - offset) as usize, 0);
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }

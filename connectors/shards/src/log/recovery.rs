@@ -21,7 +21,7 @@ use super::frame::{CONTROL_KEY, FrameFault, FrameHeader, FrameKind, PRODUCERS_KE
 use super::index_file::IndexFile;
 use super::names;
 use super::scan::{End, Piece, Tail, scan};
-use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader};
+use super::segment::{SEGMENT_HEADER_BYTES, Segment, SegmentHeader, fill_with_zeros};
 use crate::env::{Disk, DiskFile, Environment};
 use crate::error::{Corruption, StoreError};
 use crate::ids::{SegmentNumber, ShardKey, Uuid};
@@ -436,7 +436,7 @@ fn cut(disk: &dyn Disk, segment: &Segment, start: u64, end: u64) -> Result<bool,
     }
     let name = names::segment(segment.header.number);
     tracing::warn!(segment = %name, offset = start, bytes = end - start, "cut the torn tail of the log");
-    (segment.file.write_zeros(start, end))
+    fill_with_zeros(&*segment.file, start, end)
         .and_then(|()| segment.file.sync_data())
         .map_err(|error| StoreError::io("cut the torn tail of", format!("{name} in {}", disk.describe()), &error))?;
     Ok(true)

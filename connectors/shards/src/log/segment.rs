@@ -26,6 +26,7 @@ pub(crate) const SEGMENT_HEADER_BYTES: u64 = 64;
 
 const MAGIC: [u8; 8] = *b"TMLOGSEG";
 const VERSION: u32 = 1;
+const ZEROS: usize = 1 << 20;
 
 /// Who a segment is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +146,7 @@ impl Segment {
         };
         let file = disk.create(&unfinished).map_err(failed)?;
         file.write_at(&header.encode(), 0).map_err(failed)?;
-        file.write_zeros(SEGMENT_HEADER_BYTES, capacity).map_err(failed)?;
+        fill_with_zeros(&*file, SEGMENT_HEADER_BYTES, capacity).map_err(failed)?;
         file.sync_data().map_err(failed)?;
         disk.rename(&unfinished, &name).map_err(failed)?;
         disk.sync_dir().map_err(failed)?;
@@ -155,7 +156,7 @@ impl Segment {
     /// Makes room for a batch that is larger than usual.
     pub(crate) fn extend(&mut self, disk: &dyn Disk, capacity: u64) -> Result<(), StoreError> {
         if capacity > self.capacity {
-            let extended = (self.file.write_zeros(self.capacity, capacity)).and_then(|()| self.file.sync_data());
+            let extended = fill_with_zeros(&*self.file, self.capacity, capacity).and_then(|()| self.file.sync_data());
             let name = names::segment(self.header.number);
             extended.map_err(|error| no_room(disk, "extend log segment", &name, &error))?;
             self.capacity = capacity;
@@ -172,6 +173,18 @@ fn no_room(disk: &dyn Disk, action: &str, name: &str, error: &std::io::Error) ->
         },
         _ => StoreError::io(action, format!("{name} in {}", disk.describe()), error),
     }
+}
+
+/// Writes zeros from `start` to `end`.
+pub(crate) fn fill_with_zeros(file: &dyn DiskFile, start: u64, end: u64) -> std::io::Result<()> {
+    let zeros = vec![0; ZEROS.min((end.saturating_sub(start)) as usize)];
+    let mut at = start;
+    while at < end {
+        let length = (end - at).min(zeros.len() as u64);
+        file.write_at(&zeros[..length as usize], at)?;
+        at += length;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -916,12 +916,11 @@ impl Writer {
         let Some(active) = &mut self.active else {
             return Err(StoreError::Closed);
         };
-        let Segment { header, file, capacity } = &active.segment;
+        let Segment { header, file, .. } = &active.segment;
         let (number, uuid, offset) = (header.number, header.uuid, active.offset);
         active.previous = self.draft.seal(uuid, offset, active.previous);
-        let end = offset + self.draft.len() as u64;
         if let Err(error) = file
-            .write_at(self.draft.padded(offset, *capacity), offset)
+            .write_at(self.draft.bytes(), offset)
             .and_then(|()| file.sync_data())
         {
             let failure = StoreError::Poisoned {
@@ -937,7 +936,8 @@ impl Writer {
             self.view.fail(failure.clone());
             return Err(failure);
         }
-        active.offset = end;
+        active.offset += self.draft.len() as u64;
+        let end = active.offset;
         for effect in &mut self.effects {
             if let Effect::Records(shard, entry) = effect {
                 if entry.kind == EntryKind::Records {

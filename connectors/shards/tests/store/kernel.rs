@@ -60,7 +60,6 @@ fn a_write_that_is_cut_short_poisons_and_what_was_acknowledged_is_read_back() {
     if !is_child("a_write_that_is_cut_short_poisons_and_what_was_acknowledged_is_read_back") {
         return;
     }
-    let (mut cut, mut whole) = (0, 0);
     // Every phase of a sector and of a frame.
     for limit in (20_000..21_000).step_by(71) {
         let directory = tempfile::tempdir().unwrap();
@@ -89,26 +88,17 @@ fn a_write_that_is_cut_short_poisons_and_what_was_acknowledged_is_read_back() {
             assert_eq!(again, failure);
             assert_eq!(texts(&read_all(&store, &shard("s", 0)).unwrap()), acknowledged);
             drop(store);
-            // Of what was not acknowledged all records of the request are there, or none: the batch was cut, or only the
-            // zeros behind it.
-            let mut there = None;
             for round in 0..2 {
                 let store = ShardStore::open(directory.path(), options()).unwrap();
                 assert!(store.damage().is_empty());
                 let found = texts(&read_all(&store, &shard("s", 0)).unwrap());
                 assert_eq!(found[..acknowledged.len()], acknowledged, "limit {limit}");
-                let more = *there.get_or_insert(found.len() - acknowledged.len());
-                assert_eq!(found.len(), acknowledged.len() + more + round, "limit {limit}");
+                // Of what was not acknowledged all records of the request are there, or none; here the batch was cut.
+                assert_eq!(found.len(), acknowledged.len() + round, "limit {limit}");
                 put(&store, "s", "k", "sound").await;
-            }
-            match there {
-                Some(0) => cut += 1,
-                Some(3) => whole += 1,
-                part => panic!("limit {limit}: {part:?}"),
             }
         });
     }
-    assert!(cut > 0 && whole > 0, "{cut} {whole}");
 }
 
 #[test]

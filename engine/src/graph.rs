@@ -506,7 +506,7 @@ impl JobGraph {
             fields.push(Field::new(&call.name, call.function.return_type(), true));
         }
         if let Some(updates) = spec.updates {
-            check_updates(&spec.window, updates)?;
+            check_updates(updates)?;
             fields.push(weight_field());
         }
         let watermark = self.watermark(input).clone();
@@ -853,13 +853,7 @@ fn check_window(schema: &Schema, window: &WindowAssigner) -> Result<DataType> {
 }
 
 /// Checks when windows are told.
-fn check_updates(window: &WindowAssigner, updates: Updates) -> Result<()> {
-    if matches!(window, WindowAssigner::Session { .. }) {
-        return Err(Error::Graph(
-            "sessions that are told before or after their end are not supported yet; let them be told when they end"
-                .into(),
-        ));
-    }
+fn check_updates(updates: Updates) -> Result<()> {
     let Updates {
         early_ms,
         late_ms,

@@ -12,18 +12,20 @@
 //! Windows that overlap are made of panes. Then a [`WindowState`] holds a pane, and firing a window merges its panes.
 //!
 //! File map: `rows` finds the window of each row, `panes` the panes of windows, `state` is the groups of one window or pane,
-//! `sliding` merges panes from window to window, `session` aggregates sessions, `updating` tells windows before and after their
-//! end too and `told` keeps what it told, `snapshot` is the durable form, `keyed` that of accumulators without windows.
+//! `sliding` merges panes from window to window, `sessions` holds sessions and `session` aggregates them, `updating` tells windows
+//! before and after their end too, as `updating_sessions` does sessions, and `told` keeps what they told, `snapshot` is the durable form, `keyed` that of accumulators without windows.
 
 mod keyed;
 mod panes;
 mod rows;
 mod session;
+mod sessions;
 mod sliding;
 mod snapshot;
 mod state;
 mod told;
 mod updating;
+mod updating_sessions;
 
 use crate::aggregate::{Accumulator, AggregateCall};
 use crate::error::{Error, Result};
@@ -44,6 +46,7 @@ use state::{Input, WindowState, states_of_rows};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use updating::UpdatingAggregateOperator;
+use updating_sessions::UpdatingSessionsOperator;
 
 /// Rows per emitted batch.
 const BATCH_ROWS: usize = 8192;
@@ -94,6 +97,9 @@ pub(crate) fn window_aggregate(
     context: OperatorContext,
 ) -> Result<Box<dyn Operator>> {
     match (&spec.window, stage) {
+        (WindowAssigner::Session { .. }, Stage::Whole) if let Some(updates) = spec.updates => Ok(Box::new(
+            UpdatingSessionsOperator::new(spec, updates, input, output, context)?,
+        )),
         (WindowAssigner::Session { .. }, Stage::Whole) => {
             Ok(Box::new(SessionAggregateOperator::new(spec, input, output, context)?))
         }

@@ -334,7 +334,7 @@ impl Lowering<'_> {
             }
             false => (projected, keys, grouped),
         };
-        let updates = self.updates_of(&groups[start], at)?;
+        let updates = self.updates_of(&groups[start])?;
         let aggregated = self
             .rels
             .window_aggregate(projected, keys.clone(), windowing, spec, calls, updates)
@@ -402,18 +402,11 @@ impl Lowering<'_> {
     }
 
     /// Says when windows are told besides when they end; `start` is their start.
-    fn updates_of(&self, start: &Prepared, at: Option<Position>) -> Result<Option<Updates>> {
-        let Some((time, _, spec)) = start.role.as_window() else {
+    fn updates_of(&self, start: &Prepared) -> Result<Option<Updates>> {
+        let Some((time, ..)) = start.role.as_window() else {
             return Ok(None);
         };
-        let updates = self.emit.updates(time).map_err(|error| error.or_at(self.at))?;
-        match spec {
-            WindowSpec::Session { .. } if updates.is_some() => {
-                let message = "SESSION that is told before or after its end ('table.exec.emit.*') is not supported yet";
-                Err(SqlError::at(at, message).hint("use TUMBLE, HOP or CUMULATE, or remove the settings"))
-            }
-            _ => Ok(updates),
-        }
+        self.emit.updates(time).map_err(|error| error.or_at(self.at))
     }
 
     /// Finds the window among the grouping keys.

@@ -1,32 +1,21 @@
 //! Aggregation per key and session: rows of a key without a pause of more than the gap.
 //!
-//! A row at t opens the session `[t, t + gap)`; sessions of a key that overlap or touch become one. All rows of a tick come
-//! together before a session is looked at, so what is emitted does not depend on the order within a tick: a session that
-//! is made of rows of this tick alone and had ended before the watermark is late, and its rows are dropped and counted.
-//!
-//! A session's state is a group of the accumulators; the open sessions of a key are a list. When more sessions have gone
-//! than are open, everything is made anew without them, the keys too.
+//! All rows of a tick come together before a session is looked at, so what is emitted does not depend on the order within a
+//! tick: a session that is made of rows of this tick alone and had ended before the watermark is late, and its rows are
+//! dropped and counted.
 
-use super::rows::{millis, timestamps_of};
-use super::snapshot::{self, Chunk, Restored};
-use super::{BATCH_ROWS, Window, filter_column};
-use crate::aggregate::{Accumulator, AggregateCall};
+use super::BATCH_ROWS;
+use super::rows::timestamps_of;
+use super::sessions::{Session, Sessions};
+use super::snapshot;
+use crate::aggregate::AggregateCall;
 use crate::error::{Error, Result};
 use crate::graph::{TimeDomain, WindowAggregate, WindowAssigner};
-use crate::key::{EncodedKeys, KeyDecoder, encode_keys, key_hash};
+use crate::key::{EncodedKeys, KeyDecoder, encode_keys};
 use crate::operator::{OpenTick, Operator, OperatorContext, Output, Progress, StateSection, TickClose};
-use crate::operators::group_table::GroupTable;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::sync::Arc;
-
-/// Fewer sessions than this that have gone are not worth making everything anew.
-const GONE_MIN: usize = 4096;
-
-/// The end of a list.
-const NONE: u32 = u32::MAX;
 
 /// The operator.
 pub(super) struct SessionAggregateOperator {
@@ -44,206 +33,6 @@ pub(super) struct SessionAggregateOperator {
     fired_end_ms: i64,
     /// The sessions being emitted, and the next of them.
     emitting: Option<(Vec<u32>, usize)>,
-}
-
-/// All sessions, and the groups of the accumulators: the same numbers.
-struct Sessions {
-    keys: GroupTable,
-    /// The newest open session of each key; the others follow in the order of time.
-    first_of: Vec<u32>,
-    sessions: Vec<Session>,
-    accumulators: Vec<Box<dyn Accumulator>>,
-    /// Sessions in the order of their ends, as they were when they came; a session may end later by now, or have gone.
-    due: BinaryHeap<Reverse<(i64, u32)>>,
-    gone: usize,
-}
-
-#[derive(Clone, Copy)]
-struct Session {
-    key: u32,
-    start_ms: i64,
-    end_ms: i64,
-    rows: u64,
-    /// The open session of the key before this one in time; for one that was merged, the one it went into.
-    next: u32,
-    state: SessionState,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum SessionState {
-    Open,
-    Merged,
-    Closed,
-}
-
-impl Sessions {
-    fn new(aggregates: &[AggregateCall]) -> Self {
-        Self {
-            keys: GroupTable::default(),
-            first_of: Vec::new(),
-            sessions: Vec::new(),
-            accumulators: aggregates.iter().map(|call| call.function.accumulator()).collect(),
-            due: BinaryHeap::new(),
-            gone: 0,
-        }
-    }
-
-    fn key_of(&mut self, hash: u64, key: &[u8]) -> u32 {
-        let key = self.keys.group(hash, key);
-        if key as usize == self.first_of.len() {
-            self.first_of.push(NONE);
-        }
-        key
-    }
-
-    fn open(&mut self, key: u32, window: Window, rows: u64) -> u32 {
-        let session = self.sessions.len() as u32;
-        let (mut before, mut at) = (NONE, self.first_of[key as usize]);
-        while at != NONE && self.sessions[at as usize].start_ms > window.start_ms {
-            (before, at) = (at, self.sessions[at as usize].next);
-        }
-        match self.sessions.get_mut(before as usize) {
-            Some(before) => before.next = session,
-            None => self.first_of[key as usize] = session,
-        }
-        self.sessions.push(Session {
-            key,
-            start_ms: window.start_ms,
-            end_ms: window.end_ms,
-            rows,
-            next: at,
-            state: SessionState::Open,
-        });
-        self.due.push(Reverse((window.end_ms, session)));
-        session
-    }
-
-    /// Adds a row to the session of its key that it belongs to, a new one if there is none. Sessions that it connects go
-    /// into one; the others are put into `merged`.
-    fn add(&mut self, key: u32, window: Window, merged: &mut Vec<u32>) -> u32 {
-        let mut found = NONE;
-        let mut at = self.first_of[key as usize];
-        while at != NONE {
-            let session = self.sessions[at as usize];
-            if session.end_ms < window.start_ms {
-                // So did all others of the list.
-                break;
-            }
-            if session.start_ms <= window.end_ms {
-                let into = if found == NONE { at } else { found };
-                let known = &mut self.sessions[into as usize];
-                known.start_ms = known.start_ms.min(session.start_ms).min(window.start_ms);
-                known.end_ms = known.end_ms.max(session.end_ms).max(window.end_ms);
-                if into == at {
-                    known.rows += 1;
-                    found = at;
-                } else {
-                    // It stands right behind the one that it goes into.
-                    known.rows += session.rows;
-                    known.next = session.next;
-                    self.sessions[at as usize].state = SessionState::Merged;
-                    self.sessions[at as usize].next = found;
-                    merged.push(at);
-                    self.gone += 1;
-                }
-            }
-            at = session.next;
-        }
-        if found == NONE {
-            self.open(key, window, 1)
-        } else {
-            found
-        }
-    }
-
-    /// Returns the session that a session has become.
-    fn now(&self, session: u32) -> u32 {
-        let mut session = session;
-        while self.sessions[session as usize].state == SessionState::Merged {
-            session = self.sessions[session as usize].next;
-        }
-        session
-    }
-
-    fn close(&mut self, session: u32) {
-        let Session { key, next, .. } = self.sessions[session as usize];
-        let first = &mut self.first_of[key as usize];
-        if *first == session {
-            *first = next;
-        } else {
-            let mut before = *first;
-            while before != NONE && self.sessions[before as usize].next != session {
-                before = self.sessions[before as usize].next;
-            }
-            if let Some(before) = self.sessions.get_mut(before as usize) {
-                before.next = next;
-            }
-        }
-        self.sessions[session as usize].state = SessionState::Closed;
-        self.gone += 1;
-    }
-
-    /// Takes the open sessions that end at or before `until_ms`, in the order of their ends.
-    fn take_due(&mut self, until_ms: i64) -> Vec<u32> {
-        let mut due = Vec::new();
-        while let Some(&Reverse((end_ms, session))) = self.due.peek()
-            && end_ms <= until_ms
-        {
-            self.due.pop();
-            let known = self.sessions[session as usize];
-            if known.state != SessionState::Open {
-                continue;
-            }
-            if known.end_ms > end_ms {
-                self.due.push(Reverse((known.end_ms, session)));
-            } else {
-                due.push(session);
-            }
-        }
-        due
-    }
-
-    /// Returns the numbers of the open sessions.
-    fn all_open(&self) -> Vec<u32> {
-        let open = |session: &u32| self.sessions[*session as usize].state == SessionState::Open;
-        (0..self.sessions.len() as u32).filter(open).collect()
-    }
-
-    /// Makes everything anew if more sessions have gone than are open.
-    fn compact(&mut self, aggregates: &[AggregateCall]) -> Result<()> {
-        if self.gone <= GONE_MIN.max(self.sessions.len() / 2) {
-            return Ok(());
-        }
-        let old = std::mem::replace(self, Self::new(aggregates));
-        let open = old.all_open();
-        let mut groups = Vec::with_capacity(open.len());
-        for &session in &open {
-            let Session {
-                key,
-                start_ms,
-                end_ms,
-                rows,
-                ..
-            } = old.sessions[session as usize];
-            let key = old.keys.key(key);
-            let key = self.key_of(key_hash(key), key);
-            groups.push(self.open(key, Window { end_ms, start_ms }, rows));
-        }
-        for (new, old) in self.accumulators.iter_mut().zip(&old.accumulators) {
-            new.resize(groups.len());
-            new.decode(&old.encode(&open)?, &groups)?;
-        }
-        Ok(())
-    }
-
-    fn size(&self) -> usize {
-        let states: usize = self.accumulators.iter().map(|accumulator| accumulator.size()).sum();
-        self.keys.size()
-            + states
-            + self.first_of.capacity() * 4
-            + self.sessions.capacity() * size_of::<Session>()
-            + self.due.capacity() * 16
-    }
 }
 
 impl SessionAggregateOperator {
@@ -275,10 +64,8 @@ impl SessionAggregateOperator {
     }
 
     fn batch_of(&self, sessions: &[u32]) -> Result<RecordBatch> {
-        let known = |session: &u32| self.sessions.sessions[*session as usize];
-        let keys = sessions
-            .iter()
-            .map(|session| self.sessions.keys.key(known(session).key));
+        let known = |session: &u32| self.sessions.get(*session);
+        let keys = sessions.iter().map(|session| self.sessions.key(*session));
         let mut columns = self.decoder.decode(keys)?;
         let starts = sessions.iter().map(|session| known(session).start_ms).collect();
         let ends = sessions.iter().map(|session| known(session).end_ms).collect();
@@ -295,37 +82,11 @@ impl SessionAggregateOperator {
 impl Operator for SessionAggregateOperator {
     fn on_batch(&mut self, _input: usize, batch: &RecordBatch, tick: &OpenTick, _out: &mut Output) -> Result<Progress> {
         self.fired_end_ms = self.fired_end_ms.max(self.domain.before(tick).last_window_end_ms());
-        let times = millis(batch.column(self.time))?;
         let columns: Vec<ArrayRef> = self.keys.iter().map(|&key| Arc::clone(batch.column(key))).collect();
         let mut keys = EncodedKeys::default();
         encode_keys(&columns, batch.num_rows(), &mut keys)?;
-        let sessions = &mut self.sessions;
-        let mut merged = Vec::new();
-        let mut groups = Vec::with_capacity(times.len());
-        for (row, &time) in times.iter().enumerate() {
-            let key = sessions.key_of(key_hash(keys.key(row)), keys.key(row));
-            let window = Window {
-                end_ms: time.saturating_add(self.gap_ms),
-                start_ms: time,
-            };
-            groups.push(sessions.add(key, window, &mut merged));
-        }
-        let count = sessions.sessions.len();
-        if !merged.is_empty() {
-            let now = |session: &u32| sessions.now(*session);
-            groups = groups.iter().map(now).collect();
-            let into: Vec<u32> = merged.iter().map(now).collect();
-            for accumulator in &mut sessions.accumulators {
-                accumulator.resize(count);
-                let states = accumulator.encode(&merged)?;
-                accumulator.decode(&states, &into)?;
-            }
-        }
-        for (call, accumulator) in self.aggregates.iter().zip(&mut sessions.accumulators) {
-            let arguments: Vec<ArrayRef> = call.arguments.iter().map(|&i| Arc::clone(batch.column(i))).collect();
-            accumulator.resize(count);
-            accumulator.update(&arguments, &groups, filter_column(batch, call)?)?;
-        }
+        self.sessions
+            .add_batch(batch, &keys, (self.time, self.gap_ms), &self.aggregates)?;
         Ok(Progress::Done)
     }
 
@@ -337,7 +98,7 @@ impl Operator for SessionAggregateOperator {
                 let mut due = self.sessions.take_due(until_ms);
                 // What had ended before this tick came of rows of this tick alone.
                 due.retain(|&session| {
-                    let Session { end_ms, rows, .. } = self.sessions.sessions[session as usize];
+                    let Session { end_ms, rows, .. } = self.sessions.get(session);
                     let is_late = end_ms <= self.fired_end_ms;
                     if is_late {
                         self.context.metrics.rows_late.add(rows);
@@ -369,26 +130,9 @@ impl Operator for SessionAggregateOperator {
     fn capture(&mut self) -> Result<Vec<StateSection>> {
         self.context.metrics.state_bytes.set(self.sessions.size() as u64);
         let open = self.sessions.all_open();
-        let sessions = &self.sessions;
-        let chunks = open.chunks(snapshot::CHUNK_GROUPS).map(|groups| {
-            let known = |session: &u32| sessions.sessions[*session as usize];
-            let window = |session: &u32| Window {
-                end_ms: known(session).end_ms,
-                start_ms: known(session).start_ms,
-            };
-            Chunk {
-                windows: groups.iter().map(window).collect(),
-                keys: groups
-                    .iter()
-                    .map(|session| sessions.keys.key(known(session).key))
-                    .collect(),
-                accumulators: &sessions.accumulators,
-                groups: groups.to_vec(),
-            }
-        });
         snapshot::capture(
             self.fired_end_ms,
-            chunks,
+            self.sessions.chunks(&open),
             &self.key_fields,
             &self.decoder,
             &self.aggregates,
@@ -410,27 +154,7 @@ impl Operator for SessionAggregateOperator {
 
     fn next_timer_ms(&self) -> Option<i64> {
         // A session may end later by now: then the tick only finds that out.
-        let next = self.sessions.due.peek();
-        next.map(|&Reverse((end_ms, _))| end_ms)
-            .filter(|_| self.domain == TimeDomain::ProcessingTime)
-    }
-}
-
-/// All sessions share the accumulators.
-const ALL: Window = Window { end_ms: 0, start_ms: 0 };
-
-impl Restored for Sessions {
-    fn place(&mut self, window: Window, hash: u64, key: &[u8]) -> (Window, u32) {
-        let key = self.key_of(hash, key);
-        // Late rows were dropped before the capture, so nobody asks for the number of its rows.
-        let session = self.open(key, window, 0);
-        for accumulator in &mut self.accumulators {
-            accumulator.resize(self.sessions.len());
-        }
-        (ALL, session)
-    }
-
-    fn accumulators(&mut self, _: Window) -> Option<&mut [Box<dyn Accumulator>]> {
-        Some(&mut self.accumulators)
+        let next_ms = self.sessions.next_end_ms();
+        next_ms.filter(|_| self.domain == TimeDomain::ProcessingTime)
     }
 }

@@ -12,13 +12,14 @@
 //! Windows that overlap are made of panes. Then a [`WindowState`] holds a pane, and firing a window merges its panes.
 //!
 //! File map: `rows` finds the window of each row, `panes` the panes of windows, `state` is the groups of one window or pane,
-//! `sliding` merges panes from window to window, `sessions` holds sessions and `session` aggregates them, `updating` tells windows
+//! `sliding` merges panes from window to window, `sessions` holds sessions, `session` aggregates them and `session_rows` gives rows theirs, `updating` tells windows
 //! before and after their end too, as `updating_sessions` does sessions, and `told` keeps what they told, `snapshot` is the durable form, `keyed` that of accumulators without windows.
 
 mod keyed;
 mod panes;
 mod rows;
 mod session;
+mod session_rows;
 mod sessions;
 mod sliding;
 mod snapshot;
@@ -40,6 +41,7 @@ pub(crate) use panes::Panes;
 use rows::{WindowRows, Windows};
 pub(crate) use rows::{millis, timestamps_of};
 use session::SessionAggregateOperator;
+pub(crate) use session_rows::SessionRowsOperator;
 use sliding::Sliding;
 use snapshot::Restored;
 use state::{Input, WindowState, states_of_rows};

@@ -141,7 +141,29 @@ impl Sessions {
         }
     }
 
-    /// Adds the rows of a batch, whose keys are these columns, and aggregates them.
+    /// Adds rows of these times and keys to their sessions, new ones where there are none.
+    pub(super) fn add_rows(&mut self, times: &[i64], keys: &EncodedKeys, gap_ms: i64) -> Added {
+        let mut merged = Vec::new();
+        let mut sessions = Vec::with_capacity(times.len());
+        for (row, &time) in times.iter().enumerate() {
+            let key = self.key_of(key_hash(keys.key(row)), keys.key(row));
+            let window = Window {
+                end_ms: time.saturating_add(gap_ms),
+                start_ms: time,
+            };
+            sessions.push(self.add(key, window, &mut merged));
+        }
+        if !merged.is_empty() {
+            sessions.iter_mut().for_each(|session| *session = self.now(*session));
+        }
+        let into: Vec<u32> = merged.iter().map(|session| self.now(*session)).collect();
+        Added {
+            sessions,
+            merged: merged.into_iter().zip(into).collect(),
+        }
+    }
+
+    /// Adds the rows of a batch and aggregates them.
     pub(super) fn add_batch(
         &mut self,
         batch: &RecordBatch,
@@ -149,22 +171,10 @@ impl Sessions {
         (time, gap_ms): (usize, i64),
         aggregates: &[AggregateCall],
     ) -> Result<Added> {
-        let times = millis(batch.column(time))?;
-        let mut merged = Vec::new();
-        let mut groups = Vec::with_capacity(times.len());
-        for (row, &time) in times.iter().enumerate() {
-            let key = self.key_of(key_hash(keys.key(row)), keys.key(row));
-            let window = Window {
-                end_ms: time.saturating_add(gap_ms),
-                start_ms: time,
-            };
-            groups.push(self.add(key, window, &mut merged));
-        }
+        let added = self.add_rows(&millis(batch.column(time))?, keys, gap_ms);
         let count = self.sessions.len();
-        let mut into = Vec::new();
-        if !merged.is_empty() {
-            groups.iter_mut().for_each(|session| *session = self.now(*session));
-            into = merged.iter().map(|session| self.now(*session)).collect();
+        if !added.merged.is_empty() {
+            let (merged, into): (Vec<u32>, Vec<u32>) = added.merged.iter().copied().unzip();
             for accumulator in &mut self.accumulators {
                 accumulator.resize(count);
                 let states = accumulator.encode(&merged)?;
@@ -174,12 +184,9 @@ impl Sessions {
         for (call, accumulator) in aggregates.iter().zip(&mut self.accumulators) {
             let arguments: Vec<ArrayRef> = call.arguments.iter().map(|&i| Arc::clone(batch.column(i))).collect();
             accumulator.resize(count);
-            accumulator.update(&arguments, &groups, filter_column(batch, call)?)?;
+            accumulator.update(&arguments, &added.sessions, filter_column(batch, call)?)?;
         }
-        Ok(Added {
-            sessions: groups,
-            merged: merged.into_iter().zip(into).collect(),
-        })
+        Ok(added)
     }
 
     /// Returns what is known of a session.

@@ -7,7 +7,7 @@ use super::support::{BIDS, plan};
 use std::collections::BTreeMap;
 use tidemill_engine::sink::DeliveryGuarantee;
 
-/// Windows, by what is between `TABLE v, DESCRIPTOR(t)` and the end; `{by}` is the partition of sessions.
+/// Windows, by what stands behind `TABLE v, DESCRIPTOR(t)`.
 const WINDOWS: [(&str, &str); 4] = [
     ("TUMBLE", "INTERVAL '10' SECOND"),
     ("HOP", "INTERVAL '5' SECOND, INTERVAL '10' SECOND"),

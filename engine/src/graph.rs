@@ -10,16 +10,18 @@
 //! A typed API for Rust is to be a thin layer over this one.
 //!
 //! File map: `changes` is what makes a stream a changelog; `group_aggregate` (the aggregation per key), `join` (of two streams),
-//! `lookup` (with a table that is looked up), `temporal_join` (with versions), `over` and `top_n` are nodes.
+//! `lookup` (with a table that is looked up), `temporal_join` (with versions), `over`, `session_rows` and `top_n` are nodes.
 
 mod changes;
 mod group_aggregate;
 mod over;
+mod session_rows;
 mod top_n;
 
 pub use changes::{WEIGHT, weight_field, weight_of, weight_of_inserts};
 pub use group_aggregate::GroupAggregate;
 pub use over::{OverAggregate, OverFrame, OverFunction};
+pub use session_rows::SessionRows;
 pub use top_n::{TOP_N_MAX, TopN, TopNColumn, TopNOrder, TopNTies};
 
 mod join;
@@ -506,7 +508,7 @@ impl JobGraph {
             fields.push(Field::new(&call.name, call.function.return_type(), true));
         }
         if let Some(updates) = spec.updates {
-            check_updates(&spec.window, updates)?;
+            check_updates(updates)?;
             fields.push(weight_field());
         }
         let watermark = self.watermark(input).clone();
@@ -853,13 +855,7 @@ fn check_window(schema: &Schema, window: &WindowAssigner) -> Result<DataType> {
 }
 
 /// Checks when windows are told.
-fn check_updates(window: &WindowAssigner, updates: Updates) -> Result<()> {
-    if matches!(window, WindowAssigner::Session { .. }) {
-        return Err(Error::Graph(
-            "sessions that are told before or after their end are not supported yet; let them be told when they end"
-                .into(),
-        ));
-    }
+fn check_updates(updates: Updates) -> Result<()> {
     let Updates {
         early_ms,
         late_ms,

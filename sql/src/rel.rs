@@ -33,7 +33,7 @@ use crate::error::{Result, SqlError};
 use crate::functions::aggregates::AggregateKind;
 use crate::functions::ambient::draws_numbers;
 use crate::functions::elements::row_elements;
-use crate::functions::window::{WindowSide, row_windows};
+use crate::functions::window::{RowWindows, WindowSide, row_windows};
 use crate::window_function::WindowSpec;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion_common::{Column, DFSchema};
@@ -369,6 +369,10 @@ impl Rels {
             let before = std::mem::replace(&mut rows, many);
             windowed = (!sides.is_empty()).then_some(Windowed { rows: before, sides });
         }
+        let is_session = |windows: RowWindows| matches!(windows.spec, WindowSpec::Session { .. });
+        let waits = outputs
+            .iter()
+            .any(|(_, output)| row_windows(&output.expr).is_some_and(is_session));
         let mut names = Names::default();
         let mut key = format!("calc {} {}", input.0, rows.text());
         let mut columns = Vec::with_capacity(outputs.len());
@@ -389,6 +393,11 @@ impl Rels {
             let name = names.unique(&name);
             key.push_str(&format!(" {name:?}={}", identity.text()));
             volatile |= draws_numbers(&expr);
+            let role = match &expr {
+                // A row waits for its session: what was a time attribute is behind the watermark then.
+                Expr::Column(_) if waits && role != Role::Rank => Role::Plain,
+                _ => role,
+            };
             columns.push(RelColumn {
                 name,
                 data_type,
@@ -599,8 +608,10 @@ fn multiplied_by(expr: &Expr, source: &Rel) -> Option<String> {
         known.map_or_else(|| column.name.clone(), |known| known.identity.text().to_owned())
     };
     if let Some(windows) = row_windows(expr) {
-        let time = windows.time().map(|time| column(&Column::new_unqualified(time)));
-        return Some(format!("windows {} {}", windows.spec.text(), time.unwrap_or_default()));
+        let named = |name: &str| column(&Column::new_unqualified(name));
+        let of = windows.time().into_iter().chain(windows.partition()).map(named);
+        let of: Vec<String> = of.collect();
+        return Some(format!("windows {} {}", windows.spec.text(), of.join(" ")));
     }
     let (of, childless) = row_elements(expr)?;
     Some(format!("elements {childless:?} {}", identity::write(&of, &column)))

@@ -29,5 +29,6 @@ mod sql {
     mod support;
     mod time_columns;
     mod user_functions;
+    mod window_matrix;
     mod windows;
 }

@@ -13,19 +13,23 @@
 //! Windows that overlap are made of panes. Then a [`WindowState`] holds a pane, and firing a window merges its panes.
 //!
 //! File map: `rows` finds the window of each row, `panes` the panes of windows, `state` is the groups of one window or pane,
-//! `sliding` merges panes from window to window, `session` aggregates sessions and `session_partial` those of a tick, `updating` tells windows before and after their
-//! end too and `told` keeps what it told, `snapshot` is the durable form, `keyed` that of accumulators without windows.
+//! `sliding` merges panes from window to window, `sessions` holds sessions, `session` aggregates them, `session_partial` those of a
+//! tick, and `session_rows` gives rows theirs, `updating` tells windows before and after their end too, as `updating_sessions` does
+//! sessions, and `told` keeps what they told, `snapshot` is the durable form, `keyed` that of accumulators without windows.
 
 mod keyed;
 mod panes;
 mod rows;
 mod session;
 mod session_partial;
+mod session_rows;
+mod sessions;
 mod sliding;
 mod snapshot;
 mod state;
 mod told;
 mod updating;
+mod updating_sessions;
 
 use crate::aggregate::{Accumulator, AggregateCall};
 use crate::error::{Error, Result};
@@ -41,12 +45,14 @@ use rows::{WindowRows, Windows};
 pub(crate) use rows::{millis, timestamps_of};
 use session::SessionAggregateOperator;
 use session_partial::PartialSessionsOperator;
+pub(crate) use session_rows::SessionRowsOperator;
 use sliding::Sliding;
 use snapshot::Restored;
 use state::{Input, WindowState, states_of_rows};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use updating::UpdatingAggregateOperator;
+use updating_sessions::UpdatingSessionsOperator;
 
 /// Rows per emitted batch.
 const BATCH_ROWS: usize = 8192;
@@ -76,11 +82,14 @@ pub(crate) enum Stage {
 }
 
 /// Says whether an aggregation can be done in two stages: every function's state goes over the exchange as columns, whatever
-/// order the rows come in.
+/// order the rows come in. Sessions that are told more than once are made of rows.
 pub(crate) fn has_partial_stage(spec: &WindowAggregate) -> bool {
-    spec.aggregates
-        .iter()
-        .all(|call| !call.function.partial_types().is_empty() && !call.function.needs_order())
+    let is_session = matches!(spec.window, WindowAssigner::Session { .. });
+    !(is_session && spec.updates.is_some())
+        && spec
+            .aggregates
+            .iter()
+            .all(|call| !call.function.partial_types().is_empty() && !call.function.needs_order())
 }
 
 /// Makes the operator of an aggregation. `input` is the schema of the rows, also for `Final`; `output` that of the results.
@@ -96,6 +105,9 @@ pub(crate) fn window_aggregate(
 ) -> Result<Box<dyn Operator>> {
     match (&spec.window, stage) {
         (WindowAssigner::Session { .. }, Stage::Partial) => Ok(Box::new(PartialSessionsOperator::new(spec, input)?)),
+        (WindowAssigner::Session { .. }, Stage::Whole) if let Some(updates) = spec.updates => Ok(Box::new(
+            UpdatingSessionsOperator::new(spec, updates, input, output, context)?,
+        )),
         (WindowAssigner::Session { .. }, _) => Ok(Box::new(SessionAggregateOperator::new(
             stage, spec, input, output, context,
         )?)),

@@ -63,6 +63,18 @@ pub(crate) fn window_side(side: WindowSide, window: &WindowFunction, of: Vec<Exp
     .call(of)
 }
 
+/// Returns the expression of a side of the session of a row: of its time and the columns that keep sessions apart.
+pub(crate) fn session_side(side: WindowSide, gap_ms: i64, of: Vec<Expr>) -> Expr {
+    ScalarUDF::new_from_impl(WindowSideFunction {
+        side,
+        spec: WindowSpec::Session { gap_ms },
+        at: None,
+        clock: None,
+        signature: Signature::any(of.len(), Volatility::Immutable),
+    })
+    .call(of)
+}
+
 /// Returns the expression of a window's last millisecond, from its end.
 pub(crate) fn last_ms(end: Expr) -> Expr {
     ScalarUDF::new_from_impl(LastMs {
@@ -82,9 +94,19 @@ pub(crate) struct RowWindows {
     /// Where the window function's time column stands.
     pub(crate) at: Option<Position>,
     time: Option<Expr>,
+    partition: Vec<Expr>,
 }
 
 impl RowWindows {
+    /// Returns the names of the columns that keep sessions apart.
+    pub(crate) fn partition(&self) -> Vec<&str> {
+        let names = self.partition.iter().filter_map(|expr| match expr {
+            Expr::Column(column) => Some(column.name.as_str()),
+            _ => None,
+        });
+        names.collect()
+    }
+
     /// Returns the name of the time column.
     pub(crate) fn time(&self) -> Option<&str> {
         match &self.time {
@@ -105,6 +127,7 @@ pub(crate) fn row_windows(expr: &Expr) -> Option<RowWindows> {
                 spec: window.spec,
                 at: window.at,
                 time: call.args.first().cloned(),
+                partition: call.args.iter().skip(1).cloned().collect(),
             });
             return Ok(TreeNodeRecursion::Stop);
         }

@@ -1,6 +1,7 @@
 //! Makes the engine's job graph of relations.
 //!
-//! File map: `changes`, `elements` (joins with the elements of arrays), `join` and `ranked` emit one kind of relation each.
+//! File map: `changes`, `elements` (joins with the elements of arrays), `join`, `ranked` and `sessions` (rows with their
+//! sessions) emit one kind of relation each.
 
 mod elements;
 
@@ -8,6 +9,7 @@ mod changes;
 mod join;
 mod lookup;
 mod ranked;
+mod sessions;
 
 use super::flatten::{TablePath, flatten};
 use super::fuse::{fuse, inputs};
@@ -31,6 +33,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion_common::Column;
 use datafusion_common::tree_node::{Transformed, TreeNode};
 use datafusion_expr::Expr;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -256,18 +259,28 @@ impl Emitter<'_> {
     ) -> Result<StreamId> {
         let mut input = input;
         let (mut predicate, mut outputs) = (predicate.cloned(), outputs.to_vec());
+        let mut input_rel = Cow::Borrowed(input_rel);
         if let Some(window) = predicate.iter().chain(&outputs).find_map(row_windows) {
-            input = self.window_rows(rel, input, input_rel, window.spec, window.time())?;
+            input = match window.spec {
+                WindowSpec::Session { gap_ms } => {
+                    let read = predicate.iter().chain(&outputs);
+                    let (rows, narrowed) =
+                        self.session_rows(rel, (input, input_rel.as_ref()), gap_ms, &window, read)?;
+                    input_rel = Cow::Owned(narrowed);
+                    rows
+                }
+                spec => self.window_rows(rel, input, &input_rel, spec, window.time())?,
+            };
             for expr in predicate.iter_mut().chain(&mut outputs) {
                 *expr = with_columns(expr)?;
             }
         }
         if let Some(time) = predicate.as_ref().and_then(as_is_late) {
-            input = self.late_rows(rel, input, input_rel, time)?;
+            input = self.late_rows(rel, input, &input_rel, time)?;
             predicate = None;
         }
         if let Some((of, childless)) = predicate.iter().chain(&outputs).find_map(row_elements) {
-            input = self.elements(rel, input, input_rel, &of, childless)?;
+            input = self.elements(rel, input, &input_rel, &of, childless)?;
             for expr in predicate.iter_mut().chain(&mut outputs) {
                 *expr = elements::with_columns(expr)?;
             }
@@ -560,7 +573,7 @@ fn assigner(time: usize, spec: WindowSpec) -> WindowAssigner {
     }
 }
 
-/// Refuses sessions whose rows are not aggregated, and rows that are numbered without end.
+/// Refuses windows over what changes, and rows that are numbered without end.
 fn check_windows(rels: &Rels, read: &[RelId]) -> Result<()> {
     let mut live = vec![false; rels.len()];
     read.iter().for_each(|id| live[id.0] = true);
@@ -587,15 +600,6 @@ fn check_windows(rels: &Rels, read: &[RelId]) -> Result<()> {
                 &format!("a window ({})", window.spec.name()),
                 window.at,
             ));
-        }
-        // Other windows are given to rows; a session is not known before all its rows are.
-        if let Some(window) = windows.filter(|window| matches!(window.spec, WindowSpec::Session { .. })) {
-            let message = format!(
-                "{} without an aggregation by its windows is not supported yet",
-                window.spec.name()
-            );
-            return Err(SqlError::at(window.at, message)
-                .hint("GROUP BY window_start, window_end, ... in the query that reads the window function"));
         }
     }
     Ok(())

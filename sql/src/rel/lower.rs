@@ -23,7 +23,7 @@ use crate::functions::aggregates::{Aggregate as AggregateFunction, AggregateKind
 use crate::functions::ambient::draws_numbers;
 use crate::functions::elements::row_elements;
 use crate::functions::grouping::as_grouping;
-use crate::functions::window::{WindowSide, last_ms, row_windows, window_side_of};
+use crate::functions::window::{WindowSide, last_ms, row_windows, session_side, window_side_of};
 use crate::script::Script;
 use crate::settings::EmitSettings;
 use crate::types::sql_name;
@@ -263,25 +263,24 @@ impl Lowering<'_> {
                     .hint("write GROUP BY window_start, window_end, GROUPING SETS ((a), (b), ...)"),
             );
         }
-        if let (WindowSpec::Session { .. }, true) = (spec, groupings.is_several()) {
-            return Err(
-                SqlError::at(at, "more than one grouping of sessions is not supported yet")
-                    .hint("write one statement per grouping and put them together with UNION ALL"),
-            );
-        }
         check_append_only(self.rels, input, "an aggregation by windows", at)?;
         let windowed = match windowed {
             Windowed::ByAggregation => self.carry_time(input, &groups[start])?,
             Windowed::Before => None,
         };
-        if let (WindowSpec::Session { .. }, Some((rel, of))) = (spec, &windowed) {
-            self.check_partition(*rel, &of[1..], &groups, at)?;
-        }
+        let windowed = match (spec, windowed) {
+            (WindowSpec::Session { gap_ms }, Some((rel, of)))
+                if groupings.is_several() || !self.is_partition(rel, &of[1..], &groups) =>
+            {
+                WindowedRows::Before(self.with_sessions(rel, &of, gap_ms, input, &groups[start])?)
+            }
+            (_, Some((rel, of))) => WindowedRows::By { rel, time: of[0] },
+            (_, None) => WindowedRows::Before(input),
+        };
 
         // The columns that the aggregation reads.
         let mut columns = Columns::default();
         let (keys, windowing) = {
-            let rel = self.rels.get(windowed.as_ref().map_or(input, |(input, _)| *input));
             let mut keys = Vec::new();
             for (index, group) in groups.iter().enumerate() {
                 if !is_side(group) {
@@ -293,15 +292,15 @@ impl Lowering<'_> {
                     }
                 }
             }
-            let windowing = match &windowed {
-                Some((_, of)) => {
-                    let time = &rel.columns[of[0]];
+            let windowing = match windowed {
+                WindowedRows::By { rel, time } => {
+                    let time = &self.rels.get(rel).columns[time];
                     Windowing::Time {
                         time: columns.add(time.name.clone(), Prepared::column(time)),
                         spec,
                     }
                 }
-                None => Windowing::Attached {
+                WindowedRows::Before(_) => Windowing::Attached {
                     start: columns.add("window_start".into(), groups[start].clone()),
                     end: columns.add("window_end".into(), groups[end].clone()),
                 },
@@ -320,16 +319,13 @@ impl Lowering<'_> {
                 keys.iter().position(|key| *key == column)
             })
             .collect();
-        let read = windowed.map_or(input, |(input, _)| input);
+        let (WindowedRows::By { rel: read, .. } | WindowedRows::Before(read)) = windowed;
         let lost = columns
             .0
             .iter()
             .find(|(_, column)| !can_read(&column.expr, self.rels.get(read)));
         if lost.is_some() {
-            return match spec {
-                WindowSpec::Session { .. } => Err(columns_of_windows(at)),
-                _ => Ok(None),
-            };
+            return Ok(None);
         }
         let projected = self.rels.calc(read, None, columns.0);
         let (projected, keys, grouped) = match groupings.is_several() {
@@ -340,7 +336,10 @@ impl Lowering<'_> {
             }
             false => (projected, keys, grouped),
         };
-        let updates = self.updates_of(&groups[start], at)?;
+        let updates = self.updates_of(&groups[start])?;
+        if let (Some(_), WindowSpec::Session { .. }, Windowing::Attached { .. }) = (updates, spec, windowing) {
+            return Err(sessions_known_before(at));
+        }
         let aggregated = self
             .rels
             .window_aggregate(projected, keys.clone(), windowing, spec, calls, updates)
@@ -408,18 +407,11 @@ impl Lowering<'_> {
     }
 
     /// Says when windows are told besides when they end; `start` is their start.
-    fn updates_of(&self, start: &Prepared, at: Option<Position>) -> Result<Option<Updates>> {
-        let Some((time, _, spec)) = start.role.as_window() else {
+    fn updates_of(&self, start: &Prepared) -> Result<Option<Updates>> {
+        let Some((time, ..)) = start.role.as_window() else {
             return Ok(None);
         };
-        let updates = self.emit.updates(time).map_err(|error| error.or_at(self.at))?;
-        match spec {
-            WindowSpec::Session { .. } if updates.is_some() => {
-                let message = "SESSION that is told before or after its end ('table.exec.emit.*') is not supported yet";
-                Err(SqlError::at(at, message).hint("use TUMBLE, HOP or CUMULATE, or remove the settings"))
-            }
-            _ => Ok(updates),
-        }
+        self.emit.updates(time).map_err(|error| error.or_at(self.at))
     }
 
     /// Finds the window among the grouping keys.
@@ -453,30 +445,47 @@ impl Lowering<'_> {
         }
     }
 
-    /// Checks that an aggregation of sessions has the keys that the sessions are kept apart by: those and no others.
-    fn check_partition(&self, rel: RelId, of: &[usize], groups: &[Prepared], at: Option<Position>) -> Result<()> {
+    /// Says whether an aggregation of sessions has the keys that the sessions are kept apart by: those and no others.
+    fn is_partition(&self, rel: RelId, of: &[usize], groups: &[Prepared]) -> bool {
         let partition: Vec<_> = of.iter().map(|index| &self.rels.get(rel).columns[*index]).collect();
         let is_session = |group: &Prepared| matches!(group.role.as_window(), Some((.., WindowSpec::Session { .. })));
         let keys = || groups.iter().filter(|group| !is_session(group));
-        if let Some(column) = partition
+        let mut missing = partition
             .iter()
-            .find(|column| keys().all(|key| key.identity != column.identity))
-        {
-            let message = format!(
-                "sessions are kept apart by {}, and GROUP BY does not name it",
-                column.name
-            );
-            return Err(
-                SqlError::at(at, message).hint(format!("write GROUP BY window_start, window_end, {}", column.name))
-            );
+            .filter(|column| keys().all(|key| key.identity != column.identity));
+        let mut others = keys().filter(|key| partition.iter().all(|column| key.identity != column.identity));
+        missing.next().is_none() && others.next().is_none()
+    }
+
+    /// Gives rows their sessions, under the names that these have in `input`: by the column of the time and those that keep
+    /// sessions apart.
+    fn with_sessions(
+        &mut self,
+        rel: RelId,
+        of: &[usize],
+        gap_ms: i64,
+        input: RelId,
+        start: &Prepared,
+    ) -> Result<RelId> {
+        let source = self.rels.get(rel);
+        let args = of.iter().map(|index| Prepared::column(&source.columns[*index]).expr);
+        let args: Vec<Expr> = args.collect();
+        let mut outputs: Vec<_> = source
+            .columns
+            .iter()
+            .map(|column| (column.name.clone(), Prepared::column(column)))
+            .collect();
+        for column in &self.rels.get(input).columns {
+            let is_known = source.columns.iter().any(|known| known.name == column.name);
+            if let Some((_, side, _)) = column.role.as_window()
+                && column.role.which_window() == start.role.which_window()
+                && !is_known
+            {
+                let side = prepare_over(session_side(side, gap_ms, args.clone()), source)?;
+                outputs.push((column.name.clone(), side));
+            }
         }
-        let other = keys().find(|key| partition.iter().all(|column| key.identity != column.identity));
-        if let Some(key) = other {
-            let name = column_name(key);
-            let message = format!("sessions are not kept apart by {name}, and GROUP BY names it");
-            return Err(SqlError::at(at, message).hint(format!("write SESSION(TABLE t PARTITION BY {name}, ...)")));
-        }
-        Ok(())
+        Ok(self.rels.calc(rel, None, outputs))
     }
 
     /// Finds the columns from which a window's start is computed (the time, and what sessions are kept apart by), and
@@ -523,13 +532,10 @@ impl Lowering<'_> {
         // The columns of the new input have the names they had in the old one, so all expressions stay as they are. Only
         // where a row has a window of its own are the window's columns still there.
         let kept = |expr: &Expr| can_read(expr, self.rels.get(new_input)) && row_windows(expr).is_none();
-        if let (Some((_, _, spec)), Some(predicate)) = (rel.columns[index].role.as_window(), predicate)
+        if let (Some(_), Some(predicate)) = (rel.columns[index].role.as_window(), predicate)
             && !kept(&predicate.expr)
         {
-            return match spec {
-                WindowSpec::Session { .. } => Err(columns_of_windows(self.script.find_word(self.at, &["WHERE"]))),
-                _ => Ok(None),
-            };
+            return Ok(None);
         }
         let outputs: Vec<_> = rel.columns.iter().zip(outputs).filter(|(_, expr)| kept(expr)).collect();
         let kept_all = outputs.len() == rel.columns.len();
@@ -558,8 +564,10 @@ impl Lowering<'_> {
                 matches!(output, Expr::Column(column) if column.name == wanted.name) && new_input == *input
             });
             places.push(known.unwrap_or(carried.len()));
-            if known.is_none() {
-                carried.push((wanted.name.clone(), Prepared::column(&wanted)));
+            match known {
+                // Behind sessions it is no time attribute.
+                Some(known) => carried[known].1.role = wanted.role,
+                None => carried.push((wanted.name.clone(), Prepared::column(&wanted))),
             }
         }
         if kept_all && carried.len() == rel.columns.len() {
@@ -652,13 +660,14 @@ fn can_read(expr: &Expr, rel: &Rel) -> bool {
     expr.column_refs().iter().all(known)
 }
 
-/// Refuses the window columns of sessions where they are not known yet.
-fn columns_of_windows(at: Option<Position>) -> SqlError {
+/// Refuses to tell sessions more than once whose rows must be known to be of them.
+fn sessions_known_before(at: Option<Position>) -> SqlError {
     SqlError::at(
         at,
-        "the window columns of SESSION are not known before its rows are aggregated",
+        "SESSION that is told before or after its end ('table.exec.emit.*') is grouped by what PARTITION BY names, in one \
+         grouping, and its window columns are read by GROUP BY, SELECT and HAVING alone",
     )
-    .hint("GROUP BY window_start, window_end, ... first; use them in HAVING or in a query around it")
+    .hint("write GROUP BY window_start, window_end and the columns of PARTITION BY, or remove the settings")
 }
 
 /// The result of an aggregation.
@@ -668,6 +677,15 @@ struct Results {
     first: usize,
     /// The column of the grouping's number.
     number: Option<usize>,
+}
+
+/// The rows of an aggregation.
+#[derive(Clone, Copy)]
+enum WindowedRows {
+    /// The aggregation finds their windows by this column.
+    By { rel: RelId, time: usize },
+    /// They have their windows.
+    Before(RelId),
 }
 
 /// Where rows get their windows.

@@ -84,6 +84,22 @@ fn groupings_are_those_of_one_statement_each() {
             "{by}"
         );
     }
+    // Sessions are those of the whole rows, whatever they are grouped by; here each is of one auction.
+    let session = "TABLE(SESSION(TABLE bids PARTITION BY (auction, channel), DESCRIPTOR(ts), INTERVAL '3' SECOND))";
+    for (by, groupings) in [
+        (
+            "ROLLUP (auction, channel, bidder)",
+            vec![all[0], all[1], all[3], all[7]],
+        ),
+        ("CUBE (auction, channel, bidder)", all.to_vec()),
+    ] {
+        let expected = united(session, window, &groupings);
+        assert_eq!(
+            grouped(session, "window_end", &format!("{window}, {by}")),
+            expected,
+            "{by}"
+        );
+    }
     // Named inside the groupings.
     let inside =
         "GROUPING SETS ((window_start, window_end, auction, bidder, channel), (channel, window_end, window_start))";
@@ -115,6 +131,8 @@ fn engine_agrees_on_groupings_of_every_window() {
         "TUMBLE(TABLE bids, DESCRIPTOR(ts), INTERVAL '5' SECOND)",
         "HOP(TABLE bids, DESCRIPTOR(ts), INTERVAL '2' SECOND, INTERVAL '6' SECOND)",
         "CUMULATE(TABLE bids, DESCRIPTOR(ts), INTERVAL '5' SECOND, INTERVAL '10' SECOND)",
+        "SESSION(TABLE bids PARTITION BY bidder, DESCRIPTOR(ts), INTERVAL '2' SECOND)",
+        "SESSION(TABLE bids, DESCRIPTOR(ts), INTERVAL '1' SECOND)",
     ] {
         assert_engine_agrees(&format!(
             "{}INSERT INTO out SELECT window_end, UPPER(channel), auction, COUNT(*), COUNT(DISTINCT bidder), SUM(rate),
@@ -160,14 +178,6 @@ fn groupings_that_cannot_be_are_refused() {
         "SELECT COUNT(*) FROM {TUMBLE} GROUP BY GROUPING SETS ((window_start, window_end), (auction))"
     ));
     assert!(error.message.contains("does not name the window"), "{error}");
-    let error = refusal(
-        "SELECT COUNT(*) FROM SESSION(TABLE bids PARTITION BY auction, DESCRIPTOR(ts), INTERVAL '5' SECOND)
-         GROUP BY window_start, window_end, ROLLUP (auction)",
-    );
-    assert!(
-        error.message.contains("grouping of sessions is not supported yet"),
-        "{error}"
-    );
     let error = refusal(&format!(
         "SELECT GROUPING(bidder) FROM {TUMBLE} GROUP BY window_start, window_end, ROLLUP (auction)"
     ));

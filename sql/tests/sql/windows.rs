@@ -312,20 +312,35 @@ fn windows_that_cannot_be_are_refused_where_they_stand() {
         ),
         "PARTITION BY names columns",
     );
-    assert_refused(
-        &count(
-            "SESSION(TABLE bids PARTITION BY auction, DESCRIPTOR(ts), INTERVAL '1' SECOND)",
-            "^",
-        ),
-        "kept apart by auction, and GROUP BY does not name it",
-    );
 }
 
 #[test]
-fn keys_that_sessions_are_not_kept_apart_by_are_refused() {
-    assert_refused(
-        "SELECT COUNT(*) FROM TABLE(SESSION(TABLE bids, DESCRIPTOR(ts), INTERVAL '1' SECOND)) GROUP BY window_start, window_end, ^auction",
-        "not kept apart by auction, and GROUP BY names it",
+fn sessions_are_grouped_by_other_keys_than_those_that_keep_them_apart() {
+    let mut rows = query(
+        "a BIGINT, e TIMESTAMP(3), n BIGINT",
+        "SELECT auction, window_end, COUNT(*) FROM TABLE(SESSION(TABLE bids, DESCRIPTOR(ts), INTERVAL '2' SECOND))
+         GROUP BY window_start, window_end, auction",
+    );
+    rows.sort();
+    assert_eq!(
+        rows,
+        [
+            "1|2026-01-01T00:00:03|2",
+            "1|2026-01-01T00:00:09|1",
+            "2|2026-01-01T00:00:09|2",
+            "3|2026-01-01T00:00:14|1",
+        ]
+    );
+    // A filter comes before the sessions, as where they are grouped by what keeps them apart.
+    let filtered = query(
+        "a BIGINT, e TIMESTAMP(3), n BIGINT",
+        "SELECT CAST(NULL AS BIGINT), window_end, COUNT(*)
+         FROM TABLE(SESSION(TABLE bids PARTITION BY auction, DESCRIPTOR(ts), INTERVAL '3' SECOND))
+         WHERE ts <> TIMESTAMP '2026-01-01 00:00:01' GROUP BY window_start, window_end",
+    );
+    assert!(
+        filtered.contains(&"NULL|2026-01-01T00:00:03|1".to_owned()),
+        "{filtered:?}"
     );
 }
 
@@ -388,15 +403,35 @@ fn row_without_aggregation_is_there_once_per_window() {
 }
 
 #[test]
-fn sessions_without_aggregation_are_refused() {
-    let session = "TABLE(SESSION(TABLE bids PARTITION BY auction, DESCRIPTOR(^ts), INTERVAL '1' SECOND))";
-    assert_refused(
-        &format!("SELECT auction FROM {session}"),
-        "SESSION without an aggregation",
+fn row_without_aggregation_waits_for_its_session() {
+    let mut rows = query(
+        "a BIGINT, s TIMESTAMP(3), e TIMESTAMP(3), t TIMESTAMP(3)",
+        "SELECT auction, window_start, window_end, ts
+         FROM TABLE(SESSION(TABLE bids PARTITION BY auction, DESCRIPTOR(ts), INTERVAL '3' SECOND))",
     );
-    assert_refused(
-        &format!("SELECT EXTRACT(HOUR FROM window_start) FROM {session}"),
-        "SESSION without an aggregation",
+    rows.sort();
+    assert_eq!(
+        rows,
+        [
+            "1|2026-01-01T00:00:00|2026-01-01T00:00:04|2026-01-01T00:00:00",
+            "1|2026-01-01T00:00:00|2026-01-01T00:00:04|2026-01-01T00:00:01",
+            "1|2026-01-01T00:00:07|2026-01-01T00:00:10|2026-01-01T00:00:07",
+            "2|2026-01-01T00:00:04.999|2026-01-01T00:00:08|2026-01-01T00:00:04.999",
+            "2|2026-01-01T00:00:04.999|2026-01-01T00:00:08|2026-01-01T00:00:05",
+            "3|2026-01-01T00:00:12|2026-01-01T00:00:15|2026-01-01T00:00:12",
+        ]
+    );
+    // When it goes on, its own time is behind the watermark.
+    let again = refused(&format!(
+        "{BIDS}CREATE TABLE out (n BIGINT) WITH ('connector' = 'test');
+         CREATE VIEW s AS SELECT ts, window_end AS e
+         FROM SESSION(TABLE bids PARTITION BY auction, DESCRIPTOR(ts), INTERVAL '3' SECOND);
+         INSERT INTO out SELECT COUNT(*) FROM TUMBLE(TABLE s, DESCRIPTOR(ts), INTERVAL '3' SECOND)
+         GROUP BY window_start, window_end;"
+    ));
+    assert!(
+        again.message.contains("ts is not the event time of its rows"),
+        "{again}"
     );
 }
 
@@ -418,17 +453,18 @@ fn window_columns_below_the_aggregation() {
         ]
     );
     let session = "FROM TABLE(SESSION(TABLE bids, DESCRIPTOR(ts), INTERVAL '1' SECOND))";
-    let words = "not known before its rows are aggregated";
-    assert_refused(
-        &format!("SELECT MAX(EXTRACT(HOUR FROM window_end)) {session} ^GROUP BY window_start, window_end"),
-        words,
+    let ends = query(
+        "n BIGINT",
+        &format!("SELECT MAX(EXTRACT(SECOND FROM window_end)) {session} GROUP BY window_start, window_end"),
     );
-    assert_refused(
+    assert_eq!(ends, ["2", "6", "8", "13"]);
+    let counts = query(
+        "n BIGINT",
         &format!(
-            "SELECT COUNT(*) {session} ^WHERE window_start > TIMESTAMP '2026-01-01 00:00:00' GROUP BY window_start, window_end"
+            "SELECT COUNT(*) {session} WHERE window_start > TIMESTAMP '2026-01-01 00:00:04' GROUP BY window_start, window_end"
         ),
-        words,
     );
+    assert_eq!(counts, ["2", "1", "1"]);
 }
 
 #[test]

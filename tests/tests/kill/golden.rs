@@ -360,6 +360,8 @@ golden!(
     hop_counts,
     cumulate_by_day,
     session_totals,
+    open_sessions,
+    sessions_by_level,
     windows_of_windows,
     union_and_views,
     changing_counts,

@@ -4,7 +4,7 @@
 //! sessions hardly have a second row within a tick, every row becomes a session at once.
 
 use super::rows::millis;
-use super::session::Sessions;
+use super::sessions::{Session, Sessions};
 use super::state::states_of_rows;
 use super::{BATCH_ROWS, Gain, Window, partial_schema};
 use crate::aggregate::AggregateCall;
@@ -90,8 +90,8 @@ impl PartialSessionsOperator {
 
     fn batch_of(&self, sessions: &[u32]) -> Result<RecordBatch> {
         let key = |&session: &u32| self.sessions.key(session);
-        let numbers = |of: fn(&super::session::Session) -> i64| {
-            let known = sessions.iter().map(|&session| self.sessions.session(session));
+        let numbers = |of: fn(&Session) -> i64| {
+            let known = sessions.iter().map(|&session| self.sessions.get(session));
             Int64Array::from_iter_values(known.map(|session| of(&session)))
         };
         let parts = Parts {
@@ -100,7 +100,7 @@ impl PartialSessionsOperator {
             rows: numbers(|session| session.rows as i64),
         };
         let mut states = Vec::new();
-        for accumulator in self.sessions.accumulators() {
+        for accumulator in &self.sessions.accumulators {
             states.extend(accumulator.partial(sessions)?);
         }
         let hashes = UInt64Array::from_iter_values(sessions.iter().map(|session| key_hash(key(session))));
@@ -110,18 +110,17 @@ impl PartialSessionsOperator {
 
 impl Operator for PartialSessionsOperator {
     fn on_batch(&mut self, _input: usize, batch: &RecordBatch, _tick: &OpenTick, out: &mut Output) -> Result<Progress> {
-        let times = millis(batch.column(self.time))?;
         let columns: Vec<ArrayRef> = self.keys.iter().map(|&key| Arc::clone(batch.column(key))).collect();
         if self.gain.ticks_without > 0 {
+            let times = millis(batch.column(self.time))?;
             out.emit(self.pass(columns, &times, batch)?);
             return Ok(Progress::Done);
         }
         let (keys, _) = &mut self.scratch;
-        encode_keys(&columns, times.len(), keys)?;
-        let parts = times.iter().map(|&time| (Window::of_row(time, self.gap_ms), 1));
-        let sessions = self.sessions.sessions_of(keys, |row| key_hash(keys.key(row)), parts)?;
-        self.sessions.update(&self.aggregates, batch, &sessions)?;
-        self.gain.rows += times.len();
+        encode_keys(&columns, batch.num_rows(), keys)?;
+        self.sessions
+            .add_batch(batch, keys, (self.time, self.gap_ms), &self.aggregates)?;
+        self.gain.rows += batch.num_rows();
         Ok(Progress::Done)
     }
 

@@ -1,6 +1,7 @@
 //! Tests of the aggregation over tumbling windows; `windows` has those of the others, `updating` those of
 //! windows that are told more than once and of the wall clock.
 
+mod session_rows;
 mod updating;
 mod windows;
 

@@ -2,7 +2,7 @@
 //! back.
 //!
 //! The durable form is the section `told`, an Arrow IPC stream with one row per group of a window, in the order of the windows'
-//! ends and within a window in the order in which groups came.
+//! ends and within a window in the order in which groups came; of sessions in the order in which these came.
 //!
 //! | column | |
 //! |---|---|
@@ -22,7 +22,6 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use arrow::row::{RowConverter, SortField};
 use bytes::Bytes;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 const SECTION: &str = "told";
@@ -64,6 +63,12 @@ impl Told {
             }
             None => News::First,
         }
+    }
+
+    /// Returns what was told: keys and rows.
+    pub(super) fn rows(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let rows = self.rows.iter().enumerate();
+        rows.filter_map(|(group, row)| Some((self.groups.key(group as u32), row.as_deref()?)))
     }
 
     pub(super) fn size(&self) -> usize {
@@ -115,10 +120,10 @@ impl ToldRows {
         Ok(self.converter.convert_rows(rows.map(|row| parser.parse(row)))?)
     }
 
-    /// Encodes what was told of all windows.
-    pub(super) fn capture(
+    /// Encodes what was told: windows, encoded keys and encoded rows.
+    pub(super) fn capture<'a>(
         &self,
-        told: &BTreeMap<Window, Told>,
+        told: impl Iterator<Item = (Window, &'a [u8], &'a [u8])>,
         key_fields: &[Field],
         decoder: &KeyDecoder,
         key_groups: KeyGroupRange,
@@ -133,24 +138,17 @@ impl ToldRows {
         fields.extend(self.fields.iter().map(told_field));
         let schema = Arc::new(Schema::new(fields));
         let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
-        for (window, told) in told {
-            for first in (0..told.rows.len()).step_by(CHUNK_GROUPS) {
-                let groups = first..(first + CHUNK_GROUPS).min(told.rows.len());
-                let (mut keys, mut rows) = (Vec::new(), Vec::new());
-                for group in groups {
-                    if let Some(row) = &told.rows[group] {
-                        keys.push(told.key(group as u32));
-                        rows.push(row.as_ref());
-                    }
-                }
-                let mut columns: Vec<ArrayRef> = vec![
-                    Arc::new(Int64Array::from_value(window.start_ms, rows.len())),
-                    Arc::new(Int64Array::from_value(window.end_ms, rows.len())),
-                ];
-                columns.extend(decoder.decode(keys.into_iter())?);
-                columns.extend(self.decode(rows.into_iter())?);
-                writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
-            }
+        let mut told = told.peekable();
+        while told.peek().is_some() {
+            let chunk: Vec<_> = told.by_ref().take(CHUNK_GROUPS).collect();
+            let bounds = |bound: fn(&Window) -> i64| Int64Array::from_iter_values(chunk.iter().map(|(w, ..)| bound(w)));
+            let mut columns: Vec<ArrayRef> = vec![
+                Arc::new(bounds(|window| window.start_ms)),
+                Arc::new(bounds(|window| window.end_ms)),
+            ];
+            columns.extend(decoder.decode(chunk.iter().map(|(_, key, _)| *key))?);
+            columns.extend(self.decode(chunk.iter().map(|(.., row)| *row))?);
+            writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
         }
         Ok(StateSection {
             name: SECTION.to_owned(),
@@ -159,13 +157,13 @@ impl ToldRows {
         })
     }
 
-    /// Adds what was told of the groups that belong to these key groups.
+    /// Gives what was told of the groups that belong to these key groups: window, hash and key, row.
     pub(super) fn restore(
         &self,
         sections: &[StateSection],
-        told: &mut BTreeMap<Window, Told>,
         key_fields: &[Field],
         key_groups: KeyGroupRange,
+        told: &mut dyn FnMut(Window, (u64, &[u8]), &[u8]) -> Result<()>,
     ) -> Result<()> {
         for section in sections.iter().filter(|section| section.name == SECTION) {
             for batch in StreamReader::try_new(section.bytes.as_ref(), None)? {
@@ -190,9 +188,7 @@ impl ToldRows {
                     let hash = key_hash(encoded.key(row));
                     if key_groups.contains_hash(hash) {
                         let (start_ms, end_ms) = (starts[row], ends[row]);
-                        let told = told.entry(Window { end_ms, start_ms }).or_default();
-                        let group = told.group(hash, encoded.key(row));
-                        told.tell(group, bytes);
+                        told(Window { end_ms, start_ms }, (hash, encoded.key(row)), bytes)?;
                     }
                 }
             }

@@ -267,15 +267,6 @@ impl UpdatingAggregateOperator {
         }
     }
 
-    /// Says whether the next multiple of a delay has come since the last tick.
-    fn is_due(&self, delay_ms: i64, wall_ms: i64) -> bool {
-        match (delay_ms, self.wall_ms) {
-            (0, _) => true,
-            (_, None) => false,
-            (delay_ms, Some(last_ms)) => wall_ms.div_euclid(delay_ms) > last_ms.div_euclid(delay_ms),
-        }
-    }
-
     /// Decides what is told at a close: which windows, in order, and which of their groups.
     fn plan(&mut self, until_ms: i64, wall_ms: i64) -> VecDeque<(Window, Candidates)> {
         let mut work: BTreeMap<Window, Candidates> = BTreeMap::new();
@@ -291,8 +282,8 @@ impl UpdatingAggregateOperator {
         let early = self
             .updates
             .early_ms
-            .is_some_and(|delay_ms| self.is_due(delay_ms, wall_ms));
-        let late = self.is_due(self.updates.late_ms, wall_ms);
+            .is_some_and(|delay_ms| Updates::is_due(delay_ms, wall_ms, self.wall_ms));
+        let late = Updates::is_due(self.updates.late_ms, wall_ms, self.wall_ms);
         let panes: Vec<Window> = self.open.keys().copied().collect();
         for pane in panes {
             let Some(Pane {
@@ -559,10 +550,11 @@ impl Operator for UpdatingAggregateOperator {
             &self.aggregates,
             self.context.key_groups,
         )?;
-        sections.push(
-            self.rows
-                .capture(&self.told, &self.key_fields, &self.decoder, self.context.key_groups)?,
-        );
+        let told = self.told.iter();
+        let told = told.flat_map(|(&window, told)| told.rows().map(move |(key, row)| (window, key, row)));
+        let key_groups = self.context.key_groups;
+        let told = self.rows.capture(told, &self.key_fields, &self.decoder, key_groups)?;
+        sections.push(told);
         Ok(sections)
     }
 
@@ -574,7 +566,14 @@ impl Operator for UpdatingAggregateOperator {
         let (key_fields, key_groups) = (&self.key_fields, self.context.key_groups);
         let fired_end_ms = snapshot::restore(sections, &mut open, key_fields, &self.aggregates, key_groups)?;
         self.fired_end_ms = self.fired_end_ms.max(fired_end_ms);
-        self.rows.restore(sections, &mut self.told, key_fields, key_groups)?;
+        let told = &mut self.told;
+        self.rows
+            .restore(sections, key_fields, key_groups, &mut |window, (hash, key), row| {
+                let told = told.entry(window).or_default();
+                let group = told.group(hash, key);
+                told.tell(group, row);
+                Ok(())
+            })?;
         // Which groups changed since they were told is not kept: all are looked at once more.
         let panes: Vec<Window> = self.open.keys().copied().collect();
         for pane in panes {
@@ -594,11 +593,7 @@ impl Operator for UpdatingAggregateOperator {
     }
 
     fn next_timer_ms(&self) -> Option<i64> {
-        // Behind a restore the wall time is not known before a tick closes: it is to be soon.
-        let next = |delay_ms: i64| match self.wall_ms {
-            Some(wall_ms) => wall_ms.div_euclid(delay_ms).saturating_add(1).saturating_mul(delay_ms),
-            None => 0,
-        };
+        let next = |delay_ms: i64| Updates::next_due_ms(delay_ms, self.wall_ms);
         let early_ms = self.updates.early_ms.filter(|delay_ms| *delay_ms > 0);
         let early_ms = early_ms.filter(|_| self.open.values().any(|pane| !pane.early.groups.is_empty()));
         let late_ms = Some(self.updates.late_ms).filter(|delay_ms| *delay_ms > 0);
@@ -621,6 +616,25 @@ impl Operator for UpdatingAggregateOperator {
             .into_iter()
             .flatten()
             .min()
+    }
+}
+
+impl Updates {
+    /// Says whether the next multiple of a delay has come since the last tick, which was at `last_ms`.
+    pub(super) fn is_due(delay_ms: i64, wall_ms: i64, last_ms: Option<i64>) -> bool {
+        match (delay_ms, last_ms) {
+            (0, _) => true,
+            (_, None) => false,
+            (delay_ms, Some(last_ms)) => wall_ms.div_euclid(delay_ms) > last_ms.div_euclid(delay_ms),
+        }
+    }
+
+    /// Returns the next multiple of a delay. Behind a restore the wall time is not known before a tick closes: it is to be soon.
+    pub(super) fn next_due_ms(delay_ms: i64, last_ms: Option<i64>) -> i64 {
+        match last_ms {
+            Some(last_ms) => last_ms.div_euclid(delay_ms).saturating_add(1).saturating_mul(delay_ms),
+            None => 0,
+        }
     }
 }
 

@@ -117,14 +117,7 @@ fn expected(
             if !tells {
                 continue;
             }
-            let ((n, sum, most, mean, kinds), least) = summary(values, with_set);
-            let all = [Some(n), sum.map(i64::from), most.map(i64::from), mean.map(i64::from)];
-            let all = all
-                .into_iter()
-                .chain(with_set.then_some(kinds))
-                .chain([least.map(i64::from)]);
-            let all = all.map(|value| value.map_or("NULL".to_owned(), |value| value.to_string()));
-            let result = all.collect::<Vec<_>>().join("|");
+            let result = result_of(values, with_set);
             let key = (page.clone(), *start, *end);
             let shown = format!("{page}|{start}|{end}");
             match known.insert(key, result.clone()) {
@@ -133,6 +126,85 @@ fn expected(
                 None => {}
             }
             news.push((shown, result, 1));
+        }
+        news.sort_by(|a, b| a.0.cmp(&b.0));
+        told.push(news);
+        (before, last_wall) = (watermark, Some(*wall_ms));
+    }
+    (told, late)
+}
+
+fn result_of(values: &[Option<i32>], with_set: bool) -> String {
+    let ((n, sum, most, mean, kinds), least) = summary(values, with_set);
+    let all = [Some(n), sum.map(i64::from), most.map(i64::from), mean.map(i64::from)];
+    let all = all
+        .into_iter()
+        .chain(with_set.then_some(kinds))
+        .chain([least.map(i64::from)]);
+    let all = all.map(|value| value.map_or("NULL".to_owned(), |value| value.to_string()));
+    all.collect::<Vec<_>>().join("|")
+}
+
+/// The reference for sessions: all rows of a page that are kept, cut at its pauses again in every tick. What was told within
+/// a session's bounds is taken back when something else is told of it.
+fn expected_sessions(
+    gap: i64,
+    updates: Updates,
+    ticks: &[TimedRows],
+    cuts: [usize; 2],
+    with_set: bool,
+) -> (Vec<News>, u64) {
+    let mut kept: BTreeMap<String, Vec<(i64, Option<i32>)>> = BTreeMap::new();
+    let mut known: BTreeMap<String, Vec<(i64, i64, String)>> = BTreeMap::new();
+    let (mut told, mut late) = (Vec::new(), 0);
+    let (mut before, mut last_wall) = (Watermark::NONE, None);
+    for (index, (rows, watermark, wall_ms)) in ticks.iter().enumerate() {
+        for (page, time, cents) in rows {
+            let page = page.unwrap_or("NULL").to_owned();
+            kept.entry(page).or_default().push((*time, *cents));
+        }
+        let watermark = Watermark(*watermark).max(before);
+        let was_gone = before.delayed_by(updates.allowed_lateness_ms);
+        let gone = watermark.delayed_by(updates.allowed_lateness_ms);
+        if cuts.contains(&index) {
+            last_wall = None;
+        }
+        let is_due = |delay_ms: i64| {
+            delay_ms == 0 || last_wall.is_some_and(|last: i64| wall_ms.div_euclid(delay_ms) > last.div_euclid(delay_ms))
+        };
+        let mut news = Vec::new();
+        for (page, rows) in &mut kept {
+            rows.sort_by_key(|(time, _)| *time);
+            let known = known.entry(page.clone()).or_default();
+            let mut left = Vec::new();
+            for session in rows.chunk_by(|a, b| b.0 - a.0 <= gap) {
+                let (start, end) = (session[0].0, session[session.len() - 1].0 + gap);
+                if was_gone.has_passed_window(end) {
+                    late += session.len() as u64;
+                    continue;
+                }
+                let tells = if before.has_passed_window(end) {
+                    is_due(updates.late_ms) || gone.has_passed_window(end)
+                } else {
+                    watermark.has_passed_window(end) || updates.early_ms.is_some_and(is_due)
+                };
+                let values: Vec<_> = session.iter().map(|row| row.1).collect();
+                let now = (start, end, result_of(&values, with_set));
+                let is_in = |told: &(i64, i64, String)| start <= told.0 && told.1 <= end;
+                if tells && !known.contains(&now) {
+                    let shown = |(start, end, _): &(i64, i64, String)| format!("{page}|{start}|{end}");
+                    let others = known.extract_if(.., |told| is_in(told));
+                    news.extend(others.map(|told| (shown(&told), told.2, -1)));
+                    news.push((shown(&now), now.2.clone(), 1));
+                    known.push(now);
+                }
+                if gone.has_passed_window(end) {
+                    known.retain(|told| !is_in(told));
+                } else {
+                    left.extend_from_slice(session);
+                }
+            }
+            *rows = left;
         }
         news.sort_by(|a, b| a.0.cmp(&b.0));
         told.push(news);
@@ -225,6 +297,37 @@ proptest! {
         let ticks = timed(ticks, &steps);
         let spec = WindowAggregate { updates: Some(updates), ..spec_of(window.clone(), with_set) };
         let expected = expected(|time| windows_of(&window, time), Some(updates), &ticks, cuts, with_set);
+        prop_assert_eq!(run(&spec, &ticks, cuts), expected);
+    }
+
+    #[test]
+    fn sessions_are_told_as_by_the_reference(
+        ticks in any_ticks(), steps in prop::collection::vec(0i64..12, 1..15), cuts in [0usize..14, 0usize..14],
+        gap in 1i64..16, updates in any_updates(), with_set: bool,
+    ) {
+        let ticks = timed(ticks, &steps);
+        let window = WindowAssigner::Session { time: 1, gap_ms: gap };
+        let spec = WindowAggregate { updates: Some(updates), ..spec_of(window, with_set) };
+        prop_assert_eq!(run(&spec, &ticks, cuts), expected_sessions(gap, updates, &ticks, cuts, with_set));
+    }
+
+    #[test]
+    fn sessions_of_the_wall_clock_are_those_of_the_reference(
+        ticks in any_ticks(), steps in prop::collection::vec(0i64..12, 1..15), cuts in [0usize..14, 0usize..14],
+        gap in 1i64..16, early_ms in prop::option::of(prop::sample::select(vec![0i64, 7])), with_set: bool,
+    ) {
+        let mut ticks = timed(ticks, &steps);
+        for (rows, watermark, wall_ms) in &mut ticks {
+            rows.iter_mut().for_each(|row| row.1 = *wall_ms);
+            *watermark = *wall_ms - 1;
+        }
+        let updates = early_ms.map(|early_ms| Updates { early_ms: Some(early_ms), late_ms: 0, allowed_lateness_ms: 9 });
+        let window = WindowAssigner::Session { time: 1, gap_ms: gap };
+        let spec = WindowAggregate { updates, time: TimeDomain::ProcessingTime, ..spec_of(window, with_set) };
+        // Lateness is of event time.
+        let told = Updates { early_ms, ..Updates::default() };
+        let expected = expected_sessions(gap, told, &ticks, cuts, with_set);
+        prop_assert_eq!(expected.1, 0);
         prop_assert_eq!(run(&spec, &ticks, cuts), expected);
     }
 

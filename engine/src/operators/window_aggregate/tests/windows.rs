@@ -361,16 +361,28 @@ fn partial_stage_of_sessions_lets_rows_through_where_keys_hardly_repeat() {
 /// Keys that come and go: what has gone is left behind, in the merged panes and in the sessions.
 #[test]
 fn state_does_not_grow_with_keys_that_have_gone() {
-    for window in [
-        WindowAssigner::Hop {
-            time: 1,
-            size_ms: 40,
-            slide_ms: 10,
-            offset_ms: 0,
-        },
-        WindowAssigner::Session { time: 1, gap_ms: 15 },
+    let updates = Updates {
+        early_ms: Some(0),
+        late_ms: 0,
+        allowed_lateness_ms: 20,
+    };
+    let hop = WindowAssigner::Hop {
+        time: 1,
+        size_ms: 40,
+        slide_ms: 10,
+        offset_ms: 0,
+    };
+    let session = WindowAssigner::Session { time: 1, gap_ms: 15 };
+    for (window, updates) in [
+        (hop.clone(), None),
+        (session.clone(), None),
+        (hop, Some(updates)),
+        (session, Some(updates)),
     ] {
-        let spec = spec_of(window.clone(), true);
+        let spec = WindowAggregate {
+            updates,
+            ..spec_of(window.clone(), true)
+        };
         let metrics = Arc::default();
         let mut operator = window_aggregate(
             Stage::Whole,

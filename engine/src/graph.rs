@@ -9,32 +9,35 @@
 //!
 //! A typed API for Rust is to be a thin layer over this one.
 //!
-//! File map: `changes` is what makes a stream a changelog; `group_aggregate` (the aggregation per key), `join` (of two streams),
-//! `lookup` (with a table that is looked up), `temporal_join` (with versions), `over`, `session_rows` and `top_n` are nodes.
+//! File map: `changes` is what makes a stream a changelog; `elements` (of arrays and maps), `group_aggregate` (the aggregation per
+//! key), `join` (of two streams), `lookup` (with a table that is looked up), `over`, `session_rows`, `temporal_join` (with versions),
+//! `top_n` and `window` (aggregation by window, late rows) are nodes.
 
 mod changes;
+mod elements;
 mod group_aggregate;
-mod over;
-mod session_rows;
-mod top_n;
-
-pub use changes::{WEIGHT, weight_field, weight_of, weight_of_inserts};
-pub use group_aggregate::GroupAggregate;
-pub use over::{OverAggregate, OverFrame, OverFunction};
-pub use session_rows::SessionRows;
-pub use top_n::{TOP_N_MAX, TopN, TopNColumn, TopNOrder, TopNTies};
-
 mod join;
 mod lookup;
+mod over;
+mod session_rows;
 mod temporal_join;
+mod top_n;
+mod window;
 
-use crate::aggregate::AggregateCall;
+pub use crate::operators::elements::Childless;
+pub use changes::{WEIGHT, weight_field, weight_of, weight_of_inserts};
+pub use group_aggregate::GroupAggregate;
+pub(crate) use join::condition_schema;
+pub use join::{Join, JoinCondition, JoinInput, JoinKind, JoinSide, KeepRows, ShiftedTime};
+pub use over::{OverAggregate, OverFrame, OverFunction};
+pub use session_rows::SessionRows;
+pub use temporal_join::TemporalJoin;
+pub use top_n::{TOP_N_MAX, TopN, TopNColumn, TopNOrder, TopNTies};
+pub use window::{TimeDomain, Updates, WindowAggregate, WindowAssigner};
+
 use crate::error::{Error, Result};
 use crate::expr::Expr;
 use crate::operator::{AsyncOperator, AsyncOptions, OperatorFactory};
-use crate::operators::elements::{ElementsOperator, element_type};
-use crate::operators::late_rows::LateRowsOperator;
-use crate::operators::window_rows::WindowRowsOperator;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::time::Watermark;
@@ -43,11 +46,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
-
-pub use crate::operators::elements::Childless;
-pub(crate) use join::condition_schema;
-pub use join::{Join, JoinCondition, JoinInput, JoinKind, JoinSide, KeepRows, ShiftedTime};
-pub use temporal_join::TemporalJoin;
 
 /// A stream of the graph: the output of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,103 +105,6 @@ pub struct SourceNode {
     pub computed: Option<Calc>,
     /// The event time; `None` for a table without watermark.
     pub event_time: Option<EventTime>,
-}
-
-/// How rows get their window.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WindowAssigner {
-    /// Tumbling windows of `size_ms`, aligned to the epoch plus `offset_ms`, over a timestamp column.
-    Tumble {
-        /// The timestamp column.
-        time: usize,
-        /// The windows' length in milliseconds, above 0.
-        size_ms: i64,
-        /// The windows' shift against the epoch in milliseconds.
-        offset_ms: i64,
-    },
-    /// Windows of `size_ms` that begin every `slide_ms`, aligned to the epoch plus `offset_ms`.
-    Hop {
-        /// The timestamp column.
-        time: usize,
-        /// The windows' length in milliseconds, at least the slide; need not be a multiple of it.
-        size_ms: i64,
-        /// How far apart windows begin, in milliseconds, above 0.
-        slide_ms: i64,
-        /// The windows' shift against the epoch in milliseconds.
-        offset_ms: i64,
-    },
-    /// Within every `size_ms` windows with the same start that grow by `step_ms`, aligned as the others.
-    Cumulate {
-        /// The timestamp column.
-        time: usize,
-        /// The length of the longest window in milliseconds, a multiple of the step.
-        size_ms: i64,
-        /// How much longer each window is than the one before, in milliseconds, above 0.
-        step_ms: i64,
-        /// The windows' shift against the epoch in milliseconds.
-        offset_ms: i64,
-    },
-    /// The rows of a key without a pause of more than `gap_ms`; the window ends that long after the last one.
-    Session {
-        /// The timestamp column.
-        time: usize,
-        /// The pause that ends a session, in milliseconds, above 0.
-        gap_ms: i64,
-    },
-    /// The rows carry their window, in two timestamp columns.
-    Attached {
-        /// The column of the window's start.
-        start: usize,
-        /// The column of the window's end (exclusive).
-        end: usize,
-    },
-}
-
-/// The clock that windows are in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TimeDomain {
-    /// Rows carry their time, and a window ends when the watermark passes its end.
-    #[default]
-    EventTime,
-    /// A row's time is the wall time of its tick, and a window ends with the first tick whose wall time reaches its end. No
-    /// row is late. Windows that are open when bounded input ends do not fire, as in Flink.
-    ProcessingTime,
-}
-
-/// When windows are told besides when they end.
-///
-/// What is told of a key and window is taken back when something else is told of it; what did not change is not told again.
-/// Delays are in wall time: what changed is told with the first tick that has reached the next multiple of the delay, and
-/// without a delay at the close of each tick.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Updates {
-    /// The delay of windows that have not ended, in milliseconds, at least 0; `None`: they are not told.
-    pub early_ms: Option<i64>,
-    /// The delay of windows that have ended, in milliseconds, at least 0.
-    pub late_ms: i64,
-    /// For how long behind its end a window takes in rows, in milliseconds of event time, at least 0.
-    pub allowed_lateness_ms: i64,
-}
-
-/// An aggregation per key and window that emits each window once, when time passes its end, unless it is told to do more
-/// ([`Updates`]).
-///
-/// Output columns: the keys, `window_start`, `window_end`, then one column per aggregate. Rows of a window that has
-/// fired are dropped and counted as late; where a row is in several windows, it is late when all of them have fired.
-#[derive(Clone, Debug)]
-pub struct WindowAggregate {
-    /// The input columns that make the key; may be empty.
-    pub keys: Vec<usize>,
-    /// How rows get their window.
-    pub window: WindowAssigner,
-    /// The aggregates.
-    pub aggregates: Vec<AggregateCall>,
-    /// The names of the output's window columns (start, end).
-    pub window_names: (String, String),
-    /// The clock that ends windows.
-    pub time: TimeDomain,
-    /// Whether windows are told more than once; the stream is then a changelog. `None`: once, when they end.
-    pub updates: Option<Updates>,
 }
 
 /// An operator of the caller's own.
@@ -467,154 +368,6 @@ impl JobGraph {
         )
     }
 
-    /// Adds an aggregation per key and window.
-    ///
-    /// # Errors
-    /// When a column does not exist or has the wrong type, or the window's size is not above 0.
-    pub fn window_aggregate(
-        &mut self,
-        uid: impl Into<String>,
-        input: StreamId,
-        spec: WindowAggregate,
-    ) -> Result<StreamId> {
-        self.check_append_only(input, "an aggregation per window")?;
-        let schema = Arc::clone(self.schema(input));
-        let window_type = check_window(&schema, &spec.window)?;
-        let mut fields = Vec::new();
-        for &key in &spec.keys {
-            let field = field_at(&schema, key)?;
-            if !crate::key::supports_key_type(field.data_type()) {
-                let found = field.data_type();
-                return Err(Error::Graph(format!(
-                    "column {} of {found} cannot be a grouping key",
-                    field.name()
-                )));
-            }
-            fields.push(field.clone());
-        }
-        fields.push(Field::new(&spec.window_names.0, window_type.clone(), false));
-        fields.push(Field::new(&spec.window_names.1, window_type, false));
-        for (index, call) in spec.aggregates.iter().enumerate() {
-            // State is stored under the aggregates' names.
-            if spec.aggregates[..index].iter().any(|other| other.name == call.name) {
-                return Err(Error::Graph(format!(
-                    "two aggregates are named {}; give each its own name",
-                    call.name
-                )));
-            }
-            for &argument in call.arguments.iter().chain(&call.filter) {
-                field_at(&schema, argument)?;
-            }
-            fields.push(Field::new(&call.name, call.function.return_type(), true));
-        }
-        if let Some(updates) = spec.updates {
-            check_updates(updates)?;
-            fields.push(weight_field());
-        }
-        let watermark = self.watermark(input).clone();
-        let output = Arc::new(Schema::new(fields));
-        self.push(
-            uid.into(),
-            NodeKind::WindowAggregate(spec),
-            vec![input],
-            output,
-            watermark,
-        )
-    }
-
-    /// Gives rows all their windows: a row of overlapping windows goes on once per window, with `names` (start, end) behind
-    /// its columns.
-    ///
-    /// # Errors
-    /// When the windows cannot be, or are not [`WindowAssigner::Hop`] or [`WindowAssigner::Cumulate`].
-    pub fn window_rows(
-        &mut self,
-        uid: impl Into<String>,
-        input: StreamId,
-        window: WindowAssigner,
-        names: (&str, &str),
-    ) -> Result<StreamId> {
-        let (WindowAssigner::Hop { time, .. } | WindowAssigner::Cumulate { time, .. }) = window else {
-            return Err(Error::Graph("only windows that overlap are given to rows".into()));
-        };
-        self.check_append_only(input, "a window")?;
-        let schema = Arc::clone(self.schema(input));
-        let window_type = check_window(&schema, &window)?;
-        let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
-        for name in [names.0, names.1] {
-            fields.push(Field::new(name, window_type.clone(), false));
-        }
-        let output = Arc::new(Schema::new(fields));
-        let of_worker = Arc::clone(&output);
-        let custom = CustomOperator {
-            name: "windows of rows".into(),
-            distributions: vec![Distribution::Local],
-            schema: output,
-            factory: Arc::new(move |_| {
-                let operator = WindowRowsOperator::new(time, &window, Arc::clone(&of_worker))?;
-                Ok(Box::new(operator))
-            }),
-            watermark_delay_ms: 0,
-        };
-        self.operator(uid, vec![input], custom)
-    }
-
-    /// Selects the late rows of a stream: those whose `time` is at or before the stream's watermark at the close of the tick
-    /// before.
-    ///
-    /// # Errors
-    /// When `time` is no timestamp column, or rows are taken back.
-    pub fn late_rows(&mut self, uid: impl Into<String>, input: StreamId, time: usize) -> Result<StreamId> {
-        self.check_append_only(input, "a selection of late rows")?;
-        check_timestamp(self.schema(input), time, "the event time of late rows")?;
-        let custom = CustomOperator {
-            name: "late rows".into(),
-            distributions: vec![Distribution::Local],
-            schema: Arc::clone(self.schema(input)),
-            factory: Arc::new(move |_| Ok(Box::new(LateRowsOperator { time }))),
-            watermark_delay_ms: 0,
-        };
-        self.operator(uid, vec![input], custom)
-    }
-
-    /// Gives rows each of the elements of an array, or entries of a map: a row goes on once per element, with `names` (the
-    /// element, its place from 1) behind its columns.
-    ///
-    /// # Errors
-    /// When the uid is taken, the names are not new, or the expression gives no array and no map.
-    pub fn elements(
-        &mut self,
-        uid: impl Into<String>,
-        input: StreamId,
-        of: Expr,
-        childless: Childless,
-        names: (&str, &str),
-    ) -> Result<StreamId> {
-        self.check_append_only(input, "a join with elements")?;
-        let schema = Arc::clone(self.schema(input));
-        let element = element_type(&of.data_type(&schema)?)?;
-        let mut fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone()).collect();
-        for (name, data_type) in [(names.0, element), (names.1, DataType::Int32)] {
-            if fields.iter().any(|field| field.name() == name) {
-                return Err(Error::Graph(format!("there is a column {name} already")));
-            }
-            fields.push(Field::new(name, data_type, true));
-        }
-        let output = Arc::new(Schema::new(fields));
-        let of_worker = Arc::clone(&output);
-        let custom = CustomOperator {
-            name: "elements of rows".into(),
-            distributions: vec![Distribution::Local],
-            schema: output,
-            factory: Arc::new(move |_| {
-                let operator = ElementsOperator::new(Arc::clone(&of), childless, Arc::clone(&of_worker));
-                Ok(Box::new(operator))
-            }),
-            watermark_delay_ms: 0,
-        };
-        self.operator(uid, vec![input], custom)
-    }
-
     /// Adds an operator of the caller's own.
     ///
     /// # Errors
@@ -801,72 +554,6 @@ fn field_at(schema: &Schema, index: usize) -> Result<&Field> {
             schema.fields().len()
         ))),
     }
-}
-
-/// Checks windows; returns the type of their bounds.
-fn check_window(schema: &Schema, window: &WindowAssigner) -> Result<DataType> {
-    Ok(match window {
-        WindowAssigner::Tumble { time, size_ms, .. } => {
-            if *size_ms <= 0 {
-                return Err(Error::Graph(format!(
-                    "a window of {size_ms} ms cannot be; make its size at least 1 ms"
-                )));
-            }
-            check_timestamp(schema, *time, "the window's time")?
-        }
-        WindowAssigner::Hop {
-            time,
-            size_ms,
-            slide_ms,
-            ..
-        } => {
-            if *slide_ms <= 0 || size_ms < slide_ms {
-                return Err(Error::Graph(format!(
-                    "hopping windows of {size_ms} ms every {slide_ms} ms cannot be; the slide is at least 1 ms and \
-                         the size at least the slide"
-                )));
-            }
-            check_timestamp(schema, *time, "the window's time")?
-        }
-        WindowAssigner::Cumulate {
-            time, size_ms, step_ms, ..
-        } => {
-            if *step_ms <= 0 || *size_ms <= 0 || size_ms % step_ms != 0 {
-                return Err(Error::Graph(format!(
-                    "windows that grow by {step_ms} ms to {size_ms} ms cannot be; the step is at least 1 ms and the \
-                         size a multiple of it"
-                )));
-            }
-            check_timestamp(schema, *time, "the window's time")?
-        }
-        WindowAssigner::Session { time, gap_ms } => {
-            if *gap_ms <= 0 {
-                return Err(Error::Graph(format!(
-                    "sessions with a gap of {gap_ms} ms cannot be; make it at least 1 ms"
-                )));
-            }
-            check_timestamp(schema, *time, "the window's time")?
-        }
-        WindowAssigner::Attached { start, end } => {
-            check_timestamp(schema, *start, "the window's start")?;
-            check_timestamp(schema, *end, "the window's end")?
-        }
-    })
-}
-
-/// Checks when windows are told.
-fn check_updates(updates: Updates) -> Result<()> {
-    let Updates {
-        early_ms,
-        late_ms,
-        allowed_lateness_ms,
-    } = updates;
-    if early_ms.is_some_and(|early_ms| early_ms < 0) || late_ms < 0 || allowed_lateness_ms < 0 {
-        return Err(Error::Graph(
-            "the delays of windows and their allowed lateness are at least 0 ms".into(),
-        ));
-    }
-    Ok(())
 }
 
 fn check_timestamp(schema: &Schema, index: usize, what: &str) -> Result<DataType> {

@@ -1,6 +1,7 @@
 //! Rows with their session, as a node of the graph.
 
-use super::{CustomOperator, Distribution, JobGraph, StreamId, TimeDomain, WindowAssigner, check_window};
+use super::window::check_window;
+use super::{CustomOperator, Distribution, JobGraph, StreamId, TimeDomain, WindowAssigner};
 use crate::error::Result;
 use crate::operators::window_aggregate::SessionRowsOperator;
 use arrow::datatypes::{Field, Schema};

@@ -1,6 +1,8 @@
-//! The AWS APIs, all at `POST /`: `X-Amz-Target` says which service and operation is meant.
+//! The AWS APIs, all at `POST /`: `X-Amz-Target` says which service and operation is meant, or the form of STS.
 //!
 //! Requests and answers are the services' own, with their error names and status codes; nothing here looks into a body.
+
+mod sts;
 
 use super::metrics::Metrics;
 use axum::Router;
@@ -67,8 +69,12 @@ async fn handle(State(state): State<AwsState>, request: Request) -> Response {
     response
 }
 
-/// Kinesis Data Streams is the one service so far; it also gives the answer to targets that nobody knows.
+/// Kinesis Data Streams is the one service so far, beside the question who the caller is; it also gives the answer to targets
+/// that nobody knows.
 async fn dispatch(state: &AwsState, headers: &HeaderMap, body: Bytes) -> Response {
+    if let Some(response) = sts::answer(headers, &body, &state.kinesis.store().options().account) {
+        return response;
+    }
     let text = |name: &str| {
         headers
             .get(name)

@@ -3,7 +3,9 @@
 import json
 import uuid
 
+import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 SPACE = 2**128
@@ -279,3 +281,23 @@ def test_a_stream_with_limits_refuses_what_is_beyond_them(kinesis, new_stream):
     assert kinesis.put_records(StreamName=stream, Records=records)["FailedRecordCount"] == 0
     with pytest.raises(kinesis.exceptions.InvalidArgumentException):
         kinesis.add_tags_to_stream(StreamName=stream, Tags={"tidemill:capacity": "plenty"})
+
+
+def test_the_caller_is_the_root_of_the_account_that_arns_name(endpoint, kinesis, new_stream):
+    sts = boto3.client(
+        "sts",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(retries={"max_attempts": 0}),
+    )
+    caller = sts.get_caller_identity()
+    stream = kinesis.describe_stream_summary(StreamName=new_stream())["StreamDescriptionSummary"]
+    account = stream["StreamARN"].split(":")[4]
+    assert (caller["Account"], caller["UserId"]) == (account, account)
+    assert caller["Arn"] == f"arn:aws:iam::{account}:root"
+    with pytest.raises(ClientError) as refused:
+        sts.get_session_token()
+    assert refused.value.response["Error"]["Code"] == "InvalidAction"
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400

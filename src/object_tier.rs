@@ -22,6 +22,9 @@ const UPLOAD_TIME_MAX: Duration = Duration::from_secs(300);
 /// How long another request may take, with all its tries; somebody waits for it.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// Reads of more bytes than this are those of a whole segment, after its upload; what readers ask for is less.
+const READ_BYTES_USUAL: u64 = 16 << 20;
+
 /// Opens the tier at a URL, in the words of the option that names it.
 ///
 /// # Errors
@@ -131,7 +134,11 @@ impl ObjectTier for StoredObjects {
 
     fn read(&self, name: &str, range: Range<u64>) -> Result<Bytes, TierError> {
         let (objects, path) = (Arc::clone(&self.objects), Name::from(name));
-        self.run(REQUEST_TIME_MAX, async move {
+        let time_max = match range.end.saturating_sub(range.start) > READ_BYTES_USUAL {
+            true => UPLOAD_TIME_MAX,
+            false => REQUEST_TIME_MAX,
+        };
+        self.run(time_max, async move {
             match objects.get_range(&path, range.clone()).await {
                 Err(object_store::Error::NotFound { path, source }) => {
                     Err(object_store::Error::NotFound { path, source })

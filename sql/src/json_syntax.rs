@@ -17,8 +17,9 @@
 //! behind the path, so that the tree is written out as it was read: `SHOW CREATE VIEW` does.
 
 use crate::syntax::{call, text};
+use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator,
+    BinaryOperator, CaseWhen, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator,
     FunctionArgumentClause, FunctionArgumentList, FunctionArguments, Ident, JsonNullClause, JsonReturningClause,
     ObjectName, ObjectNamePart, Spanned, Value,
 };
@@ -546,7 +547,22 @@ pub(crate) fn rewritten(function: &Function) -> Option<Expr> {
                 Form::ObjectAgg => "json_entry",
                 _ => "json_element",
             };
-            let mut made = call(&name, span, vec![call(part, span, arguments)]);
+            let part = call(part, span, arguments);
+            // What the filter leaves out is not looked at: its key may be null.
+            let part = match &function.filter {
+                Some(filter) => Expr::Case {
+                    case_token: AttachedToken::empty(),
+                    end_token: AttachedToken::empty(),
+                    operand: None,
+                    conditions: vec![CaseWhen {
+                        condition: filter.as_ref().clone(),
+                        result: part,
+                    }],
+                    else_result: None,
+                },
+                None => part,
+            };
+            let mut made = call(&name, span, vec![part]);
             if let Expr::Function(made) = &mut made {
                 made.filter = function.filter.clone();
             }

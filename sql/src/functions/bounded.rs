@@ -4,6 +4,7 @@
 
 use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
+use arrow::compute::kernels::length::length;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion_common::config::ConfigOptions;
 use datafusion_common::{Result, exec_err};
@@ -24,7 +25,9 @@ pub(super) fn bound(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
     let growth = match function.name() {
         "repeat" => Growth::Times,
         "lpad" | "rpad" => Growth::Padded,
-        "array_repeat" | "array_resize" => Growth::Elements,
+        "array_repeat" => Growth::Elements { element: 0 },
+        "array_resize" => Growth::Elements { element: 2 },
+        "array_replace_n" | "array_replace_all" => Growth::ElementsReplaced,
         "replace" | "regexp_replace" | "translate" | "overlay" => Growth::Replaced,
         _ => return function,
     };
@@ -38,8 +41,10 @@ enum Growth {
     Times,
     /// As long as the second argument says, in characters.
     Padded,
-    /// As many elements of an array as the second argument says.
-    Elements,
+    /// As many elements of an array as the second argument says, each like the argument at this place.
+    Elements { element: usize },
+    /// The first argument, an array, with the third in place of each of its elements.
+    ElementsReplaced,
     /// The first argument, with the third in place of each of its characters and at both ends.
     Replaced,
 }
@@ -59,7 +64,11 @@ impl Bounded {
         let (first, second) = match self.growth {
             Growth::Times => (text(0)?, number(1)?),
             Growth::Padded => (vec![4], number(1)?),
-            Growth::Elements => (vec![ELEMENT_BYTES], number(1)?),
+            Growth::Elements { element } => (sizes(arguments.args.get(element), rows)?, number(1)?),
+            Growth::ElementsReplaced => (
+                sizes(arguments.args.get(2), rows)?,
+                elements(arguments.args.first(), rows)?,
+            ),
             Growth::Replaced => (text(0)?, text(2)?),
         };
         let rows = first.len().max(second.len());
@@ -73,12 +82,14 @@ impl Bounded {
         for row in 0..rows {
             let (a, b) = (at(&first, row), at(&second, row));
             let longest = match self.growth {
-                Growth::Times | Growth::Padded | Growth::Elements => a.saturating_mul(b),
+                Growth::Times | Growth::Padded | Growth::Elements { .. } | Growth::ElementsReplaced => {
+                    a.saturating_mul(b)
+                }
                 Growth::Replaced => a.saturating_add(a.saturating_add(1).saturating_mul(b)),
             };
             let name = self.function.name();
             let what = match self.growth {
-                Growth::Elements => "an array",
+                Growth::Elements { .. } | Growth::ElementsReplaced => "an array",
                 _ => "a text",
             };
             if longest > VALUE_BYTES_MAX {
@@ -87,7 +98,8 @@ impl Bounded {
                 );
             }
             // What replacing makes is far below its bound, as a rule.
-            batch = batch.saturating_add(if self.growth == Growth::Replaced { 0 } else { longest });
+            let is_replaced = matches!(self.growth, Growth::Replaced | Growth::ElementsReplaced);
+            batch = batch.saturating_add(if is_replaced { 0 } else { longest });
             if batch > BATCH_BYTES_MAX {
                 return exec_err!(
                     "{name} would make more than {BATCH_BYTES_MAX} bytes of one batch; shorten its arguments"
@@ -117,6 +129,41 @@ fn lengths(value: Option<&ColumnarValue>, rows: usize) -> Result<Vec<u64>> {
             }
         })
         .collect())
+}
+
+/// Returns the bytes of values as elements of an array.
+fn sizes(value: Option<&ColumnarValue>, rows: usize) -> Result<Vec<u64>> {
+    let Some(value) = value else {
+        return Ok(vec![ELEMENT_BYTES]);
+    };
+    let rows = if matches!(value, ColumnarValue::Scalar(_)) {
+        1
+    } else {
+        rows
+    };
+    let values = value.to_array(rows)?;
+    if let Some(width) = values.data_type().primitive_width() {
+        return Ok(vec![ELEMENT_BYTES.max(width as u64)]);
+    }
+    let size = |row| values.slice(row, 1).to_data().get_slice_memory_size();
+    (0..values.len())
+        .map(|row| Ok(ELEMENT_BYTES.max(size(row)? as u64)))
+        .collect()
+}
+
+/// Returns how many elements arrays have; nulls have none.
+fn elements(value: Option<&ColumnarValue>, rows: usize) -> Result<Vec<u64>> {
+    let Some(value) = value else { return Ok(vec![0]) };
+    let rows = if matches!(value, ColumnarValue::Scalar(_)) {
+        1
+    } else {
+        rows
+    };
+    let values = value.to_array(rows)?;
+    if values.data_type().is_null() {
+        return Ok(vec![0]);
+    }
+    numbers(Some(&ColumnarValue::Array(length(&values)?)), rows)
 }
 
 /// Returns numbers; nulls and those below 0 are 0.

@@ -24,6 +24,9 @@ use std::sync::Arc;
 use tidemill_engine::aggregate::{Accumulator, AggregateFunction};
 use tidemill_engine::{Error, Result};
 
+/// The most centroids that an approximate percentile keeps of a group, and the default is 100.
+const CENTROIDS_MAX: i64 = 10_000;
+
 /// What the states are those of: part of what operators are named by.
 const STATES: &str = "datafusion 55";
 
@@ -113,6 +116,10 @@ impl ForeignAggregate {
         let wanted = self.coerced(&vec![DataType::Float64; self.columns], &types)?;
         for (value, wanted) in taken.iter_mut().zip(&wanted[self.columns..]) {
             *value = value.cast_to(wanted).map_err(|error| crate::expr::describe(&error))?;
+            // Room for all of them is taken at once, for each group.
+            if matches!(value, ScalarValue::Int64(Some(count)) if !(1..=CENTROIDS_MAX).contains(count)) {
+                return Err(format!("{} keeps from 1 to {CENTROIDS_MAX} centroids", self.upper()));
+            }
         }
         let found = Self {
             literals: taken,

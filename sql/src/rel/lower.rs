@@ -224,6 +224,9 @@ impl Lowering<'_> {
         match self.aggregate_by(aggregate, input, Windowed::ByAggregation)? {
             Some(aggregated) => Ok(aggregated),
             None => {
+                if let Some(aggregated) = self.aggregate_by(aggregate, input, Windowed::WithSessions)? {
+                    return Ok(aggregated);
+                }
                 let aggregated = self.aggregate_by(aggregate, input, Windowed::Before)?;
                 aggregated.ok_or_else(|| SqlError::internal("an aggregation lost its windows"))
             }
@@ -264,13 +267,17 @@ impl Lowering<'_> {
             );
         }
         check_append_only(self.rels, input, "an aggregation by windows", at)?;
+        let is_with_sessions = matches!(windowed, Windowed::WithSessions);
         let windowed = match windowed {
-            Windowed::ByAggregation => self.carry_time(input, &groups[start])?,
+            Windowed::ByAggregation | Windowed::WithSessions => self.carry_time(input, &groups[start])?,
             Windowed::Before => None,
         };
+        if is_with_sessions && (windowed.is_none() || !matches!(spec, WindowSpec::Session { .. })) {
+            return Ok(None);
+        }
         let windowed = match (spec, windowed) {
             (WindowSpec::Session { gap_ms }, Some((rel, of)))
-                if groupings.is_several() || !self.is_partition(rel, &of[1..], &groups) =>
+                if is_with_sessions || groupings.is_several() || !self.is_partition(rel, &of[1..], &groups) =>
             {
                 WindowedRows::Before(self.with_sessions(rel, &of, gap_ms, input, &groups[start])?)
             }
@@ -567,7 +574,18 @@ impl Lowering<'_> {
             match known {
                 // Behind sessions it is no time attribute.
                 Some(known) => carried[known].1.role = wanted.role,
-                None => carried.push((wanted.name.clone(), Prepared::column(&wanted))),
+                None => {
+                    // Not under the name that another column has here: what reads that one would read this one.
+                    let mut name = wanted.name.clone();
+                    while rel
+                        .columns
+                        .iter()
+                        .any(|column| column.name == name && column.identity != wanted.identity)
+                    {
+                        name.push('_');
+                    }
+                    carried.push((name, Prepared::column(&wanted)));
+                }
             }
         }
         if kept_all && carried.len() == rel.columns.len() {
@@ -693,6 +711,8 @@ enum WindowedRows {
 enum Windowed {
     /// In the aggregation, by the time: a row is aggregated once, however many windows it is in.
     ByAggregation,
+    /// As sessions of the rows that the aggregation's own `WHERE` has left, because something reads their windows.
+    WithSessions,
     /// Before it, because something reads the windows: a row is there once per window.
     Before,
 }

@@ -324,6 +324,12 @@ fn json_and_multisets_of_groups() {
            JSON_ARRAYAGG(price) FILTER (WHERE price > 1000) FROM bids",
     );
     assert_eq!(rows, ["[100,200,50,null,300,-7]|{}|[]"]);
+    // What a filter leaves out is not looked at.
+    let rows = query(
+        "n STRING",
+        "SELECT JSON_OBJECTAGG(KEY NULLIF(channel, 'web') VALUE 1) FILTER (WHERE channel = 'app') FROM bids",
+    );
+    assert_eq!(rows, [r#"{"app":1}"#]);
     let rows = query(
         "c MULTISET<STRING>, d MAP<STRING, INT>, p MULTISET<INT>, n INT, web INT, keys STRING, nothing INT",
         "SELECT COLLECT(channel), COLLECT(DISTINCT channel), COLLECT(price) FILTER (WHERE price < 100),

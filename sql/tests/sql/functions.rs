@@ -457,6 +457,18 @@ fn errors_of_values_fail_the_job() {
             "ARRAY_RESIZE(ARRAY[price], 2000000000)[1]",
             "could make an array of 16000000000 bytes",
         ),
+        (
+            "ARRAY_REPEAT(ARRAY_REPEAT(price, 2000), 1000000)",
+            "array_repeat could make an array of",
+        ),
+        (
+            "ARRAY_RESIZE(ARRAY[channel], 2000000, REPEAT('x', 2000))",
+            "array_resize could make an array of",
+        ),
+        (
+            "ARRAY_REPLACE_ALL(ARRAY_REPEAT('a', 100000), 'a', REPEAT(channel, 2000))",
+            "array_replace_all could make an array of",
+        ),
         ("JSON_OBJECT('a' VALUE JSON('no'))", "a text that is no JSON"),
         (
             "JSON_OBJECT(NULLIF(channel, 'app') VALUE 1)",

@@ -345,6 +345,43 @@ fn sessions_are_grouped_by_other_keys_than_those_that_keep_them_apart() {
 }
 
 #[test]
+fn filters_come_before_sessions_also_where_an_aggregate_reads_the_window() {
+    let sessions = "TABLE(SESSION(TABLE bids PARTITION BY auction, DESCRIPTOR(ts), INTERVAL '3' SECOND))";
+    let of = |extra: &str| {
+        let mut rows = query(
+            "a BIGINT, s TIMESTAMP(3), e TIMESTAMP(3), n BIGINT",
+            &format!(
+                "SELECT auction, window_start, window_end, COUNT(*){extra} FROM {sessions}
+                 WHERE ts <> TIMESTAMP '2026-01-01 00:00:01' GROUP BY window_start, window_end, auction"
+            ),
+        );
+        rows.sort();
+        rows
+    };
+    let reading = " + 0 * SUM(TIMESTAMPDIFF(SECOND, window_start, ts))";
+    assert_eq!(of(reading), of(""));
+}
+
+#[test]
+fn side_of_a_session_may_have_the_name_of_the_time() {
+    let mut rows = query(
+        "s TIMESTAMP(3), e TIMESTAMP(3), a BIGINT, n BIGINT",
+        "SELECT ts, te, auction, COUNT(*) FROM (SELECT window_start AS ts, window_end AS te, auction
+           FROM TABLE(SESSION(TABLE bids PARTITION BY bidder, DESCRIPTOR(ts), INTERVAL '2' SECOND)))
+         GROUP BY ts, te, auction",
+    );
+    rows.sort();
+    let mut expected = query(
+        "s TIMESTAMP(3), e TIMESTAMP(3), a BIGINT, n BIGINT",
+        "SELECT window_start, window_end, auction, COUNT(*)
+         FROM TABLE(SESSION(TABLE bids PARTITION BY bidder, DESCRIPTOR(ts), INTERVAL '2' SECOND))
+         GROUP BY window_start, window_end, auction",
+    );
+    expected.sort();
+    assert_eq!(rows, expected);
+}
+
+#[test]
 fn row_without_aggregation_is_there_once_per_window() {
     let rows = query(
         "b BIGINT, s TIMESTAMP(3), e TIMESTAMP(3), t TIMESTAMP(3)",

@@ -74,11 +74,14 @@ pub(super) fn without_credentials(text: &str) -> String {
         None => authority.to_owned(),
     };
     // What stands for a port and is none.
-    let authority = match authority.rsplit_once(':') {
-        Some((host, port)) if !port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => &authority,
-    };
-    format!("{scheme}://{authority}{path}")
+    match authority.rsplit_once(':') {
+        // A password with a slash in it goes on in what looks like the path.
+        Some((host, port)) if !port.bytes().all(|byte| byte.is_ascii_digit()) => match path.rsplit_once('@') {
+            Some((_, behind)) => format!("{scheme}://{behind}"),
+            None => format!("{scheme}://{host}{path}"),
+        },
+        _ => format!("{scheme}://{authority}{path}"),
+    }
 }
 
 #[cfg(test)]
@@ -89,6 +92,7 @@ mod tests {
     fn what_may_be_secret_in_a_url_is_not_shown() {
         for (url, shown) in [
             ("s3://me:hush@bucket/a", "s3://bucket/a"),
+            ("s3://me:hu/hush@bucket/a", "s3://bucket/a"),
             ("s3://hush@bucket", "s3://bucket"),
             (
                 "abfss://c@a.dfs.core.windows.net/x",
